@@ -32,7 +32,11 @@ export class ConfigError extends QloraError {
 
   constructor(code: string, problems: string | readonly string[], details: ErrorDetails = {}) {
     const list = typeof problems === "string" ? [problems] : problems;
-    super(code, list.length === 1 ? list[0]! : `${list.length} problems:\n${list.map((p) => `  - ${p}`).join("\n")}`, details);
+    super(
+      code,
+      list.length === 1 ? list[0]! : `${list.length} problems:\n${list.map((p) => `  - ${p}`).join("\n")}`,
+      details,
+    );
     this.problems = list;
   }
 }

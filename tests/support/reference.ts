@@ -15,7 +15,10 @@ let told = false;
 export function sharedPath(...parts: string[]): string | undefined {
   const dir = sharedDir();
   if (dir === undefined) {
-    if (!told) console.error("SKIPPED: golden data (shared/reference) not found; set QLORA_REFERENCE to the folder that holds reference/");
+    if (!told)
+      console.error(
+        "SKIPPED: golden data (shared/reference) not found; set QLORA_REFERENCE to the folder that holds reference/",
+      );
     told = true;
     return undefined;
   }
