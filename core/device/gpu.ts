@@ -1,0 +1,426 @@
+import { DeviceError } from "../errors.ts";
+import { type KernelSpec, moduleText, type UniformType } from "../kernel.ts";
+import { Memory, type Purpose, sizeClass } from "../memory.ts";
+import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor } from "../tensor.ts";
+import type { Capabilities, Provider, Tier } from "./probe.ts";
+
+/** A compiled kernel, made by `Gpu.kernel`. */
+export interface Kernel {
+  readonly key: string;
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+  readonly storageBindings: number;
+  readonly uniforms: readonly (readonly [string, UniformType])[];
+  /** @internal bind groups by the buffers they bind */
+  readonly groups: Map<string, GPUBindGroup>;
+}
+
+/** Time of one kernel in a profile. */
+export interface ProfileLine {
+  readonly key: string;
+  readonly calls: number;
+  /** GPU time in milliseconds. */
+  readonly ms: number;
+}
+
+/** What `openGpu` found and chose. */
+export interface GpuInfo {
+  readonly provider: Provider;
+  readonly tier: Tier;
+  readonly capabilities: Capabilities;
+  readonly adapter: { readonly vendor: string; readonly architecture: string; readonly device: string; readonly description: string };
+  /** Bounds checks of the driver left on. */
+  readonly robustness: boolean;
+}
+
+const UNIFORM = 0x40 | 0x8;
+const READBACK = 0x1 | 0x8;
+const ARENA_BYTES = 256 * 1024;
+
+/**
+ * One open device: memory, kernels, and the queue. Work is encoded into one compute pass until something else is asked
+ * for (a copy, a read, `submit`); uniforms lie in an arena that one write uploads before each submit.
+ */
+export class Gpu {
+  readonly device: GPUDevice;
+  readonly info: GpuInfo;
+  readonly memory: Memory;
+  /** Operand type of this tier: `f16` in tiers f16 and matrix, `f32` in tier f32. */
+  readonly half: "f16" | "f32";
+  /** Fill every fresh tensor with NaN bits, so that an element nobody wrote shows. For tests. */
+  poison = false;
+
+  readonly #kernels = new Map<string, Kernel>();
+  readonly #bufferIds = new WeakMap<GPUBuffer, number>();
+  readonly #arena: GPUBuffer;
+  readonly #arenaData = new ArrayBuffer(ARENA_BYTES);
+  readonly #arenaView = new DataView(this.#arenaData);
+  readonly #align: number;
+  readonly #errors: string[] = [];
+  #nextBufferId = 1;
+  #arenaUsed = 0;
+  #encoder: GPUCommandEncoder | undefined;
+  #pass: GPUComputePassEncoder | undefined;
+  #current: Kernel | undefined;
+  #lost: string | undefined;
+  #profile: Profile | undefined;
+
+  constructor(device: GPUDevice, info: GpuInfo) {
+    this.device = device;
+    this.info = info;
+    this.half = info.tier === "f32" ? "f32" : "f16";
+    this.memory = new Memory(device, (buffer) => this.#forget(buffer));
+    this.#align = Math.max(16, device.limits.minUniformBufferOffsetAlignment);
+    this.#arena = device.createBuffer({ size: ARENA_BYTES, usage: UNIFORM, label: "uniforms" });
+    device.addEventListener("uncapturederror", (event) => {
+      this.#errors.push((event as GPUUncapturedErrorEvent).error.message);
+    });
+    void device.lost.then((lost) => {
+      this.#lost = `${lost.reason}: ${lost.message}`;
+    });
+  }
+
+  get tier(): Tier {
+    return this.info.tier;
+  }
+
+  /** A tensor with undefined contents (NaN where `poison` is set). Free it with `free`. */
+  alloc(shape: readonly number[], dtype: DType, label: string, purpose: Purpose = "activations"): Tensor {
+    const bytes = Math.max(4, byteSize({ shape, dtype }));
+    if (bytes > this.device.limits.maxStorageBufferBindingSize) {
+      throw new DeviceError(
+        "BINDING_TOO_LARGE",
+        `${label} [${shape.join(",")}] ${dtype} takes ${bytes} bytes; one binding of this adapter holds ${this.device.limits.maxStorageBufferBindingSize}`,
+        { hint: "Lower the token budget, or use a device with larger bindings." },
+      );
+    }
+    const tensor: Tensor = { buffer: this.memory.alloc(bytes, purpose, label), offset: 0, shape, dtype, label };
+    if (this.poison) this.write(tensor, new Uint8Array(bytes).fill(0xff));
+    return tensor;
+  }
+
+  /** A tensor holding `data`. */
+  upload(
+    data: ArrayBufferView<ArrayBuffer>,
+    shape: readonly number[],
+    dtype: DType,
+    label: string,
+    purpose: Purpose = "data",
+  ): Tensor {
+    if (data.byteLength !== elementCount(shape) * bytesPerElement(dtype)) {
+      throw new RangeError(`${label}: ${data.byteLength} bytes do not fill [${shape.join(",")}] ${dtype}`);
+    }
+    const tensor = this.alloc(shape, dtype, label, purpose);
+    this.write(tensor, data);
+    return tensor;
+  }
+
+  /** Gives the tensor's memory back; work already encoded may still use it. */
+  free(tensor: Tensor): void {
+    this.memory.free(tensor.buffer);
+  }
+
+  /** Overwrites a tensor (from its byte `at`) with `data`, in order with the work around it. */
+  write(tensor: Tensor, data: ArrayBufferView<ArrayBuffer>, at = 0): void {
+    this.#flushPass();
+    const whole = data.byteLength & ~3;
+    // Buffers written here may already be used by encoded work: submit that first, to keep the order.
+    if (this.#encoder !== undefined) this.submit();
+    if (whole > 0) this.device.queue.writeBuffer(tensor.buffer, tensor.offset + at, data.buffer, data.byteOffset, whole);
+    if (whole < data.byteLength) {
+      const tail = new Uint8Array(4);
+      tail.set(new Uint8Array(data.buffer, data.byteOffset + whole, data.byteLength - whole));
+      this.device.queue.writeBuffer(tensor.buffer, tensor.offset + at + whole, tail);
+    }
+  }
+
+  /** Sets every byte of a tensor to zero. */
+  clear(tensor: Tensor): void {
+    this.#flushPass();
+    this.#encode().clearBuffer(tensor.buffer, tensor.offset, byteSize(tensor));
+  }
+
+  /** Copies all of `from` to `to`, which has the same size in bytes. */
+  copy(from: Tensor, to: Tensor): void {
+    if (byteSize(from) !== byteSize(to)) throw new RangeError(`cannot copy ${describe(from)} to ${describe(to)}`);
+    this.#flushPass();
+    this.#encode().copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, byteSize(from));
+  }
+
+  /**
+   * The kernel of this key, compiled on first use. The key names all that `make` depends on (dtypes, constants).
+   * @throws DeviceError with the compiler's messages
+   */
+  kernel(key: string, make: () => KernelSpec): Kernel {
+    const known = this.#kernels.get(key);
+    if (known !== undefined) return known;
+    const spec = make();
+    const uniforms = Object.entries(spec.uniforms ?? {});
+    const entries: GPUBindGroupLayoutEntry[] = spec.bindings.map((access, binding) => ({
+      binding,
+      visibility: 4,
+      buffer: { type: access === "read" ? "read-only-storage" : "storage" },
+    }));
+    if (uniforms.length > 0) {
+      entries.push({
+        binding: spec.bindings.length,
+        visibility: 4,
+        buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: Math.ceil(uniforms.length / 4) * 16 },
+      });
+    }
+    const layout = this.device.createBindGroupLayout({ entries, label: key });
+    const pipeline = this.device.createComputePipeline({
+      label: key,
+      layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module: this.device.createShaderModule({ code: moduleText(spec), label: key }), entryPoint: "main" },
+    });
+    const kernel = { key, pipeline, layout, storageBindings: spec.bindings.length, uniforms, groups: new Map<string, GPUBindGroup>() };
+    this.#kernels.set(key, kernel);
+    return kernel;
+  }
+
+  /**
+   * Encodes one dispatch.
+   * @param tensors the storage bindings, in order
+   * @param uniforms a value for every uniform of the kernel
+   * @param grid workgroups in x, y, z
+   */
+  dispatch(
+    kernel: Kernel,
+    tensors: readonly Tensor[],
+    uniforms: Readonly<Record<string, number>>,
+    grid: readonly [number, number, number],
+  ): void {
+    if (tensors.length !== kernel.storageBindings) {
+      throw new RangeError(`kernel ${kernel.key} has ${kernel.storageBindings} storage bindings, got ${tensors.length}`);
+    }
+    if (grid.some((n) => !(n >= 1 && n <= 65535))) throw new RangeError(`kernel ${kernel.key}: grid ${grid.join(" x ")} is outside 1..65535`);
+    const bytes = Math.ceil(Math.ceil(kernel.uniforms.length / 4) * 16 / this.#align) * this.#align;
+    if (this.#arenaUsed + bytes > ARENA_BYTES) this.submit();
+    const at = this.#arenaUsed;
+    this.#arenaUsed += bytes;
+    kernel.uniforms.forEach(([name, type], i) => {
+      const value = uniforms[name];
+      if (value === undefined) throw new RangeError(`kernel ${kernel.key}: no value for uniform ${name}`);
+      if (type === "f32") this.#arenaView.setFloat32(at + i * 4, value, true);
+      else if (type === "u32") this.#arenaView.setUint32(at + i * 4, value, true);
+      else this.#arenaView.setInt32(at + i * 4, value, true);
+    });
+    const group = this.#bindGroup(kernel, tensors);
+    if (this.#profile !== undefined) this.#profile.begin(this.#encode(), kernel.key, (writes) => this.#openPass(writes));
+    const pass = this.#pass ?? this.#openPass();
+    if (this.#current !== kernel) pass.setPipeline(kernel.pipeline);
+    this.#current = kernel;
+    if (kernel.uniforms.length > 0) pass.setBindGroup(0, group, [at]);
+    else pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(...grid);
+    if (this.#profile !== undefined) {
+      this.#flushPass();
+      if (this.#profile.full) this.submit();
+    }
+  }
+
+  /** Hands the encoded work to the queue. */
+  submit(): void {
+    this.#flushPass();
+    if (this.#encoder === undefined) return;
+    if (this.#arenaUsed > 0) this.device.queue.writeBuffer(this.#arena, 0, this.#arenaData, 0, this.#arenaUsed);
+    this.#profile?.resolve(this.#encoder);
+    const commands = this.#encoder.finish();
+    this.device.queue.submit([commands]);
+    this.#profile?.submitted();
+    this.#encoder = undefined;
+    this.#arenaUsed = 0;
+  }
+
+  /**
+   * Submits and waits until the queue is empty.
+   * @throws DeviceError if the device reported an error or was lost
+   */
+  async idle(): Promise<void> {
+    this.submit();
+    await this.device.queue.onSubmittedWorkDone();
+    this.check();
+  }
+
+  /**
+   * The bytes of a tensor, after all work encoded so far.
+   * @throws DeviceError if the device reported an error or was lost
+   */
+  async readBytes(tensor: Tensor): Promise<Uint8Array<ArrayBuffer>> {
+    const size = byteSize(tensor);
+    const staging = this.device.createBuffer({ size, usage: READBACK, label: `read ${tensor.label}` });
+    this.#flushPass();
+    this.#encode().copyBufferToBuffer(tensor.buffer, tensor.offset, staging, 0, size);
+    this.submit();
+    await staging.mapAsync(1);
+    const bytes = new Uint8Array(staging.getMappedRange().slice(0, elementCount(tensor.shape) * bytesPerElement(tensor.dtype)));
+    staging.unmap();
+    staging.destroy();
+    this.check();
+    return bytes;
+  }
+
+  /** A tensor's elements as f32 (f16 widened). @throws RangeError for other dtypes */
+  async readFloats(tensor: Tensor): Promise<Float32Array<ArrayBuffer>> {
+    const bytes = await this.readBytes(tensor);
+    if (tensor.dtype === "f32") return new Float32Array(bytes.buffer);
+    if (tensor.dtype === "f16") return Float32Array.from(new Float16Array(bytes.buffer));
+    throw new RangeError(`tensor ${describe(tensor)} does not hold f32 or f16`);
+  }
+
+  /** @throws DeviceError for errors the device has reported since the last check, and for a lost device */
+  check(): void {
+    if (this.#lost !== undefined) {
+      throw new DeviceError("DEVICE_LOST", `the GPU was lost (${this.#lost})`, {
+        hint: "Out of memory or a driver fault: lower the token budget, then resume from the last checkpoint.",
+      });
+    }
+    const [first] = this.#errors.splice(0);
+    if (first !== undefined) throw new DeviceError("DEVICE_ERROR", `the GPU reported: ${first}`);
+  }
+
+  /** Records the GPU time of every dispatch until `profileEnd`. Needs the feature timestamp-query. */
+  profileStart(): void {
+    this.submit();
+    this.#profile = new Profile(this.device);
+  }
+
+  /** Times by kernel since `profileStart`, longest first. */
+  async profileEnd(): Promise<ProfileLine[]> {
+    this.submit();
+    const profile = this.#profile;
+    if (profile === undefined) throw new RangeError("profileEnd without profileStart");
+    this.#profile = undefined;
+    return profile.collect();
+  }
+
+  /** Frees everything. The object is dead afterwards. */
+  destroy(): void {
+    this.memory.destroy();
+    this.#arena.destroy();
+    this.device.destroy();
+  }
+
+  #encode(): GPUCommandEncoder {
+    return (this.#encoder ??= this.device.createCommandEncoder());
+  }
+
+  #openPass(timestampWrites?: GPUComputePassTimestampWrites): GPUComputePassEncoder {
+    this.#flushPass();
+    this.#pass = this.#encode().beginComputePass(timestampWrites === undefined ? undefined : { timestampWrites });
+    return this.#pass;
+  }
+
+  #flushPass(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+    this.#current = undefined;
+  }
+
+  #bindGroup(kernel: Kernel, tensors: readonly Tensor[]): GPUBindGroup {
+    let key = "";
+    for (const t of tensors) {
+      let id = this.#bufferIds.get(t.buffer);
+      if (id === undefined) {
+        id = this.#nextBufferId++;
+        this.#bufferIds.set(t.buffer, id);
+      }
+      key += ownsBuffer(t) ? `${id},` : `${id}+${t.offset}:${byteSize(t)},`;
+    }
+    const known = kernel.groups.get(key);
+    if (known !== undefined) return known;
+    const entries: GPUBindGroupEntry[] = tensors.map((t, binding) => ({
+      binding,
+      // A tensor that owns its buffer binds all of it, so that equal buffers give equal bind groups whatever N is.
+      resource: ownsBuffer(t) ? bindWhole(t, this.device) : { buffer: t.buffer, offset: t.offset, size: byteSize(t) },
+    }));
+    if (kernel.uniforms.length > 0) {
+      entries.push({ binding: tensors.length, resource: { buffer: this.#arena, offset: 0, size: Math.ceil(kernel.uniforms.length / 4) * 16 } });
+    }
+    const group = this.device.createBindGroup({ layout: kernel.layout, entries });
+    kernel.groups.set(key, group);
+    return group;
+  }
+
+  /** Drops the bind groups of a buffer that is about to be destroyed. */
+  #forget(buffer: GPUBuffer): void {
+    const id = this.#bufferIds.get(buffer);
+    if (id === undefined) return;
+    const uses = new RegExp(`(^|,)${id}[,+]`);
+    for (const kernel of this.#kernels.values()) {
+      for (const key of kernel.groups.keys()) if (uses.test(key)) kernel.groups.delete(key);
+    }
+  }
+}
+
+/** Whether the tensor is all there is in its buffer (else it is a part of a slab). */
+function ownsBuffer(tensor: Tensor): boolean {
+  return tensor.offset === 0 && sizeClass(byteSize(tensor)) === tensor.buffer.size;
+}
+
+function bindWhole(tensor: Tensor, device: GPUDevice): GPUBufferBinding {
+  const size = Math.min(tensor.buffer.size, device.limits.maxStorageBufferBindingSize & ~3);
+  return { buffer: tensor.buffer, offset: 0, size };
+}
+
+const QUERIES = 1024;
+
+/** Timestamps around every dispatch, resolved at each submit. */
+class Profile {
+  readonly #device: GPUDevice;
+  readonly #set: GPUQuerySet;
+  readonly #buffer: GPUBuffer;
+  readonly #pending: Promise<void>[] = [];
+  readonly #total = new Map<string, { calls: number; ms: number }>();
+  #keys: string[] = [];
+  #staging: GPUBuffer | undefined;
+
+  constructor(device: GPUDevice) {
+    this.#device = device;
+    this.#set = device.createQuerySet({ type: "timestamp", count: QUERIES });
+    this.#buffer = device.createBuffer({ size: QUERIES * 8, usage: 0x200 | 0x4 });
+  }
+
+  get full(): boolean {
+    return this.#keys.length * 2 >= QUERIES;
+  }
+
+  begin(_encoder: GPUCommandEncoder, key: string, open: (writes: GPUComputePassTimestampWrites) => void): void {
+    const at = this.#keys.length * 2;
+    this.#keys.push(key);
+    open({ querySet: this.#set, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 });
+  }
+
+  resolve(encoder: GPUCommandEncoder): void {
+    if (this.#keys.length === 0) return;
+    const bytes = this.#keys.length * 16;
+    encoder.resolveQuerySet(this.#set, 0, this.#keys.length * 2, this.#buffer, 0);
+    this.#staging = this.#device.createBuffer({ size: bytes, usage: READBACK });
+    encoder.copyBufferToBuffer(this.#buffer, 0, this.#staging, 0, bytes);
+  }
+
+  submitted(): void {
+    const [staging, keys] = [this.#staging, this.#keys];
+    this.#keys = [];
+    this.#staging = undefined;
+    if (staging === undefined) return;
+    this.#pending.push(
+      staging.mapAsync(1).then(() => {
+        const times = new BigUint64Array(staging.getMappedRange().slice(0));
+        keys.forEach((key, i) => {
+          const line = this.#total.get(key) ?? { calls: 0, ms: 0 };
+          this.#total.set(key, { calls: line.calls + 1, ms: line.ms + Number(times[2 * i + 1]! - times[2 * i]!) / 1e6 });
+        });
+        staging.destroy();
+      }),
+    );
+  }
+
+  async collect(): Promise<ProfileLine[]> {
+    await Promise.all(this.#pending);
+    this.#set.destroy();
+    this.#buffer.destroy();
+    return [...this.#total].map(([key, line]) => ({ key, ...line })).sort((a, b) => b.ms - a.ms);
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * The two bindings of Dawn and every quirk of theirs that qlora knows of. Nothing outside this folder imports them.
+ */
+import { DeviceError } from "../errors.ts";
+import type { Provider } from "./probe.ts";
+
+/** Dawn toggles wanted from the `webgpu` binding. */
+export interface ProviderOptions {
+  /** Keep the driver's bounds checks. Off is 15-20 % faster in matrix products; only `webgpu` can turn them off. */
+  readonly robustness: boolean;
+}
+
+const NO_DRIVER = "Install a Vulkan driver: your GPU vendor's, or Mesa >= 23 for a software one (Debian: mesa-vulkan-drivers).";
+
+const instances = new Map<string, GPU>();
+
+/** Dawn's own binding crashes when its instance is collected, so instances live as long as the process. */
+async function instance(provider: Provider, options: ProviderOptions): Promise<GPU> {
+  const key = `${provider}/${String(options.robustness)}`;
+  const known = instances.get(key);
+  if (known !== undefined) return known;
+  let made: GPU;
+  if (provider === "bun-webgpu") {
+    // Its Dawn prints two notes about limits to stderr when asked for an adapter; they are harmless.
+    const { createGPUInstance, globalConstructors } = await import("bun-webgpu");
+    installGlobals(globalConstructors);
+    made = createGPUInstance() as unknown as GPU;
+  } else {
+    const { create, globals } = await import("webgpu");
+    installGlobals(globals);
+    const toggles = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"];
+    if (!options.robustness) toggles.push("disable_robustness");
+    made = create([
+      `enable-dawn-features=${toggles.join(",")}`,
+      "disable-dawn-features=timestamp_quantization",
+      ...(process.platform === "linux" ? ["backend=vulkan"] : []),
+    ]);
+  }
+  instances.set(key, made);
+  return made;
+}
+
+/** Constructors such as GPUValidationError, which the bindings look up globally; the first binding's stay. */
+function installGlobals(constructors: object): void {
+  for (const [name, value] of Object.entries(constructors)) {
+    if (!(name in globalThis)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+  }
+}
+
+const BACKENDS: Partial<Record<NodeJS.Platform, string>> = { linux: "Vulkan", darwin: "Metal", win32: "D3D12" };
+
+/**
+ * The best hardware (or software) adapter of a provider; never the Null backend.
+ * @throws DeviceError where the binding cannot be loaded or finds no driver
+ */
+export async function requestAdapter(provider: Provider, options: ProviderOptions): Promise<GPUAdapter> {
+  if (provider === "bun-webgpu" && !options.robustness) {
+    throw new DeviceError("ROBUSTNESS_FIXED", "bun-webgpu cannot turn off bounds checks", { hint: "Use --gpu webgpu." });
+  }
+  process.env["XDG_RUNTIME_DIR"] ??= "/tmp"; // silences a warning of the Vulkan loader
+  let gpu: GPU;
+  try {
+    gpu = await instance(provider, options);
+  } catch (cause) {
+    throw new DeviceError("PROVIDER_UNAVAILABLE", `the WebGPU binding ${provider} does not load on this platform`, {
+      hint: `Try --gpu ${provider === "webgpu" ? "bun-webgpu" : "webgpu"}, or reinstall packages.`,
+      cause,
+    });
+  }
+  const request = { powerPreference: "high-performance", backendType: BACKENDS[process.platform] } as GPURequestAdapterOptions;
+  const adapter = await gpu.requestAdapter(request).catch((cause: unknown) => {
+    throw new DeviceError("NO_ADAPTER", `${provider} found no ${BACKENDS[process.platform] ?? "GPU"} driver`, { hint: NO_DRIVER, cause });
+  });
+  if (adapter === null || /null/i.test(`${adapter.info.description} ${adapter.info.device}`)) {
+    throw new DeviceError("NO_ADAPTER", `${provider} found no ${BACKENDS[process.platform] ?? "GPU"} driver`, { hint: NO_DRIVER });
+  }
+  return adapter;
+}
+
+const WANTED = ["shader-f16", "subgroups", "timestamp-query", "chromium-experimental-subgroup-matrix"];
+
+/** A device with every feature that qlora can use and the adapter's own limits. */
+export async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
+  const requiredLimits: Record<string, number> = {};
+  // bun-webgpu takes limits only all together, so every numeric limit is passed to both.
+  for (const name of limitNames(adapter.limits)) {
+    const value = (adapter.limits as unknown as Record<string, number>)[name];
+    if (typeof value === "number") requiredLimits[name] = value;
+  }
+  const requiredFeatures = WANTED.filter((name) => adapter.features.has(name)) as GPUFeatureName[];
+  return adapter.requestDevice({ requiredFeatures, requiredLimits });
+}
+
+function limitNames(limits: GPUSupportedLimits): Set<string> {
+  const names = new Set(Object.keys(limits));
+  for (let proto: object | null = Object.getPrototypeOf(limits); proto !== null && proto !== Object.prototype; proto = Object.getPrototypeOf(proto)) {
+    for (const name of Object.getOwnPropertyNames(proto)) if (/^(max|min)/.test(name)) names.add(name);
+  }
+  return names;
+}

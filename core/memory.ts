@@ -1,0 +1,126 @@
+import { DeviceError } from "./errors.ts";
+
+/** What a GPU buffer is for; bytes are counted by it. */
+export type Purpose = "weights" | "adapter" | "gradients" | "optimizer" | "activations" | "scratch" | "data";
+
+/** Bytes in use now, at the highest point, and kept ready for reuse. */
+export interface MemoryReport {
+  readonly byPurpose: Readonly<Record<Purpose, number>>;
+  /** Bytes held by live tensors. */
+  readonly used: number;
+  /** Bytes of buffers waiting in the pool. */
+  readonly pooled: number;
+  /** Highest `used + pooled` so far. */
+  readonly peak: number;
+}
+
+interface Block {
+  readonly buffer: GPUBuffer;
+  readonly bytes: number;
+  readonly purpose: Purpose;
+}
+
+const STORAGE = 0x80 | 0x4 | 0x8; // STORAGE | COPY_SRC | COPY_DST
+
+/**
+ * Size classes, eight to an octave: a pooled buffer wastes at most an eighth, and batches of nearly equal token counts
+ * meet the same buffers again, so bind groups stay cached.
+ */
+export function sizeClass(bytes: number): number {
+  if (bytes <= 2048) return Math.max(256, Math.ceil(bytes / 256) * 256);
+  const step = 2 ** (Math.floor(Math.log2(bytes)) - 3);
+  return Math.ceil(bytes / step) * step;
+}
+
+/** Owns every GPU buffer: allocates, reuses, counts. */
+export class Memory {
+  readonly #device: GPUDevice;
+  readonly #free = new Map<number, GPUBuffer[]>();
+  readonly #live = new Map<GPUBuffer, Block>();
+  readonly #bytes: Record<Purpose, number> = {
+    weights: 0,
+    adapter: 0,
+    gradients: 0,
+    optimizer: 0,
+    activations: 0,
+    scratch: 0,
+    data: 0,
+  };
+  readonly #onDestroy: (buffer: GPUBuffer) => void;
+  #used = 0;
+  #pooled = 0;
+  #peak = 0;
+
+  constructor(device: GPUDevice, onDestroy: (buffer: GPUBuffer) => void) {
+    this.#device = device;
+    this.#onDestroy = onDestroy;
+  }
+
+  /**
+   * A storage buffer of at least `bytes`, perhaps one used before: its contents are undefined.
+   * @throws DeviceError where one buffer would exceed the adapter's limit
+   */
+  alloc(bytes: number, purpose: Purpose, label: string): GPUBuffer {
+    const size = sizeClass(bytes);
+    const limit = this.#device.limits.maxBufferSize;
+    if (size > limit) {
+      throw new DeviceError(
+        "BUFFER_TOO_LARGE",
+        `${label} needs a buffer of ${size} bytes; this adapter allows ${limit}`,
+        {
+          hint: "Lower the token budget or split the tensor.",
+        },
+      );
+    }
+    const reused = this.#free.get(size)?.pop();
+    const buffer = reused ?? this.#device.createBuffer({ size, usage: STORAGE, label });
+    if (reused !== undefined) this.#pooled -= size;
+    this.#live.set(buffer, { buffer, bytes: size, purpose });
+    this.#bytes[purpose] += size;
+    this.#used += size;
+    this.#peak = Math.max(this.#peak, this.#used + this.#pooled);
+    return buffer;
+  }
+
+  /** Gives a buffer back to the pool. The queue runs in order, so work already encoded may still use it. */
+  free(buffer: GPUBuffer): void {
+    const block = this.#live.get(buffer);
+    if (block === undefined)
+      throw new RangeError(`buffer ${buffer.label} is not live: freed twice, or not from this allocator`);
+    this.#live.delete(buffer);
+    this.#bytes[block.purpose] -= block.bytes;
+    this.#used -= block.bytes;
+    this.#pooled += block.bytes;
+    const list = this.#free.get(block.bytes);
+    if (list === undefined) this.#free.set(block.bytes, [buffer]);
+    else list.push(buffer);
+  }
+
+  /** Destroys the pooled buffers. */
+  trim(): void {
+    for (const list of this.#free.values()) {
+      for (const buffer of list) {
+        this.#onDestroy(buffer);
+        buffer.destroy();
+      }
+    }
+    this.#free.clear();
+    this.#pooled = 0;
+  }
+
+  /** Destroys everything. */
+  destroy(): void {
+    for (const { buffer } of this.#live.values()) buffer.destroy();
+    this.#live.clear();
+    this.trim();
+  }
+
+  report(): MemoryReport {
+    return { byPurpose: { ...this.#bytes }, used: this.#used, pooled: this.#pooled, peak: this.#peak };
+  }
+
+  /** Starts a new peak measurement. */
+  resetPeak(): void {
+    this.#peak = this.#used + this.#pooled;
+  }
+}

@@ -1,0 +1,39 @@
+/** Nearest-name suggestions for unknown options, flags, commands and plugins. */
+
+/** Edits (insert, delete, replace, swap of neighbours) that turn `a` into `b`. */
+function editDistance(a: string, b: string): number {
+  const rows = Array.from({ length: a.length + 1 }, (_, i) => [i, ...new Array<number>(b.length).fill(0)]);
+  for (let j = 0; j <= b.length; j++) rows[0]![j] = j;
+  for (let i = 1; i <= a.length; i++) {
+    for (let j = 1; j <= b.length; j++) {
+      const replace = rows[i - 1]![j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      let best = Math.min(replace, rows[i - 1]![j]! + 1, rows[i]![j - 1]! + 1);
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      if (swapped) best = Math.min(best, rows[i - 2]![j - 2]! + 1);
+      rows[i]![j] = best;
+    }
+  }
+  return rows[a.length]![b.length]!;
+}
+
+/** Name as it is compared: case, dashes and underscores do not count. */
+const folded = (name: string): string => name.toLowerCase().replaceAll(/[-_]/g, "");
+
+/** The candidate nearest to `name`, or undefined where none is near enough to be a slip of the fingers. */
+export function nearestName(name: string, candidates: Iterable<string>): string | undefined {
+  const wanted = folded(name);
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.floor(wanted.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(wanted, folded(candidate));
+    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
+  }
+  return best;
+}
+
+/** `; did you mean "rank"?`, or the whole list where nothing is near, or nothing where there is no list. */
+export function suggestion(name: string, candidates: readonly string[]): string {
+  const near = nearestName(name, candidates);
+  if (near !== undefined) return `; did you mean "${near}"?`;
+  return candidates.length === 0 ? "" : `; expected one of ${candidates.join(", ")}`;
+}
