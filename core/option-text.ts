@@ -1,5 +1,5 @@
 /** Option values from the command line, where everything is a string. */
-import { describeDefinition, showValue } from "./option-words.ts";
+import { showValue } from "./option-words.ts";
 import type { Checked, Option } from "./options.ts";
 
 function asNumber(text: string): number | undefined {
@@ -29,9 +29,8 @@ function readings(text: string): unknown[] {
 /** True where the flag may stand alone (`--shuffle`) and be denied (`--no-shuffle`). */
 export const isSwitch = (option: Option): boolean => option.accepts(true);
 
-/** True where the flag takes a value (a switch that takes nothing else does not). */
-export const takesValue = (option: Option): boolean =>
-  !isSwitch(option) || option.expected !== describeDefinition("boolean");
+/** True where the flag takes a value; a plain boolean does not. */
+export const takesValue = (option: Option): boolean => option.definition !== "boolean";
 
 /**
  * Reads one flag's text as the option's type: numbers (`3e-4`), booleans, comma lists for arrays, JSON for the rest.

@@ -38,11 +38,12 @@ export function showValue(value: unknown): string {
   if (value === undefined) return "nothing";
   if (typeof value === "function") return "a function";
   if (typeof value === "number" || typeof value === "bigint") return String(value);
-  let text: string;
+  let text: string | undefined;
   try {
-    text = JSON.stringify(value) ?? String(value);
+    text = JSON.stringify(value);
   } catch {
-    text = "a value that is not JSON"; // cyclic: the message only needs a name for it
+    text = undefined; // cyclic: the message only needs a name for it
   }
+  if (text === undefined) return "a value that is not JSON";
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

@@ -16,6 +16,8 @@ export type Presence = "required" | "optional" | "filled";
 /** One option of a set; make it with {@link option}. */
 export interface Option<V = unknown, P extends Presence = Presence> {
   readonly presence: P;
+  /** The arktype definition it was made from. */
+  readonly definition: string;
   /** What is expected, in words: `an integer >= 1`. */
   readonly expected: string;
   readonly help: string;
@@ -89,19 +91,19 @@ type Details<V> = {
  * Declares one option from an arktype definition: `option("number.integer >= 1", { default: 8, help: "LoRA rank r" })`.
  * Without `default`, `defaultFrom` or `optional: true` it must be given.
  */
-export function option<const D extends string>(
+export function option<const D>(
   definition: type.validate<D>,
-  details: { readonly help: string; readonly default: ValueOf<D> },
+  details: { readonly help: string; readonly default: NoInfer<ValueOf<D>> },
 ): Option<ValueOf<D>, "filled">;
-export function option<const D extends string>(
+export function option<const D>(
   definition: type.validate<D>,
   details: { readonly help: string; readonly defaultFrom: string },
 ): Option<ValueOf<D>, "filled">;
-export function option<const D extends string>(
+export function option<const D>(
   definition: type.validate<D>,
   details: { readonly help: string; readonly optional: true },
 ): Option<ValueOf<D>, "optional">;
-export function option<const D extends string>(
+export function option<const D>(
   definition: type.validate<D>,
   details: { readonly help: string },
 ): Option<ValueOf<D>, "required">;
@@ -110,6 +112,7 @@ export function option(definition: string, details: Details<unknown>): Option {
   const filled = details.default !== undefined || details.defaultFrom !== undefined;
   return {
     presence: filled ? "filled" : details.optional === true ? "optional" : "required",
+    definition,
     expected: describeDefinition(definition),
     help: details.help,
     default: details.default,
