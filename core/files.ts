@@ -1,0 +1,179 @@
+/**
+ * Writes that are whole or not there at all: aside, fsynced, renamed. A process killed at any moment leaves the old
+ * file or folder, or the new one, and at worst a `.tmp-<pid>` beside it that the next save removes.
+ */
+import { existsSync } from "node:fs";
+import { mkdir, open, readdir, rename, rm, type FileHandle } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { QloraError } from "./errors.ts";
+
+/** Temporary paths that this process is writing now. */
+const active = new Set<string>();
+let counter = 0;
+
+/** Bytes, text, or pieces of bytes that come one after another. */
+export type FileContent = Uint8Array | string | AsyncIterable<Uint8Array>;
+
+/**
+ * Writes a file whole or not at all; makes the folders above it.
+ * @throws QloraError DISK_FULL, FILE_NOT_WRITABLE or FILE_WRITE_FAILED naming the path
+ */
+export async function writeFileAtomic(path: string, content: FileContent): Promise<void> {
+  await guard(path, async () => {
+    await mkdir(dirname(path), { recursive: true });
+    await removeLeftovers(path);
+    await aside(path, async (temporary) => {
+      const file = await open(temporary, "w");
+      try {
+        for await (const piece of piecesOf(content)) await writeAll(file, piece);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await rename(temporary, path);
+    });
+    await syncFolder(dirname(path));
+  });
+}
+
+/**
+ * Writes a folder whole or not at all: `write` fills a temporary folder, its files are fsynced, then it takes the
+ * place of `path`. A folder that was there before stands until the new one is complete.
+ * @throws QloraError DISK_FULL, FILE_NOT_WRITABLE or FILE_WRITE_FAILED naming the path; whatever `write` throws
+ */
+export async function writeFolderAtomic(path: string, write: (dir: string) => Promise<void>): Promise<void> {
+  await guard(path, async () => {
+    await mkdir(dirname(path), { recursive: true });
+    await removeLeftovers(path);
+    await aside(path, async (temporary) => {
+      await mkdir(temporary);
+      await write(temporary);
+      await syncTree(temporary);
+      if (!existsSync(path)) return rename(temporary, path);
+      const old = `${path}.old-${process.pid}`;
+      active.add(old);
+      try {
+        await rename(path, old);
+        await rename(temporary, path).catch(async (error: unknown) => {
+          await rename(old, path);
+          throw error;
+        });
+        await rm(old, { recursive: true });
+      } finally {
+        active.delete(old);
+      }
+    });
+    await syncFolder(dirname(path));
+  });
+}
+
+/**
+ * Removes what dead writers of `path`, or of its siblings that differ in their trailing number only
+ * (`checkpoint-10`, `checkpoint-20`), left behind; puts a folder back that died between its two renames.
+ */
+export async function removeLeftovers(path: string): Promise<void> {
+  const folder = dirname(path);
+  if (!existsSync(folder)) return;
+  const stem = basename(path).replace(/\d+$/, "");
+  for (const name of await readdir(folder)) {
+    const match = /^(.*)\.(tmp|old)-(\d+)(?:-\d+)?$/.exec(name);
+    if (match === null) continue;
+    const [, target, kind, pid] = match as unknown as [string, string, string, string];
+    const leftover = join(folder, name);
+    if (target.replace(/\d+$/, "") !== stem || active.has(leftover) || isAlive(Number(pid))) continue;
+    if (kind === "old" && !existsSync(join(folder, target))) await rename(leftover, join(folder, target));
+    else await rm(leftover, { recursive: true, force: true });
+  }
+}
+
+/** Runs `write` with a temporary path beside `path`; on failure nothing of it remains. */
+async function aside(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
+  const temporary = `${path}.tmp-${process.pid}${active.has(`${path}.tmp-${process.pid}`) ? `-${++counter}` : ""}`;
+  active.add(temporary);
+  try {
+    await write(temporary);
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  } finally {
+    active.delete(temporary);
+  }
+}
+
+/** Our own process counts as dead here: what it writes now is in `active`. */
+function isAlive(pid: number): boolean {
+  if (pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errorCode(error) !== "ESRCH";
+  }
+}
+
+async function* piecesOf(content: FileContent): AsyncGenerator<Uint8Array> {
+  if (typeof content === "string") yield Buffer.from(content, "utf8");
+  else if (content instanceof Uint8Array) yield content;
+  else yield* content;
+}
+
+/** A single write may take less than it was given (2 GiB at most on Linux). */
+async function writeAll(file: FileHandle, piece: Uint8Array): Promise<void> {
+  for (let done = 0; done < piece.byteLength;) {
+    done += (await file.write(piece, done, Math.min(piece.byteLength - done, 1 << 28))).bytesWritten;
+  }
+}
+
+async function syncTree(dir: string): Promise<void> {
+  for (const entry of await readdir(dir, { withFileTypes: true })) {
+    const path = join(dir, entry.name);
+    if (entry.isDirectory()) await syncTree(path);
+    else if (entry.isFile()) await sync(path, "r+");
+  }
+  await syncFolder(dir);
+}
+
+/** Makes a rename durable; Windows cannot open folders and needs no such step. */
+async function syncFolder(dir: string): Promise<void> {
+  if (process.platform !== "win32") await sync(dir, "r");
+}
+
+async function sync(path: string, flags: "r" | "r+"): Promise<void> {
+  const handle = await open(path, flags);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Turns the operating system's refusal into one error that says what to do. */
+async function guard(path: string, write: () => Promise<void>): Promise<void> {
+  try {
+    await write();
+  } catch (error) {
+    const code = errorCode(error);
+    if (error instanceof QloraError || code === undefined) throw error;
+    if (["ENOSPC", "EDQUOT", "EFBIG"].includes(code)) {
+      throw new QloraError("DISK_FULL", `${path}: no space left to write it (${code})`, {
+        hint: "Free some space, or point the output to another disk; nothing that was there before has been lost.",
+        cause: error,
+      });
+    }
+    if (["EACCES", "EPERM", "EROFS"].includes(code)) {
+      throw new QloraError("FILE_NOT_WRITABLE", `${path}: not allowed to write it (${code})`, {
+        hint: "Check the owner and the permissions of the folder, or choose another output folder.",
+        cause: error,
+      });
+    }
+    throw new QloraError("FILE_WRITE_FAILED", `${path}: could not be written (${(error as Error).message})`, {
+      hint: "Check that the path is right and that the folders above it are folders.",
+      cause: error,
+    });
+  }
+}
+
+function errorCode(error: unknown): string | undefined {
+  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+  return typeof code === "string" && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
+}
