@@ -1,0 +1,103 @@
+/** Plugins as values: a factory stamped with its kind, and what it makes from options. Told apart by `kind` alone. */
+import { ConfigError } from "./errors.ts";
+import type { OptionSet, OptionShape, OptionsInput, OptionsOutput } from "./options.ts";
+
+export const PLUGIN_KINDS = ["model", "adapter", "optimizer", "metric"] as const;
+export type PluginKind = (typeof PLUGIN_KINDS)[number];
+
+/** What an author writes; `create` gets the parsed options first. */
+export interface PluginDefinition<S extends OptionShape, A extends readonly unknown[], R> {
+  readonly name: string;
+  readonly options: OptionSet<S>;
+  create(options: OptionsOutput<S>, ...args: A): R;
+}
+
+/** A configured plugin: what a config holds. */
+export interface Plugin<
+  K extends PluginKind = PluginKind,
+  A extends readonly unknown[] = readonly never[],
+  R = unknown,
+  O = object,
+> {
+  readonly kind: K;
+  readonly name: string;
+  /** Parsed options, defaults filled in. */
+  readonly options: O;
+  /** The options as they were given, so that flags can be laid over them. */
+  readonly given: object;
+  /** Where it came from; `factory.options` is its schema. */
+  readonly factory: PluginFactory<K, A, R>;
+  /** Makes the live object; the options are bound already. */
+  create(...args: A): R;
+}
+
+/** A factory whose option types are not known here. */
+export interface PluginFactory<
+  K extends PluginKind = PluginKind,
+  A extends readonly unknown[] = readonly never[],
+  R = unknown,
+> {
+  readonly kind: K;
+  readonly name: string;
+  readonly options: OptionSet;
+  /** Checks `input` and configures the plugin. @throws ConfigError listing every problem */
+  configure(input: unknown): Plugin<K, A, R>;
+}
+
+type FactoryArguments<S extends OptionShape> =
+  Record<never, never> extends OptionsInput<S> ? [options?: OptionsInput<S>] : [options: OptionsInput<S>];
+
+/** The typed factory that a config calls: `lora({ rank: 64 })`. */
+export interface TypedPluginFactory<
+  K extends PluginKind,
+  S extends OptionShape,
+  A extends readonly unknown[],
+  R,
+> extends PluginFactory<K, A, R> {
+  (...options: FactoryArguments<S>): Plugin<K, A, R, OptionsOutput<S>>;
+}
+
+/** Stamps a definition with its kind. The four `define...` functions are this one with their types. */
+export function definePlugin<const K extends PluginKind, const S extends OptionShape, A extends readonly unknown[], R>(
+  kind: K,
+  definition: PluginDefinition<S, A, R>,
+): TypedPluginFactory<K, S, A, R> {
+  const { name, options: schema } = definition;
+
+  function configure(input: unknown): Plugin<K, A, R, OptionsOutput<S>> {
+    const checked = schema.check(input, kind);
+    if (!checked.ok) throw new ConfigError("PLUGIN_OPTIONS_INVALID", checked.problems);
+    const options = checked.value;
+    return {
+      kind,
+      name,
+      options,
+      given: input as object,
+      factory,
+      create: (...args) => definition.create(options, ...args),
+    };
+  }
+
+  const call = (...given: FactoryArguments<S>): Plugin<K, A, R, OptionsOutput<S>> => configure(given[0] ?? {});
+  const factory = Object.defineProperties(call, {
+    kind: { value: kind, enumerable: true },
+    name: { value: name, enumerable: true },
+    options: { value: schema, enumerable: true },
+    configure: { value: configure, enumerable: true },
+  }) as TypedPluginFactory<K, S, A, R>;
+  return factory;
+}
+
+const hasStamp = (value: unknown): value is { kind: unknown; name: unknown } =>
+  value !== null && (typeof value === "object" || typeof value === "function") && "kind" in value && "name" in value;
+
+/** True for a factory of `kind` (or of any kind), whichever copy of qlora made it. */
+export function isPluginFactory(value: unknown, kind?: PluginKind): value is PluginFactory {
+  if (!hasStamp(value) || !("configure" in value) || typeof value.configure !== "function") return false;
+  return PLUGIN_KINDS.some((known) => known === value.kind) && (kind === undefined || value.kind === kind);
+}
+
+/** True for a configured plugin of `kind`. */
+export function isPlugin(value: unknown, kind: PluginKind): value is Plugin {
+  return hasStamp(value) && value.kind === kind && "factory" in value && isPluginFactory(value.factory, kind);
+}
