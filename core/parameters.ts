@@ -1,0 +1,129 @@
+import type { Gpu } from "./device/gpu.ts";
+import { elementCount, type Tensor } from "./tensor.ts";
+
+/** A trainable tensor before it has memory. */
+export interface ParameterSpec {
+  /** Name in the adapter's file, e.g. `base_model.model.score.weight`. */
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** First values, row-major. */
+  readonly initial: Float32Array<ArrayBuffer>;
+}
+
+/** A trainable f32 tensor and the gradient that backward passes add into. */
+export interface Parameter {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly size: number;
+  readonly value: Tensor;
+  readonly grad: Tensor;
+  /** Which slab it lies in, and its first element there. */
+  readonly slab: Slab;
+  readonly start: number;
+}
+
+/**
+ * Parameters end to end in one buffer, each from a multiple of 256 elements on (what lies between is zero), so that
+ * one dispatch clears, measures or updates all of them, and a blockwise optimizer's blocks never cross tensors.
+ */
+export interface Slab {
+  readonly index: number;
+  /** Elements, padding included; a multiple of 256. */
+  readonly size: number;
+  readonly value: Tensor;
+  readonly grad: Tensor;
+  readonly parameters: readonly Parameter[];
+}
+
+/** Alignment of a parameter's first element within its slab. */
+export const PARAMETER_ALIGN = 256;
+
+const aligned = (n: number): number => Math.ceil(n / PARAMETER_ALIGN) * PARAMETER_ALIGN;
+
+/** All trainable parameters of a run, in the adapter's order. */
+export class ParameterSet {
+  readonly slabs: readonly Slab[];
+  readonly parameters: readonly Parameter[];
+  readonly #byName: ReadonlyMap<string, Parameter>;
+  readonly #gpu: Gpu;
+
+  /** Allocates values and gradients (zero) for `specs`. @throws RangeError for a repeated name or a wrong initial size */
+  constructor(gpu: Gpu, specs: readonly ParameterSpec[]) {
+    this.#gpu = gpu;
+    const slabs: Slab[] = [];
+    const perSlab = Math.floor(gpu.device.limits.maxStorageBufferBindingSize / 4 / PARAMETER_ALIGN) * PARAMETER_ALIGN;
+    let pending: ParameterSpec[] = [];
+    let size = 0;
+    const flush = (): void => {
+      if (pending.length > 0) slabs.push(makeSlab(gpu, slabs.length, pending, size));
+      pending = [];
+      size = 0;
+    };
+    for (const spec of specs) {
+      const count = elementCount(spec.shape);
+      if (spec.initial.length !== count) throw new RangeError(`${spec.name}: ${spec.initial.length} initial values for [${spec.shape.join(",")}]`);
+      if (size + aligned(count) > perSlab) flush();
+      pending.push(spec);
+      size += aligned(count);
+    }
+    flush();
+    this.slabs = slabs;
+    this.parameters = slabs.flatMap((slab) => slab.parameters);
+    this.#byName = new Map(this.parameters.map((p) => [p.name, p]));
+    if (this.#byName.size !== this.parameters.length) throw new RangeError("two parameters have the same name");
+  }
+
+  /** @throws RangeError for an unknown name */
+  get(name: string): Parameter {
+    const found = this.#byName.get(name);
+    if (found === undefined) throw new RangeError(`no parameter ${name}`);
+    return found;
+  }
+
+  /** Number of trainable elements. */
+  get count(): number {
+    return this.parameters.reduce((sum, p) => sum + p.size, 0);
+  }
+
+  /** Sets every gradient to zero. */
+  zeroGrad(): void {
+    for (const slab of this.slabs) this.#gpu.clear(slab.grad);
+  }
+
+  /** Values of every parameter, read back slab by slab. */
+  async readValues(): Promise<Map<string, Float32Array<ArrayBuffer>>> {
+    return this.#read((slab) => slab.value);
+  }
+
+  /** Gradients of every parameter, as they stand (scaled where a loss scale is in use). */
+  async readGradients(): Promise<Map<string, Float32Array<ArrayBuffer>>> {
+    return this.#read((slab) => slab.grad);
+  }
+
+  async #read(pick: (slab: Slab) => Tensor): Promise<Map<string, Float32Array<ArrayBuffer>>> {
+    const values = new Map<string, Float32Array<ArrayBuffer>>();
+    for (const slab of this.slabs) {
+      const all = await this.#gpu.readFloats(pick(slab));
+      for (const p of slab.parameters) values.set(p.name, all.slice(p.start, p.start + p.size));
+    }
+    return values;
+  }
+}
+
+function makeSlab(gpu: Gpu, index: number, specs: readonly ParameterSpec[], size: number): Slab {
+  const data = new Float32Array(size);
+  const value = gpu.alloc([size], "f32", `parameters ${index}`, "adapter");
+  const grad = gpu.alloc([size], "f32", `gradients ${index}`, "gradients");
+  const parameters: Parameter[] = [];
+  const slab: Slab = { index, size, value, grad, parameters };
+  let start = 0;
+  for (const { name, shape, initial } of specs) {
+    data.set(initial, start);
+    const part = (of: Tensor, label: string): Tensor => ({ buffer: of.buffer, offset: start * 4, shape, dtype: "f32", label });
+    parameters.push({ name, shape, size: initial.length, value: part(value, name), grad: part(grad, `grad ${name}`), slab, start });
+    start += aligned(initial.length);
+  }
+  gpu.write(value, data);
+  gpu.clear(grad);
+  return slab;
+}
