@@ -1,52 +1,15 @@
 /**
- * The four kinds of plugin, declared as values: `defineX` takes `{ name, options, create }` and returns a factory; calling
- * the factory with options gives the value that a config holds. Plugins are told apart by `kind`, never by instanceof.
+ * The four kinds of plugin: what each gets, what it gives, and the `defineX` that declares one. `plugin-value.ts` says how a
+ * plugin is a value.
  */
 import type { Batch } from "./batch.ts";
 import type { Gpu } from "./device/gpu.ts";
 import type { AdaptedLinear, LinearSpec, Nf4Weight } from "./linear.ts";
-import type { OptionSet, OptionShape, OptionsInput, OptionsOutput } from "./options.ts";
+import type { OptionShape } from "./options.ts";
 import type { ParameterSet, ParameterSpec } from "./parameters.ts";
+import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./plugin-value.ts";
 import type { Tape } from "./recorder.ts";
 import type { DType, Tensor } from "./tensor.ts";
-
-export type PluginKind = "model" | "adapter" | "optimizer" | "metric";
-
-/** A configured plugin: what a config holds. */
-export interface PluginValue<K extends PluginKind = PluginKind, C = unknown, I = unknown> {
-  readonly kind: K;
-  readonly name: string;
-  /** Checked options, defaults filled in; plain data, stored with the run. */
-  readonly options: Readonly<Record<string, unknown>>;
-  create(context: C): I;
-}
-
-/** What `defineX` returns: call it with options to configure the plugin. */
-export interface PluginFactory<K extends PluginKind = PluginKind, S extends OptionShape = OptionShape, C = unknown, I = unknown> {
-  (options?: OptionsInput<S>): PluginValue<K, C, I>;
-  readonly kind: K;
-  readonly pluginName: string;
-  readonly options: OptionSet<S>;
-}
-
-/** What an author writes. */
-export interface PluginDefinition<S extends OptionShape, C, I> {
-  /** Name on the command line and in messages, e.g. `lora`. */
-  readonly name: string;
-  readonly options: OptionSet<S>;
-  create(options: OptionsOutput<S>, context: C): I;
-}
-
-function define<K extends PluginKind, S extends OptionShape, C, I>(
-  kind: K,
-  definition: PluginDefinition<S, C, I>,
-): PluginFactory<K, S, C, I> {
-  const factory = (input: OptionsInput<S> = {} as OptionsInput<S>): PluginValue<K, C, I> => {
-    const options = definition.options.parse(input, `${kind} ${definition.name}`);
-    return { kind, name: definition.name, options, create: (context) => definition.create(options, context) };
-  };
-  return Object.assign(factory, { kind, pluginName: definition.name, options: definition.options });
-}
 
 // ---- model
 
@@ -102,16 +65,16 @@ export interface Model {
   destroy(): void;
 }
 
-export type ModelPlugin = PluginValue<"model", ModelContext, Promise<Model>>;
+export type ModelPlugin = Plugin<"model", readonly [ModelContext], Promise<Model>>;
 
 /**
  * Declares a model.
  * @example export const gemma2 = defineModel({ name: "gemma2", options, create: (options, context) => loadGemma2(options, context) });
  */
-export function defineModel<S extends OptionShape>(
-  definition: PluginDefinition<S, ModelContext, Promise<Model>>,
-): PluginFactory<"model", S, ModelContext, Promise<Model>> {
-  return define("model", definition);
+export function defineModel<const S extends OptionShape>(
+  definition: PluginDefinition<S, readonly [ModelContext], Promise<Model>>,
+): TypedPluginFactory<"model", S, readonly [ModelContext], Promise<Model>> {
+  return definePlugin("model", definition);
 }
 
 // ---- adapter
@@ -142,13 +105,13 @@ export interface Adapter {
   load(directory: string): Promise<Map<string, Float32Array<ArrayBuffer>>>;
 }
 
-export type AdapterPlugin = PluginValue<"adapter", AdapterContext, Promise<Adapter>>;
+export type AdapterPlugin = Plugin<"adapter", readonly [AdapterContext], Promise<Adapter>>;
 
 /** Declares an adapter. */
-export function defineAdapter<S extends OptionShape>(
-  definition: PluginDefinition<S, AdapterContext, Promise<Adapter>>,
-): PluginFactory<"adapter", S, AdapterContext, Promise<Adapter>> {
-  return define("adapter", definition);
+export function defineAdapter<const S extends OptionShape>(
+  definition: PluginDefinition<S, readonly [AdapterContext], Promise<Adapter>>,
+): TypedPluginFactory<"adapter", S, readonly [AdapterContext], Promise<Adapter>> {
+  return definePlugin("adapter", definition);
 }
 
 // ---- optimizer
@@ -188,13 +151,13 @@ export interface Optimizer {
   destroy(): void;
 }
 
-export type OptimizerPlugin = PluginValue<"optimizer", OptimizerContext, Optimizer>;
+export type OptimizerPlugin = Plugin<"optimizer", readonly [OptimizerContext], Optimizer>;
 
 /** Declares an optimizer. */
-export function defineOptimizer<S extends OptionShape>(
-  definition: PluginDefinition<S, OptimizerContext, Optimizer>,
-): PluginFactory<"optimizer", S, OptimizerContext, Optimizer> {
-  return define("optimizer", definition);
+export function defineOptimizer<const S extends OptionShape>(
+  definition: PluginDefinition<S, readonly [OptimizerContext], Optimizer>,
+): TypedPluginFactory<"optimizer", S, readonly [OptimizerContext], Optimizer> {
+  return definePlugin("optimizer", definition);
 }
 
 // ---- metric
@@ -212,12 +175,12 @@ export interface Metric {
   result(): Readonly<Record<string, number>>;
 }
 
-export type MetricPlugin = PluginValue<"metric", MetricContext, Metric>;
+export type MetricPlugin = Plugin<"metric", readonly [MetricContext], Metric>;
 
 /** Declares a metric. */
-export function defineMetric<S extends OptionShape>(
-  definition: PluginDefinition<S, MetricContext, Metric>,
-): PluginFactory<"metric", S, MetricContext, Metric> {
-  return define("metric", definition);
+export function defineMetric<const S extends OptionShape>(
+  definition: PluginDefinition<S, readonly [MetricContext], Metric>,
+): TypedPluginFactory<"metric", S, readonly [MetricContext], Metric> {
+  return definePlugin("metric", definition);
 }
 
