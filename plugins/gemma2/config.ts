@@ -1,0 +1,258 @@
+/**
+ * Gemma-2's config.json as typed options. Two spellings are read: the one of transformers 5 (`layer_types`,
+ * `rope_parameters`, `dtype`) and the one of 2024 (`rope_theta`, `torch_dtype`, `hidden_act`, no `layer_types`).
+ * Source: huggingface/transformers, models/gemma2/configuration_gemma2.py.
+ */
+import { ModelError } from "../../core/errors.ts";
+
+/** How far a layer looks back: `slidingWindow` tokens, or all of them. */
+export type Gemma2LayerType = "sliding_attention" | "full_attention";
+
+/** What `quantization_config` says of a bitsandbytes checkpoint. */
+export interface Gemma2Quantization {
+  readonly quantType: "nf4";
+  readonly useDoubleQuant: boolean;
+  readonly computeDtype: string | undefined;
+}
+
+/** The architecture; names are those of config.json in camelCase. */
+export interface Gemma2Config {
+  readonly modelType: "gemma2";
+  readonly hiddenSize: number;
+  readonly numHiddenLayers: number;
+  readonly numAttentionHeads: number;
+  /** Each serves `numAttentionHeads / numKeyValueHeads` consecutive query heads. */
+  readonly numKeyValueHeads: number;
+  readonly headDim: number;
+  readonly intermediateSize: number;
+  readonly vocabSize: number;
+  readonly maxPositionEmbeddings: number;
+  readonly rmsNormEps: number;
+  readonly ropeTheta: number;
+  /** A query at i sees keys j with `i - j < slidingWindow`, in the sliding layers. */
+  readonly slidingWindow: number;
+  /** One for each layer. */
+  readonly layerTypes: readonly Gemma2LayerType[];
+  /** Scores become `cap * tanh(scores / cap)`; null switches that off. */
+  readonly attnLogitSoftcapping: number | null;
+  /** Scores are scaled by its inverse square root; never derived from `headDim`. */
+  readonly queryPreAttnScalar: number;
+  readonly hiddenActivation: "gelu_pytorch_tanh";
+  /** Standard deviation of a new score head. */
+  readonly initializerRange: number;
+  readonly padTokenId: number | undefined;
+  readonly bosTokenId: number | undefined;
+  /** The first one where the file lists several. */
+  readonly eosTokenId: number | undefined;
+  /** What the weights were before quantisation, such as "bfloat16". */
+  readonly dtype: string | undefined;
+  /** Undefined in a base checkpoint that has no labels yet. */
+  readonly numLabels: number | undefined;
+  /** Label names by class index. */
+  readonly id2label: readonly string[] | undefined;
+  /** Undefined where the weights are not quantised. */
+  readonly quantization: Gemma2Quantization | undefined;
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+/**
+ * Reads Gemma-2's config.json.
+ * @param json the parsed file
+ * @param path the file, for messages
+ * @throws ModelError MODEL_CONFIG_INVALID that lists every problem
+ */
+export function parseGemma2Config(json: Json, path: string): Gemma2Config {
+  if (json["model_type"] !== "gemma2") {
+    throw new ModelError(
+      "MODEL_TYPE_UNSUPPORTED",
+      `${path}: model_type is ${show(json["model_type"])}, expected "gemma2"`,
+      { hint: "Give a Gemma-2 checkpoint (2B, 9B or 27B), or a model plugin made for this architecture." },
+    );
+  }
+  const problems: string[] = [];
+  const read = new Reader(json, problems);
+  const numHiddenLayers = read.size("num_hidden_layers");
+  const config: Gemma2Config = {
+    modelType: "gemma2",
+    hiddenSize: read.size("hidden_size"),
+    numHiddenLayers,
+    numAttentionHeads: read.size("num_attention_heads"),
+    numKeyValueHeads: read.size("num_key_value_heads"),
+    headDim: read.size("head_dim"),
+    intermediateSize: read.size("intermediate_size"),
+    vocabSize: read.size("vocab_size"),
+    maxPositionEmbeddings: read.size("max_position_embeddings", 8192),
+    rmsNormEps: read.positive("rms_norm_eps"),
+    ropeTheta: ropeTheta(json, problems),
+    slidingWindow: read.size("sliding_window"),
+    layerTypes: layerTypes(json["layer_types"], numHiddenLayers, problems),
+    // Absent means Gemma-2's own 50, as in transformers; null means off.
+    attnLogitSoftcapping: json["attn_logit_softcapping"] === null ? null : read.positive("attn_logit_softcapping", 50),
+    queryPreAttnScalar: read.positive("query_pre_attn_scalar"),
+    hiddenActivation: activation(json, problems),
+    initializerRange: read.positive("initializer_range", 0.02),
+    padTokenId: read.token("pad_token_id"),
+    bosTokenId: read.token("bos_token_id"),
+    eosTokenId: read.token("eos_token_id"),
+    dtype: read.text("dtype") ?? read.text("torch_dtype"),
+    ...labels(json, problems),
+    quantization: quantization(json["quantization_config"], problems),
+  };
+  checkTogether(config, json, problems);
+  for (const key of ["attention_bias", "use_bidirectional_attention"]) {
+    if (json[key] === true) problems.push(`${key} is true, which is not supported`);
+  }
+  if (problems.length > 0) {
+    const list = problems.length === 1 ? ` ${problems[0]}` : `\n${problems.map((p) => `  - ${p}`).join("\n")}`;
+    throw new ModelError("MODEL_CONFIG_INVALID", `${path}:${list}`, {
+      hint: "Compare the file with the config.json of google/gemma-2-9b-it.",
+    });
+  }
+  return config;
+}
+
+/** What only several fields together can be wrong about; silent where one of them is wrong by itself. */
+function checkTogether(config: Gemma2Config, json: Json, problems: string[]): void {
+  const known = (...keys: string[]) => keys.every((key) => typeof json[key] === "number");
+  const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, layerTypes: types, numHiddenLayers: layers } = config;
+  if (known("num_attention_heads", "num_key_value_heads") && heads % kvHeads !== 0) {
+    problems.push(`num_attention_heads ${heads} is no multiple of num_key_value_heads ${kvHeads}`);
+  }
+  if (known("head_dim") && config.headDim % 2 !== 0) {
+    problems.push(`head_dim ${config.headDim} is odd: RoPE pairs its two halves`);
+  }
+  if (known("num_hidden_layers") && Array.isArray(json["layer_types"]) && types.length !== layers) {
+    problems.push(`layer_types has ${types.length} entries for ${layers} layers`);
+  }
+}
+
+/** Reads fields and notes what is wrong; a wrong field reads as 1, so that one problem makes no others. */
+class Reader {
+  constructor(
+    private readonly json: Json,
+    private readonly problems: string[],
+  ) {}
+
+  /** A positive whole number. */
+  size(key: string, fallback?: number): number {
+    return this.number(key, fallback, "a positive whole number", (n) => Number.isSafeInteger(n) && n > 0);
+  }
+
+  positive(key: string, fallback?: number): number {
+    return this.number(key, fallback, "a positive number", (n) => Number.isFinite(n) && n > 0);
+  }
+
+  /** A token id; the first of a list. */
+  token(key: string): number | undefined {
+    const value = this.json[key];
+    if (value === undefined || value === null) return undefined;
+    const id: unknown = Array.isArray(value) ? value[0] : value;
+    if (Number.isSafeInteger(id) && (id as number) >= 0) return id as number;
+    this.problems.push(`${key} is ${show(value)}, expected a token id`);
+    return undefined;
+  }
+
+  text(key: string): string | undefined {
+    const value = this.json[key];
+    if (value === undefined || value === null || typeof value === "string") return value ?? undefined;
+    this.problems.push(`${key} is ${show(value)}, expected a string`);
+    return undefined;
+  }
+
+  private number(key: string, fallback: number | undefined, expected: string, ok: (n: number) => boolean): number {
+    const value = this.json[key];
+    if (value === undefined && fallback !== undefined) return fallback;
+    if (typeof value === "number" && ok(value)) return value;
+    this.problems.push(value === undefined ? `${key} is missing` : `${key} is ${show(value)}, expected ${expected}`);
+    return 1;
+  }
+}
+
+/** `rope_parameters` (transformers 5) or `rope_theta` with `rope_scaling` (before); no scaling is supported. */
+function ropeTheta(json: Json, problems: string[]): number {
+  const parameters = json["rope_parameters"] ?? undefined;
+  if (parameters !== undefined && !isObject(parameters)) {
+    problems.push(`rope_parameters is ${show(parameters)}, expected an object`);
+    return 1;
+  }
+  const scaling = json["rope_scaling"] ?? undefined;
+  const scaled = [parameters, scaling].map((part) => (isObject(part) ? (part["rope_type"] ?? part["type"]) : part));
+  for (const type of scaled) {
+    if (type !== undefined && type !== "default") problems.push(`RoPE scaling ${show(type)} is not supported`);
+  }
+  const [where, theta] =
+    parameters === undefined
+      ? (["rope_theta", json["rope_theta"]] as const)
+      : (["rope_parameters.rope_theta", parameters["rope_theta"] ?? json["rope_theta"]] as const);
+  if (typeof theta === "number" && Number.isFinite(theta) && theta > 0) return theta;
+  problems.push(theta === undefined ? `${where} is missing` : `${where} is ${show(theta)}, expected a positive number`);
+  return 1;
+}
+
+/** Without `layer_types`, every other layer slides, beginning with the first. */
+function layerTypes(value: unknown, layers: number, problems: string[]): Gemma2LayerType[] {
+  if (value === undefined || value === null) {
+    return Array.from({ length: layers }, (_, i) => (i % 2 === 0 ? "sliding_attention" : "full_attention"));
+  }
+  if (!Array.isArray(value)) {
+    problems.push(`layer_types is ${show(value)}, expected a list`);
+    return [];
+  }
+  const unknown = value.find((type) => type !== "sliding_attention" && type !== "full_attention");
+  if (unknown !== undefined) {
+    problems.push(`layer_types holds ${show(unknown)}, expected "sliding_attention" or "full_attention"`);
+  }
+  return value as Gemma2LayerType[];
+}
+
+/** transformers reads `hidden_activation` alone; early files say "gelu" in `hidden_act` and mean its tanh form. */
+function activation(json: Json, problems: string[]): "gelu_pytorch_tanh" {
+  const key =
+    json["hidden_activation"] === undefined || json["hidden_activation"] === null ? "hidden_act" : "hidden_activation";
+  const value = json[key] ?? "gelu_pytorch_tanh";
+  if (value !== "gelu_pytorch_tanh" && !(key === "hidden_act" && value === "gelu")) {
+    problems.push(`${key} is ${show(value)}, expected "gelu_pytorch_tanh"`);
+  }
+  return "gelu_pytorch_tanh";
+}
+
+function labels(json: Json, problems: string[]): Pick<Gemma2Config, "numLabels" | "id2label"> {
+  const map = json["id2label"] ?? undefined;
+  const count = json["num_labels"];
+  if (map === undefined) return { numLabels: typeof count === "number" ? count : undefined, id2label: undefined };
+  const names = isObject(map) ? Object.keys(map).map((_, i) => map[String(i)]) : [];
+  if (names.length === 0 || names.some((name) => typeof name !== "string")) {
+    problems.push(`id2label is ${show(map)}, expected names for the classes 0, 1, ...`);
+  }
+  return { numLabels: names.length, id2label: names as string[] };
+}
+
+function quantization(value: unknown, problems: string[]): Gemma2Quantization | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (!isObject(value)) {
+    problems.push(`quantization_config is ${show(value)}, expected an object`);
+    return undefined;
+  }
+  const expect = (key: string, ok: boolean, expected: string) => {
+    if (!ok) problems.push(`quantization_config.${key} is ${show(value[key])}, expected ${expected}`);
+  };
+  const method = value["quant_method"];
+  expect("quant_method", method === undefined || method === "bitsandbytes", '"bitsandbytes"');
+  expect("load_in_4bit", value["load_in_4bit"] === true || value["_load_in_4bit"] === true, "true");
+  expect("bnb_4bit_quant_type", value["bnb_4bit_quant_type"] === "nf4", '"nf4"');
+  const computeDtype = value["bnb_4bit_compute_dtype"];
+  return {
+    quantType: "nf4",
+    useDoubleQuant: value["bnb_4bit_use_double_quant"] === true,
+    computeDtype: typeof computeDtype === "string" ? computeDtype : undefined,
+  };
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function show(value: unknown): string {
+  return value === undefined ? "missing" : JSON.stringify(value);
+}
