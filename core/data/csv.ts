@@ -1,0 +1,113 @@
+import { readFileSync } from "node:fs";
+import { CsvError, parse } from "csv-parse/sync";
+import { DataError } from "../errors.ts";
+
+/** A CSV file in memory: its header, and its rows with the line each starts on. */
+export interface CsvFile {
+  readonly file: string;
+  readonly header: readonly string[];
+  /** Index of a column, or undefined. */
+  column(name: string): number | undefined;
+  /** Maps every row after the header. @throws DataError at the row's first line where the CSV is malformed. */
+  map<T>(convert: (cells: readonly string[], line: number) => T): T[];
+}
+
+/** Reads a whole file. @throws DataError naming the file where it cannot be read. */
+export function readDataFile(file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (cause) {
+    const missing = (cause as NodeJS.ErrnoException).code === "ENOENT";
+    throw new DataError(
+      missing ? "DATA_FILE_MISSING" : "DATA_FILE_UNREADABLE",
+      missing ? "no such file" : `cannot be read: ${(cause as Error).message}`,
+      { file },
+      { hint: "Check the path; relative paths start at the current folder.", cause },
+    );
+  }
+}
+
+const NEWLINE = 10;
+const RETURN = 13;
+
+/** Tells the line of a byte offset; offsets must not decrease from call to call. */
+function lineCounter(bytes: Buffer): (offset: number) => number {
+  let counted = 0;
+  let line = 1;
+  return (offset) => {
+    for (let at = bytes.indexOf(NEWLINE, counted); at !== -1 && at < offset; at = bytes.indexOf(NEWLINE, at + 1))
+      line++;
+    counted = Math.max(counted, offset);
+    return line;
+  };
+}
+
+/** Opens a CSV file (UTF-8, comma, quoted fields may hold newlines). @throws DataError */
+export function openCsv(file: string): CsvFile {
+  const raw = readDataFile(file);
+  const bytes = raw[0] === 0xef && raw[1] === 0xbb && raw[2] === 0xbf ? raw.subarray(3) : raw;
+
+  function records(convert: (cells: string[], line: number) => void, to?: number): void {
+    const lineOf = lineCounter(bytes);
+    let end = 0;
+    // The parser's own line count is that of a record's last line; a row is known by its first.
+    const firstLine = (): number => {
+      let start = end;
+      while (bytes[start] === NEWLINE || bytes[start] === RETURN) start++;
+      return lineOf(start);
+    };
+    try {
+      parse(bytes, {
+        skip_empty_lines: true,
+        ...(to === undefined ? {} : { to }),
+        on_record: (cells: string[], info) => {
+          const line = firstLine();
+          end = info.bytes;
+          convert(cells, line);
+          return null;
+        },
+      });
+    } catch (cause) {
+      if (!(cause instanceof CsvError)) throw cause;
+      throw new DataError(
+        "DATA_CSV_MALFORMED",
+        cause.message,
+        { file, line: firstLine() },
+        {
+          hint: 'Every row needs the header\'s columns; a field with commas, quotes or newlines stands in "quotes", with "" for a quote.',
+          cause,
+        },
+      );
+    }
+  }
+
+  let header: string[] | undefined;
+  records((cells) => (header = cells), 1);
+  if (header === undefined)
+    throw new DataError("DATA_EMPTY", "the file is empty", { file }, { hint: "A CSV file starts with a header line." });
+  const names: readonly string[] = header;
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined)
+    throw new DataError("DATA_COLUMN_TWICE", `column ${JSON.stringify(twice)} stands twice in the header`, {
+      file,
+      line: 1,
+    });
+
+  return {
+    file,
+    header: names,
+    column: (name) => {
+      const index = names.indexOf(name);
+      return index === -1 ? undefined : index;
+    },
+    map: <T>(convert: (cells: readonly string[], line: number) => T): T[] => {
+      const rows: T[] = [];
+      let first = true;
+      records((cells, line) => {
+        if (!first) rows.push(convert(cells, line));
+        first = false;
+      });
+      return rows;
+    },
+  };
+}

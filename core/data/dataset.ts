@@ -1,0 +1,153 @@
+import { extname } from "node:path";
+import { ConfigError, DataError } from "../errors.ts";
+import { ARENA_COLUMNS, readArena } from "./arena.ts";
+import { readClassificationCsv, readClassificationJsonl } from "./classification.ts";
+import { openCsv } from "./csv.ts";
+import type { DataRow } from "./row.ts";
+
+export type { ArenaRow, DataRow, TextRow, TokenRow } from "./row.ts";
+
+export type DataFormat = "auto" | "arena" | "classification";
+
+/** Rows in the order in which they are numbered. */
+export type Dataset = { readonly files: readonly string[]; readonly rows: readonly DataRow[] };
+
+export type DataOptions = {
+  /** Files to train on, concatenated in order. */
+  readonly train: string | readonly string[];
+  /** Files to evaluate on; without them a fold of `train` is held out where `nSplits` says so. */
+  readonly evaluation?: string | readonly string[] | undefined;
+  /** Default "auto": JSONL is classification, a CSV is told by its header. */
+  readonly format?: DataFormat | undefined;
+  /** Rows whose position (after concatenation) modulo `nSplits` equals `foldIdx` are held out for evaluation. */
+  readonly nSplits?: number | undefined;
+  readonly foldIdx?: number | undefined;
+  /** Number of classes; a label outside is an error. */
+  readonly numLabels?: number | undefined;
+};
+
+const JSONL = [".jsonl", ".ndjson", ".json"];
+
+function readFile(file: string, format: DataFormat, firstIndex: number): DataRow[] {
+  if (JSONL.includes(extname(file).toLowerCase())) {
+    if (format !== "arena") return readClassificationJsonl(file, firstIndex);
+    throw new DataError(
+      "DATA_FORMAT_UNKNOWN",
+      "an arena file is a CSV, got JSONL",
+      { file },
+      { hint: 'Use format "classification" or "auto".' },
+    );
+  }
+  const csv = openCsv(file);
+  const looksArena = ARENA_COLUMNS.every((name) => csv.column(name) !== undefined);
+  if (format === "arena" || (format === "auto" && looksArena)) return readArena(csv, firstIndex);
+  const looksClassification = csv.column("text") !== undefined || csv.column("input_ids") !== undefined;
+  if (format === "classification" || looksClassification) return readClassificationCsv(csv, firstIndex);
+  throw new DataError(
+    "DATA_FORMAT_UNKNOWN",
+    `the columns fit no known format; found ${csv.header.join(", ")}`,
+    { file, line: 1 },
+    { hint: `Arena files have ${ARENA_COLUMNS.join(", ")}; classification files have text or input_ids, and label.` },
+  );
+}
+
+/**
+ * Reads and concatenates data files.
+ * @throws DataError with file and line where a row cannot be used or there is none; ConfigError without files
+ */
+export function loadDataset(
+  files: string | readonly string[],
+  options: Pick<DataOptions, "format" | "numLabels"> = {},
+): Dataset {
+  const list = typeof files === "string" ? [files] : files;
+  if (list.length === 0)
+    throw new ConfigError("DATA_NO_FILES", "no data files are given", { hint: "Name at least one CSV or JSONL file." });
+  const rows: DataRow[] = [];
+  for (const file of list) for (const row of readFile(file, options.format ?? "auto", rows.length)) rows.push(row);
+  if (rows.length === 0) throw new DataError("DATA_EMPTY", "the data has no rows", { file: list.join(", ") });
+  const { numLabels } = options;
+  const outside =
+    numLabels === undefined ? undefined : rows.find((row) => row.label !== undefined && row.label >= numLabels);
+  if (outside !== undefined) {
+    throw new DataError("DATA_LABEL_INVALID", `label ${outside.label} is outside 0..${numLabels! - 1}`, outside, {
+      hint: "Set numLabels to the number of classes in the data.",
+    });
+  }
+  return { files: list, rows };
+}
+
+/**
+ * Loads what a run trains and evaluates on. `evaluation` is undefined without evaluation files and without `nSplits`.
+ * @throws DataError, ConfigError
+ */
+export function loadData(options: DataOptions): { readonly train: Dataset; readonly evaluation: Dataset | undefined } {
+  const { nSplits, foldIdx } = options;
+  if (options.evaluation !== undefined && nSplits !== undefined) {
+    throw new ConfigError("DATA_SPLIT", "evaluation files and nSplits exclude each other", {
+      hint: "Give one of the two.",
+    });
+  }
+  if (nSplits === undefined && foldIdx !== undefined) throw new ConfigError("DATA_SPLIT", "foldIdx needs nSplits");
+  const all = requireLabels(loadDataset(options.train, options));
+  if (options.evaluation !== undefined)
+    return { train: all, evaluation: requireLabels(loadDataset(options.evaluation, options)) };
+  if (nSplits === undefined) return { train: all, evaluation: undefined };
+  return splitFold(all, nSplits, foldIdx ?? 0);
+}
+
+/** Splits by row position: `index % nSplits === foldIdx` is evaluation, the rest training. @throws ConfigError, DataError */
+export function splitFold(
+  dataset: Dataset,
+  nSplits: number,
+  foldIdx: number,
+): { readonly train: Dataset; readonly evaluation: Dataset } {
+  if (!Number.isInteger(nSplits) || nSplits < 2)
+    throw new ConfigError("DATA_SPLIT", `nSplits: expected a whole number of at least 2, got ${nSplits}`);
+  if (!Number.isInteger(foldIdx) || foldIdx < 0 || foldIdx >= nSplits) {
+    throw new ConfigError("DATA_SPLIT", `foldIdx: expected 0..${nSplits - 1}, got ${foldIdx}`);
+  }
+  const part = (held: boolean): Dataset => ({
+    files: dataset.files,
+    rows: dataset.rows.filter((_, index) => (index % nSplits === foldIdx) === held),
+  });
+  const [train, evaluation] = [part(false), part(true)];
+  if (train.rows.length === 0 || evaluation.rows.length === 0) {
+    const empty = train.rows.length === 0 ? "training" : "evaluation";
+    throw new DataError(
+      "DATA_EMPTY",
+      `fold ${foldIdx} of ${nSplits} leaves no ${empty} rows out of ${dataset.rows.length}`,
+      { file: dataset.files.join(", ") },
+    );
+  }
+  return { train, evaluation };
+}
+
+/** The dataset itself, once every row is seen to have a label. @throws DataError naming the first row without */
+export function requireLabels(dataset: Dataset): Dataset {
+  const bare = dataset.rows.find((row) => row.label === undefined);
+  if (bare === undefined) return dataset;
+  throw new DataError("DATA_LABEL_MISSING", "the row has no label", bare, {
+    hint: "Training and evaluation need a label column (classification) or the winner columns (arena).",
+  });
+}
+
+/** sha256 (hex) over ids, contents, labels and order: two datasets with one fingerprint train the same. */
+export function fingerprintDataset(dataset: Dataset): string {
+  const hash = new Bun.CryptoHasher("sha256");
+  hashRows(hash, dataset.rows, (row) => `${row.label ?? ""},${row.id.length},${row.id}`);
+  return hash.digest("hex");
+}
+
+/** Feeds rows to `hash`; every part is preceded by its length, so that no two datasets feed the same bytes. */
+export function hashRows(hash: Bun.CryptoHasher, rows: readonly DataRow[], head: (row: DataRow) => string): void {
+  for (const row of rows) {
+    if (row.kind === "ids") {
+      hash.update(`${head(row)},ids,${row.inputIds.length},`);
+      hash.update(row.inputIds);
+    } else {
+      const fields = row.kind === "text" ? [row.text] : [row.prompt, row.responseA, row.responseB];
+      hash.update(`${head(row)},${row.kind},${fields.map((field) => field.length).join(",")},`);
+      for (const field of fields) hash.update(field);
+    }
+  }
+}

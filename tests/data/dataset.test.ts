@@ -1,0 +1,131 @@
+import { describe, expect, test } from "bun:test";
+import { fingerprintDataset, loadData, loadDataset, splitFold, type Dataset } from "../../core/data/dataset.ts";
+import { csvRow, tempDir, tempFile } from "./files.ts";
+
+const jsonl = (...rows: unknown[]) => tempFile("rows.jsonl", rows.map((row) => JSON.stringify(row)).join("\n"));
+const texts = (count: number) =>
+  loadDataset(jsonl(...Array.from({ length: count }, (_, i) => ({ text: `t${i}`, label: i % 3 }))));
+
+describe("classification files", () => {
+  test("JSONL: text or input_ids, label and id optional, blank lines skipped but counted", () => {
+    const file = tempFile(
+      "rows.jsonl",
+      '{"text":"a \\ud83d","label":1}\n\n{"input_ids":[2,5,1],"id":"x"}\n{"text":"b","label":null,"id":7}',
+    );
+    const { rows } = loadDataset(file);
+    expect(rows).toEqual([
+      { kind: "text", id: "0", file, line: 1, label: 1, text: "a \ufffd" },
+      { kind: "ids", id: "x", file, line: 3, label: undefined, inputIds: Uint32Array.of(2, 5, 1) },
+      { kind: "text", id: "7", file, line: 4, label: undefined, text: "b" },
+    ]);
+  });
+
+  test("CSV: text with newlines, or input_ids as JSON", () => {
+    const first = tempFile("a.csv", `text,label\n${csvRow("one\ntwo", "1")}\n${csvRow("true", "0")}\n`);
+    const second = tempFile("b.csv", `id,input_ids,label\n${csvRow("q", "[3, 4]", "2.0")}\n`);
+    const { rows } = loadDataset([first, second]);
+    expect(rows).toEqual([
+      { kind: "text", id: "0", file: first, line: 2, label: 1, text: "one\ntwo" },
+      { kind: "text", id: "1", file: first, line: 4, label: 0, text: "true" },
+      { kind: "ids", id: "q", file: second, line: 2, label: 2, inputIds: Uint32Array.of(3, 4) },
+    ]);
+  });
+
+  test.each([
+    ["no JSON", "{text:1}", "expected one JSON object"],
+    ["a list", "[1]", "expected one JSON object, got [1]"],
+    ["neither", '{"label":1}', "neither text nor input_ids"],
+    ["both", '{"text":"a","input_ids":[1]}', "both text and input_ids"],
+    ["text of another type", '{"text":5}', "expected a string, got 5"],
+    ["empty ids", '{"input_ids":[]}', "non-empty list"],
+    ["fractional ids", '{"input_ids":[1.5]}', "input_ids"],
+    ["label in words", '{"text":"a","label":"good"}', 'expected a class index (0, 1, ...), got "good"'],
+    ["negative label", '{"text":"a","label":-1}', "got -1"],
+  ])("a bad row is told with its line: %s", (_, line, message) => {
+    const file = tempFile("rows.jsonl", `{"text":"fine"}\n${line}\n`);
+    expect(() => loadDataset(file)).toThrow(`${file}:2: `);
+    expect(() => loadDataset(file)).toThrow(message);
+  });
+
+  test("files that fit no format, are missing or are not there at all", () => {
+    expect(() => loadDataset(tempFile("x.csv", "a,b\n1,2\n"))).toThrow("the columns fit no known format; found a, b");
+    expect(() => loadDataset(`${tempDir()}/none.csv`)).toThrow("no such file");
+    expect(() => loadDataset(tempDir())).toThrow("cannot be read");
+    expect(() => loadDataset([])).toThrow("no data files");
+    expect(() => loadDataset(jsonl({ text: "a" }), { format: "arena" })).toThrow("an arena file is a CSV");
+  });
+
+  test("labels beyond numLabels", () => {
+    const file = jsonl({ text: "a", label: 2 }, { text: "b", label: 3 });
+    expect(() => loadDataset(file, { numLabels: 3 })).toThrow(`${file}:2: label 3 is outside 0..2`);
+  });
+});
+
+describe("splits", () => {
+  test("index % nSplits === foldIdx is evaluation, over all files", () => {
+    const files = [
+      jsonl({ text: "0", label: 0 }, { text: "1", label: 0 }, { text: "2", label: 0 }),
+      jsonl({ text: "3", label: 0 }, { text: "4", label: 0 }),
+    ];
+    const { train, evaluation } = loadData({ train: files, nSplits: 3, foldIdx: 1 });
+    const content = (dataset: Dataset | undefined) => dataset?.rows.map((row) => (row.kind === "text" ? row.text : ""));
+    expect(content(train)).toEqual(["0", "2", "3"]);
+    expect(content(evaluation)).toEqual(["1", "4"]);
+  });
+
+  test("the seed's 78,664 rows give 77,877 and 787", () => {
+    const blank = loadDataset(jsonl({ text: "a", label: 0 })).rows[0]!;
+    const { train, evaluation } = splitFold({ files: ["x"], rows: Array(78_664).fill(blank) }, 100, 0);
+    expect([train.rows.length, evaluation.rows.length]).toEqual([77_877, 787]);
+  });
+
+  test("evaluation files, none, and contradictions", () => {
+    const file = jsonl({ text: "a", label: 0 });
+    expect(loadData({ train: file }).evaluation).toBeUndefined();
+    expect(loadData({ train: file, evaluation: [file, file] }).evaluation?.rows.length).toBe(2);
+    expect(() => loadData({ train: file, evaluation: file, nSplits: 5 })).toThrow("exclude each other");
+    expect(() => loadData({ train: file, foldIdx: 0 })).toThrow("foldIdx needs nSplits");
+    expect(() => splitFold(texts(4), 1, 0)).toThrow("nSplits");
+    expect(() => splitFold(texts(4), 3, 3)).toThrow("expected 0..2, got 3");
+    expect(() => splitFold(texts(1), 3, 0)).toThrow("leaves no training rows");
+    expect(() => splitFold(texts(2), 3, 2)).toThrow("leaves no evaluation rows");
+  });
+
+  test("training rows need labels", () => {
+    const file = jsonl({ text: "a", label: 0 }, { text: "b" });
+    expect(() => loadData({ train: file })).toThrow(`${file}:2: the row has no label`);
+  });
+});
+
+describe("fingerprint", () => {
+  const of = (...rows: unknown[]) => fingerprintDataset(loadDataset(jsonl(...rows)));
+  const [a, b] = [
+    { id: "a", text: "x", label: 0 },
+    { id: "b", text: "y", label: 1 },
+  ];
+
+  test("depends on content, label, id and order, and on nothing else", () => {
+    const base = of(a, b);
+    expect(of(a, b)).toBe(base);
+    const others = [
+      of(b, a),
+      of(a),
+      of({ ...a, label: 1 }, b),
+      of({ ...a, text: "z" }, b),
+      of({ ...a, id: "c" }, b),
+      of(a, b, a),
+    ];
+    expect(new Set([base, ...others]).size).toBe(others.length + 1);
+  });
+
+  test("text does not run over into its neighbour", () => {
+    const arena = (prompt: string, answer: string) =>
+      fingerprintDataset(
+        loadDataset(
+          tempFile("a.csv", `prompt,response_a,response_b\n${csvRow(`["${prompt}"]`, `["${answer}"]`, "[]")}\n`),
+        ),
+      );
+    expect(arena("ab", "c")).not.toBe(arena("a", "bc"));
+    expect(of({ input_ids: [1, 2] })).not.toBe(of({ input_ids: [258] }));
+  });
+});

@@ -1,0 +1,306 @@
+import { describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { loadDataset, type Dataset } from "../../core/data/dataset.ts";
+import { permutation } from "../../core/data/sampler.ts";
+import { readTokenCache, tokenCacheFile, writeTokenCache } from "../../core/data/token-cache.ts";
+import { loadTokenizer, type Tokenizer } from "../../core/data/tokenizer.ts";
+import { openTokeniser, type TokenisedDataset, type TokeniserOptions } from "../../core/data/tokenise.ts";
+import { tinyCheckpoint } from "../support/reference.ts";
+import { rejection, tempDir, tempFile } from "./files.ts";
+
+const textOf = (i: number) => `row ${i} ${"word ".repeat(i % 13)}end`;
+
+function texts(count: number, text: (i: number) => string = textOf): Dataset {
+  const lines = Array.from({ length: count }, (_, i) => JSON.stringify({ text: text(i), label: i % 3 }));
+  return loadDataset(tempFile("rows.jsonl", lines.join("\n")));
+}
+
+/** A tokenizer of one id for each character, which counts its calls and can be held up. */
+function fakeTokenizer(gate: (texts: readonly string[]) => Promise<void> = async () => {}) {
+  const calls: string[][] = [];
+  const tokenizer: Tokenizer = {
+    bosId: undefined,
+    eosId: undefined,
+    vocabSize: 65536,
+    digest: "fake",
+    encodeBatch: async (batch) => {
+      calls.push([...batch]);
+      await gate(batch);
+      const lengths = Uint32Array.from(batch, (text) => text.length);
+      const ids = Uint32Array.from(Buffer.from(batch.join(""), "latin1"));
+      return { ids, lengths, fullLengths: lengths.slice() };
+    },
+  };
+  return { tokenizer, calls };
+}
+
+const open = (options: TokeniserOptions) =>
+  openTokeniser({
+    cacheDir: tempDir(),
+    onWarning: (m) => {
+      throw new Error(m);
+    },
+    ...options,
+  });
+
+const allIds = async (tokenised: TokenisedDataset) =>
+  (await tokenised.ready(tokenised.dataset.rows.map((_, i) => i))).map((ids) => [...ids]);
+
+/** Ids straight from the library, each text by itself. */
+async function expectedIds(dataset: Dataset, maxLength: number): Promise<number[][]> {
+  const tokenizer = await loadTokenizer(tinyCheckpoint);
+  const rows: number[][] = [];
+  for (const row of dataset.rows) {
+    if (row.kind === "text") rows.push([...(await tokenizer.encodeBatch([row.text], { maxLength })).ids]);
+  }
+  return rows;
+}
+
+describe("ids", () => {
+  test.each([
+    ["inline", 20],
+    ["in a worker", 600],
+  ])("%s, with any order, are those of the library", async (_, count) => {
+    const dataset = texts(count);
+    const tokeniser = open({ dir: tinyCheckpoint, maxLength: 12, vocabSize: 4096 });
+    const tokenised = await tokeniser.tokenise(dataset, permutation(count, 1, 0));
+    const expected = await expectedIds(dataset, 12);
+    expect(await allIds(tokenised)).toEqual(expected);
+    const { lengths, fullLengths } = await tokenised.done();
+    expect([...lengths]).toEqual(expected.map(({ length }) => length));
+    expect(fullLengths.some((full, i) => full > lengths[i]!)).toBe(true);
+    expect(Math.max(...lengths)).toBe(12);
+    await tokeniser.close();
+  });
+
+  test("two datasets share one worker", async () => {
+    const tokeniser = open({ dir: tinyCheckpoint });
+    const [first, second] = [
+      await tokeniser.tokenise(texts(300)),
+      await tokeniser.tokenise(texts(10, (i) => `other ${i}`)),
+    ];
+    expect((await second.done()).lengths.length).toBe(10);
+    expect((await first.done()).lengths.length).toBe(300);
+    expect((await second.get(3)).at(-1)).toBe(1);
+    await tokeniser.close();
+  });
+
+  test("rows of input_ids need no tokenizer and are taken as they are", async () => {
+    const dataset = loadDataset(tempFile("rows.jsonl", '{"input_ids":[5,6,7]}\n{"input_ids":[8]}'));
+    const tokenised = await open({ maxLength: 3, vocabSize: 9 }).tokenise(dataset);
+    expect(await allIds(tokenised)).toEqual([[5, 6, 7], [8]]);
+    expect(await rejection(open({ maxLength: 2 }).tokenise(dataset))).toContain(
+      "rows.jsonl:1: the row has 3 input_ids, more than maxLength 2",
+    );
+    expect(await rejection(open({ vocabSize: 8 }).tokenise(dataset))).toContain("rows.jsonl:2: token id 8 is outside");
+  });
+
+  test("rows are there before the last is tokenised, first those needed first", async () => {
+    const gates: PromiseWithResolvers<void>[] = [];
+    const { tokenizer, calls } = fakeTokenizer(() => {
+      const gate = Promise.withResolvers<void>();
+      gates.push(gate);
+      return gate.promise;
+    });
+    const dataset = texts(1000);
+    const order = permutation(1000, 3, 0);
+    const tokeniser = open({ tokenizer });
+    const tokenised = await tokeniser.tokenise(dataset, order);
+    await Bun.sleep(0);
+    expect(calls[0]!.slice(0, 32)).toEqual(Array.from(order.slice(0, 32), textOf));
+    gates[0]!.resolve();
+    const first = await tokenised.ready(order.slice(0, 32));
+    expect(first.map((ids) => ids.length)).toEqual(Array.from(order.slice(0, 32), (i) => textOf(i).length));
+    let done = false;
+    const all = tokenised.done().then(() => (done = true));
+    await Bun.sleep(5);
+    expect([done, calls.length]).toEqual([false, 3]);
+    for (let i = 1; i < 8; i++) {
+      gates[i]!.resolve();
+      await Bun.sleep(0);
+    }
+    await all;
+    await tokeniser.close();
+  });
+
+  test("a row outside, and an order that is none", async () => {
+    const tokeniser = open({ tokenizer: fakeTokenizer().tokenizer });
+    const tokenised = await tokeniser.tokenise(texts(3));
+    expect(await rejection(tokenised.get(3))).toContain("row 3 is outside 0..2");
+    expect(await rejection(tokeniser.tokenise(texts(3), [0, 1, 1]))).toContain("order");
+    await tokeniser.close();
+  });
+});
+
+describe("errors", () => {
+  test("a row that cannot be tokenised is named", async () => {
+    const { tokenizer } = fakeTokenizer(async (batch) => {
+      if (batch.includes("row 130 end")) throw new Error("no such word");
+    });
+    const tokeniser = open({ tokenizer });
+    const tokenised = await tokeniser.tokenise(texts(300));
+    expect(await rejection(tokenised.get(130))).toContain("rows.jsonl:131: the row cannot be tokenised: no such word");
+    expect(await rejection(tokenised.done())).toContain("no such word");
+    await tokeniser.close();
+  });
+
+  test("a worker's error reaches whoever waits, with its kind", async () => {
+    const dir = tempDir();
+    writeFileSync(join(dir, "tokenizer.json"), '{"model": 1}');
+    const tokeniser = open({ dir });
+    const tokenised = await tokeniser.tokenise(texts(300));
+    const error = await tokenised.get(0).catch((caught: unknown) => caught);
+    expect(error).toMatchObject({ name: "ModelError", code: "TOKENIZER_INVALID" });
+    await tokeniser.close();
+    const options = await open({ dir: tinyCheckpoint, maxLength: 1 }).tokenise(texts(300));
+    expect(await options.done().catch((caught: unknown) => caught)).toMatchObject({ name: "ConfigError" });
+  });
+
+  test("text without a tokenizer, empty rows, foreign vocabularies", async () => {
+    expect(await rejection(open({}).tokenise(texts(2)))).toContain(
+      "rows.jsonl:1 holds text, but no tokenizer is given",
+    );
+    expect(await rejection(open({ dir: tempDir() }).tokenise(texts(2)))).toContain("no tokenizer found");
+    const empty = await open({ dir: tinyCheckpoint, addBos: false, addEos: false }).tokenise(
+      texts(2, (i) => "a".slice(i)),
+    );
+    expect(await rejection(empty.done())).toContain("rows.jsonl:2: the row has no tokens");
+    const foreign = await open({ dir: tinyCheckpoint, vocabSize: 300 }).tokenise(texts(2));
+    expect(await rejection(foreign.done())).toContain("outside the model's vocabulary of 300");
+  });
+
+  test("closing rejects what is not done, at once, and nothing is cached", async () => {
+    const cacheDir = tempDir();
+    const tokeniser = open({ dir: tinyCheckpoint, cacheDir });
+    const tokenised = await tokeniser.tokenise(texts(3000));
+    await tokeniser.close();
+    expect(await rejection(tokenised.done())).toContain("closed before it was done");
+    expect(existsSync(join(cacheDir, "tokens"))).toBe(false);
+    expect(await rejection(tokeniser.tokenise(texts(1)))).toContain("closed");
+  });
+});
+
+describe("cache", () => {
+  const run = async (options: TokeniserOptions, dataset: Dataset) => {
+    const fake = fakeTokenizer();
+    const tokeniser = open({ tokenizer: fake.tokenizer, ...options });
+    const tokenised = await tokeniser.tokenise(dataset);
+    const ids = await allIds(tokenised);
+    const lengths = await tokenised.done();
+    await tokeniser.close();
+    return {
+      ids,
+      lengths,
+      calls: fake.calls.length,
+      fromCache: tokenised.fromCache,
+      fingerprint: tokenised.fingerprint,
+    };
+  };
+  const cacheFile = (cacheDir: string) => join(cacheDir, "tokens", readdirSync(join(cacheDir, "tokens"))[0]!);
+
+  test("a second run gets equal ids without tokenising", async () => {
+    const cacheDir = tempDir();
+    const [first, second] = [await run({ cacheDir }, texts(300)), await run({ cacheDir }, texts(300))];
+    expect([first.calls, first.fromCache, second.calls, second.fromCache]).toEqual([3, false, 0, true]);
+    expect(second.ids).toEqual(first.ids);
+    expect(second.lengths).toEqual(first.lengths);
+    expect(second.fingerprint).toBe(first.fingerprint);
+  });
+
+  test("other text, options or tokenizer are tokenised anew; other labels are not, but change the fingerprint", async () => {
+    const cacheDir = tempDir();
+    const base = await run({ cacheDir }, texts(5));
+    expect((await run({ cacheDir, maxLength: 500 }, texts(5))).calls).toBe(1);
+    expect((await run({ cacheDir, addEos: false }, texts(5))).calls).toBe(1);
+    expect(
+      (
+        await run(
+          { cacheDir },
+          texts(5, (i) => `${textOf(i)}.`),
+        )
+      ).calls,
+    ).toBe(1);
+    const other = { ...fakeTokenizer().tokenizer, digest: "another" };
+    expect((await run({ cacheDir, tokenizer: other }, texts(5))).fromCache).toBe(false);
+    const rows = texts(5).rows.map((row) => ({ ...row, label: 0 }));
+    const relabelled = await run({ cacheDir }, { files: [], rows });
+    expect(relabelled.fromCache).toBe(true);
+    expect(relabelled.fingerprint).not.toBe(base.fingerprint);
+    expect((await run({ cacheDir, cache: false }, texts(5))).fromCache).toBe(false);
+  });
+
+  test.each([
+    [
+      "a flipped bit",
+      (file: string) => {
+        const bytes = readFileSync(file);
+        bytes[bytes.length - 60]! ^= 1;
+        writeFileSync(file, bytes);
+      },
+    ],
+    ["a cut", (file: string) => truncateSync(file, 200)],
+    ["nothing", (file: string) => truncateSync(file, 0)],
+    ["foreign bytes", (file: string) => writeFileSync(file, Buffer.alloc(5000, 7))],
+  ])("%s in the file is noticed: a warning, the right ids, a whole file", async (_, damage) => {
+    const cacheDir = tempDir();
+    const first = await run({ cacheDir }, texts(20));
+    const whole = readFileSync(cacheFile(cacheDir));
+    damage(cacheFile(cacheDir));
+    const warnings: string[] = [];
+    const second = await run({ cacheDir, onWarning: (message) => warnings.push(message) }, texts(20));
+    expect(second.calls).toBe(1);
+    expect(second.ids).toEqual(first.ids);
+    expect(warnings).toEqual([expect.stringContaining("damaged token cache")]);
+    expect(readFileSync(cacheFile(cacheDir))).toEqual(whole);
+  });
+
+  test("another key's file under this key's name is no hit", async () => {
+    const [cacheDir, rows] = [tempDir(), [Uint32Array.of(1)]];
+    const [key, other] = ["a".repeat(64), "b".repeat(64)];
+    await writeTokenCache(cacheDir, key, { rows, fullLengths: Uint32Array.of(1) });
+    writeFileSync(tokenCacheFile(cacheDir, other), readFileSync(tokenCacheFile(cacheDir, key)));
+    expect(await readTokenCache(cacheDir, other, 1)).toEqual({ kind: "corrupt", reason: "it belongs to other data" });
+    expect(await readTokenCache(cacheDir, key, 1)).toMatchObject({ kind: "hit", rows });
+    expect(await readTokenCache(cacheDir, "c".repeat(64), 1)).toEqual({ kind: "miss" });
+  });
+
+  test("a cache that cannot be written is a warning, not the end", async () => {
+    const warnings: string[] = [];
+    const cacheDir = tempFile("a-file", "in the way");
+    const { ids } = await run({ cacheDir, onWarning: (message) => warnings.push(message) }, texts(3));
+    expect(ids.length).toBe(3);
+    expect(warnings).toEqual([expect.stringContaining("could not be written")]);
+  });
+
+  test("killed in the middle of writing, there is no file of that name, and the rest is cleared a day later", async () => {
+    const [cacheDir, key] = [tempDir(), "d".repeat(64)];
+    const script = `
+      import { existsSync, readdirSync, statSync } from "node:fs";
+      import { writeTokenCache } from ${JSON.stringify(join(import.meta.dir, "../../core/data/token-cache.ts"))};
+      const folder = ${JSON.stringify(join(cacheDir, "tokens"))};
+      const rows = Array.from({ length: 40 }, () => new Uint32Array(1 << 18));
+      const last = rows[39];
+      Object.defineProperty(rows, 39, { get: () => {
+        const begun = existsSync(folder) && readdirSync(folder).some((name) => statSync(folder + "/" + name).size > 1e6);
+        if (begun) process.kill(process.pid, "SIGKILL");
+        return last;
+      } });
+      await writeTokenCache(${JSON.stringify(cacheDir)}, "${key}", { rows, fullLengths: new Uint32Array(40) });
+    `;
+    const child = Bun.spawn([process.execPath, "-e", script], { stdout: "inherit", stderr: "inherit" });
+    await child.exited;
+    expect(child.signalCode).toBe("SIGKILL");
+    const folder = join(cacheDir, "tokens");
+    const left = readdirSync(folder);
+    expect(left).toEqual([expect.stringMatching(/\.tmp$/)]);
+    expect(await readTokenCache(cacheDir, key, 40)).toEqual({ kind: "miss" });
+
+    const whole = { rows: [Uint32Array.of(1, 2)], fullLengths: Uint32Array.of(2) };
+    await writeTokenCache(cacheDir, key, whole);
+    expect(readdirSync(folder).length).toBe(2);
+    utimesSync(join(folder, left[0]!), new Date(0), new Date(0));
+    await writeTokenCache(cacheDir, key, whole);
+    expect(readdirSync(folder)).toEqual([`${key}.bin`]);
+  });
+});
