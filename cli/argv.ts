@@ -1,0 +1,165 @@
+/** Strict reading of a command's arguments: every flag is known, has the value it needs, and fits its option. */
+import { isSwitch, readOptionText, takesValue } from "../core/option-text.ts";
+import type { Checked, Option, OptionShape } from "../core/options.ts";
+import { nearestName } from "../core/suggest.ts";
+
+/** Options that a command takes as flags. */
+export interface FlagGroup {
+  /** Heading in the help text. */
+  readonly title: string;
+  /** Section of the config that they belong to, and prefix of the long spelling: `--adapter.rank`. */
+  readonly section: string;
+  /** Also without the prefix: `--learning-rate`. */
+  readonly flat: boolean;
+  readonly shape: OptionShape;
+}
+
+/** One of the command's own flags, such as `--json`. */
+export interface OwnFlag {
+  readonly name: string;
+  readonly takesValue: boolean;
+  /** Words allowed, where it is a choice. */
+  readonly choices?: readonly string[] | undefined;
+  /** One letter: `h` for `-h`. */
+  readonly letter?: string | undefined;
+}
+
+/** Values of the groups' options by section and key. */
+export type SectionValues = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
+export interface ParsedArguments {
+  /** The command's own flags and the positionals, in the one spelling that citty reads without surprises. */
+  readonly canonical: readonly string[];
+  readonly positionals: readonly string[];
+  readonly values: SectionValues;
+  readonly problems: readonly string[];
+  /** `section.key` of every option whose flag was given badly. */
+  readonly failed: ReadonlySet<string>;
+}
+
+type Target = { readonly own: OwnFlag } | { readonly group: FlagGroup; readonly key: string; readonly option: Option };
+
+export const toKebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+const toCamel = (name: string): string => name.replaceAll(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+
+function flagTable(own: readonly OwnFlag[], groups: readonly FlagGroup[]): Map<string, Target> {
+  const table = new Map<string, Target>();
+  for (const group of groups) {
+    for (const [key, option] of Object.entries(group.shape)) {
+      table.set(`${group.section}.${key}`, { group, key, option });
+      if (group.flat) table.set(key, { group, key, option });
+    }
+  }
+  for (const flag of own) table.set(toCamel(flag.name), { own: flag });
+  return table;
+}
+
+function unknownFlag(token: string, table: ReadonlyMap<string, Target>): string {
+  const near = nearestName(
+    token,
+    [...table.keys()].map((name) => `--${toKebab(name)}`),
+  );
+  return `${token}: unknown flag${near === undefined ? "" : `; did you mean "${near}"?`}`;
+}
+
+/** True for a token that cannot be the value of the flag before it. */
+const isFlag = (token: string | undefined): boolean =>
+  token === undefined || /^--?[a-zA-Z]/.test(token) || token === "--";
+
+/** Reads `argv` against a command's own flags and its groups of options; problems are collected, never thrown. */
+export function parseArguments(
+  argv: readonly string[],
+  own: readonly OwnFlag[],
+  groups: readonly FlagGroup[],
+): ParsedArguments {
+  const table = flagTable(own, groups);
+  const letters = new Map(own.flatMap((flag) => (flag.letter === undefined ? [] : [[flag.letter, flag.name]])));
+  const canonical: string[] = [];
+  const positionals: string[] = [];
+  const problems: string[] = [];
+  const values: Record<string, Record<string, unknown>> = {};
+  const failed = new Set<string>();
+
+  for (let i = 0; i < argv.length; i++) {
+    const token = argv[i]!;
+    if (token === "--") {
+      positionals.push(...argv.slice(i + 1));
+      break;
+    }
+    if (!/^--?[a-zA-Z]/.test(token)) {
+      positionals.push(token);
+      continue;
+    }
+    const [written, inline] = splitOnce(token, "=");
+    const long = written.startsWith("--") ? written.slice(2) : letters.get(written.slice(1));
+    const name = long === undefined ? undefined : toCamel(long);
+    const denied = name !== undefined && !table.has(name) && long!.startsWith("no-");
+    const target = name === undefined ? undefined : table.get(denied ? toCamel(long!.slice(3)) : name);
+    if (target === undefined) {
+      problems.push(unknownFlag(written, table));
+      if (inline === undefined && !isFlag(argv[i + 1]) && argv[i + 1] !== undefined) i++; // very likely its value
+      continue;
+    }
+    const needsValue = "own" in target ? target.own.takesValue : takesValue(target.option);
+    const mayStandAlone = "own" in target ? !target.own.takesValue : isSwitch(target.option);
+    let text = inline;
+    if (denied) {
+      if (!mayStandAlone || inline !== undefined) {
+        problems.push(`${token}: ${written} takes no "no-" and no value; expected --${long!.slice(3)} with a value`);
+        continue;
+      }
+      text = "false";
+    } else if (text === undefined && needsValue && !isFlag(argv[i + 1])) text = argv[++i]!;
+    if ("own" in target) {
+      readOwn(target.own, written, text, { canonical, problems });
+      continue;
+    }
+    const { group, key, option } = target;
+    const read: Checked<unknown> =
+      text === undefined && !mayStandAlone
+        ? { ok: false, problems: [`${written}: got nothing, expected ${option.expected}`] }
+        : readOptionText(option, text ?? "true", written);
+    if (read.ok) (values[group.section] ??= {})[key] = read.value;
+    else {
+      problems.push(...read.problems);
+      failed.add(`${group.section}.${key}`);
+    }
+  }
+  return { canonical: [...canonical, "--", ...positionals], positionals, values, problems, failed };
+}
+
+function readOwn(
+  flag: OwnFlag,
+  written: string,
+  text: string | undefined,
+  { canonical, problems }: { readonly canonical: string[]; readonly problems: string[] },
+): void {
+  if (!flag.takesValue) {
+    if (text === undefined || text === "true") canonical.push(`--${flag.name}`);
+    else if (text !== "false") problems.push(`${written}: got ${JSON.stringify(text)}, expected no value`);
+    return;
+  }
+  const expected = flag.choices === undefined ? "a value" : `one of ${flag.choices.join(", ")}`;
+  const fits = text !== undefined && text !== "" && (flag.choices?.includes(text) ?? true);
+  if (fits) canonical.push(`--${flag.name}=${text}`);
+  else problems.push(`${written}: got ${text === undefined ? "nothing" : JSON.stringify(text)}, expected ${expected}`);
+}
+
+function splitOnce(text: string, mark: string): [head: string, tail: string | undefined] {
+  const at = text.indexOf(mark);
+  return at < 0 ? [text, undefined] : [text.slice(0, at), text.slice(at + mark.length)];
+}
+
+/** The last value given for one of `names` (`--config x`, `--config=x`), before the other flags are known. */
+export function peekFlag(argv: readonly string[], name: string): string | undefined {
+  let found: string | undefined;
+  for (let i = 0; i < argv.length && argv[i] !== "--"; i++) {
+    const [written, inline] = splitOnce(argv[i]!, "=");
+    if (written !== `--${name}`) continue;
+    const next = argv[i + 1];
+    const value = inline ?? (isFlag(next) ? undefined : next);
+    if (value !== undefined && value !== "") found = value;
+  }
+  return found;
+}

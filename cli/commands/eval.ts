@@ -1,0 +1,19 @@
+import { defineCommand } from "citty";
+import { dataOf, type CommandModule } from "../command.ts";
+import { inferenceArgs } from "../inference-args.ts";
+
+export const variadic = true;
+
+export const prepare: CommandModule["prepare"] = async () => ({
+  groups: (await import("../inference-flags.ts")).inferenceGroups,
+});
+
+export default defineCommand({
+  meta: { name: "eval", description: "Evaluate a trained adapter and print its metrics" },
+  args: { ...inferenceArgs, json: { type: "boolean", description: "Print the metrics as JSON" } },
+  async run(context) {
+    const { evaluate } = await import("../run-inference.ts");
+    const { "base-model": baseModel, json = false } = context.args;
+    return evaluate(dataOf(context), { baseModel, json });
+  },
+});

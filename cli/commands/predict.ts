@@ -1,0 +1,24 @@
+import { defineCommand } from "citty";
+import { dataOf, type CommandModule } from "../command.ts";
+import { inferenceArgs } from "../inference-args.ts";
+
+export const variadic = true;
+
+export const prepare: CommandModule["prepare"] = async () => ({
+  groups: (await import("../inference-flags.ts")).inferenceGroups,
+});
+
+export default defineCommand({
+  meta: { name: "predict", description: "Write class probabilities of each row" },
+  args: {
+    ...inferenceArgs,
+    output: { type: "string", valueHint: "file", description: "Write here instead of stdout; .jsonl gives JSON lines" },
+    logits: { type: "boolean", description: "Write raw logits instead of probabilities" },
+    json: { type: "boolean", description: "Write JSON lines instead of CSV" },
+  },
+  async run(context) {
+    const { predict } = await import("../run-inference.ts");
+    const { "base-model": baseModel, output, logits = false, json = false } = context.args;
+    return predict(dataOf(context), { baseModel, output, logits, json });
+  },
+});

@@ -1,0 +1,90 @@
+/** From a command line to a config: finds the plugins first, for their options are flags too. */
+import { loadConfig, mergeConfig, type Config, type PluginOverride } from "../core/config.ts";
+import { dataOptions } from "../core/data-options.ts";
+import { deviceOptions } from "../core/device-options.ts";
+import { PluginError } from "../core/errors.ts";
+import { resolvePlugin } from "../core/plugin-resolve.ts";
+import type { PluginFactory, PluginKind } from "../core/plugin-value.ts";
+import { trainingOptions } from "../core/training-options.ts";
+import { peekFlag, type FlagGroup, type SectionValues } from "./argv.ts";
+import type { Prepared } from "./command.ts";
+import type { Services } from "./sdk.ts";
+
+/** The plugins of a command line that names none. */
+const DEFAULTS = {
+  model: "gemma2",
+  adapter: "lora",
+  optimizer: "adamw8bit",
+  metrics: ["log-loss", "accuracy"],
+} as const;
+
+export const dataGroup: FlagGroup = { title: "Data", section: "data", flat: true, shape: dataOptions.shape };
+export const deviceGroup: FlagGroup = { title: "Device", section: "device", flat: true, shape: deviceOptions.shape };
+const trainingGroup: FlagGroup = { title: "Training", section: "training", flat: true, shape: trainingOptions.shape };
+
+/**
+ * Options of a command that makes a config: the sections, and those of the plugins that flags or the config file name.
+ * @throws ConfigError, PluginError
+ */
+export async function prepareConfig(argv: readonly string[], services: Services, help: boolean): Promise<Prepared> {
+  const from = process.cwd();
+  const file = help ? undefined : await loadConfig(peekFlag(argv, "config"), from);
+  const shipped = await services.plugins();
+  const standard = <K extends PluginKind>(kind: K, name: string): PluginFactory<K> => {
+    const found = shipped.find((factory) => factory.kind === kind && factory.name === name);
+    if (found === undefined)
+      throw new PluginError("PLUGIN_NOT_FOUND", `the ${kind} ${name} does not ship with this copy`);
+    return found as PluginFactory<K>;
+  };
+  const chosen = async <K extends "model" | "adapter" | "optimizer">(kind: K): Promise<PluginFactory> => {
+    const spec = peekFlag(argv, kind);
+    if (spec !== undefined) return resolvePlugin(kind, spec, { shipped, from });
+    return file?.[kind].factory ?? standard(kind, DEFAULTS[kind]);
+  };
+  const plugins = {
+    model: await chosen("model"),
+    adapter: await chosen("adapter"),
+    optimizer: await chosen("optimizer"),
+  };
+  const metricNames = peekFlag(argv, "metrics")?.split(",");
+  const metrics =
+    metricNames === undefined
+      ? file === undefined
+        ? DEFAULTS.metrics.map((name) => standard("metric", name))
+        : undefined
+      : await Promise.all(metricNames.map((name) => resolvePlugin("metric", name.trim(), { shipped, from })));
+
+  const pluginGroup = (kind: keyof typeof plugins): FlagGroup => ({
+    title: `${kind} ${plugins[kind].name}`,
+    section: kind,
+    flat: false,
+    shape: plugins[kind].options.shape,
+  });
+  const config = (values: SectionValues): Config => {
+    const override = (kind: keyof typeof plugins): PluginOverride => ({
+      factory: plugins[kind],
+      options: values[kind] ?? {},
+    });
+    const { data = {}, training = {}, device = {} } = values;
+    return mergeConfig(file, {
+      model: override("model"),
+      adapter: override("adapter"),
+      optimizer: override("optimizer"),
+      metrics,
+      data,
+      training,
+      device,
+    });
+  };
+  return {
+    groups: [
+      pluginGroup("model"),
+      pluginGroup("adapter"),
+      pluginGroup("optimizer"),
+      trainingGroup,
+      dataGroup,
+      deviceGroup,
+    ],
+    config,
+  };
+}

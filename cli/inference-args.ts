@@ -1,0 +1,17 @@
+/** Flags of the commands that run a trained adapter; light, for they are read for `--help` of all commands. */
+export const inferenceArgs = {
+  run: {
+    type: "positional",
+    description: "the output folder of a run, one of its checkpoints, or a PEFT adapter's folder",
+  },
+  files: {
+    type: "positional",
+    required: false,
+    description: "CSV or JSONL files (default: the run's own evaluation data)",
+  },
+  "base-model": {
+    type: "string",
+    valueHint: "folder",
+    description: "Base model, where it is not where the run found it",
+  },
+} as const;

@@ -1,0 +1,38 @@
+/** Options of the commands that run a trained adapter; what is not given is taken from the run's record. */
+import { dataOptions } from "../core/data-options.ts";
+import { deviceOptions } from "../core/device-options.ts";
+import { trainingOptions } from "../core/training-options.ts";
+import type { FlagGroup, SectionValues } from "./argv.ts";
+import type { InferenceRequest } from "./sdk.ts";
+
+const { format, columns, maxLength, nSplits, foldIdx, cacheDir } = dataOptions.shape;
+const { perDeviceEvalBatchSize, tokenBudget } = trainingOptions.shape;
+
+export const inferenceGroups: readonly FlagGroup[] = [
+  {
+    title: "Data (default: as the run was trained)",
+    section: "data",
+    flat: true,
+    shape: { format, columns, maxLength, nSplits, foldIdx, cacheDir },
+  },
+  { title: "Batches", section: "training", flat: true, shape: { perDeviceEvalBatchSize, tokenBudget } },
+  { title: "Device", section: "device", flat: true, shape: deviceOptions.shape },
+];
+
+/** What the flags ask for; each value has been checked against its option already. */
+export function inferenceRequest(
+  values: SectionValues,
+  [run = "", ...files]: readonly string[],
+  baseModel: string | undefined,
+): InferenceRequest {
+  const { data = {}, training = {}, device = {} } = values;
+  return {
+    run,
+    files,
+    baseModel,
+    data,
+    perDeviceEvalBatchSize: training["perDeviceEvalBatchSize"] as number | undefined,
+    tokenBudget: training["tokenBudget"] as number | undefined,
+    device,
+  };
+}

@@ -1,0 +1,12 @@
+#!/usr/bin/env bun
+import { isPluginFactory } from "../core/plugin-value.ts";
+import { main } from "./run.ts";
+import type { Services } from "./sdk.ts";
+
+const services: Services = {
+  sdk: () => import("../index.ts"),
+  plugins: async () => Object.values(await import("../plugins/index.ts")).filter((value) => isPluginFactory(value)),
+};
+
+// GPU bindings keep threads alive: leave once stdout has been taken, not when the event loop runs dry.
+process.exit(await main(process.argv.slice(2), services));

@@ -1,0 +1,118 @@
+/** Progress on stderr: one line that is rewritten on a terminal, plain lines elsewhere. */
+import type { EvalEvent, LogEvent, RunEvent, RunListener, StepEvent } from "../core/events.ts";
+
+export interface Progress {
+  readonly listen: RunListener;
+  /** Leaves the last line standing. */
+  end(): void;
+}
+
+/** Where lines go; a terminal's `isTTY` is true. */
+export interface ProgressStream {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  write(text: string): unknown;
+}
+
+const REDRAW_MS = 100;
+
+/** Makes a listener for a run's events. `now` is in milliseconds. */
+export function createProgress(
+  stream: ProgressStream = process.stderr,
+  now: () => number = () => performance.now(),
+): Progress {
+  const live = stream.isTTY === true;
+  const start = now();
+  let firstStep: { readonly step: number; readonly at: number } | undefined;
+  let drawn = false;
+  let drawnAt = -Infinity;
+
+  const clear = (): void => {
+    if (drawn) stream.write("\r\u001B[K");
+    drawn = false;
+  };
+  const line = (text: string): void => {
+    clear();
+    stream.write(`${text}\n`);
+  };
+  const draw = (text: string, last: boolean): void => {
+    if (!live || (!last && now() - drawnAt < REDRAW_MS)) return;
+    drawnAt = now();
+    stream.write(`\r\u001B[K${text.slice(0, (stream.columns ?? 80) - 1)}`);
+    drawn = true;
+  };
+  const eta = (event: StepEvent | LogEvent): string => {
+    firstStep ??= { step: event.step, at: now() };
+    const done = event.step - firstStep.step; // the first step compiles kernels: it says nothing about the rest
+    if (done === 0) return "?";
+    return clock(((now() - firstStep.at) / done) * (event.totalSteps - event.step));
+  };
+
+  const listen: RunListener = (event: RunEvent) => {
+    switch (event.type) {
+      case "step":
+        draw(`${stepText(event)}  ETA ${eta(event)}  ${gigabytes(event.memoryBytes)}`, event.step === event.totalSteps);
+        break;
+      case "log":
+        line(
+          `${stepText(event)}  grad norm ${short(event.gradNorm)}  ETA ${eta(event)}  ${gigabytes(event.memoryBytes)}`,
+        );
+        if (event.skippedSteps > 0) line(`warning: ${event.skippedSteps} steps skipped: a gradient was not finite`);
+        break;
+      case "progress":
+        draw(`${event.what} ${event.done}/${event.total}`, event.done === event.total);
+        break;
+      case "eval":
+        line(evalText(event));
+        break;
+      case "save":
+        line(`step ${event.step}: saved ${event.path}`);
+        break;
+      case "info":
+        line(event.message);
+        break;
+      case "warning":
+        line(`warning: ${event.message}`);
+        break;
+    }
+  };
+  return {
+    listen,
+    end() {
+      if (drawn) stream.write("\n");
+      drawn = false;
+      if (firstStep !== undefined) line(`done in ${clock(now() - start)}`);
+    },
+  };
+}
+
+function stepText(event: StepEvent | LogEvent): string {
+  const { step, totalSteps, epoch, loss, learningRate, samplesPerSecond, tokensPerSecond } = event;
+  const parts = [
+    `step ${step}/${totalSteps}`,
+    `epoch ${epoch.toFixed(2)}`,
+    ...(loss === undefined ? [] : [`loss ${loss.toFixed(4)}`]),
+    `lr ${learningRate.toExponential(2)}`,
+    `${short(samplesPerSecond)} samples/s`,
+    `${short(tokensPerSecond)} tokens/s`,
+  ];
+  return parts.join("  ");
+}
+
+function evalText({ step, metrics, seconds }: EvalEvent): string {
+  const parts = Object.entries(metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
+  return [`step ${step}: evaluated in ${clock(seconds * 1000)}`, ...parts].join("  ");
+}
+
+/** Three significant digits, or whole where the number is larger. */
+const short = (value: number): string => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
+
+const gigabytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+
+/** Milliseconds as `1:02:03` or `2:03`. */
+function clock(milliseconds: number): string {
+  const seconds = Math.max(0, Math.round(milliseconds / 1000));
+  const two = (value: number): string => String(value).padStart(2, "0");
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+}

@@ -1,0 +1,68 @@
+import { configToJson, type Config } from "../core/config.ts";
+import { ConfigError } from "../core/errors.ts";
+import type { CommandData } from "./command.ts";
+import { columns, notes, thousands, writeData, writeJson } from "./output.ts";
+import { createProgress } from "./progress.ts";
+import type { Sdk, TrainResult } from "./sdk.ts";
+
+const INTERRUPTED = 130;
+
+interface TrainFlags {
+  readonly printConfig: boolean;
+  readonly dryRun: boolean;
+  readonly json: boolean;
+}
+
+/** Trains; the first SIGINT finishes the step and saves, the second leaves at once. */
+export async function train({ services, config }: CommandData, flags: TrainFlags): Promise<number> {
+  const resolved = config!;
+  if (flags.printConfig) {
+    await writeJson(configToJson(resolved));
+    return 0;
+  }
+  if (resolved.data.trainFiles.length === 0) {
+    throw new ConfigError("CONFIG_INVALID", "data.trainFiles: got nothing, expected at least one file", {
+      hint: "Give --train-files a.csv,b.csv, or data.trainFiles in the config file.",
+    });
+  }
+  const sdk = await services.sdk();
+  return flags.dryRun ? dryRun(sdk, resolved, flags.json) : run(sdk, resolved, flags.json);
+}
+
+async function dryRun(sdk: Sdk, config: Config, json: boolean): Promise<number> {
+  const result = await sdk.dryRun(config);
+  if (json) await writeJson(result);
+  else {
+    const rows = Object.entries(result).map(([name, value]) => [
+      name,
+      typeof value === "number" ? thousands(value) : value,
+    ]);
+    await writeData(columns(rows));
+  }
+  return 0;
+}
+
+async function run(sdk: Sdk, config: Config, json: boolean): Promise<number> {
+  const progress = createProgress();
+  const stop = new AbortController();
+  const onSignal = (): void => {
+    if (stop.signal.aborted) process.exit(INTERRUPTED);
+    stop.abort();
+    progress.listen({
+      type: "warning",
+      message: "interrupted: finishing the step and saving; once more leaves at once",
+    });
+  };
+  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
+  let result: TrainResult;
+  try {
+    result = await sdk.train(config, { onEvent: progress.listen, signal: stop.signal });
+  } finally {
+    progress.end();
+    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+  }
+  if (json) await writeJson(result);
+  notes.info(`${result.steps} steps, train loss ${result.trainLoss.toFixed(4)}, in ${result.outputDir}`);
+  if (result.report !== undefined) notes.info(`report: ${result.report}`);
+  return result.interrupted ? INTERRUPTED : 0;
+}

@@ -1,0 +1,183 @@
+/** The config of a run: plugins as values, and the sections of options. Flag wins over file, file over default. */
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
+import { deviceOptions, type DeviceOptions, type DeviceOptionsInput } from "./device-options.ts";
+import { ConfigError } from "./errors.ts";
+import { showValue } from "./option-words.ts";
+import type { OptionSet, OptionShape, OptionsOutput } from "./options.ts";
+import { isPlugin, type Plugin, type PluginFactory, type PluginKind } from "./plugin-value.ts";
+import { suggestion } from "./suggest.ts";
+import { trainingOptions, type TrainingOptions, type TrainingOptionsInput } from "./training-options.ts";
+
+/** What `defineConfig` takes. */
+export interface ConfigInput {
+  readonly model: Plugin<"model">;
+  readonly adapter: Plugin<"adapter">;
+  readonly optimizer: Plugin<"optimizer">;
+  readonly metrics?: readonly Plugin<"metric">[];
+  readonly data?: DataOptionsInput;
+  readonly training?: TrainingOptionsInput;
+  readonly device?: DeviceOptionsInput;
+}
+
+/** A checked config, defaults filled in. */
+export interface Config extends Required<Omit<ConfigInput, "data" | "training" | "device">> {
+  readonly kind: "config";
+  readonly data: DataOptions;
+  readonly training: TrainingOptions;
+  readonly device: DeviceOptions;
+  /** The config as it was given, so that flags can be laid over it before defaults are filled in. */
+  readonly given: ConfigInput;
+}
+
+/** What flags say about one plugin: which it is, and options to lay over the file's where that has the same. */
+export interface PluginOverride {
+  readonly factory: PluginFactory;
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** What the command line lays over a config file. */
+export interface ConfigOverrides {
+  readonly model: PluginOverride;
+  readonly adapter: PluginOverride;
+  readonly optimizer: PluginOverride;
+  /** Undefined leaves the file's. */
+  readonly metrics: readonly PluginFactory[] | undefined;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly training: Readonly<Record<string, unknown>>;
+  readonly device: Readonly<Record<string, unknown>>;
+}
+
+export const CONFIG_FILE = "qlora.config.ts";
+
+const CONFIG_KEYS = ["model", "adapter", "optimizer", "metrics", "data", "training", "device"];
+const SINGLE_KINDS = ["model", "adapter", "optimizer"] as const;
+
+interface Sections {
+  readonly data: DataOptions;
+  readonly training: TrainingOptions;
+  readonly device: DeviceOptions;
+}
+
+/** Checks the three sections of options; problems are added to `problems`. */
+function checkSections(input: ConfigInput, problems: string[]): Sections {
+  const section = <S extends OptionShape>(set: OptionSet<S>, name: string, value: unknown): OptionsOutput<S> => {
+    const checked = set.check(value ?? {}, name);
+    if (checked.ok) return checked.value;
+    problems.push(...checked.problems);
+    return {} as OptionsOutput<S>; // never read: the caller throws the problems
+  };
+  return {
+    data: section(dataOptions, "data", input.data),
+    training: section(trainingOptions, "training", input.training),
+    device: section(deviceOptions, "device", input.device),
+  };
+}
+
+function checkPlugins(input: ConfigInput, problems: string[]): void {
+  const check = (path: string, kind: PluginKind, value: unknown): void => {
+    if (isPlugin(value, kind)) return;
+    problems.push(`${path}: got ${showValue(value)}, expected a configured ${kind} (what calling its factory returns)`);
+  };
+  for (const kind of SINGLE_KINDS) check(kind, kind, input[kind]);
+  const metrics: unknown = input.metrics ?? [];
+  if (Array.isArray(metrics)) metrics.forEach((metric, i) => check(`metrics[${i}]`, "metric", metric));
+  else problems.push(`metrics: got ${showValue(metrics)}, expected a list of metrics`);
+}
+
+/**
+ * Checks a config and fills in defaults.
+ * @throws ConfigError listing every problem
+ * @example export default defineConfig({ model: gemma2({ checkpoint: "gemma" }), adapter: lora(), optimizer: adamW8bit() });
+ */
+export function defineConfig(input: ConfigInput): Config {
+  const problems = Object.keys(input)
+    .filter((key) => !CONFIG_KEYS.includes(key))
+    .map((key) => `${key}: unknown section${suggestion(key, CONFIG_KEYS)}`);
+  checkPlugins(input, problems);
+  const sections = checkSections(input, problems);
+  if (problems.length > 0) throw new ConfigError("CONFIG_INVALID", problems);
+  const { model, adapter, optimizer, metrics = [] } = input;
+  return { kind: "config", model, adapter, optimizer, metrics, ...sections, given: input };
+}
+
+/**
+ * Loads a config file: `path`, or qlora.config.ts in `folder` where there is one.
+ * @throws ConfigError where the file named is missing, does not load, or exports no config
+ */
+export async function loadConfig(path: string | undefined, folder: string): Promise<Config | undefined> {
+  const file = resolve(folder, path ?? CONFIG_FILE);
+  if (!existsSync(file)) {
+    if (path === undefined) return undefined;
+    throw new ConfigError("CONFIG_NOT_FOUND", `--config ${path}: no such file (looked for ${file})`);
+  }
+  let exported: unknown;
+  try {
+    ({ default: exported } = (await import(pathToFileURL(file).href)) as { default?: unknown });
+  } catch (cause) {
+    if (cause instanceof ConfigError) {
+      throw new ConfigError(
+        cause.code,
+        cause.problems.map((problem) => `${file}: ${problem}`),
+        { cause },
+      );
+    }
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ConfigError("CONFIG_LOAD_FAILED", `${file} does not load: ${reason}`, { cause });
+  }
+  if (typeof exported === "object" && exported !== null && "kind" in exported && exported.kind === "config") {
+    return exported as Config;
+  }
+  throw new ConfigError("CONFIG_EXPORT", `${file}: the default export is ${showValue(exported)}, expected a config`, {
+    hint: "Write export default defineConfig({ ... }).",
+  });
+}
+
+/**
+ * Lays flags over a config file's values.
+ * @throws ConfigError listing every problem
+ */
+export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): Config {
+  const given = file?.given;
+  const problems: string[] = [];
+  const plugin = <K extends (typeof SINGLE_KINDS)[number]>(kind: K): Plugin<K> => {
+    const fromFile = given?.[kind];
+    const { factory, options } = flags[kind];
+    const base = fromFile?.name === factory.name ? fromFile.given : {};
+    try {
+      return factory.configure({ ...base, ...options }) as Plugin<K>;
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      problems.push(...error.problems);
+      return fromFile as Plugin<K>; // never read: the problems are thrown below
+    }
+  };
+  const input: ConfigInput = {
+    model: plugin("model"),
+    adapter: plugin("adapter"),
+    optimizer: plugin("optimizer"),
+    metrics: flags.metrics?.map((factory) => factory.configure({}) as Plugin<"metric">) ?? given?.metrics ?? [],
+    data: { ...given?.data, ...flags.data },
+    training: { ...given?.training, ...flags.training },
+    device: { ...given?.device, ...flags.device },
+  };
+  if (problems.length === 0) return defineConfig(input);
+  checkSections(input, problems);
+  throw new ConfigError("CONFIG_INVALID", problems);
+}
+
+/** The config as plain JSON: each plugin as its name and options, and the three sections. */
+export function configToJson(config: Config): Readonly<Record<string, unknown>> {
+  const plain = ({ name, options }: Plugin): object => ({ name, options });
+  return {
+    model: plain(config.model),
+    adapter: plain(config.adapter),
+    optimizer: plain(config.optimizer),
+    metrics: config.metrics.map(plain),
+    data: config.data,
+    training: config.training,
+    device: config.device,
+  };
+}

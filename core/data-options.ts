@@ -1,0 +1,38 @@
+/** Options of the data: which rows, how they are split, and how they become tokens. */
+import { defineOptions, option, type InferInput, type InferOptions } from "./options.ts";
+
+export const dataOptions = defineOptions(
+  {
+    trainFiles: option("string[]", { default: [], help: "CSV or JSONL files to train on, read as one" }),
+    evalFiles: option("string[]", { default: [], help: "files to evaluate on" }),
+    format: option("'auto' | 'arena' | 'csv' | 'jsonl'", {
+      default: "auto",
+      help: "arena: prompt, response_a, response_b, winners; csv and jsonl: text or input_ids, and label",
+    }),
+    columns: option("Record<string, string>", {
+      default: {},
+      help: 'names of the columns where the file has its own, as JSON: {"text":"body"}',
+    }),
+    maxLength: option("number.integer >= 1", { default: 1024, help: "most tokens of a sample, bos and eos included" }),
+    nSplits: option("number.integer >= 2", {
+      optional: true,
+      help: "hold out every row whose position % nSplits is foldIdx, to evaluate on",
+    }),
+    foldIdx: option("number.integer >= 0", { default: 0, help: "which fold is held out" }),
+    cacheDir: option("string", { default: ".cache/qlora", help: "folder of tokenised data, kept by content" }),
+  },
+  ({ evalFiles, nSplits, foldIdx }) => {
+    const problems: string[] = [];
+    if (nSplits !== undefined && foldIdx >= nSplits) {
+      problems.push(`foldIdx: got ${foldIdx}, expected less than nSplits (${nSplits})`);
+    }
+    if (nSplits === undefined && foldIdx > 0) problems.push(`foldIdx: got ${foldIdx} without nSplits, expected both`);
+    if (nSplits !== undefined && evalFiles.length > 0) {
+      problems.push("evalFiles: got files together with nSplits, expected only one of them");
+    }
+    return problems;
+  },
+);
+
+export type DataOptionsInput = InferInput<typeof dataOptions>;
+export type DataOptions = InferOptions<typeof dataOptions>;

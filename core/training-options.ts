@@ -1,0 +1,51 @@
+/** Options of the training loop: transformers' TrainingArguments in camelCase, with their defaults where they serve. */
+import { defineOptions, option, type InferInput, type InferOptions } from "./options.ts";
+
+const count = "number.integer >= 1";
+
+export const trainingOptions = defineOptions(
+  {
+    outputDir: option("string", { default: "output", help: "folder of the run: record, checkpoints, report" }),
+    perDeviceTrainBatchSize: option(count, { default: 8, help: "samples of one micro-batch in training" }),
+    perDeviceEvalBatchSize: option(count, { default: 8, help: "samples of one batch in evaluation" }),
+    gradientAccumulationSteps: option(count, { default: 1, help: "micro-batches of one optimizer step" }),
+    tokenBudget: option(count, {
+      optional: true,
+      help: "most tokens of one micro-batch; the step's samples are cut by it and the gradient stays the same",
+    }),
+    learningRate: option("number >= 0", { default: 5e-5, help: "peak learning rate" }),
+    lrSchedulerType: option("'linear' | 'cosine' | 'constant' | 'constant_with_warmup'", {
+      default: "linear",
+      help: "how the learning rate goes after warmup",
+    }),
+    warmupSteps: option("number.integer >= 0", { default: 0, help: "steps of linear warmup; wins over warmupRatio" }),
+    warmupRatio: option("0 <= number <= 1", { default: 0, help: "warmup as a share of all steps" }),
+    numTrainEpochs: option("number > 0", { default: 3, help: "passes over the data; a fraction is allowed" }),
+    maxSteps: option("number.integer >= 1 | -1", { default: -1, help: "optimizer steps; wins over numTrainEpochs" }),
+    maxGradNorm: option("number >= 0", { default: 1, help: "clip the global gradient norm to this; 0 never clips" }),
+    gradientCheckpointing: option("'none' | 'block'", {
+      default: "none",
+      help: "keep only each block's input and run it again in the backward pass: less memory, more time",
+    }),
+    loggingSteps: option(count, { default: 10, help: "log every so many steps" }),
+    evalStrategy: option("'no' | 'epoch' | 'steps'", { default: "no", help: "when to evaluate" }),
+    evalSteps: option(count, { defaultFrom: "loggingSteps", help: "evaluate every so many steps" }),
+    saveStrategy: option("'no' | 'epoch' | 'steps'", { default: "steps", help: "when to save a checkpoint" }),
+    saveSteps: option(count, { default: 500, help: "save every so many steps" }),
+    saveTotalLimit: option(count, { optional: true, help: "keep this many newest checkpoints (default: all)" }),
+    seed: option("number.integer >= 0", { default: 42, help: "seed of data order, initialisation and dropout" }),
+    shuffle: option("boolean", { default: true, help: "shuffle the training rows each epoch" }),
+    initAdapter: option("string", { optional: true, help: "folder of a PEFT adapter to start from" }),
+    resumeFromCheckpoint: option("boolean | string", {
+      default: false,
+      help: "go on from a checkpoint: its folder, or true for the newest in outputDir",
+    }),
+  },
+  ({ initAdapter, resumeFromCheckpoint }) =>
+    initAdapter !== undefined && resumeFromCheckpoint !== false
+      ? ["initAdapter: got an adapter to start from together with resumeFromCheckpoint, expected only one of them"]
+      : [],
+);
+
+export type TrainingOptionsInput = InferInput<typeof trainingOptions>;
+export type TrainingOptions = InferOptions<typeof trainingOptions>;

@@ -1,0 +1,262 @@
+import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { main } from "../../cli/run.ts";
+import packageJson from "../../package.json" with { type: "json" };
+import { services } from "./fixtures/services.ts";
+
+const fixtures = join(import.meta.dir, "fixtures");
+let folder = "";
+beforeAll(() => void (folder = mkdtempSync(join(tmpdir(), "qlora-cli-"))));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+interface Ended {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function run(script: string, argv: readonly string[]): Promise<Ended> {
+  const child = Bun.spawn([process.execPath, script, ...argv], { cwd: folder, stdout: "pipe", stderr: "pipe" });
+  const [code, stdout, stderr] = await Promise.all([child.exited, child.stdout.text(), child.stderr.text()]);
+  return { code, stdout, stderr };
+}
+
+/** The command line over a mute SDK, as its own process. */
+const spawned = (...argv: string[]): Promise<Ended> => run(join(fixtures, "main.ts"), argv);
+
+/** The same in this process, which is faster. */
+async function qlora(...argv: string[]): Promise<Ended> {
+  const taken = { stdout: "", stderr: "" };
+  const spies = (["stdout", "stderr"] as const).map((name) =>
+    spyOn(process[name], "write").mockImplementation((text: unknown, done?: unknown) => {
+      taken[name] += String(text);
+      if (typeof done === "function") done();
+      return true;
+    }),
+  );
+  try {
+    const code = await main(argv, services);
+    return { code, ...taken };
+  } finally {
+    for (const spy of spies) spy.mockRestore();
+  }
+}
+/** The one that ships. */
+const shipped = (...argv: string[]): Promise<Ended> => run(join(import.meta.dir, "../../cli/main.ts"), argv);
+const configOf = ({ stdout }: Ended): Record<string, Record<string, unknown>> => JSON.parse(stdout) as never;
+
+const model = ["--model.checkpoint", "gemma"];
+const project = ["--config", join(fixtures, "project.config.ts")];
+
+describe("help and version", () => {
+  test("--version and --help go to stdout, plain in a pipe", async () => {
+    const [version, inCommand, help] = await Promise.all([
+      shipped("--version"),
+      shipped("train", "--version"),
+      shipped("--help"),
+    ]);
+    expect(version).toEqual({ code: 0, stdout: `${packageJson.version}\n`, stderr: "" });
+    expect(inCommand).toEqual(version);
+    expect(help.code).toBe(0);
+    expect(help.stderr).toBe("");
+    for (const name of ["train", "eval", "predict", "inspect", "doctor"]) expect(help.stdout).toContain(name);
+    expect(help.stdout).not.toContain("\u001B");
+  });
+
+  test("a command's help lists its own flags and its plugins' options with defaults", async () => {
+    const { code, stdout } = await qlora("train", "--help");
+    expect(code).toBe(0);
+    expect(stdout).not.toContain("\u001B");
+    expect(stdout).toMatch(/--dry-run/);
+    expect(stdout).toMatch(/--learning-rate +peak learning rate \(a number >= 0; default: 0.00005\)/);
+    expect(stdout).toMatch(/--adapter\.rank +LoRA rank r \(an integer >= 1; default: 8\)/);
+    expect(stdout).toMatch(/--model\.checkpoint +folder of the checkpoint \(a string; required\)/);
+  });
+
+  test("help follows the plugin that is named", async () => {
+    const { stdout } = await qlora("train", "--adapter", join(fixtures, "dora.ts"), "--help");
+    expect(stdout).toContain("--adapter.magnitude");
+    expect(stdout).not.toContain("--adapter.rank");
+  });
+});
+
+describe("usage errors exit 2, say the nearest name, and leave stdout empty", () => {
+  test.each([
+    [["trian"], 'trian: unknown command; did you mean "train"?'],
+    [[], "no command"],
+    [["--frobnicate"], "--frobnicate: unknown flag"],
+    [["train", ...model, "--lerning-rate", "1"], '--lerning-rate: unknown flag; did you mean "--learning-rate"?'],
+    [["train", ...model, "--adapter.rnak", "8"], '--adapter.rnak: unknown flag; did you mean "--adapter.rank"?'],
+    [["train", ...model, "--adapter.rank", "x"], '--adapter.rank: got "x", expected an integer >= 1'],
+    [["train", ...model, "--adapter.rank"], "--adapter.rank: got nothing, expected an integer >= 1"],
+    [["train", ...model, "--learning-rate", "--json"], "--learning-rate: got nothing, expected a number >= 0"],
+    [["train", ...model, "--no-learning-rate"], '--no-learning-rate takes no "no-"'],
+    [["train", ...model, "--tier", "f8"], '--tier: got "f8", expected "auto", "f32", "f16" or "matrix"'],
+    [["train", ...model, "--json=yes"], '--json: got "yes", expected no value'],
+    [["train", ...model, "extra"], "extra: unexpected argument"],
+    [["train", ...model, "-x"], "-x: unknown flag"],
+    [["train", ...model, "--config", "none.ts"], "--config none.ts: no such file"],
+    [["train", ...model], "data.trainFiles: got nothing, expected at least one file"],
+    [["train", ...model, "--adapter", "loar"], 'did you mean "lora"?'],
+    [["train", ...model, "--adapter", "adamw"], "adamw is an optimizer, expected an adapter"],
+    [["eval"], "RUN: got nothing"],
+    [["doctor", "--gpu", "cuda"], '--gpu: got "cuda", expected "auto", "bun-webgpu" or "webgpu"'],
+  ])("qlora %j", async (argv, message) => {
+    const { code, stdout, stderr } = await qlora(...argv);
+    expect(stderr).toContain(message);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+  });
+
+  test("problems of flags and config are told together, each once", async () => {
+    const { code, stderr } = await qlora("train", "--adapter.rank", "x", "--zzz", "1", "--fold-idx", "3");
+    expect(code).toBe(2);
+    expect(stderr).toContain("4 problems:");
+    for (const part of [
+      "--adapter.rank: got",
+      "--zzz: unknown",
+      "model.checkpoint: got nothing",
+      "data.foldIdx: got 3",
+    ]) {
+      expect(stderr.split(part)).toHaveLength(2);
+    }
+  });
+
+  test("a config file's problems name the file", async () => {
+    const { code, stderr } = await qlora("train", "--config", join(fixtures, "broken.config.ts"));
+    expect(code).toBe(2);
+    expect(stderr).toContain("broken.config.ts: training.learningRate: got -1, expected a number >= 0");
+    expect(stderr).toContain("broken.config.ts: training.seed: got 0.5, expected an integer >= 0");
+  });
+
+  test("a file that exports no config", async () => {
+    const { code, stderr } = await qlora("train", "--config", join(fixtures, "dora.ts"));
+    expect(code).toBe(2);
+    expect(stderr).toContain("the default export is nothing, expected a config");
+  });
+});
+
+describe("--print-config", () => {
+  test("flag over file over default; an option's default follows the flags", async () => {
+    const flags = ["--adapter.rank=16", "--learning-rate", "3e-4", "--n-splits", "5", "--fold-idx=1", "--no-shuffle"];
+    const ended = await qlora("train", "--print-config", ...project, ...flags, "--logging-steps", "7");
+    expect(ended).toMatchObject({ code: 0, stderr: "" });
+    expect(configOf(ended)).toMatchObject({
+      model: { name: "gemma2", options: { checkpoint: "from-file", numLabels: 3 } },
+      adapter: { name: "lora", options: { rank: 16, alpha: 16, targetModules: ["q_proj"], useRslora: false } },
+      optimizer: { name: "adamw" },
+      metrics: [{ name: "accuracy" }],
+      data: { trainFiles: ["train.csv"], nSplits: 5, foldIdx: 1, maxLength: 1024 },
+      training: { learningRate: 3e-4, shuffle: false, loggingSteps: 7, evalSteps: 7, seed: 42 },
+      device: { gpu: "auto", tier: "auto" },
+    });
+  });
+
+  test("another plugin starts from its own defaults, and camelCase is as good as kebab-case", async () => {
+    const dora = ["--adapter", join(fixtures, "dora.ts"), "--adapter.magnitude", "2"];
+    const ended = await qlora("train", "--print-config", ...project, ...dora, "--perDeviceTrainBatchSize", "2");
+    expect(configOf(ended)).toMatchObject({
+      adapter: { name: "dora", options: { magnitude: 2 } },
+      training: { perDeviceTrainBatchSize: 2 },
+    });
+  });
+
+  test("without a file: the shipped plugins, lists by comma, switches alone", async () => {
+    const flags = ["--train-files", "a.csv,b.csv", "--adapter.target-modules", "q_proj,k_proj", "--adapter.use-rslora"];
+    const ended = await qlora("train", "--print-config", ...model, ...flags, "--metrics", "log-loss");
+    expect(configOf(ended)).toMatchObject({
+      adapter: { options: { targetModules: ["q_proj", "k_proj"], useRslora: true } },
+      optimizer: { name: "adamw8bit" },
+      metrics: [{ name: "log-loss" }],
+      data: { trainFiles: ["a.csv", "b.csv"] },
+    });
+  });
+});
+
+describe("commands", () => {
+  const train = ["train", ...model, "--train-files", "a.csv"];
+
+  test("train: progress on stderr, data on stdout", async () => {
+    const { code, stdout, stderr } = await qlora(...train, "--json");
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ steps: 2, outputDir: "output" });
+    expect(stderr).toContain(
+      "step 1/2  epoch 0.50  loss 1.0986  lr 1.00e-4  12.5 samples/s  9000 tokens/s  grad norm 0.500",
+    );
+    expect(stderr).toContain("warning: 1 steps skipped");
+    expect(stderr).toContain("step 2: evaluated in 1:05  eval_log_loss 1.0100");
+    expect(stderr).toContain("report: output/report.html");
+    expect(stderr).not.toContain("\u001B");
+  });
+
+  test("train: SIGINT lets the step finish and exits 130", async () => {
+    const child = Bun.spawn([process.execPath, join(fixtures, "main.ts"), ...train, "--max-steps", "99"], {
+      cwd: folder,
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const reader = child.stderr.getReader();
+    let text = "";
+    while (!text.includes("saved")) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      text += new TextDecoder().decode(value);
+    }
+    await Bun.sleep(20); // the fixture waits for the signal just after this line
+    child.kill("SIGINT");
+    expect(await child.exited).toBe(130);
+  });
+
+  test("exit codes and streams are the process's own", async () => {
+    const [usage, failed, done] = await Promise.all([
+      spawned("train", "--seed", "x"),
+      spawned("doctor", "--gpu", "webgpu"),
+      spawned("predict", "output"),
+    ]);
+    expect(usage).toMatchObject({ code: 2, stdout: "" });
+    expect(usage.stderr).toContain('--seed: got "x", expected an integer >= 0');
+    expect(failed).toMatchObject({ code: 1, stdout: "" });
+    expect(done).toMatchObject({ code: 0, stderr: "" });
+  });
+
+  test("train --dry-run", async () => {
+    const { code, stdout } = await qlora(...train, "--dry-run");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/trainSamples +12,345/);
+  });
+
+  test("eval takes a run and files", async () => {
+    expect(JSON.parse((await qlora("eval", "output", "a.csv", "b.csv", "--json")).stdout)).toMatchObject({
+      samples: 2,
+    });
+  });
+
+  test("predict writes CSV, JSON lines, or a file", async () => {
+    const csv = await qlora("predict", "output", "a.csv");
+    expect(csv.stdout).toBe('id,winner_model_a,winner_model_b\n"a,""b""",0.25,0.75\n');
+    const lines = await qlora("predict", "output", "a.csv", "--logits", "--json");
+    expect(lines.stdout).toBe('{"id":"a,\\"b\\"","winner_model_a":-1,"winner_model_b":2}\n');
+    const file = await qlora("predict", "output", "a.csv", "--output", join(folder, "out.csv"));
+    expect(file).toMatchObject({ code: 0, stdout: "" });
+    expect(readFileSync(join(folder, "out.csv"), "utf8")).toBe(csv.stdout);
+  });
+
+  test("inspect ends with peft's line", async () => {
+    const { stdout } = await qlora("inspect", ...model);
+    expect(stdout).toMatch(/^model\.norm\.weight +\[3584\] +f32\n/);
+    expect(stdout).toEndWith("trainable params: 119,745,024 || all params: 9,361,461,760 || trainable%: 1.2791\n");
+  });
+
+  test("doctor: 0 where it computes right, 1 where not, 1 with a sentence where there is no driver", async () => {
+    const right = await qlora("doctor", "--json");
+    const wrong = await qlora("doctor", "--tier", "matrix");
+    const none = await qlora("doctor", "--gpu", "webgpu");
+    expect(right.code).toBe(0);
+    expect(JSON.parse(right.stdout)).toMatchObject({ ok: true, provider: "bun-webgpu" });
+    expect(wrong.code).toBe(1);
+    expect(wrong.stdout).toMatch(/matmul +WRONG/);
+    expect(none).toMatchObject({ code: 1, stdout: "" });
+    expect(none.stderr).toContain("webgpu found no Vulkan driver\nInstall one.");
+  });
+});
