@@ -1,0 +1,109 @@
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import type { Gpu, Tier } from "../../core/device/index.ts";
+import {
+  dequantizeNf4,
+  nf4CodeBook,
+  quantizeAbsmax,
+  quantizeNf4,
+  type Nf4DType,
+  type Nf4Weight as HostNf4Weight,
+} from "../../core/nf4.ts";
+import { openSafetensors } from "../../core/safetensors.ts";
+import { dequantise, freeNf4, quantise, uploadNf4 } from "../../kernels/nf4/index.ts";
+import { f32, sameBits } from "../formats/support.ts";
+import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";
+import { referenceDir } from "../support/reference.ts";
+
+const reference = referenceDir();
+
+/** The dequantised weight as the GPU gives it, rows from `firstRow` on. */
+async function dequantised(gpu: Gpu, raw: HostNf4Weight, dtype: "f32" | "f16", firstRow = 0): Promise<Float32Array> {
+  const weight = uploadNf4(gpu, raw, "test");
+  const out = gpu.alloc([raw.shape[0] - firstRow, raw.shape[1]], dtype, "out");
+  dequantise(gpu, weight, out, firstRow);
+  const values = await gpu.readFloats(out);
+  gpu.free(out);
+  freeNf4(gpu, weight);
+  return values;
+}
+
+const dtypes = (tier: Tier): ("f32" | "f16")[] => (tier === "f32" ? ["f32"] : ["f32", "f16"]);
+
+for (const tier of tiers) {
+  describe(`nf4, tier ${tier} (seed ${runSeed})`, () => {
+    test.skipIf(reference === undefined)("bitsandbytes' golden weight, both dequantisations bit-equal", async () => {
+      const gpu = await gpuOf(tier);
+      await using file = await openSafetensors(join(reference!, "nf4", "golden.safetensors"));
+      const raw: HostNf4Weight = {
+        shape: [96, 192],
+        dtype: "bfloat16",
+        codes: await file.read("packed"),
+        codeBook: f32(await file.read("quant_map")),
+        absmax: await file.read("absmax_u8"),
+        nestedAbsmax: f32(await file.read("nested_absmax")),
+        nestedMap: f32(await file.read("nested_quant_map")),
+        nestedOffset: f32(await file.read("offset"))[0]!,
+      };
+      const want = f32(await file.read("dequantised_bf16"));
+      expect(sameBits(await dequantised(gpu, raw, "f32"), want)).toBe(true);
+      expect(sameBits(await dequantised(gpu, { ...raw, dtype: "float32" }, "f32"), f32(await file.read("dequantised_f32")))).toBe(true);
+      expect(sameBits(await dequantised(gpu, raw, "f32", 8), want.slice(8 * 192))).toBe(true);
+      if (gpu.half === "f16") {
+        expect(sameBits(await dequantised(gpu, raw, "f16"), Float32Array.from(Float16Array.from(want)))).toBe(true);
+      }
+    });
+
+    test.skipIf(reference === undefined)("quantises the golden weight to bitsandbytes' codes", async () => {
+      const gpu = await gpuOf(tier);
+      await using file = await openSafetensors(join(reference!, "nf4", "golden.safetensors"));
+      const weight = f32(await file.read("weight"));
+      const { codes, absmax } = await quantised(gpu, weight);
+      expect(sameBits(codes, await file.read("packed"))).toBe(true);
+      expect(sameBits(absmax, quantizeNf4(weight).absmax)).toBe(true);
+    });
+
+    test("quantises odd sizes, wide ranges, zeros and exact ties as the CPU does", async () => {
+      const gpu = await gpuOf(tier);
+      for (const size of [1, 63, 65, 64 * 300 + 17]) {
+        const values = normals(size, runSeed + size).map((v, i) => v * 2 ** ((Math.floor(i / 64) % 120) - 60));
+        values.fill(0, 64 * 3, 64 * 4);
+        const want = quantizeNf4(values);
+        const got = await quantised(gpu, values);
+        expect(sameBits(got.absmax, want.absmax)).toBe(true);
+        expect(sameBits(got.codes, want.codes)).toBe(true);
+      }
+      const ties = Float32Array.of(1, ...Array.from({ length: 15 }, (_, i) => Math.fround((nf4CodeBook[i]! + nf4CodeBook[i + 1]!) / 2)));
+      // A tie stays at the lower code: 0, 1, … 14 after the 1.
+      expect([...(await quantised(gpu, ties)).codes]).toEqual([0xf0, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
+    });
+
+    for (const [rows, columns] of [[3, 64], [17, 257], [1, 5], [5, 24], [64, 192]] as const) {
+      for (const dtype of ["bfloat16", "float16", "float32"] as const satisfies readonly Nf4DType[]) {
+        test(`dequantises [${rows},${columns}] ${dtype}, absmax nested and plain, bit-equal to the CPU`, async () => {
+          const gpu = await gpuOf(tier);
+          const { codes, absmax } = quantizeNf4(normals(rows * columns, runSeed + rows, 0.05));
+          for (const scales of [quantizeAbsmax(absmax), { absmax }]) {
+            const raw: HostNf4Weight = { shape: [rows, columns], dtype, codes, codeBook: nf4CodeBook, ...scales };
+            const want = dequantizeNf4(raw);
+            for (const out of dtypes(tier)) {
+              const rounded = out === "f32" ? want : Float32Array.from(Float16Array.from(want));
+              expect(sameBits(await dequantised(gpu, raw, out), rounded)).toBe(true);
+            }
+          }
+        });
+      }
+    }
+  });
+}
+
+async function quantised(gpu: Gpu, values: Float32Array): Promise<{ codes: Uint8Array; absmax: Float32Array }> {
+  const source = tensorOf(gpu, values, [values.length], "f32");
+  const codes = gpu.alloc([Math.ceil(values.length / 8)], "u32", "codes");
+  const absmax = gpu.alloc([Math.ceil(values.length / 64)], "f32", "absmax");
+  quantise(gpu, source, codes, absmax);
+  const bytes = (await gpu.readBytes(codes)).subarray(0, Math.ceil(values.length / 2));
+  const scales = await gpu.readFloats(absmax);
+  for (const tensor of [source, codes, absmax]) gpu.free(tensor);
+  return { codes: bytes, absmax: scales };
+}
