@@ -1,19 +1,6 @@
+import type { PackedArrays } from "./data/pack.ts";
 import type { Gpu } from "./device/gpu.ts";
 import type { Tensor } from "./tensor.ts";
-
-/** A packed micro-batch on the host: N tokens of B samples, end to end. */
-export interface HostBatch {
-  /** [N] token ids. */
-  readonly inputIds: Uint32Array<ArrayBuffer>;
-  /** [B+1] first token of each sample, then N. */
-  readonly cuSeqlens: Uint32Array<ArrayBuffer>;
-  /** [2N] for each token the first row of its sample and the row after its last. */
-  readonly segments: Uint32Array<ArrayBuffer>;
-  /** [B] class of each sample; absent for prediction. */
-  readonly labels?: Uint32Array<ArrayBuffer> | undefined;
-  /** [B] position of each sample in the dataset. */
-  readonly sampleIndex: readonly number[];
-}
 
 /** A packed micro-batch on the GPU. Only attention looks at `segments`. */
 export interface Batch {
@@ -23,7 +10,7 @@ export interface Batch {
   readonly samples: number;
   /** Tokens of the longest sample. */
   readonly longest: number;
-  readonly host: HostBatch;
+  readonly host: PackedArrays;
   /** [N] u32. */
   readonly ids: Tensor;
   /** [N,2] u32: first row of the token's sample, row after its last. */
@@ -52,7 +39,7 @@ export function mix(a: number, b: number, c: number): number {
  * Uploads a micro-batch.
  * @param stepKey number of the optimizer step: dropout draws anew each step, and the same when a step is repeated
  */
-export function uploadBatch(gpu: Gpu, host: HostBatch, stepKey: number): Batch {
+export function uploadBatch(gpu: Gpu, host: PackedArrays, stepKey: number): Batch {
   const tokens = host.inputIds.length;
   const samples = host.cuSeqlens.length - 1;
   const rowKeys = new Uint32Array(tokens);

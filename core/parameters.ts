@@ -1,13 +1,17 @@
 import type { Gpu } from "./device/gpu.ts";
 import { elementCount, type Tensor } from "./tensor.ts";
 
-/** A trainable tensor before it has memory. */
-export interface ParameterSpec {
+/** A trainable tensor by name. */
+export interface ParameterShape {
   /** Name in the adapter's file, e.g. `base_model.model.score.weight`. */
   readonly name: string;
   readonly shape: readonly number[];
-  /** First values, row-major. */
-  readonly initial: Float32Array<ArrayBuffer>;
+}
+
+/** A trainable tensor before it has memory. */
+export interface ParameterSpec extends ParameterShape {
+  /** First values, row-major; called once. */
+  initial(): Float32Array<ArrayBuffer>;
 }
 
 /** A trainable f32 tensor and the gradient that backward passes add into. */
@@ -61,7 +65,6 @@ export class ParameterSet {
     };
     for (const spec of specs) {
       const count = elementCount(spec.shape);
-      if (spec.initial.length !== count) throw new RangeError(`${spec.name}: ${spec.initial.length} initial values for [${spec.shape.join(",")}]`);
       if (size + aligned(count) > perSlab) flush();
       pending.push(spec);
       size += aligned(count);
@@ -117,11 +120,15 @@ function makeSlab(gpu: Gpu, index: number, specs: readonly ParameterSpec[], size
   const parameters: Parameter[] = [];
   const slab: Slab = { index, size, value, grad, parameters };
   let start = 0;
-  for (const { name, shape, initial } of specs) {
+  for (const spec of specs) {
+    const { name, shape } = spec;
+    const size = elementCount(shape);
+    const initial = spec.initial();
+    if (initial.length !== size) throw new RangeError(`${name}: ${initial.length} initial values for [${shape.join(",")}]`);
     data.set(initial, start);
     const part = (of: Tensor, label: string): Tensor => ({ buffer: of.buffer, offset: start * 4, shape, dtype: "f32", label });
-    parameters.push({ name, shape, size: initial.length, value: part(value, name), grad: part(grad, `grad ${name}`), slab, start });
-    start += aligned(initial.length);
+    parameters.push({ name, shape, size, value: part(value, name), grad: part(grad, `grad ${name}`), slab, start });
+    start += aligned(size);
   }
   gpu.write(value, data);
   gpu.clear(grad);

@@ -5,8 +5,8 @@
 import type { Batch } from "./batch.ts";
 import type { Gpu } from "./device/gpu.ts";
 import type { AdaptedLinear, LinearSpec, Nf4Weight } from "./linear.ts";
-import type { OptionShape } from "./options.ts";
-import type { ParameterSet, ParameterSpec } from "./parameters.ts";
+import type { OptionShape, OptionsInput } from "./options.ts";
+import type { ParameterSet, ParameterShape, ParameterSpec } from "./parameters.ts";
 import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./plugin-value.ts";
 import type { Tape } from "./recorder.ts";
 import type { DType, Tensor } from "./tensor.ts";
@@ -16,16 +16,26 @@ import type { DType, Tensor } from "./tensor.ts";
 /** What a model gets. */
 export interface ModelContext {
   readonly gpu: Gpu;
-  /** Folder of the checkpoint: config.json, safetensors. */
-  readonly directory: string;
   /** Classes; from the data or the adapter. */
   readonly numLabels: number;
   /** Seed of the head's first values. */
   readonly seed: number;
-  /** Bytes done and in total, for a progress line. */
+  /** Bytes read and in total, for a progress line. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
-  /** False builds the structure from the headers without reading or allocating weights (`inspect`, `plan`). */
-  readonly weights?: boolean;
+}
+
+/** What is known of a model before its weights are read. */
+export interface ModelOutline {
+  /** Linears that an adapter may wrap, in Hugging Face's order. */
+  readonly linears: readonly LinearSpec[];
+  /** Trainable parameters of the head, saved beside the adapter whatever the adapter is. */
+  readonly head: readonly ParameterShape[];
+  /** Every tensor of the frozen base as Hugging Face counts it. */
+  readonly baseParameters: readonly ParameterRow[];
+  /** Tokens the embedding knows. */
+  readonly vocabSize: number;
+  /** Classes where the checkpoint fixes them. */
+  readonly numLabels: number | undefined;
 }
 
 /** How a forward pass is run. */
@@ -34,27 +44,22 @@ export interface ForwardOptions {
   readonly checkpointing: "none" | "block";
   /** Dropout is on in training only. */
   readonly training: boolean;
+  /** Called with the embedding's output and each block's, [N,C] f32, as they are encoded; copy what you want to read. */
+  readonly onHidden?: ((hidden: Tensor) => void) | undefined;
 }
 
 /** One row of `inspect`'s table. */
 export interface ParameterRow {
   readonly name: string;
   readonly shape: readonly number[];
+  /** As the checkpoint stores it: `NF4`, `BF16` … */
   readonly dtype: string;
-  readonly trainable: boolean;
 }
 
 /** A loaded model. */
 export interface Model {
-  /** Linears that an adapter may wrap, in Hugging Face's order. */
-  readonly linears: readonly LinearSpec[];
-  /** Trainable parameters of the head, saved beside the adapter whatever the adapter is. */
+  /** First values of the head's parameters, in the outline's order. */
   readonly head: readonly ParameterSpec[];
-  readonly numLabels: number;
-  /** Token ids as the checkpoint defines them. */
-  readonly tokens: { readonly bos: number | undefined; readonly eos: number | undefined; readonly pad: number | undefined };
-  /** Every tensor of the frozen base as Hugging Face counts it. */
-  readonly baseParameters: readonly ParameterRow[];
   /** Facts for the run record, e.g. whether attention soft-capping is on. */
   readonly record: Readonly<Record<string, unknown>>;
   weight(linear: LinearSpec): Nf4Weight;
@@ -65,15 +70,27 @@ export interface Model {
   destroy(): void;
 }
 
-export type ModelPlugin = Plugin<"model", readonly [ModelContext], Promise<Model>>;
+/**
+ * What a model plugin makes from its options, before a GPU is open. `checkpoint` is the folder that also holds the
+ * tokenizer.
+ */
+export interface ModelSource {
+  readonly checkpoint: string;
+  /** From config.json and, where there are any, the headers; reads no weights. @throws ModelError */
+  outline(numLabels: number): Promise<ModelOutline>;
+  /** Streams the weights to the GPU. @throws ModelError, DeviceError */
+  load(context: ModelContext): Promise<Model>;
+}
+
+export type ModelPlugin = Plugin<"model", readonly [], ModelSource>;
 
 /**
  * Declares a model.
- * @example export const gemma2 = defineModel({ name: "gemma2", options, create: (options, context) => loadGemma2(options, context) });
+ * @example export const gemma2 = defineModel({ name: "gemma2", options, create: (options) => gemma2Source(options) });
  */
 export function defineModel<const S extends OptionShape>(
-  definition: PluginDefinition<S, readonly [ModelContext], Promise<Model>>,
-): TypedPluginFactory<"model", S, readonly [ModelContext], Promise<Model>> {
+  definition: PluginDefinition<S, readonly [], ModelSource>,
+): TypedPluginFactory<"model", S, readonly [], ModelSource> {
   return definePlugin("model", definition);
 }
 
@@ -83,10 +100,9 @@ export function defineModel<const S extends OptionShape>(
 export interface AdapterContext {
   readonly linears: readonly LinearSpec[];
   /** Head parameters, which the adapter's files carry too. */
-  readonly head: readonly ParameterSpec[];
+  readonly head: readonly ParameterShape[];
   /** Written into the adapter's config. */
   readonly baseModel: string;
-  readonly numLabels: number;
   readonly seed: number;
 }
 
@@ -107,11 +123,29 @@ export interface Adapter {
 
 export type AdapterPlugin = Plugin<"adapter", readonly [AdapterContext], Promise<Adapter>>;
 
+/** What an adapter's author writes. */
+export interface AdapterDefinition<S extends OptionShape> extends PluginDefinition<S, readonly [AdapterContext], Promise<Adapter>> {
+  /** Whether an adapter_config.json is of this adapter. */
+  reads(config: Readonly<Record<string, unknown>>): boolean;
+  /** The options that an adapter_config.json stands for. @throws ModelError where it asks for what this adapter lacks */
+  optionsFrom(config: Readonly<Record<string, unknown>>): OptionsInput<S>;
+}
+
+/** An adapter's factory, which can also be configured by a saved adapter. */
+export interface AdapterFactory<S extends OptionShape = OptionShape>
+  extends TypedPluginFactory<"adapter", S, readonly [AdapterContext], Promise<Adapter>> {
+  reads(config: Readonly<Record<string, unknown>>): boolean;
+  /** The adapter that an adapter_config.json describes. */
+  fromConfig(config: Readonly<Record<string, unknown>>): AdapterPlugin;
+}
+
 /** Declares an adapter. */
-export function defineAdapter<const S extends OptionShape>(
-  definition: PluginDefinition<S, readonly [AdapterContext], Promise<Adapter>>,
-): TypedPluginFactory<"adapter", S, readonly [AdapterContext], Promise<Adapter>> {
-  return definePlugin("adapter", definition);
+export function defineAdapter<const S extends OptionShape>(definition: AdapterDefinition<S>): AdapterFactory<S> {
+  const factory = definePlugin("adapter", definition);
+  return Object.assign(factory, {
+    reads: (config: Readonly<Record<string, unknown>>) => definition.reads(config),
+    fromConfig: (config: Readonly<Record<string, unknown>>) => factory.configure(definition.optionsFrom(config)),
+  });
 }
 
 // ---- optimizer

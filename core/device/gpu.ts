@@ -101,7 +101,7 @@ export class Gpu {
 
   /** A tensor holding `data`. */
   upload(
-    data: ArrayBufferView<ArrayBuffer>,
+    data: ArrayBufferView,
     shape: readonly number[],
     dtype: DType,
     label: string,
@@ -121,12 +121,12 @@ export class Gpu {
   }
 
   /** Overwrites a tensor (from its byte `at`) with `data`, in order with the work around it. */
-  write(tensor: Tensor, data: ArrayBufferView<ArrayBuffer>, at = 0): void {
+  write(tensor: Tensor, data: ArrayBufferView, at = 0): void {
     this.#flushPass();
     const whole = data.byteLength & ~3;
     // Buffers written here may already be used by encoded work: submit that first, to keep the order.
     if (this.#encoder !== undefined) this.submit();
-    if (whole > 0) this.device.queue.writeBuffer(tensor.buffer, tensor.offset + at, data.buffer, data.byteOffset, whole);
+    if (whole > 0) this.device.queue.writeBuffer(tensor.buffer, tensor.offset + at, data.buffer as ArrayBuffer, data.byteOffset, whole);
     if (whole < data.byteLength) {
       const tail = new Uint8Array(4);
       tail.set(new Uint8Array(data.buffer, data.byteOffset + whole, data.byteLength - whole));
@@ -145,6 +145,13 @@ export class Gpu {
     if (byteSize(from) !== byteSize(to)) throw new RangeError(`cannot copy ${describe(from)} to ${describe(to)}`);
     this.#flushPass();
     this.#encode().copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, byteSize(from));
+  }
+
+  /** Copies all of `from` into `to`, from byte `at` of it on. */
+  copyInto(from: Tensor, to: Tensor, at: number): void {
+    if (at + byteSize(from) > byteSize(to)) throw new RangeError(`${describe(from)} does not fit ${describe(to)} at byte ${at}`);
+    this.#flushPass();
+    this.#encode().copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset + at, byteSize(from));
   }
 
   /**

@@ -1,0 +1,19 @@
+import type { Dataset } from "./data/dataset.ts";
+import { DataError } from "./errors.ts";
+
+/** Classes of an arena comparison: A wins, B wins, tie. */
+const ARENA_LABELS = 3;
+
+/**
+ * Number of classes: 3 for arena data, else one more than the largest label.
+ * @throws DataError where the data has fewer than two classes
+ */
+export function countLabels(datasets: readonly Dataset[]): number {
+  const rows = datasets.flatMap((dataset) => dataset.rows);
+  if (rows.some((row) => row.kind === "arena")) return ARENA_LABELS;
+  const count = rows.reduce((most, row) => Math.max(most, (row.label ?? -1) + 1), 0);
+  if (count >= 2) return count;
+  throw new DataError("DATA_ONE_CLASS", `the labels name ${count === 0 ? "no class" : "one class only"}`, { file: datasets[0]!.files.join(", ") }, {
+    hint: "Labels are whole numbers from 0; a classifier needs at least two classes.",
+  });
+}

@@ -1,0 +1,112 @@
+/**
+ * A run is its folder: run.json (what ran), metrics.jsonl (as it goes), trainer_state.json, checkpoint-N/, and at the end the
+ * adapter's files beside them, as transformers' `save_model` leaves them.
+ */
+import { appendFile, mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { ConfigError, QloraError } from "./errors.ts";
+import { removeLeftovers, writeFileAtomic, writeFolderAtomic } from "./files.ts";
+
+/** One line of metrics.jsonl and one entry of trainer_state.json's log history; names are transformers'. */
+export type LogEntry = Readonly<Record<string, number>>;
+
+/** Names of files in a run's folder. */
+export const RUN_FILES = { record: "run.json", metrics: "metrics.jsonl", state: "trainer_state.json", report: "report.html" } as const;
+
+const CHECKPOINT = /^checkpoint-(\d+)$/;
+
+/** Folder of the checkpoint after `step` optimizer steps. */
+export function checkpointPath(outputDir: string, step: number): string {
+  return join(outputDir, `checkpoint-${step}`);
+}
+
+/** Steps of the whole checkpoints in a run's folder, ascending. */
+export async function listCheckpoints(outputDir: string): Promise<number[]> {
+  if (!existsSync(outputDir)) return [];
+  const steps = (await readdir(outputDir)).flatMap((name) => CHECKPOINT.exec(name)?.[1] ?? []);
+  return steps.map(Number).sort((a, b) => a - b);
+}
+
+/**
+ * Makes the folder of a new run.
+ * @throws ConfigError where it already holds one and `overwrite` is false
+ */
+export async function createRunFolder(outputDir: string, overwrite: boolean): Promise<void> {
+  if (existsSync(join(outputDir, RUN_FILES.record))) {
+    if (!overwrite) {
+      throw new ConfigError("OUTPUT_DIR_TAKEN", `outputDir: ${outputDir} already holds a run`, {
+        hint: "Choose another folder, go on with --resume-from-checkpoint, or replace it with --overwrite-output-dir.",
+      });
+    }
+    for (const step of await listCheckpoints(outputDir)) await rm(checkpointPath(outputDir, step), { recursive: true });
+    for (const name of Object.values(RUN_FILES)) await rm(join(outputDir, name), { force: true });
+  }
+  await mkdir(outputDir, { recursive: true });
+}
+
+/** Writes JSON, two spaces and a final newline, whole or not at all. */
+export async function writeJson(path: string, value: unknown): Promise<void> {
+  await writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
+}
+
+/** Adds a line to metrics.jsonl. */
+export async function appendMetrics(outputDir: string, entry: LogEntry): Promise<void> {
+  await appendFile(join(outputDir, RUN_FILES.metrics), `${JSON.stringify(entry)}\n`);
+}
+
+/** Drops the lines of metrics.jsonl that lie beyond `step`, for a run that goes on from there. */
+export async function rewindMetrics(outputDir: string, step: number): Promise<void> {
+  const path = join(outputDir, RUN_FILES.metrics);
+  if (!existsSync(path)) return;
+  const lines = (await readFile(path, "utf8")).split("\n").filter((line) => line !== "");
+  const kept = lines.filter((line, i) => {
+    const entry = parseEntry(line);
+    // A process killed while it appended leaves half a last line.
+    if (entry === undefined && i < lines.length - 1) throw new QloraError("METRICS_DAMAGED", `${path}:${i + 1}: not a line of JSON`);
+    return entry !== undefined && (entry["step"] ?? 0) <= step;
+  });
+  await writeFileAtomic(path, kept.map((line) => `${line}\n`).join(""));
+}
+
+function parseEntry(line: string): LogEntry | undefined {
+  try {
+    return JSON.parse(line) as LogEntry;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Writes checkpoint-`step` whole or not at all, then removes the oldest beyond `keep`. @returns its path */
+export async function saveCheckpoint(
+  outputDir: string,
+  step: number,
+  keep: number | undefined,
+  write: (directory: string) => Promise<void>,
+): Promise<string> {
+  const path = checkpointPath(outputDir, step);
+  await writeFolderAtomic(path, write);
+  const steps = await listCheckpoints(outputDir);
+  const surplus = keep === undefined ? [] : steps.slice(0, Math.max(0, steps.length - keep));
+  for (const old of surplus) if (old !== step) await rm(checkpointPath(outputDir, old), { recursive: true });
+  return path;
+}
+
+/**
+ * The checkpoint to go on from: the folder named, or the newest one.
+ * @throws ConfigError where there is none
+ */
+export async function findCheckpoint(outputDir: string, resume: string | true): Promise<string> {
+  if (resume !== true) {
+    if (existsSync(resume)) return resume;
+    throw new ConfigError("CHECKPOINT_NOT_FOUND", `resumeFromCheckpoint: ${resume} does not exist`);
+  }
+  const newest = (await listCheckpoints(outputDir)).at(-1);
+  if (newest !== undefined) {
+    await removeLeftovers(checkpointPath(outputDir, newest));
+    return checkpointPath(outputDir, newest);
+  }
+  throw new ConfigError("CHECKPOINT_NOT_FOUND", `resumeFromCheckpoint: ${outputDir} holds no checkpoint`, {
+    hint: "Start without --resume-from-checkpoint, or name the folder of a checkpoint.",
+  });
+}

@@ -1,0 +1,72 @@
+/** A model with its adapter on a GPU: what training, evaluation and prediction share. */
+import type { DeviceOptions } from "./device-options.ts";
+import { openGpu, type Gpu } from "./device/index.ts";
+import { ModelError } from "./errors.ts";
+import type { RunListener } from "./events.ts";
+import type { AdaptedLinear } from "./linear.ts";
+import { ParameterSet, type ParameterSpec } from "./parameters.ts";
+import type { Adapter, AdapterPlugin, Model, ModelOutline, ModelSource } from "./plugin.ts";
+
+/** What a session is opened with. */
+export interface SessionOptions {
+  readonly source: ModelSource;
+  readonly adapter: AdapterPlugin;
+  readonly device: DeviceOptions;
+  readonly numLabels: number;
+  readonly seed: number;
+  /** Folder of an adapter whose values replace the fresh ones. */
+  readonly initAdapter?: string | undefined;
+  readonly onEvent?: RunListener | undefined;
+}
+
+/** Everything that lives on the GPU between steps, but for the optimizer. */
+export interface Session {
+  readonly gpu: Gpu;
+  readonly source: ModelSource;
+  readonly outline: ModelOutline;
+  readonly model: Model;
+  readonly adapter: Adapter;
+  readonly parameters: ParameterSet;
+  readonly numLabels: number;
+  /** Frees the GPU. */
+  close(): void;
+}
+
+/**
+ * Opens the GPU, loads the model and puts the adapter on it.
+ * @throws DeviceError, ModelError
+ */
+export async function openSession(options: SessionOptions): Promise<Session> {
+  const { source, numLabels, seed, device, onEvent } = options;
+  const outline = await source.outline(numLabels);
+  const adapter = await options.adapter.create({ linears: outline.linears, head: outline.head, baseModel: source.checkpoint, seed });
+  const saved = options.initAdapter === undefined ? undefined : await adapter.load(options.initAdapter);
+  const gpu = await openGpu({ gpu: device.gpu, ...(device.tier === "auto" ? {} : { tier: device.tier }) });
+  try {
+    const onProgress = (done: number, total: number): void => onEvent?.({ type: "progress", what: "loading the model", done, total });
+    const model = await source.load({ gpu, numLabels, seed, onProgress });
+    const specs = [...adapter.parameters, ...model.head].map((spec) => (saved === undefined ? spec : startFrom(spec, saved)));
+    const parameters = new ParameterSet(gpu, specs);
+    const linears = new Map<string, AdaptedLinear>();
+    for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
+    model.bind(linears, parameters);
+    const close = (): void => {
+      model.destroy();
+      gpu.destroy();
+    };
+    return { gpu, source, outline, model, adapter, parameters, numLabels, close };
+  } catch (error) {
+    gpu.destroy();
+    throw error;
+  }
+}
+
+function startFrom(spec: ParameterSpec, saved: ReadonlyMap<string, Float32Array<ArrayBuffer>>): ParameterSpec {
+  const value = saved.get(spec.name);
+  if (value === undefined) {
+    throw new ModelError("ADAPTER_TENSOR_MISSING", `the adapter holds no tensor "${spec.name}"`, {
+      hint: "Its target modules or layers differ from the configured ones, or it was saved without its head.",
+    });
+  }
+  return { ...spec, initial: () => value };
+}

@@ -1,0 +1,124 @@
+/** Gemma-2's forward pass on a packed batch (huggingface/transformers, models/gemma2/modeling_gemma2.py). */
+import type { Batch } from "../../core/batch.ts";
+import type { AdaptedLinear } from "../../core/linear.ts";
+import type { Parameter } from "../../core/parameters.ts";
+import type { ForwardOptions } from "../../core/plugin.ts";
+import type { Tape } from "../../core/recorder.ts";
+import type { Tensor } from "../../core/tensor.ts";
+import { attention } from "../../kernels/attention/index.ts";
+import { embedding } from "../../kernels/embedding/index.ts";
+import { geglu } from "../../kernels/geglu/index.ts";
+import { linear } from "../../kernels/linear/index.ts";
+import { pool } from "../../kernels/pool/index.ts";
+import { adaptedLinears, branchTrains } from "../../kernels/project/adapted.ts";
+import { addNorm, rmsNorm } from "../../kernels/rms-norm/index.ts";
+import { rope } from "../../kernels/rope/index.ts";
+import type { Gemma2Config } from "./config.ts";
+import type { Gemma2Weights, LayerWeights } from "./load.ts";
+
+/** One block with its adapted linears. */
+export interface Gemma2Block {
+  readonly norms: LayerWeights["norms"];
+  readonly q: AdaptedLinear;
+  readonly k: AdaptedLinear;
+  readonly v: AdaptedLinear;
+  readonly o: AdaptedLinear;
+  readonly gate: AdaptedLinear;
+  readonly up: AdaptedLinear;
+  readonly down: AdaptedLinear;
+  /** Whether any of its linears trains. */
+  readonly trains: boolean;
+  /** 0 in layers that see everything. */
+  readonly window: number;
+}
+
+/** All that the forward pass reads. */
+export interface Gemma2Network {
+  readonly config: Gemma2Config;
+  /** 0 switches soft-capping off. */
+  readonly softcap: number;
+  readonly seed: number;
+  readonly weights: Gemma2Weights;
+  readonly blocks: readonly Gemma2Block[];
+  /** [D/2] f32. */
+  readonly inverseFrequencies: Tensor;
+  readonly score: Parameter;
+}
+
+/** Blocks from the adapter's view of every linear. */
+export function gemma2Blocks(config: Gemma2Config, weights: Gemma2Weights, linears: ReadonlyMap<string, AdaptedLinear>): Gemma2Block[] {
+  return weights.layers.map(({ norms }, layer) => {
+    const of = (part: string): AdaptedLinear => linears.get(`model.layers.${layer}.${part}`)!;
+    const parts = {
+      q: of("self_attn.q_proj"),
+      k: of("self_attn.k_proj"),
+      v: of("self_attn.v_proj"),
+      o: of("self_attn.o_proj"),
+      gate: of("mlp.gate_proj"),
+      up: of("mlp.up_proj"),
+      down: of("mlp.down_proj"),
+    };
+    const window = config.layerTypes[layer] === "sliding_attention" ? config.slidingWindow : 0;
+    return { norms, ...parts, trains: Object.values(parts).some(branchTrains), window };
+  });
+}
+
+/** One transformer block: residual stream h [N,C] f32 -> [N,C] f32. */
+function block(tape: Tape, h: Tensor, layer: Gemma2Block, network: Gemma2Network, batch: Batch, training: boolean): Tensor {
+  const { config, softcap, seed, inverseFrequencies } = network;
+  const { norms } = layer;
+  const norm = { eps: config.rmsNormEps, offset: 1 } as const;
+  const run = (x: Tensor, ...linears: AdaptedLinear[]): Tensor[] => adaptedLinears(tape, x, linears, batch, { training, seed });
+
+  const x = rmsNorm(tape, h, norms.input_layernorm, norm);
+  const [q, k, v] = run(x, layer.q, layer.k, layer.v) as [Tensor, Tensor, Tensor];
+  tape.release(x);
+  const rotated = [q, k].map((t) => rope(tape, t, batch.segments, inverseFrequencies, config.headDim)) as [Tensor, Tensor];
+  tape.release(q, k);
+  const context = attention(tape, ...rotated, v, {
+    segments: batch.segments,
+    heads: config.numAttentionHeads,
+    kvHeads: config.numKeyValueHeads,
+    headDim: config.headDim,
+    scale: config.queryPreAttnScalar ** -0.5,
+    softcap,
+    window: layer.window,
+    longest: batch.longest,
+  });
+  tape.release(...rotated, v);
+  const [attended] = run(context, layer.o) as [Tensor];
+  tape.release(context);
+  const h2 = addNorm(tape, h, attended, norms.post_attention_layernorm, norm);
+  tape.release(attended);
+
+  const y = rmsNorm(tape, h2, norms.pre_feedforward_layernorm, norm);
+  const [gate, up] = run(y, layer.gate, layer.up) as [Tensor, Tensor];
+  tape.release(y);
+  const activated = geglu(tape, gate, up, "gelu_tanh");
+  tape.release(gate, up);
+  const [down] = run(activated, layer.down) as [Tensor];
+  tape.release(activated);
+  return addNorm(tape, h2, down, norms.post_feedforward_layernorm, norm);
+}
+
+/** [B,L] f32 logits at each sample's last token. */
+export function gemma2Forward(tape: Tape, network: Gemma2Network, batch: Batch, { checkpointing, training, onHidden }: ForwardOptions): Tensor {
+  const { config, weights, blocks, score } = network;
+  let h = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states 0");
+  embedding(tape.gpu, batch.ids, weights.embedding, h, Math.sqrt(config.hiddenSize));
+  onHidden?.(h);
+  for (const layer of blocks) {
+    const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [block(inner, input!, layer, network, batch, training)];
+    // A block that neither trains nor needs its input's gradient records nothing; replaying it would be waste.
+    const replay = checkpointing === "block" && (layer.trains || tape.needsGradient(h));
+    const [next] = replay ? tape.checkpoint("block", [h], body) : tape.scope(() => body(tape, [h]));
+    tape.release(h);
+    h = next!;
+    onHidden?.(h);
+  }
+  const last = pool(tape, h, batch.lastTokens);
+  tape.release(h);
+  // Only the pooled rows are normalised and scored: the same numbers as Hugging Face's, which scores every position.
+  const normed = rmsNorm(tape, last, weights.norm, { eps: config.rmsNormEps, offset: 1, dtype: "f32" });
+  return linear(tape, normed, score);
+}

@@ -1,0 +1,112 @@
+/** Streams a checkpoint to the GPU, tensor by tensor: the host never holds more than one of them. */
+import { type Checkpoint, expectFloats, openCheckpoint, readFloats } from "../../core/checkpoint.ts";
+import type { Gpu } from "../../core/device/index.ts";
+import type { Nf4Weight } from "../../core/linear.ts";
+import { readNf4 } from "../../core/nf4-checkpoint.ts";
+import type { DType, Tensor } from "../../core/tensor.ts";
+import type { EmbeddingChunk } from "../../kernels/embedding/index.ts";
+import { uploadNf4 } from "../../kernels/nf4/index.ts";
+import type { Gemma2Config } from "./config.ts";
+import { LAYER_NORMS, layerLinears } from "./outline.ts";
+
+/** Frozen weights of one layer. */
+export interface LayerWeights {
+  /** By name in `LAYER_NORMS`: [C] f32. */
+  readonly norms: Readonly<Record<(typeof LAYER_NORMS)[number], Tensor>>;
+}
+
+/** All frozen weights on the GPU. */
+export interface Gemma2Weights {
+  readonly embedding: readonly EmbeddingChunk[];
+  readonly layers: readonly LayerWeights[];
+  /** [C] f32. */
+  readonly norm: Tensor;
+  /** By the linear's name. */
+  readonly linears: ReadonlyMap<string, Nf4Weight>;
+}
+
+/** Uploads are flushed whenever so many bytes are on their way, so that staging memory stays bounded. */
+const FLUSH_BYTES = 256 * 2 ** 20;
+
+/**
+ * Loads every frozen tensor of a Gemma-2 checkpoint.
+ * @throws ModelError naming the tensor that is missing, misshapen or damaged
+ */
+export async function loadGemma2(
+  gpu: Gpu,
+  directory: string,
+  config: Gemma2Config,
+  onProgress?: (done: number, total: number) => void,
+): Promise<Gemma2Weights> {
+  await using checkpoint = await openCheckpoint(directory);
+  const total = [...checkpoint.tensors.values()].reduce((sum, info) => sum + info.end - info.begin, 0);
+  let done = 0;
+  let unflushed = 0;
+  const account = async (bytes: number): Promise<void> => {
+    done += bytes;
+    unflushed += bytes;
+    if (unflushed >= FLUSH_BYTES) {
+      await gpu.idle();
+      unflushed = 0;
+    }
+    onProgress?.(Math.min(done, total), total);
+  };
+  const norm = async (name: string): Promise<Tensor> => {
+    const values = await readFloats(checkpoint, name, [config.hiddenSize]);
+    const tensor = gpu.upload(values, [config.hiddenSize], "f32", name, "weights");
+    await account(values.byteLength);
+    return tensor;
+  };
+
+  const embedding = await loadEmbedding(gpu, checkpoint, config, account);
+  const layers: LayerWeights[] = [];
+  const linears = new Map<string, Nf4Weight>();
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    for (const spec of layerLinears(config, layer)) {
+      const raw = await readNf4(checkpoint, `${spec.name}.weight`, [spec.outFeatures, spec.inFeatures]);
+      linears.set(spec.name, uploadNf4(gpu, spec.name, raw));
+      await account(raw.codes.byteLength + raw.absmax.byteLength);
+    }
+    const norms: Partial<Record<(typeof LAYER_NORMS)[number], Tensor>> = {};
+    for (const name of LAYER_NORMS) norms[name] = await norm(`model.layers.${layer}.${name}.weight`);
+    layers.push({ norms: norms as LayerWeights["norms"] });
+  }
+  const last = await norm("model.norm.weight");
+  await gpu.idle();
+  onProgress?.(total, total);
+  return { embedding, layers, norm: last, linears };
+}
+
+const STORAGE: Readonly<Record<"BF16" | "F16" | "F32", DType>> = { BF16: "bf16", F16: "f16", F32: "f32" };
+
+/** The table as the file stores it, cut by rows into chunks that one binding holds. */
+async function loadEmbedding(
+  gpu: Gpu,
+  checkpoint: Checkpoint,
+  { vocabSize, hiddenSize }: Gemma2Config,
+  account: (bytes: number) => Promise<void>,
+): Promise<EmbeddingChunk[]> {
+  const name = "model.embed_tokens.weight";
+  const info = expectFloats(checkpoint, name, [vocabSize, hiddenSize]);
+  const rowBytes = (info.end - info.begin) / vocabSize;
+  const perChunk = Math.min(vocabSize, Math.floor(gpu.device.limits.maxStorageBufferBindingSize / 1.125 / rowBytes));
+  const chunks: EmbeddingChunk[] = [];
+  for (let firstRow = 0; firstRow < vocabSize; firstRow += perChunk) {
+    const rows = Math.min(perChunk, vocabSize - firstRow);
+    chunks.push({ firstRow, tensor: gpu.alloc([rows, hiddenSize], STORAGE[info.dtype], name, "weights") });
+  }
+  let at = 0;
+  for await (const piece of checkpoint.stream(name, Math.max(1, Math.floor((16 * 2 ** 20) / rowBytes)) * rowBytes)) {
+    let taken = 0;
+    while (taken < piece.byteLength) {
+      const chunk = chunks[Math.floor(at / rowBytes / perChunk)]!;
+      const offset = at - chunk.firstRow * rowBytes;
+      const bytes = Math.min(piece.byteLength - taken, chunk.tensor.shape[0]! * rowBytes - offset);
+      gpu.write(chunk.tensor, piece.subarray(taken, taken + bytes), offset);
+      taken += bytes;
+      at += bytes;
+    }
+    await account(piece.byteLength);
+  }
+  return chunks;
+}

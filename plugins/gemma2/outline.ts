@@ -1,0 +1,48 @@
+import type { LinearSpec } from "../../core/linear.ts";
+import type { ModelOutline, ParameterRow } from "../../core/plugin.ts";
+import type { Gemma2Config } from "./config.ts";
+
+/** Name of the score head in PEFT's files. */
+export const SCORE = "base_model.model.score.weight";
+
+/** The seven linears of layer `layer`, in Hugging Face's order. */
+export function layerLinears(config: Gemma2Config, layer: number): readonly LinearSpec[] {
+  const { hiddenSize, intermediateSize, numAttentionHeads, numKeyValueHeads, headDim } = config;
+  const q = numAttentionHeads * headDim;
+  const kv = numKeyValueHeads * headDim;
+  const sizes: readonly (readonly [string, number, number])[] = [
+    ["self_attn.q_proj", q, hiddenSize],
+    ["self_attn.k_proj", kv, hiddenSize],
+    ["self_attn.v_proj", kv, hiddenSize],
+    ["self_attn.o_proj", hiddenSize, q],
+    ["mlp.gate_proj", intermediateSize, hiddenSize],
+    ["mlp.up_proj", intermediateSize, hiddenSize],
+    ["mlp.down_proj", hiddenSize, intermediateSize],
+  ];
+  return sizes.map(([part, outFeatures, inFeatures]) => ({ name: `model.layers.${layer}.${part}`, layer, inFeatures, outFeatures }));
+}
+
+/** The four norms of a layer, in the order of the forward pass. */
+export const LAYER_NORMS = ["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"] as const;
+
+/** The model's structure from its config alone. */
+export function gemma2Outline(config: Gemma2Config, numLabels: number): ModelOutline {
+  const { hiddenSize, numHiddenLayers, vocabSize } = config;
+  const linears: LinearSpec[] = [];
+  const norm = (name: string): ParameterRow => ({ name, shape: [hiddenSize], dtype: "F32" });
+  const rows: ParameterRow[] = [{ name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], dtype: "BF16" }];
+  for (let layer = 0; layer < numHiddenLayers; layer++) {
+    const specs = layerLinears(config, layer);
+    linears.push(...specs);
+    rows.push(...specs.map((s): ParameterRow => ({ name: `${s.name}.weight`, shape: [s.outFeatures, s.inFeatures], dtype: "NF4" })));
+    rows.push(...LAYER_NORMS.map((name) => norm(`model.layers.${layer}.${name}.weight`)));
+  }
+  rows.push(norm("model.norm.weight"), { name: "score.weight", shape: [numLabels, hiddenSize], dtype: "F32" });
+  return {
+    linears,
+    head: [{ name: SCORE, shape: [numLabels, hiddenSize] }],
+    baseParameters: rows,
+    vocabSize,
+    numLabels: config.numLabels,
+  };
+}
