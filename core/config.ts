@@ -7,16 +7,17 @@ import { deviceOptions, type DeviceOptions, type DeviceOptionsInput } from "./de
 import { ConfigError } from "./errors.ts";
 import { showValue } from "./option-words.ts";
 import type { OptionSet, OptionShape, OptionsOutput } from "./options.ts";
+import type { AdapterPlugin, MetricPlugin, ModelPlugin, OptimizerPlugin } from "./plugin.ts";
 import { isPlugin, type Plugin, type PluginFactory, type PluginKind } from "./plugin-value.ts";
 import { suggestion } from "./suggest.ts";
 import { trainingOptions, type TrainingOptions, type TrainingOptionsInput } from "./training-options.ts";
 
 /** What `defineConfig` takes. */
 export interface ConfigInput {
-  readonly model: Plugin<"model">;
-  readonly adapter: Plugin<"adapter">;
-  readonly optimizer: Plugin<"optimizer">;
-  readonly metrics?: readonly Plugin<"metric">[];
+  readonly model: ModelPlugin;
+  readonly adapter: AdapterPlugin;
+  readonly optimizer: OptimizerPlugin;
+  readonly metrics?: readonly MetricPlugin[];
   readonly data?: DataOptionsInput;
   readonly training?: TrainingOptionsInput;
   readonly device?: DeviceOptionsInput;
@@ -54,6 +55,7 @@ export const CONFIG_FILE = "qlora.config.ts";
 
 const CONFIG_KEYS = ["model", "adapter", "optimizer", "metrics", "data", "training", "device"];
 const SINGLE_KINDS = ["model", "adapter", "optimizer"] as const;
+type SingleKind = (typeof SINGLE_KINDS)[number];
 
 interface Sections {
   readonly data: DataOptions;
@@ -142,23 +144,23 @@ export async function loadConfig(path: string | undefined, folder: string): Prom
 export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): Config {
   const given = file?.given;
   const problems: string[] = [];
-  const plugin = <K extends (typeof SINGLE_KINDS)[number]>(kind: K): Plugin<K> => {
+  const plugin = <K extends SingleKind>(kind: K): ConfigInput[K] => {
     const fromFile = given?.[kind];
     const { factory, options } = flags[kind];
     const base = fromFile?.name === factory.name ? fromFile.given : {};
     try {
-      return factory.configure({ ...base, ...options }) as Plugin<K>;
+      return factory.configure({ ...base, ...options }) as ConfigInput[K];
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       problems.push(...error.problems);
-      return fromFile as Plugin<K>; // never read: the problems are thrown below
+      return fromFile as ConfigInput[K]; // never read: the problems are thrown below
     }
   };
   const input: ConfigInput = {
     model: plugin("model"),
     adapter: plugin("adapter"),
     optimizer: plugin("optimizer"),
-    metrics: flags.metrics?.map((factory) => factory.configure({}) as Plugin<"metric">) ?? given?.metrics ?? [],
+    metrics: flags.metrics?.map((factory) => factory.configure({}) as MetricPlugin) ?? given?.metrics ?? [],
     data: { ...given?.data, ...flags.data },
     training: { ...given?.training, ...flags.training },
     device: { ...given?.device, ...flags.device },
@@ -170,7 +172,7 @@ export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): C
 
 /** The config as plain JSON: each plugin as its name and options, and the three sections. */
 export function configToJson(config: Config): Readonly<Record<string, unknown>> {
-  const plain = ({ name, options }: Plugin): object => ({ name, options });
+  const plain = ({ name, options }: Pick<Plugin, "name" | "options">): object => ({ name, options });
   return {
     model: plain(config.model),
     adapter: plain(config.adapter),
