@@ -20,7 +20,7 @@ function boundaries(n: number): number[] {
  * The dynamic map `[256]` f32, ascending and distinct; bit-equal to bitsandbytes' `create_dynamic_map`.
  * The signed map has 127 negatives, zero and 128 positives: there is no -1.
  */
-export function createDynamicMap(signed: boolean): Float32Array {
+export function createDynamicMap(signed: boolean): Float32Array<ArrayBuffer> {
   const values = [0, 1];
   for (let i = 0; i < EXPONENT_BITS; i++) {
     const scale = Math.fround(10 ** (i + 1 - EXPONENT_BITS));

@@ -28,26 +28,26 @@ export function roundToF16(value: number): number {
 }
 
 /** `[n]` f32 -> `[n]` bfloat16 bits. */
-export function f32ToBf16(values: Float32Array): Uint16Array {
+export function f32ToBf16(values: Float32Array): Uint16Array<ArrayBuffer> {
   const out = new Uint16Array(values.length);
   for (let i = 0; i < values.length; i++) out[i] = f32ToBf16Bits(values[i]!);
   return out;
 }
 
 /** `[n]` bfloat16 bits -> `[n]` f32, exact. */
-export function bf16ToF32(bits: Uint16Array): Float32Array {
+export function bf16ToF32(bits: Uint16Array): Float32Array<ArrayBuffer> {
   const out = new Uint32Array(bits.length);
   for (let i = 0; i < bits.length; i++) out[i] = bits[i]! << 16;
   return new Float32Array(out.buffer);
 }
 
 /** `[n]` f32 -> `[n]` half-precision bits. */
-export function f32ToF16(values: Float32Array): Uint16Array {
+export function f32ToF16(values: Float32Array): Uint16Array<ArrayBuffer> {
   const halves = new Float16Array(values);
   return new Uint16Array(halves.buffer);
 }
 
 /** `[n]` half-precision bits -> `[n]` f32, exact. */
-export function f16ToF32(bits: Uint16Array): Float32Array {
+export function f16ToF32(bits: Uint16Array): Float32Array<ArrayBuffer> {
   return new Float32Array(new Float16Array(bits.buffer, bits.byteOffset, bits.length));
 }

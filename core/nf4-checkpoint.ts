@@ -10,7 +10,7 @@ import {
   nf4CodeBook,
   type NestedAbsmax,
   type Nf4DType,
-  type Nf4Weight,
+  type PackedNf4,
   type PlainAbsmax,
 } from "./nf4.ts";
 import { missingTensor, type TensorSource } from "./safetensors.ts";
@@ -94,7 +94,7 @@ export async function readNf4(
   source: TensorSource,
   name: string,
   shape?: readonly [outFeatures: number, inFeatures: number],
-): Promise<Nf4Weight> {
+): Promise<PackedNf4> {
   const state = await readNf4State(source, name, shape);
   const codeBook = await readF32(source, `${name}.quant_map`);
   if (codeBook.some((value, i) => value !== nf4CodeBook[i])) {
@@ -179,7 +179,7 @@ function expectPart(source: TensorSource, name: string, dtype: "F32" | "U8", ele
   throw nf4Error(source, name, `is ${info.dtype} [${info.shape.join(",")}], expected ${dtype} [${elements}]`);
 }
 
-async function readF32(source: TensorSource, name: string): Promise<Float32Array> {
+async function readF32(source: TensorSource, name: string): Promise<Float32Array<ArrayBuffer>> {
   const values = new Float32Array((await source.read(name)).buffer);
   const bad = values.findIndex((value) => !Number.isFinite(value));
   if (bad >= 0) throw nf4Error(source, name, `element ${bad} is ${values[bad]}, expected a finite number`);

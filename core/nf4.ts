@@ -12,7 +12,7 @@ export const NF4_BLOCK_SIZE = 64;
 export const NESTED_BLOCK_SIZE = 256;
 
 /** The 16 values that a nibble stands for, `[16]` f32. */
-export const nf4CodeBook: Float32Array = Float32Array.of(
+export const nf4CodeBook: Float32Array<ArrayBuffer> = Float32Array.of(
   -1.0,
   -0.6961928009986877,
   -0.5250730514526367,
@@ -42,31 +42,31 @@ export type Nf4DType = "float32" | "bfloat16" | "float16";
 /** Absmax values quantised to 8 bits: `absmax[i] = nestedMap[codes[i]] * nestedAbsmax[i / 256] + nestedOffset`. */
 export interface NestedAbsmax {
   /** `[blocks]` indices into `nestedMap`. */
-  readonly absmax: Uint8Array;
+  readonly absmax: Uint8Array<ArrayBuffer>;
   /** `[ceil(blocks / 256)]` f32. */
-  readonly nestedAbsmax: Float32Array;
+  readonly nestedAbsmax: Float32Array<ArrayBuffer>;
   /** `[256]` f32. */
-  readonly nestedMap: Float32Array;
+  readonly nestedMap: Float32Array<ArrayBuffer>;
   /** Mean of the absmax values, taken off before quantising; f32. */
   readonly nestedOffset: number;
 }
 
 /** Absmax as it is, `[blocks]` f32. */
 export interface PlainAbsmax {
-  readonly absmax: Float32Array;
+  readonly absmax: Float32Array<ArrayBuffer>;
   readonly nestedAbsmax?: undefined;
   readonly nestedMap?: undefined;
   readonly nestedOffset?: undefined;
 }
 
 /** A linear layer's weight `[out, in]` in NF4. */
-export type Nf4Weight = {
+export type PackedNf4 = {
   readonly shape: readonly [outFeatures: number, inFeatures: number];
   readonly dtype: Nf4DType;
   /** `[ceil(out * in / 2)]`: element 2k in the high nibble of byte k, element 2k + 1 in the low one. */
-  readonly codes: Uint8Array;
+  readonly codes: Uint8Array<ArrayBuffer>;
   /** `[16]` f32, bit-equal to {@link nf4CodeBook}. */
-  readonly codeBook: Float32Array;
+  readonly codeBook: Float32Array<ArrayBuffer>;
 } & (NestedAbsmax | PlainAbsmax);
 
 /** Code 0..15 of a value already divided by its block's absmax. */
@@ -80,7 +80,10 @@ export function nf4Code(x: number): number {
  * Quantises `[n]` f32 to packed codes `[ceil(n / 2)]` and absmax `[ceil(n / 64)]`. The block is scaled by the
  * reciprocal of its absmax, not divided by it; a block of zeros gets absmax 0 and code 7, which is 0.
  */
-export function quantizeNf4(weight: Float32Array): { codes: Uint8Array; absmax: Float32Array } {
+export function quantizeNf4(weight: Float32Array): {
+  codes: Uint8Array<ArrayBuffer>;
+  absmax: Float32Array<ArrayBuffer>;
+} {
   const codes = new Uint8Array(Math.ceil(weight.length / 2));
   const absmax = new Float32Array(Math.ceil(weight.length / NF4_BLOCK_SIZE));
   for (let block = 0; block < absmax.length; block++) {
@@ -120,7 +123,7 @@ export function quantizeAbsmax(absmax: Float32Array, offset: number = mean(absma
 }
 
 /** The f32 absmax of every block, `[blocks]`, restored where it is double-quantised. */
-export function restoreAbsmax(weight: NestedAbsmax | PlainAbsmax): Float32Array {
+export function restoreAbsmax(weight: NestedAbsmax | PlainAbsmax): Float32Array<ArrayBuffer> {
   if (weight.nestedAbsmax === undefined) return weight.absmax;
   const { absmax, nestedAbsmax, nestedMap, nestedOffset } = weight;
   const out = new Float32Array(absmax.length);
@@ -135,7 +138,7 @@ export function restoreAbsmax(weight: NestedAbsmax | PlainAbsmax): Float32Array 
  * The weight `[out * in]` f32, row-major: code book value times absmax in f32, then rounded to `dtype` (by default the
  * one that the checkpoint was quantised from, as bitsandbytes does).
  */
-export function dequantizeNf4(weight: Nf4Weight, dtype: Nf4DType = weight.dtype): Float32Array {
+export function dequantizeNf4(weight: PackedNf4, dtype: Nf4DType = weight.dtype): Float32Array<ArrayBuffer> {
   const absmax = restoreAbsmax(weight);
   const out = new Float32Array(weight.shape[0] * weight.shape[1]);
   for (let i = 0; i < out.length; i++) {

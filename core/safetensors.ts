@@ -28,11 +28,11 @@ export interface TensorSource {
    * All bytes of a tensor, in a buffer of its own.
    * @throws ModelError TENSOR_MISSING, or SAFETENSORS_INVALID where the file has shrunk
    */
-  read(name: string): Promise<Uint8Array>;
+  read(name: string): Promise<Uint8Array<ArrayBuffer>>;
   /** Fills `target` with the tensor's bytes from byte `offset` of the tensor on. @throws ModelError as {@link read} */
   readInto(name: string, target: Uint8Array, offset?: number): Promise<void>;
   /** The tensor's bytes in pieces of `chunkBytes`, the last one shorter. @throws ModelError as {@link read} */
-  stream(name: string, chunkBytes: number): AsyncGenerator<Uint8Array>;
+  stream(name: string, chunkBytes: number): AsyncGenerator<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }

@@ -121,7 +121,7 @@ describe("readFloats", () => {
           const tensor = tensors.get(norm)!;
           tensor.dtype = dtype;
           if (dtype === "F16") tensor.bytes = Buffer.from(f32ToF16(expected).buffer);
-          if (dtype === "F32") tensor.bytes = Buffer.from(expected.buffer as ArrayBuffer);
+          if (dtype === "F32") tensor.bytes = Buffer.from(expected.buffer);
         },
       });
       await using checkpoint = await openCheckpoint(dir);
@@ -173,10 +173,10 @@ describe("readNf4", () => {
   });
 
   /** Turns a weight's absmax into plain f32, as without double quantisation. */
-  async function plain(tensors: LooseTensors): Promise<Float32Array> {
+  async function plain(tensors: LooseTensors): Promise<Float32Array<ArrayBuffer>> {
     await using checkpoint = await openCheckpoint(tinyCheckpoint);
     const absmax = restoreAbsmax(await readNf4(checkpoint, q));
-    tensors.set(`${q}.absmax`, { dtype: "F32", shape: [256], bytes: Buffer.from(absmax.buffer as ArrayBuffer) });
+    tensors.set(`${q}.absmax`, { dtype: "F32", shape: [256], bytes: Buffer.from(absmax.buffer) });
     tensors.delete(`${q}.nested_absmax`);
     tensors.delete(`${q}.nested_quant_map`);
     changeQuantState(tensors, q, { nested_blocksize: undefined, nested_dtype: undefined, nested_offset: undefined });

@@ -18,7 +18,7 @@ import {
   quantizeAbsmax,
   quantizeNf4,
   restoreAbsmax,
-  type Nf4Weight,
+  type PackedNf4,
 } from "../../core/nf4.ts";
 import { openSafetensors } from "../../core/safetensors.ts";
 import { referenceDir } from "../support/reference.ts";
@@ -52,7 +52,7 @@ golden("nf4/golden: codes, absmax codes, nested absmax and both dequantisations 
   // torch sums in f32, in an order of its own: the last bits may differ.
   expect(Math.abs(quantizeAbsmax(absmax).nestedOffset - offset)).toBeLessThan(2e-8);
 
-  const stored: Nf4Weight = { shape: [96, 192], dtype: "bfloat16", codes, codeBook: nf4CodeBook, ...nested };
+  const stored: PackedNf4 = { shape: [96, 192], dtype: "bfloat16", codes, codeBook: nf4CodeBook, ...nested };
   expect(sameBits(dequantizeNf4(stored, "float32"), await file.read("dequantised_f32"))).toBe(true);
   expect(sameBits(dequantizeNf4(stored), await file.read("dequantised_bf16"))).toBe(true);
 });
@@ -108,7 +108,7 @@ describe("quantizeNf4", () => {
     const tail = quantizeNf4(Float32Array.of(...new Float32Array(64).fill(2), -4, 4, 1));
     expect([...tail.absmax]).toEqual([2, 4]);
     expect([...tail.codes.subarray(32)]).toEqual([0x0f, 0xa0]);
-    const weight: Nf4Weight = { shape: [1, 67], dtype: "float32", codeBook: nf4CodeBook, ...tail };
+    const weight: PackedNf4 = { shape: [1, 67], dtype: "float32", codeBook: nf4CodeBook, ...tail };
     expect([...dequantizeNf4(weight).subarray(64)]).toEqual([-4, 4, Math.fround(nf4CodeBook[10]! * 4)]);
   });
 
