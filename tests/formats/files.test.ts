@@ -131,6 +131,16 @@ describe("writeFolderAtomic", () => {
     expect(readdirSync(dir).toSorted()).toEqual([...mine, "checkpoint-6"].toSorted());
   });
 
+  test("a save does not sweep away another one that this process is in the middle of", async () => {
+    const dir = folder();
+    await writeFolderAtomic(join(dir, "checkpoint-10"), async (temporary) => {
+      await writeFolderAtomic(join(dir, "checkpoint-20"), fill("inner"));
+      await fill("outer")(temporary);
+    });
+    expect(readdirSync(dir).toSorted()).toEqual(["checkpoint-10", "checkpoint-20"]);
+    expect(readFileSync(join(dir, "checkpoint-10", "file"), "utf8")).toBe("outer");
+  });
+
   test("a folder whose writer died between its two renames is put back", async () => {
     const dir = folder();
     const dead = Bun.spawnSync(["true"]).pid;
