@@ -2,7 +2,7 @@
 import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor, wgslFloat } from "../../core/kernel.ts";
 import type { Nf4Weight } from "../../core/linear.ts";
-import { NF4_BLOCK_SIZE, nf4CodeBook, type Nf4DType, type Nf4Weight as HostNf4Weight } from "../../core/nf4.ts";
+import { NF4_BLOCK_SIZE, nf4CodeBook, type Nf4DType, type PackedNf4 } from "../../core/nf4.ts";
 import { elementCount, expectTensor, type Tensor } from "../../core/tensor.ts";
 import { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./decode.ts";
 import dequantiseCode from "./dequantise.wgsl" with { type: "text" };
@@ -10,7 +10,11 @@ import quantiseCode from "./quantise.wgsl" with { type: "text" };
 
 export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./decode.ts";
 
-const ROUNDING: Readonly<Record<Nf4DType, Nf4Weight["rounding"]>> = { float32: "f32", bfloat16: "bf16", float16: "f16" };
+const ROUNDING: Readonly<Record<Nf4DType, Nf4Weight["rounding"]>> = {
+  float32: "f32",
+  bfloat16: "bf16",
+  float16: "f16",
+};
 
 /** Bytes as little-endian u32 words, the last one padded with zeros. */
 function words(bytes: Uint8Array): Uint32Array<ArrayBuffer> {
@@ -23,14 +27,22 @@ function words(bytes: Uint8Array): Uint32Array<ArrayBuffer> {
  * Uploads a weight as it lies in the checkpoint; nothing is unpacked.
  * @param name Hugging Face name of the linear, for messages
  */
-export function uploadNf4(gpu: Gpu, raw: HostNf4Weight, name: string): Nf4Weight {
+export function uploadNf4(gpu: Gpu, raw: PackedNf4, name: string): Nf4Weight {
   const [outFeatures, inFeatures] = raw.shape;
-  const put = (data: Uint32Array<ArrayBuffer> | Float32Array<ArrayBuffer>, dtype: "u32" | "f32", part: string): Tensor =>
-    gpu.upload(data, [data.length], dtype, `${name}.${part}`, "weights");
+  const put = (
+    data: Uint32Array<ArrayBuffer> | Float32Array<ArrayBuffer>,
+    dtype: "u32" | "f32",
+    part: string,
+  ): Tensor => gpu.upload(data, [data.length], dtype, `${name}.${part}`, "weights");
   const codes = put(words(raw.codes), "u32", "codes");
   const shared = { kind: "nf4", name, outFeatures, inFeatures, codes, rounding: ROUNDING[raw.dtype] } as const;
   if (raw.nestedAbsmax === undefined) {
-    return { ...shared, absmax: put(Float32Array.from(raw.absmax), "f32", "absmax"), nested: undefined, nestedOffset: 0 };
+    return {
+      ...shared,
+      absmax: put(Float32Array.from(raw.absmax), "f32", "absmax"),
+      nested: undefined,
+      nestedOffset: 0,
+    };
   }
   const nested = Float32Array.of(...raw.nestedMap, ...raw.nestedAbsmax);
   return {
@@ -55,7 +67,9 @@ export function dequantise(gpu: Gpu, weight: Nf4Weight, out: Tensor, firstRow = 
   expectTensor(out, [-1, weight.inFeatures], "f32", "f16");
   const rows = out.shape[0]!;
   if (firstRow % 8 !== 0 || firstRow + rows > weight.outFeatures) {
-    throw new RangeError(`${weight.name}: cannot dequantise rows ${firstRow} to ${firstRow + rows} of ${weight.outFeatures}`);
+    throw new RangeError(
+      `${weight.name}: cannot dequantise rows ${firstRow} to ${firstRow + rows} of ${weight.outFeatures}`,
+    );
   }
   const type = out.dtype as "f32" | "f16";
   const size = rows * weight.inFeatures;

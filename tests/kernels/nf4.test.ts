@@ -7,7 +7,7 @@ import {
   quantizeAbsmax,
   quantizeNf4,
   type Nf4DType,
-  type Nf4Weight as HostNf4Weight,
+  type PackedNf4,
 } from "../../core/nf4.ts";
 import { openSafetensors } from "../../core/safetensors.ts";
 import { dequantise, freeNf4, quantise, uploadNf4 } from "../../kernels/nf4/index.ts";
@@ -18,7 +18,7 @@ import { referenceDir } from "../support/reference.ts";
 const reference = referenceDir();
 
 /** The dequantised weight as the GPU gives it, rows from `firstRow` on. */
-async function dequantised(gpu: Gpu, raw: HostNf4Weight, dtype: "f32" | "f16", firstRow = 0): Promise<Float32Array> {
+async function dequantised(gpu: Gpu, raw: PackedNf4, dtype: "f32" | "f16", firstRow = 0): Promise<Float32Array> {
   const weight = uploadNf4(gpu, raw, "test");
   const out = gpu.alloc([raw.shape[0] - firstRow, raw.shape[1]], dtype, "out");
   dequantise(gpu, weight, out, firstRow);
@@ -35,7 +35,7 @@ for (const tier of tiers) {
     test.skipIf(reference === undefined)("bitsandbytes' golden weight, both dequantisations bit-equal", async () => {
       const gpu = await gpuOf(tier);
       await using file = await openSafetensors(join(reference!, "nf4", "golden.safetensors"));
-      const raw: HostNf4Weight = {
+      const raw: PackedNf4 = {
         shape: [96, 192],
         dtype: "bfloat16",
         codes: await file.read("packed"),
@@ -47,7 +47,9 @@ for (const tier of tiers) {
       };
       const want = f32(await file.read("dequantised_bf16"));
       expect(sameBits(await dequantised(gpu, raw, "f32"), want)).toBe(true);
-      expect(sameBits(await dequantised(gpu, { ...raw, dtype: "float32" }, "f32"), f32(await file.read("dequantised_f32")))).toBe(true);
+      expect(
+        sameBits(await dequantised(gpu, { ...raw, dtype: "float32" }, "f32"), f32(await file.read("dequantised_f32"))),
+      ).toBe(true);
       expect(sameBits(await dequantised(gpu, raw, "f32", 8), want.slice(8 * 192))).toBe(true);
       if (gpu.half === "f16") {
         expect(sameBits(await dequantised(gpu, raw, "f16"), Float32Array.from(Float16Array.from(want)))).toBe(true);
@@ -73,18 +75,27 @@ for (const tier of tiers) {
         expect(sameBits(got.absmax, want.absmax)).toBe(true);
         expect(sameBits(got.codes, want.codes)).toBe(true);
       }
-      const ties = Float32Array.of(1, ...Array.from({ length: 15 }, (_, i) => Math.fround((nf4CodeBook[i]! + nf4CodeBook[i + 1]!) / 2)));
+      const ties = Float32Array.of(
+        1,
+        ...Array.from({ length: 15 }, (_, i) => Math.fround((nf4CodeBook[i]! + nf4CodeBook[i + 1]!) / 2)),
+      );
       // A tie stays at the lower code: 0, 1, … 14 after the 1.
       expect([...(await quantised(gpu, ties)).codes]).toEqual([0xf0, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
     });
 
-    for (const [rows, columns] of [[3, 64], [17, 257], [1, 5], [5, 24], [64, 192]] as const) {
+    for (const [rows, columns] of [
+      [3, 64],
+      [17, 257],
+      [1, 5],
+      [5, 24],
+      [64, 192],
+    ] as const) {
       for (const dtype of ["bfloat16", "float16", "float32"] as const satisfies readonly Nf4DType[]) {
         test(`dequantises [${rows},${columns}] ${dtype}, absmax nested and plain, bit-equal to the CPU`, async () => {
           const gpu = await gpuOf(tier);
           const { codes, absmax } = quantizeNf4(normals(rows * columns, runSeed + rows, 0.05));
           for (const scales of [quantizeAbsmax(absmax), { absmax }]) {
-            const raw: HostNf4Weight = { shape: [rows, columns], dtype, codes, codeBook: nf4CodeBook, ...scales };
+            const raw: PackedNf4 = { shape: [rows, columns], dtype, codes, codeBook: nf4CodeBook, ...scales };
             const want = dequantizeNf4(raw);
             for (const out of dtypes(tier)) {
               const rounded = out === "f32" ? want : Float32Array.from(Float16Array.from(want));
