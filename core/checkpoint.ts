@@ -62,7 +62,11 @@ export function checkpointError(message: string, hint: string, cause?: unknown):
  * @param shape what the model expects, where it knows
  * @throws ModelError TENSOR_MISSING, or CHECKPOINT_INVALID naming the tensor where dtype or shape is another
  */
-export async function readFloats(source: TensorSource, name: string, shape?: readonly number[]): Promise<Float32Array<ArrayBuffer>> {
+export async function readFloats(
+  source: TensorSource,
+  name: string,
+  shape?: readonly number[],
+): Promise<Float32Array<ArrayBuffer>> {
   const { dtype } = expectFloats(source, name, shape);
   const bytes = await source.read(name);
   if (dtype === "F32") return new Float32Array(bytes.buffer);

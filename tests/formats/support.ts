@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /** Bytes read from a file as the f32 values they hold. */
-export function f32(bytes: Uint8Array): Float32Array {
+export function f32(bytes: Uint8Array): Float32Array<ArrayBuffer> {
   return new Float32Array(bytes.slice().buffer);
 }
 
