@@ -4,7 +4,7 @@ import type { EvalEvent, LogEvent, RunEvent, RunListener, StepEvent } from "../c
 export interface Progress {
   readonly listen: RunListener;
   /** Leaves the last line standing. */
-  end(): void;
+  readonly end: () => void;
 }
 
 /** Where lines go; a terminal's `isTTY` is true. */

@@ -5,13 +5,9 @@ export const dataOptions = defineOptions(
   {
     trainFiles: option("string[]", { default: [], help: "CSV or JSONL files to train on, read as one" }),
     evalFiles: option("string[]", { default: [], help: "files to evaluate on" }),
-    format: option("'auto' | 'arena' | 'csv' | 'jsonl'", {
+    format: option("'auto' | 'arena' | 'classification'", {
       default: "auto",
-      help: "arena: prompt, response_a, response_b, winners; csv and jsonl: text or input_ids, and label",
-    }),
-    columns: option("Record<string, string>", {
-      default: {},
-      help: 'names of the columns where the file has its own, as JSON: {"text":"body"}',
+      help: "arena: columns prompt, response_a, response_b, winner_*; classification: text or input_ids, and label",
     }),
     maxLength: option("number.integer >= 1", { default: 1024, help: "most tokens of a sample, bos and eos included" }),
     nSplits: option("number.integer >= 2", {

@@ -1,0 +1,83 @@
+import { expect, test } from "bun:test";
+import { dirname, join, normalize } from "node:path";
+
+const root = join(import.meta.dir, "..");
+
+/** Folders that a folder's files may import, besides itself. Arrows: cli -> core <- plugins -> kernels -> core. */
+const allowed: Readonly<Record<string, readonly string[]>> = {
+  core: [],
+  kernels: ["core"],
+  plugins: ["core", "kernels"],
+  cli: ["core", "plugins"],
+  testing: ["core", "kernels"],
+};
+
+/** Files outside these folders that may be imported too: the SDK's entry for the command line, and its version. */
+const alsoAllowed: Readonly<Record<string, readonly string[]>> = { cli: ["index.ts", "package.json"] };
+
+/** Packages that exactly one file may import, so that their quirks stay in one place. */
+const onlyIn: Readonly<Record<string, RegExp>> = {
+  "bun-webgpu": /^core\/device\//,
+  webgpu: /^core\/device\//,
+  citty: /^cli\//,
+  consola: /^cli\//,
+};
+
+const importPattern =
+  /(?:^|[\s;])(?:import|export)\s[^"'`;]*?from\s*["']([^"']+)["']|import\s*\(\s*["']([^"']+)["']|^\s*import\s*["']([^"']+)["']/gm;
+
+function importsOf(code: string): string[] {
+  return [...code.matchAll(importPattern)].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
+}
+
+/** Why `file` (relative to the root) may not import `specifier`, or undefined where it may. */
+function wrongArrow(file: string, specifier: string): string | undefined {
+  const from = file.split("/")[0]!;
+  if (!specifier.startsWith(".")) {
+    const owner = onlyIn[specifier];
+    return owner === undefined || owner.test(file)
+      ? undefined
+      : `${file} imports ${specifier}, which only ${owner} may`;
+  }
+  const target = normalize(join(dirname(file), specifier));
+  const to = target.split("/")[0]!;
+  const free = to === from || allowed[from]!.includes(to) || (alsoAllowed[from] ?? []).includes(target);
+  return free ? undefined : `${file} imports ${target}: ${from} may import ${["itself", ...allowed[from]!].join(", ")}`;
+}
+
+test("imports point down: cli -> core <- plugins -> kernels -> core", async () => {
+  const problems: string[] = [];
+  let files = 0;
+  for (const file of new Bun.Glob(`{${Object.keys(allowed).join(",")}}/**/*.ts`).scanSync(root)) {
+    files++;
+    for (const specifier of importsOf(await Bun.file(join(root, file)).text())) {
+      const problem = wrongArrow(file, specifier);
+      if (problem !== undefined) problems.push(problem);
+    }
+  }
+  expect(files).toBeGreaterThan(20);
+  expect(problems).toEqual([]);
+});
+
+test("a wrong arrow is seen, in every form of import", () => {
+  const code = `
+    import { a } from "../cli/a.ts";
+    import type { b } from '../plugins/b.ts';
+    export {
+      c,
+    } from "../kernels/c/index.ts";
+    const d = await import("../testing/d.ts");
+    import "../index.ts";
+    import { fine } from "./fine.ts";
+    import shader from "./x.wgsl" with { type: "text" };
+  `;
+  const found = importsOf(code).map((specifier) => wrongArrow("core/x.ts", specifier));
+  expect(found.filter((problem) => problem !== undefined)).toHaveLength(5);
+  expect(found).toHaveLength(7);
+  expect(wrongArrow("kernels/rope/index.ts", "../../plugins/lora/index.ts")).toContain(
+    "kernels may import itself, core",
+  );
+  expect(wrongArrow("cli/main.ts", "../index.ts")).toBeUndefined();
+  expect(wrongArrow("cli/main.ts", "../kernels/index.ts")).toBeDefined();
+  expect(wrongArrow("core/data/a.ts", "webgpu")).toBeDefined();
+});
