@@ -3,7 +3,7 @@ import { ConfigError, DataError } from "../errors.ts";
 import { ARENA_COLUMNS, readArena } from "./arena.ts";
 import { readClassificationCsv, readClassificationJsonl } from "./classification.ts";
 import { openCsv } from "./csv.ts";
-import type { DataRow } from "./row.ts";
+import { isText, type DataRow } from "./row.ts";
 
 export type { ArenaRow, DataRow, TextRow, TokenRow } from "./row.ts";
 
@@ -131,23 +131,26 @@ export function requireLabels(dataset: Dataset): Dataset {
   });
 }
 
-/** sha256 (hex) over ids, contents, labels and order: two datasets with one fingerprint train the same. */
-export function fingerprintDataset(dataset: Dataset): string {
+/** Two sha256 (hex): of what is tokenised, and of all that training sees. */
+export type DatasetDigest = { readonly contents: string; readonly all: string };
+
+/** Digests of the rows in order: `contents` of their texts or input_ids, `all` of ids and labels as well. */
+export function digestDataset(dataset: Dataset): DatasetDigest {
   const hash = new Bun.CryptoHasher("sha256");
-  hashRows(hash, dataset.rows, (row) => `${row.label ?? ""},${row.id.length},${row.id}`);
-  return hash.digest("hex");
+  for (const row of dataset.rows) {
+    // Every part is preceded by its length, so that no two datasets feed the same bytes.
+    const fields = isText(row) ? (row.kind === "text" ? [row.text] : [row.prompt, row.responseA, row.responseB]) : [];
+    hash.update(`${row.kind},${isText(row) ? fields.map((field) => field.length).join(",") : row.inputIds.length},`);
+    for (const field of fields) hash.update(field);
+    if (!isText(row)) hash.update(row.inputIds);
+  }
+  const contents = hash.digest("hex");
+  const all = new Bun.CryptoHasher("sha256").update(contents);
+  for (const { id, label } of dataset.rows) all.update(`${label ?? ""},${id.length},${id}`);
+  return { contents, all: all.digest("hex") };
 }
 
-/** Feeds rows to `hash`; every part is preceded by its length, so that no two datasets feed the same bytes. */
-export function hashRows(hash: Bun.CryptoHasher, rows: readonly DataRow[], head: (row: DataRow) => string): void {
-  for (const row of rows) {
-    if (row.kind === "ids") {
-      hash.update(`${head(row)},ids,${row.inputIds.length},`);
-      hash.update(row.inputIds);
-    } else {
-      const fields = row.kind === "text" ? [row.text] : [row.prompt, row.responseA, row.responseB];
-      hash.update(`${head(row)},${row.kind},${fields.map((field) => field.length).join(",")},`);
-      for (const field of fields) hash.update(field);
-    }
-  }
+/** sha256 (hex) over ids, contents, labels and order: two datasets with one fingerprint train the same. */
+export function fingerprintDataset(dataset: Dataset): string {
+  return digestDataset(dataset).all;
 }

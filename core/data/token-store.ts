@@ -44,7 +44,7 @@ export type TokenStoreOptions = {
 };
 
 /** Where the ids of a dataset arrive, and where those who need them wait. Rows of input_ids are there at once. @throws DataError */
-export function createTokenStore(dataset: Dataset, { vocabSize, maxLength, order }: TokenStoreOptions) {
+export function createTokenStore(dataset: Dataset, { vocabSize = Infinity, maxLength, order }: TokenStoreOptions) {
   const { rows } = dataset;
   const ids: (Uint32Array | undefined)[] = Array.from({ length: rows.length });
   const fullLengths = new Uint32Array(rows.length);
@@ -52,16 +52,13 @@ export function createTokenStore(dataset: Dataset, { vocabSize, maxLength, order
   const chunkOf = new Map<number, TokenChunk>();
 
   const accept = (index: number, row: Uint32Array, fullLength: number): void => {
-    const outside = vocabSize === undefined ? undefined : row.find((id) => id >= vocabSize);
-    if (outside !== undefined) {
-      throw new DataError(
-        "DATA_TOKEN_INVALID",
-        `token id ${outside} is outside the model's vocabulary of ${vocabSize}`,
-        rows[index]!,
-        {
-          hint: "Use the tokenizer that belongs to the model.",
-        },
-      );
+    // A plain loop: `find` takes ten times as long over millions of ids.
+    for (let at = 0; at < row.length; at++) {
+      if (row[at]! < vocabSize) continue;
+      const message = `token id ${row[at]} is outside the model's vocabulary of ${vocabSize}`;
+      throw new DataError("DATA_TOKEN_INVALID", message, rows[index]!, {
+        hint: "Use the tokenizer that belongs to the model.",
+      });
     }
     if (row.length === 0)
       throw new DataError("DATA_TOKEN_INVALID", "the row has no tokens", rows[index]!, {

@@ -1,5 +1,5 @@
 import { ConfigError, DataError, QloraError } from "../errors.ts";
-import { fingerprintDataset, hashRows, type Dataset } from "./dataset.ts";
+import { digestDataset, type Dataset } from "./dataset.ts";
 import { inlineEncoder, workerEncoder, type Encoder } from "./encoder.ts";
 import { isText, rowText, type ArenaRow, type TextRow } from "./row.ts";
 import { defaultCacheDir, readTokenCache, tokenCacheFile, writeTokenCache } from "./token-cache.ts";
@@ -67,12 +67,11 @@ export function openTokeniser(options: TokeniserOptions): Tokeniser {
         : (options.tokenizer?.digest ?? readTokenizerFiles(requireDir(options.dir, dataset), options.backend).digest);
     const recipe = JSON.stringify([digest, maxLength ?? null, addBos ?? null, addEos ?? null, truncation ?? "right"]);
     const store = createTokenStore(dataset, { vocabSize: options.vocabSize, maxLength, order });
-    const fingerprint = new Bun.CryptoHasher("sha256").update(recipe).update(fingerprintDataset(dataset)).digest("hex");
+    const { contents, all } = digestDataset(dataset);
+    const sha256 = (rows: string) => new Bun.CryptoHasher("sha256").update(recipe).update(rows).digest("hex");
+    const [key, fingerprint] = [sha256(contents), sha256(all)];
     if (texts === 0) return store.view(fingerprint, false);
 
-    const hash = new Bun.CryptoHasher("sha256").update(recipe);
-    hashRows(hash, dataset.rows, () => "");
-    const key = hash.digest("hex");
     if (cacheDir !== undefined) {
       const found = await readTokenCache(cacheDir, key, dataset.rows.length);
       if (found.kind === "hit") {
