@@ -1,6 +1,6 @@
 import type { CommandData } from "./command.ts";
 import { columns, thousands, writeData, writeJson } from "./output.ts";
-import type { DoctorReport } from "./sdk.ts";
+import type { DoctorReport } from "../core/doctor.ts";
 
 /** Prints what the device is and whether it computes right; 1 where a self-test is beyond its tolerance. */
 export async function doctor({ services, values }: CommandData, json: boolean): Promise<number> {

@@ -3,7 +3,7 @@ import type { CommandData } from "./command.ts";
 import { inferenceRequest } from "./inference-flags.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
-import type { PredictResult } from "./sdk.ts";
+import type { PredictResult } from "../core/inference.ts";
 
 interface EvaluateFlags {
   readonly baseModel: string | undefined;

@@ -3,7 +3,8 @@ import { ConfigError } from "../core/errors.ts";
 import type { CommandData } from "./command.ts";
 import { columns, notes, thousands, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
-import type { Sdk, TrainResult } from "./sdk.ts";
+import type { TrainResult } from "../core/train.ts";
+import type { Sdk } from "./sdk.ts";
 
 const INTERRUPTED = 130;
 

@@ -6,10 +6,8 @@ import { appendFile, mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError, QloraError } from "./errors.ts";
+import type { LogEntry } from "./trainer-state.ts";
 import { removeLeftovers, writeFileAtomic, writeFolderAtomic } from "./files.ts";
-
-/** One line of metrics.jsonl and one entry of trainer_state.json's log history; names are transformers'. */
-export type LogEntry = Readonly<Record<string, number>>;
 
 /** Names of files in a run's folder. */
 export const RUN_FILES = { record: "run.json", metrics: "metrics.jsonl", state: "trainer_state.json", report: "report.html" } as const;

@@ -29,7 +29,7 @@ export interface Session {
   readonly parameters: ParameterSet;
   readonly numLabels: number;
   /** Frees the GPU. */
-  close(): void;
+  [Symbol.dispose](): void;
 }
 
 /**
@@ -50,11 +50,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     const linears = new Map<string, AdaptedLinear>();
     for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
     model.bind(linears, parameters);
-    const close = (): void => {
+    const dispose = (): void => {
       model.destroy();
       gpu.destroy();
     };
-    return { gpu, source, outline, model, adapter, parameters, numLabels, close };
+    return { gpu, source, outline, model, adapter, parameters, numLabels, [Symbol.dispose]: dispose };
   } catch (error) {
     gpu.destroy();
     throw error;

@@ -35,6 +35,7 @@ export const trainingOptions = defineOptions(
     saveTotalLimit: option(count, { optional: true, help: "keep this many newest checkpoints (default: all)" }),
     seed: option("number.integer >= 0", { default: 42, help: "seed of data order, initialisation and dropout" }),
     shuffle: option("boolean", { default: true, help: "shuffle the training rows each epoch" }),
+    overwriteOutputDir: option("boolean", { default: false, help: "replace a run that outputDir already holds" }),
     initAdapter: option("string", { optional: true, help: "folder of a PEFT adapter to start from" }),
     resumeFromCheckpoint: option("boolean | string", {
       default: false,

@@ -84,6 +84,7 @@ function block(tape: Tape, h: Tensor, layer: Gemma2Block, network: Gemma2Network
     softcap,
     window: layer.window,
     longest: batch.longest,
+    causal: true,
   });
   tape.release(...rotated, v);
   const [attended] = run(context, layer.o) as [Tensor];

@@ -4,6 +4,8 @@ import { ModelError } from "../../core/errors.ts";
 import { defineOptions, option } from "../../core/options.ts";
 import { defineModel, type Model, type ModelContext } from "../../core/plugin.ts";
 import { normalValues } from "../../core/random.ts";
+import { freeNf4 } from "../../kernels/nf4/index.ts";
+import { ropeInverseFrequencies } from "../../kernels/rope/index.ts";
 import { type Gemma2Config, parseGemma2Config } from "./config.ts";
 import { gemma2Blocks, gemma2Forward, type Gemma2Network } from "./forward.ts";
 import { loadGemma2 } from "./load.ts";
@@ -40,7 +42,7 @@ export const gemma2 = defineModel({
 async function loadModel(context: ModelContext, checkpoint: string, config: Gemma2Config, softcap: number): Promise<Model> {
   const { gpu, numLabels, seed } = context;
   const weights = await loadGemma2(gpu, checkpoint, config, context.onProgress);
-  const frequencies = Float32Array.from({ length: config.headDim / 2 }, (_, j) => config.ropeTheta ** ((-2 * j) / config.headDim));
+  const frequencies = ropeInverseFrequencies(config.headDim, config.ropeTheta);
   const inverseFrequencies = gpu.upload(frequencies, [config.headDim / 2], "f32", "inverse frequencies", "weights");
   let network: Gemma2Network | undefined;
   return {
@@ -68,11 +70,7 @@ async function loadModel(context: ModelContext, checkpoint: string, config: Gemm
     destroy() {
       for (const { tensor } of weights.embedding) gpu.free(tensor);
       for (const { norms } of weights.layers) for (const tensor of Object.values(norms)) gpu.free(tensor);
-      for (const { codes, absmax, nested } of weights.linears.values()) {
-        gpu.free(codes);
-        gpu.free(absmax);
-        if (nested !== undefined) gpu.free(nested);
-      }
+      for (const weight of weights.linears.values()) freeNf4(gpu, weight);
       gpu.free(weights.norm);
       gpu.free(inverseFrequencies);
     },

@@ -64,7 +64,7 @@ export async function loadGemma2(
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const spec of layerLinears(config, layer)) {
       const raw = await readNf4(checkpoint, `${spec.name}.weight`, [spec.outFeatures, spec.inFeatures]);
-      linears.set(spec.name, uploadNf4(gpu, spec.name, raw));
+      linears.set(spec.name, uploadNf4(gpu, raw, spec.name));
       await account(raw.codes.byteLength + raw.absmax.byteLength);
     }
     const norms: Partial<Record<(typeof LAYER_NORMS)[number], Tensor>> = {};

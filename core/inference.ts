@@ -1,0 +1,159 @@
+/** Evaluation and prediction with a trained adapter: from a run's folder, one of its checkpoints, or any PEFT adapter. */
+import { join } from "node:path";
+import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
+import { loadDataset, requireLabels, type Dataset } from "./data/dataset.ts";
+import { deviceOptions, type DeviceOptions } from "./device-options.ts";
+import type { Engine } from "./engine.ts";
+import { ConfigError, ModelError } from "./errors.ts";
+import { computeLogits, scoreLogits, softmaxRows } from "./evaluate.ts";
+import type { RunListener } from "./events.ts";
+import { ADAPTER_WEIGHTS_FILE, savedModuleKey } from "./peft.ts";
+import type { AdapterFactory, AdapterPlugin, MetricPlugin, ModelPlugin } from "./plugin.ts";
+import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
+import { loadEvaluationData, openRunTokeniser } from "./run-data.ts";
+import { findAdapter, type TrainedAdapter } from "./run-record.ts";
+import { openSafetensors } from "./safetensors.ts";
+import { openSession } from "./session.ts";
+import { trainingOptions } from "./training-options.ts";
+
+/** A trained adapter and the data to run it on. What is undefined is taken from the run's own record. */
+export interface InferenceRequest {
+  /** Output folder of a run, one of its checkpoints, or a PEFT adapter's folder. */
+  readonly run: string;
+  /** CSV or JSONL files; empty means the run's own evaluation data. */
+  readonly files?: readonly string[] | undefined;
+  /** Folder of the base model. */
+  readonly baseModel?: string | undefined;
+  readonly data?: DataOptionsInput | undefined;
+  readonly perDeviceEvalBatchSize?: number | undefined;
+  readonly tokenBudget?: number | undefined;
+  readonly device?: Partial<DeviceOptions> | undefined;
+}
+
+/** What `evaluate` gives. */
+export interface EvaluateResult {
+  readonly samples: number;
+  readonly metrics: Readonly<Record<string, number>>;
+}
+
+/** What `predict` gives. */
+export interface PredictResult {
+  /** Names of the value columns, such as `winner_model_a`. */
+  readonly columns: readonly string[];
+  /** In the order of the data. */
+  readonly rows: readonly { readonly id: string; readonly values: readonly number[] }[];
+}
+
+interface Logits {
+  readonly dataset: Dataset;
+  readonly numLabels: number;
+  readonly values: Float32Array<ArrayBuffer>;
+  readonly adapter: TrainedAdapter;
+}
+
+/** Columns of the competition's submission. */
+const ARENA_COLUMNS = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
+
+/** Metrics of a trained adapter on labelled data. @throws QloraError of every kind */
+export async function evaluateAdapter(
+  request: InferenceRequest,
+  engine: Engine,
+  plugins: ResolveContext,
+  onEvent?: RunListener,
+): Promise<EvaluateResult> {
+  const { dataset, numLabels, values, adapter } = await inferenceLogits(request, engine, plugins, true, onEvent);
+  const names = adapter.record?.config.metrics ?? [{ name: "log-loss", options: {} }, { name: "accuracy", options: {} }];
+  const metrics: MetricPlugin[] = [];
+  for (const { name, options } of names) metrics.push((await resolvePlugin("metric", name, plugins)).configure(options) as MetricPlugin);
+  const labels = dataset.rows.map((row) => row.label!);
+  return { samples: labels.length, metrics: scoreLogits(values, labels, numLabels, metrics) };
+}
+
+/** Probabilities (or logits) of every row, in row order. @throws QloraError of every kind */
+export async function predictWithAdapter(
+  request: InferenceRequest & { readonly logits?: boolean | undefined },
+  engine: Engine,
+  plugins: ResolveContext,
+  onEvent?: RunListener,
+): Promise<PredictResult> {
+  const { dataset, numLabels, values } = await inferenceLogits(request, engine, plugins, false, onEvent);
+  const shown: ArrayLike<number> = request.logits === true ? values : softmaxRows(values, numLabels);
+  const arena = dataset.rows.some((row) => row.kind === "arena");
+  const columns = arena ? ARENA_COLUMNS : Array.from({ length: numLabels }, (_, i) => `label_${i}`);
+  const rows = dataset.rows.map((row, i) => ({ id: row.id, values: columns.map((_, c) => shown[i * numLabels + c]!) }));
+  return { columns, rows };
+}
+
+async function inferenceLogits(
+  request: InferenceRequest,
+  engine: Engine,
+  plugins: ResolveContext,
+  labelled: boolean,
+  onEvent: RunListener | undefined,
+): Promise<Logits> {
+  const adapter = await findAdapter(request.run);
+  const { record } = adapter;
+  const data = requestData(request, record?.config.data);
+  const dataset = requestRows(request, data, record !== undefined, labelled);
+  const source = (await modelPlugin(adapter, request.baseModel, plugins)).create();
+  const adapterPlugin = adapterFrom(adapter, plugins);
+  const numLabels = record?.data.numLabels ?? (await adapterLabels(adapter));
+  const { vocabSize } = await source.outline(numLabels);
+  const saved = record === undefined ? undefined : trainingOptions.parse(record.config.training, "run.json training");
+  const maxTokens = request.tokenBudget ?? saved?.tokenBudget ?? Infinity;
+  const maxSamples = request.perDeviceEvalBatchSize ?? saved?.perDeviceEvalBatchSize ?? trainingOptions.parse({}).perDeviceEvalBatchSize;
+
+  await using tokeniser = openRunTokeniser(source.checkpoint, vocabSize, data);
+  const tokens = await tokeniser.tokenise(dataset);
+  const device = deviceOptions.parse({ ...request.device }, "device");
+  using session = await openSession({ source, adapter: adapterPlugin, device, numLabels, seed: 0, initAdapter: adapter.directory, onEvent });
+  const values = await computeLogits(session, engine, tokens, { maxTokens, maxSamples }, labelled ? "evaluating" : "predicting", onEvent);
+  return { dataset, numLabels, values, adapter };
+}
+
+function requestData(request: InferenceRequest, recorded: Readonly<Record<string, unknown>> | undefined): DataOptions {
+  const given = Object.entries(request.data ?? {}).filter(([, value]) => value !== undefined);
+  return dataOptions.parse({ ...recorded, ...Object.fromEntries(given) }, "data");
+}
+
+function requestRows({ files = [] }: InferenceRequest, data: DataOptions, recorded: boolean, labelled: boolean): Dataset {
+  if (files.length > 0) {
+    const rows = loadDataset(files, { format: data.format });
+    return labelled ? requireLabels(rows) : rows;
+  }
+  if (recorded) return loadEvaluationData(data);
+  throw new ConfigError("DATA_NO_FILES", "no files are given, and the adapter's folder has no run.json that names any", {
+    hint: "Name the CSV or JSONL files after the adapter.",
+  });
+}
+
+async function modelPlugin({ record, config }: TrainedAdapter, baseModel: string | undefined, plugins: ResolveContext): Promise<ModelPlugin> {
+  const recorded = record?.config.model;
+  const factory = await resolvePlugin("model", recorded?.name ?? "gemma2", plugins);
+  const checkpoint = baseModel ?? recorded?.options["checkpoint"] ?? config["base_model_name_or_path"];
+  return factory.configure({ ...withoutUndefined(recorded?.options ?? {}), checkpoint }) as ModelPlugin;
+}
+
+function withoutUndefined(options: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null));
+}
+
+function adapterFrom({ config, directory }: TrainedAdapter, { shipped }: ResolveContext): AdapterPlugin {
+  const factories = shipped.filter((factory): factory is AdapterFactory => factory.kind === "adapter" && "reads" in factory);
+  const found = factories.find((factory) => factory.reads(config));
+  if (found !== undefined) return found.fromConfig(config);
+  throw new ModelError("ADAPTER_UNKNOWN", `${directory}: no adapter plugin reads peft_type ${JSON.stringify(config["peft_type"])}`, {
+    hint: `Shipped adapters: ${factories.map((factory) => factory.name).join(", ")}.`,
+  });
+}
+
+/** Classes of an adapter without a run.json: rows of the score head that it saved. */
+async function adapterLabels({ directory }: TrainedAdapter): Promise<number> {
+  await using file = await openSafetensors(join(directory, ADAPTER_WEIGHTS_FILE));
+  const name = savedModuleKey("score");
+  const rows = file.tensors.get(name)?.shape[0];
+  if (rows !== undefined) return rows;
+  throw new ModelError("ADAPTER_HEAD_MISSING", `${file.path}: there is no tensor "${name}": the head was not saved`, {
+    hint: "An adapter without its trained score head predicts at random; save it again with modules_to_save.",
+  });
+}

@@ -1,0 +1,47 @@
+/** The rows and tokens of a run, from its data options. */
+import type { DataOptions } from "./data-options.ts";
+import { loadData, loadDataset, requireLabels, type Dataset } from "./data/dataset.ts";
+import { openTokeniser, type TokenisedDataset, type Tokeniser } from "./data/tokenise.ts";
+import { ConfigError } from "./errors.ts";
+
+/** Rows to train on and rows held out. */
+export interface RunData {
+  readonly train: Dataset;
+  readonly evaluation: Dataset | undefined;
+}
+
+/** @throws DataError, ConfigError */
+export function loadRunData(options: DataOptions): RunData {
+  const { trainFiles, evalFiles, format, nSplits, foldIdx } = options;
+  if (trainFiles.length === 0) {
+    throw new ConfigError("DATA_NO_FILES", "data.trainFiles: no files are given", { hint: "Name at least one CSV or JSONL file: --train-files train.csv" });
+  }
+  return loadData({
+    train: trainFiles,
+    ...(evalFiles.length > 0 ? { evaluation: evalFiles } : {}),
+    format,
+    ...(nSplits === undefined ? {} : { nSplits, foldIdx }),
+  });
+}
+
+/** The rows that `eval` scores: the evaluation files, or the fold held out of the training files. @throws DataError, ConfigError */
+export function loadEvaluationData(options: DataOptions): Dataset {
+  if (options.evalFiles.length > 0) return requireLabels(loadDataset(options.evalFiles, { format: options.format }));
+  const { evaluation } = loadRunData(options);
+  if (evaluation !== undefined) return evaluation;
+  throw new ConfigError("DATA_NO_EVALUATION", "there is nothing to evaluate on: neither data.evalFiles nor data.nSplits is given", {
+    hint: "Name files with --eval-files, or hold out a fold with --n-splits.",
+  });
+}
+
+/** A tokeniser of a checkpoint's folder with the run's options; hold it with `await using`. */
+export function openRunTokeniser(checkpoint: string, vocabSize: number, options: DataOptions): Tokeniser & AsyncDisposable {
+  const tokeniser = openTokeniser({ dir: checkpoint, maxLength: options.maxLength, vocabSize, cacheDir: options.cacheDir });
+  return { ...tokeniser, [Symbol.asyncDispose]: () => tokeniser.close() };
+}
+
+/** Samples of rows, once their ids are there. */
+export async function samplesOf(data: TokenisedDataset, rows: ArrayLike<number>): Promise<{ index: number; inputIds: Uint32Array; label: number | undefined }[]> {
+  const ids = await data.ready(rows);
+  return Array.from(rows, (index, i) => ({ index, inputIds: ids[i]!, label: data.dataset.rows[index]!.label }));
+}

@@ -1,0 +1,51 @@
+/** What a run's folder says about itself, for the commands that use what it trained. */
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { ModelError } from "./errors.ts";
+import { ADAPTER_CONFIG_FILE, readAdapterConfig } from "./peft.ts";
+import { checkpointPath, listCheckpoints, RUN_FILES } from "./run-folder.ts";
+
+/** A plugin by name, with its options, as run.json stores it. */
+export interface RecordedPlugin {
+  readonly name: string;
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** The part of run.json that later commands read. */
+export interface RunRecord {
+  readonly config: {
+    readonly model: RecordedPlugin;
+    readonly adapter: RecordedPlugin;
+    readonly metrics: readonly RecordedPlugin[];
+    readonly data: Readonly<Record<string, unknown>>;
+    readonly training: Readonly<Record<string, unknown>>;
+  };
+  readonly data: { readonly numLabels: number };
+}
+
+/** A trained adapter's folder, and the run it came from where that is known. */
+export interface TrainedAdapter {
+  readonly directory: string;
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly record: RunRecord | undefined;
+}
+
+/**
+ * Finds the adapter in a run's folder (else its newest checkpoint), in a checkpoint, or in a PEFT adapter's folder.
+ * @throws ModelError where there is none
+ */
+export async function findAdapter(run: string): Promise<TrainedAdapter> {
+  const newest = (await listCheckpoints(run)).at(-1);
+  const candidates = [run, ...(newest === undefined ? [] : [checkpointPath(run, newest)])];
+  const directory = candidates.find((candidate) => existsSync(join(candidate, ADAPTER_CONFIG_FILE)));
+  if (directory === undefined) {
+    throw new ModelError("ADAPTER_NOT_FOUND", `${run}: there is no ${ADAPTER_CONFIG_FILE}, and no checkpoint that holds one`, {
+      hint: "Name a run's output folder, one of its checkpoints, or a PEFT adapter.",
+    });
+  }
+  const places = [directory, dirname(resolve(directory))].map((place) => join(place, RUN_FILES.record));
+  const recordPath = places.find((place) => existsSync(place));
+  const record = recordPath === undefined ? undefined : (JSON.parse(await readFile(recordPath, "utf8")) as RunRecord);
+  return { directory, config: await readAdapterConfig(join(directory, ADAPTER_CONFIG_FILE)), record };
+}

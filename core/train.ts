@@ -1,0 +1,239 @@
+/** The training loop: batch, forward, backward, clip, step, log, evaluate, save; one function, read top to bottom. */
+import { join } from "node:path";
+import type { Config } from "./config.ts";
+import { configToJson } from "./config.ts";
+import { createSampler } from "./data/sampler.ts";
+import type { Engine } from "./engine.ts";
+import { computeLogits, scoreLogits } from "./evaluate.ts";
+import type { RunListener } from "./events.ts";
+import { GradScaler } from "./grad-scaler.ts";
+import { countLabels } from "./labels.ts";
+import type { AdapterPlugin, MetricPlugin, ModelPlugin, OptimizerPlugin } from "./plugin.ts";
+import { loadRunData, openRunTokeniser, samplesOf } from "./run-data.ts";
+import {
+  appendMetrics,
+  createRunFolder,
+  findCheckpoint,
+  rewindMetrics,
+  RUN_FILES,
+  saveCheckpoint,
+  writeJson,
+} from "./run-folder.ts";
+import { learningRateAt } from "./schedule.ts";
+import { openSession, type Session } from "./session.ts";
+import { accumulateGradients } from "./step.ts";
+import { formatTrainerState, type LogEntry, type TrainerState } from "./trainer-state.ts";
+import { writeFileAtomic } from "./files.ts";
+import { checkResumable, readOptimizerState, readTrainingState, type TrainingState, writeCheckpoint } from "./training-state.ts";
+import { version } from "./version.ts";
+
+/** How a run is watched and stopped. */
+export interface TrainOptions {
+  readonly onEvent?: RunListener;
+  /** Aborting finishes the step under way, saves a checkpoint and returns. */
+  readonly signal?: AbortSignal;
+}
+
+/** One optimizer step, as the loop yields it. */
+export interface TrainStep {
+  /** Optimizer steps done. */
+  readonly step: number;
+  readonly totalSteps: number;
+  readonly epoch: number;
+  /** Mean cross entropy over the step's samples. */
+  readonly loss: number;
+  /** L2 norm over all gradients, before clipping. */
+  readonly gradNorm: number;
+  readonly learningRate: number;
+  /** True where a gradient was not finite, so that nothing was updated. */
+  readonly skipped: boolean;
+  readonly lossScale: number;
+  readonly samples: number;
+  readonly tokens: number;
+  readonly session: Session;
+}
+
+/** What a finished (or interrupted) run gives back. */
+export interface TrainResult {
+  readonly outputDir: string;
+  readonly steps: number;
+  readonly totalSteps: number;
+  /** Mean loss over all steps. */
+  readonly trainLoss: number;
+  /** The last evaluation's metrics, `eval_…`; empty where none was made. */
+  readonly metrics: Readonly<Record<string, number>>;
+  /** report.html of the run, where one was written. */
+  readonly report: string | undefined;
+  readonly history: readonly LogEntry[];
+  readonly interrupted: boolean;
+}
+
+/**
+ * Trains as the config says, yielding after each optimizer step; the run's folder is complete when it returns.
+ * @throws ConfigError, DataError, ModelError, DeviceError
+ */
+export async function* trainSteps(config: Config, engine: Engine, options: TrainOptions = {}): AsyncGenerator<TrainStep, TrainResult> {
+  const { training, data, device } = config;
+  const { onEvent, signal } = options;
+  const source = (config.model as ModelPlugin).create();
+  const rows = loadRunData(data);
+  const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
+  const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
+  const sampler = createSampler({
+    size: rows.train.rows.length,
+    samplesPerStep,
+    seed: training.seed,
+    shuffle: training.shuffle,
+    numTrainEpochs: training.numTrainEpochs,
+    maxSteps: training.maxSteps,
+  });
+
+  const resume = training.resumeFromCheckpoint === false ? undefined : await findCheckpoint(training.outputDir, training.resumeFromCheckpoint);
+  if (resume === undefined) await createRunFolder(training.outputDir, training.overwriteOutputDir);
+
+  const { vocabSize } = await source.outline(numLabels);
+  await using tokeniser = openRunTokeniser(source.checkpoint, vocabSize, data);
+  const trainData = await tokeniser.tokenise(rows.train, sampler.order(0));
+  const evalData = rows.evaluation === undefined ? undefined : await tokeniser.tokenise(rows.evaluation);
+  const identity = { data: trainData.fingerprint, seed: training.seed, samplesPerStep, optimizer: config.optimizer.name };
+  const before = resume === undefined ? undefined : await readTrainingState(resume);
+  if (before !== undefined) checkResumable(before, identity, resume!);
+
+  using session = await openSession({
+    source,
+    adapter: config.adapter as AdapterPlugin,
+    device,
+    numLabels,
+    seed: training.seed,
+    initAdapter: resume ?? training.initAdapter,
+    onEvent,
+  });
+  const { gpu, parameters } = session;
+  const optimizer = (config.optimizer as OptimizerPlugin).create({ gpu, parameters });
+  if (resume !== undefined) optimizer.load(await readOptimizerState(resume));
+  const scaler = gpu.tier === "f32" ? undefined : new GradScaler(before?.scaler ?? undefined);
+  const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
+  const evalLimits = { maxTokens: training.tokenBudget ?? Infinity, maxSamples: training.perDeviceEvalBatchSize };
+  const limits = { maxTokens: training.tokenBudget ?? Infinity, ...(training.tokenBudget === undefined ? { maxSamples: training.perDeviceTrainBatchSize } : {}) };
+
+  let { step, updates, skipped, tokens, totalLoss } = before ?? { step: 0, updates: 0, skipped: 0, tokens: 0, totalLoss: 0 };
+  let sinceLog = before?.sinceLog ?? { loss: 0, steps: 0, skipped: 0 };
+  const history: LogEntry[] = [...(before?.history ?? [])];
+  let metrics: Readonly<Record<string, number>> = {};
+  const { totalSteps, stepsPerEpoch } = sampler;
+
+  const trainerState = (): TrainerState => ({
+    bestGlobalStep: null,
+    bestMetric: null,
+    bestModelCheckpoint: null,
+    epoch: step / stepsPerEpoch,
+    evalSteps: training.evalStrategy === "steps" ? training.evalSteps : null,
+    globalStep: step,
+    logHistory: history,
+    loggingSteps: training.loggingSteps,
+    maxSteps: totalSteps,
+    numInputTokensSeen: tokens,
+    numTrainEpochs: Math.ceil(totalSteps / stepsPerEpoch),
+    saveSteps: training.saveSteps,
+    shouldTrainingStop: step >= totalSteps,
+    totalFlos: 0,
+    trainBatchSize: training.perDeviceTrainBatchSize,
+  });
+  const log = async (entry: LogEntry): Promise<void> => {
+    history.push(entry);
+    await appendMetrics(training.outputDir, entry);
+  };
+  const evaluate = async (): Promise<void> => {
+    if (evalData === undefined) return;
+    const start = performance.now();
+    const logits = await computeLogits(session, engine, evalData, evalLimits, "evaluating", onEvent);
+    const labels = evalData.dataset.rows.map((row) => row.label!);
+    metrics = scoreLogits(logits, labels, numLabels, config.metrics as readonly MetricPlugin[]);
+    const seconds = (performance.now() - start) / 1000;
+    await log({ epoch: step / stepsPerEpoch, step, ...metrics, eval_runtime: seconds, eval_samples_per_second: labels.length / seconds });
+    onEvent?.({ type: "eval", step, epoch: step / stepsPerEpoch, metrics, seconds });
+  };
+  const save = async (): Promise<void> => {
+    const values = await parameters.readValues();
+    const state: TrainingState = { version: 1, step, updates, skipped, tokens, scaler: scaler?.state ?? null, ...identity, sinceLog, totalLoss, history };
+    const path = await saveCheckpoint(training.outputDir, step, training.saveTotalLimit, (directory) =>
+      writeCheckpoint(directory, session.adapter, values, optimizer, state, trainerState()),
+    );
+    onEvent?.({ type: "save", step, path });
+  };
+
+  if (resume !== undefined) await rewindMetrics(training.outputDir, step);
+  await writeJson(join(training.outputDir, RUN_FILES.record), {
+    qlora: version,
+    bun: Bun.version,
+    config: configToJson(config),
+    device: gpu.info,
+    model: session.model.record,
+    data: { fingerprint: trainData.fingerprint, trainRows: trainData.size, evalRows: evalData?.size ?? 0, numLabels },
+    trainableParameters: parameters.count,
+    totalSteps,
+    startedAt: new Date().toISOString(),
+  });
+
+  const started = performance.now();
+  const firstStep = step;
+  let samplesDone = 0;
+  let tokensDone = 0;
+  let saved = step;
+  while (step < totalSteps && signal?.aborted !== true) {
+    const samples = await samplesOf(trainData, sampler.batch(step));
+    const lossScale = scaler?.scale ?? 1;
+    parameters.zeroGrad();
+    const losses = accumulateGradients(session, engine, samples, { limits, checkpointing: training.gradientCheckpointing, lossScale, stepKey: step });
+    engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: training.maxGradNorm });
+    const learningRate = learningRateAt(training, totalSteps, updates);
+    optimizer.step({ learningRate, update: updates + 1, control });
+
+    const [, overflow, gradNorm] = (await gpu.readFloats(control)) as Float32Array & [number, number, number];
+    const lossValues = await gpu.readFloats(losses);
+    gpu.free(losses);
+    const skip = overflow !== 0;
+    scaler?.update(skip);
+    if (skip) skipped++;
+    else updates++;
+    step++;
+    const loss = lossValues.reduce((sum, value) => sum + value, 0) / samples.length;
+    const stepTokens = samples.reduce((sum, sample) => sum + sample.inputIds.length, 0);
+    tokens += stepTokens;
+    tokensDone += stepTokens;
+    samplesDone += samples.length;
+    totalLoss += Number.isFinite(loss) ? loss : 0;
+    sinceLog = { loss: sinceLog.loss + loss, steps: sinceLog.steps + 1, skipped: sinceLog.skipped + (skip ? 1 : 0) };
+
+    const epoch = step / stepsPerEpoch;
+    const seconds = (performance.now() - started) / 1000;
+    const speed = { samplesPerSecond: samplesDone / seconds, tokensPerSecond: tokensDone / seconds, memoryBytes: gpu.memory.report().used };
+    onEvent?.({ type: "step", step, totalSteps, epoch, loss, learningRate, ...speed });
+    if (step % training.loggingSteps === 0 || step === totalSteps) {
+      const mean = sinceLog.loss / sinceLog.steps;
+      await log({ epoch, grad_norm: gradNorm, learning_rate: learningRate, loss: mean, step });
+      onEvent?.({ type: "log", step, totalSteps, epoch, loss: mean, gradNorm, learningRate, skippedSteps: sinceLog.skipped, ...speed });
+      sinceLog = { loss: 0, steps: 0, skipped: 0 };
+    }
+    const endsEpoch = step % stepsPerEpoch === 0 || step === totalSteps;
+    if (training.evalStrategy === "steps" ? step % training.evalSteps === 0 : training.evalStrategy === "epoch" && endsEpoch) await evaluate();
+    if (training.saveStrategy === "steps" ? step % training.saveSteps === 0 : training.saveStrategy === "epoch" && endsEpoch) {
+      await save();
+      saved = step;
+    }
+    yield { step, totalSteps, epoch, loss, gradNorm, learningRate, skipped: skip, lossScale, samples: samples.length, tokens: stepTokens, session };
+  }
+
+  const interrupted = step < totalSteps;
+  if (interrupted ? saved !== step : training.saveStrategy !== "no" && saved !== step) await save();
+  if (!interrupted) {
+    const seconds = (performance.now() - started) / 1000;
+    const ran = step - firstStep;
+    await log({ epoch: step / stepsPerEpoch, step, train_loss: totalLoss / step, train_runtime: seconds, train_samples_per_second: samplesDone / seconds, train_steps_per_second: ran / seconds, total_flos: 0 });
+    await session.adapter.save(training.outputDir, await parameters.readValues());
+  }
+  await writeFileAtomic(join(training.outputDir, RUN_FILES.state), formatTrainerState(trainerState()));
+  optimizer.destroy();
+  gpu.free(control);
+  return { outputDir: training.outputDir, steps: step, totalSteps, trainLoss: totalLoss / Math.max(1, step), metrics, report: undefined, history, interrupted };
+}

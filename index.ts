@@ -1,0 +1,79 @@
+/** qlora's SDK: `import { defineConfig, train } from "qlora"`. Here core, kernels and plugins are put together. */
+import type { Config } from "./core/config.ts";
+import type { DeviceOptions } from "./core/device-options.ts";
+import { type DoctorReport, examineDevice } from "./core/doctor.ts";
+import { type EvaluateResult, evaluateAdapter, type InferenceRequest, type PredictResult, predictWithAdapter } from "./core/inference.ts";
+import { type InspectReport, inspectConfig } from "./core/inspect.ts";
+import { isPluginFactory } from "./core/plugin-value.ts";
+import type { ResolveContext } from "./core/plugin-resolve.ts";
+import { type TrainOptions, type TrainResult, type TrainStep, trainSteps } from "./core/train.ts";
+import { engine } from "./kernels/engine.ts";
+import { selfTest } from "./kernels/self-test.ts";
+import * as plugins from "./plugins/index.ts";
+
+export { type Config, type ConfigInput, defineConfig } from "./core/config.ts";
+export { type DryRunResult, dryRun } from "./core/dry-run.ts";
+export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./core/errors.ts";
+export type { RunEvent, RunListener } from "./core/events.ts";
+export { defineOptions, option } from "./core/options.ts";
+export {
+  type Adapter,
+  type AdapterContext,
+  defineAdapter,
+  defineMetric,
+  defineModel,
+  defineOptimizer,
+  type Metric,
+  type Model,
+  type ModelSource,
+  type Optimizer,
+} from "./core/plugin.ts";
+export { version } from "./core/version.ts";
+export type { DoctorReport, EvaluateResult, InferenceRequest, InspectReport, PredictResult, TrainOptions, TrainResult, TrainStep };
+
+const resolveContext = (): ResolveContext => ({
+  shipped: Object.values(plugins).filter((value) => isPluginFactory(value)),
+  from: process.cwd(),
+});
+
+/**
+ * A training run, one optimizer step at a time; the run's folder is complete when the loop ends.
+ * @throws ConfigError, DataError, ModelError, DeviceError
+ * @example for await (const step of trainer(config)) console.log(step.step, step.loss);
+ */
+export function trainer(config: Config, options?: TrainOptions): AsyncGenerator<TrainStep, TrainResult> {
+  return trainSteps(config, engine, options);
+}
+
+/**
+ * Trains to the end.
+ * @throws ConfigError, DataError, ModelError, DeviceError
+ * @example const { metrics } = await train(defineConfig({ model: gemma2({ checkpoint }), adapter: lora(), optimizer: adamW8bit(), data: { trainFiles } }));
+ */
+export async function train(config: Config, options?: TrainOptions): Promise<TrainResult> {
+  const steps = trainer(config, options);
+  for (;;) {
+    const { done, value } = await steps.next();
+    if (done === true) return value;
+  }
+}
+
+/** Metrics of a trained adapter. @throws QloraError of every kind */
+export function evaluate(request: InferenceRequest, options: TrainOptions = {}): Promise<EvaluateResult> {
+  return evaluateAdapter(request, engine, resolveContext(), options.onEvent);
+}
+
+/** Probabilities, or logits, of every row. @throws QloraError of every kind */
+export function predict(request: InferenceRequest & { readonly logits?: boolean }, options: TrainOptions = {}): Promise<PredictResult> {
+  return predictWithAdapter(request, engine, resolveContext(), options.onEvent);
+}
+
+/** What the device is, and whether it computes right. @throws DeviceError */
+export function doctor(device: Partial<DeviceOptions> = {}): Promise<DoctorReport> {
+  return examineDevice(device, selfTest);
+}
+
+/** Every parameter of a config's model and adapter; reads config.json only. @throws ConfigError, ModelError */
+export function inspect(config: Config): Promise<InspectReport> {
+  return inspectConfig(config);
+}

@@ -1,0 +1,30 @@
+import type { Batch } from "../../core/batch.ts";
+import type { AdaptedLinear } from "../../core/linear.ts";
+import type { Tape } from "../../core/recorder.ts";
+import type { Tensor } from "../../core/tensor.ts";
+import { project, type ProjectPart } from "./index.ts";
+
+/** Whether anything of an adapted linear trains. */
+export function branchTrains(linear: AdaptedLinear): boolean {
+  return linear.branch !== undefined || linear.forward !== undefined;
+}
+
+/**
+ * Linears that share their input, each with its adapter: x [N,in] -> y_i [N,out_i] in the tier's operand type. Those with a
+ * low-rank branch or none run as one op; an adapter with a forward of its own runs by itself.
+ */
+export function adaptedLinears(
+  tape: Tape,
+  x: Tensor,
+  linears: readonly AdaptedLinear[],
+  batch: Batch,
+  options: { readonly training: boolean; readonly seed: number },
+): Tensor[] {
+  const settings = { rowKeys: batch.rowKeys, ...options };
+  const parts: ProjectPart[] = linears.filter((l) => l.forward === undefined).map(({ weight, branch }) => ({ weight, branch }));
+  const shared = parts.length === 0 ? [] : [...project(tape, x, parts, settings)];
+  return linears.map(({ weight, forward }) => {
+    if (forward === undefined) return shared.shift()!;
+    return forward(tape, x, (input) => project(tape, input, [{ weight }], settings)[0]!, batch);
+  });
+}
