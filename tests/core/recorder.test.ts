@@ -1,0 +1,127 @@
+import { describe, expect, test } from "bun:test";
+import { type Op, Tape } from "../../core/recorder.ts";
+import type { Tensor } from "../../core/tensor.ts";
+import { accumulate } from "../../kernels/add/index.ts";
+import { geglu } from "../../kernels/geglu/index.ts";
+import { addNorm, rmsNorm } from "../../kernels/rms-norm/index.ts";
+import { expectClose } from "../support/close.ts";
+import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";
+
+/** Tripling, whose backward gives a fresh gradient and ignores what is there: the tape must add. */
+const triple: Op<undefined> = {
+  name: "triple",
+  forward: (tape, [x]) => {
+    const y = tape.like(x!, "3x");
+    for (const step of [0, 1, 2]) step === 0 ? tape.gpu.copy(x!, y) : accumulate(tape.gpu, y, x!);
+    return { outputs: [y] };
+  },
+  backward: (tape, { dOutputs }) => {
+    const dX = tape.like(dOutputs[0]!);
+    for (const step of [0, 1, 2]) step === 0 ? tape.gpu.copy(dOutputs[0]!, dX) : accumulate(tape.gpu, dX, dOutputs[0]!);
+    return [dX];
+  },
+};
+
+/** x + y: the gradient is handed on to one input and copied for the other. */
+const sum: Op<undefined> = {
+  name: "sum",
+  forward: (tape, [x, y]) => {
+    const out = tape.like(x!, "x + y");
+    tape.gpu.copy(x!, out);
+    accumulate(tape.gpu, out, y!);
+    return { outputs: [out] };
+  },
+  backward: (tape, { dOutputs, needs }) => {
+    const copy = needs[1] === true ? tape.like(dOutputs[0]!) : undefined;
+    if (copy !== undefined) tape.gpu.copy(dOutputs[0]!, copy);
+    return [needs[0] === true ? dOutputs[0] : undefined, copy];
+  },
+};
+
+for (const tier of tiers) {
+  describe(`recorder, tier ${tier}`, () => {
+    test("a tensor used three times gets the sum of its gradients", async () => {
+      const gpu = await gpuOf(tier);
+      const before = gpu.memory.report().used;
+      const x = tensorOf(gpu, [1, -2, 0.5], [3], "f32");
+      const tape = new Tape(gpu, { accumulate });
+      tape.requireGradient(x);
+      const [a] = tape.run(triple, [x], undefined);
+      const [b] = tape.run(sum, [a!, x], undefined); // 4x
+      const [c] = tape.run(sum, [b!, a!], undefined); // 7x
+      const seed = tape.alloc([3], "f32", "seed");
+      gpu.write(seed, Float32Array.of(1, 10, 100));
+      const [dX] = tape.backward([[c!, seed]], [x]);
+      expectClose(await gpu.readFloats(dX!), [7, 70, 700], {});
+      gpu.free(dX!);
+      gpu.free(x);
+      tape.close();
+      expect(gpu.memory.report().used).toBe(before);
+    });
+
+    test("frozen inputs get no gradient and record nothing", async () => {
+      const gpu = await gpuOf(tier);
+      const x = tensorOf(gpu, [1, 2], [2], "f32");
+      const trained = tensorOf(gpu, [3, 4], [2], "f32");
+      const seen: string[] = [];
+      const tape = new Tape(gpu, { accumulate, onGradient: (t) => seen.push(t.label) });
+      tape.requireGradient(trained);
+      const [frozen] = tape.run(triple, [x], undefined);
+      const [out] = tape.run(sum, [frozen!, trained], undefined);
+      expect(tape.needsGradient(frozen!)).toBe(false);
+      const seed = tape.like(out!);
+      gpu.write(seed, Float32Array.of(1, 1));
+      const [dFrozen, dTrained] = tape.backward([[out!, seed]], [frozen!, trained]);
+      expect(dFrozen).toBeUndefined();
+      expectClose(await gpu.readFloats(dTrained!), [1, 1], {});
+      expect(seen).toEqual(["x + y"]);
+      for (const t of [dTrained!, x, trained]) gpu.free(t);
+      tape.close();
+    });
+
+    test("checkpointing gives bit-equal gradients and frees what is inside", async () => {
+      const gpu = await gpuOf(tier);
+      const [rows, columns] = [13, 64];
+      const x = tensorOf(gpu, normals(rows * columns, runSeed), [rows, columns], "f32");
+      const weight = tensorOf(gpu, normals(columns, runSeed + 1), [columns], "f32");
+      const body = (tape: Tape, [h]: readonly Tensor[]): [Tensor] => {
+        const y = rmsNorm(tape, h!, weight, { eps: 1e-6, offset: 1 });
+        const z = geglu(tape, y, y === undefined ? y : rmsNorm(tape, h!, weight, { eps: 1e-6, offset: 0 }));
+        return [addNorm(tape, h!, z, weight, { eps: 1e-6, offset: 1 })];
+      };
+      const run = async (checkpointed: boolean): Promise<{ gradient: Float32Array; peak: number }> => {
+        gpu.memory.trim();
+        gpu.memory.resetPeak();
+        const tape = new Tape(gpu, { accumulate });
+        tape.requireGradient(x);
+        let h: Tensor = x;
+        for (let i = 0; i < 3; i++) {
+          [h] = (checkpointed ? tape.checkpoint("block", [h], body) : tape.scope(() => body(tape, [h]))) as [Tensor];
+        }
+        const held = gpu.memory.report().used;
+        const seed = tape.like(h);
+        gpu.write(seed, normals(rows * columns, 5));
+        const [dX] = tape.backward([[h, seed]], [x]);
+        const gradient = await gpu.readFloats(dX!);
+        gpu.free(dX!);
+        tape.close();
+        return { gradient, peak: held };
+      };
+      const plain = await run(false);
+      const replayed = await run(true);
+      expect(replayed.gradient).toEqual(plain.gradient);
+      expect(replayed.gradient.every((v) => Number.isFinite(v))).toBe(true);
+      expect(replayed.peak).toBeLessThan(plain.peak);
+      gpu.free(x);
+      gpu.free(weight);
+    });
+
+    test("a leak is an error", async () => {
+      const gpu = await gpuOf(tier);
+      const tape = new Tape(gpu, { accumulate });
+      tape.requireGradient(tape.alloc([4], "f32", "kept"));
+      tape.close();
+      expect(() => gpu.free({ buffer: {} as GPUBuffer, offset: 0, shape: [1], dtype: "f32", label: "stranger" })).toThrow("not live");
+    });
+  });
+}

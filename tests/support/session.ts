@@ -1,0 +1,31 @@
+import { join } from "node:path";
+import type { Sample } from "../../core/data/pack.ts";
+import type { Tier } from "../../core/device/index.ts";
+import { readAdapterConfig } from "../../core/peft.ts";
+import { openSession, type Session } from "../../core/session.ts";
+import { gemma2, lora } from "../../plugins/index.ts";
+import { tinyCheckpoint } from "./reference.ts";
+
+/** The provider that tests run on; see gpu.ts. */
+const provider = (process.env["QLORA_TEST_GPU"] ?? "auto") as "auto" | "bun-webgpu" | "webgpu";
+
+/** The tiny Gemma-2 with a PEFT adapter on it, fresh tensors poisoned. */
+export async function adapterSession(tier: Tier, adapterDir: string, dropout?: number): Promise<Session> {
+  const config = await readAdapterConfig(join(adapterDir, "adapter_config.json"));
+  const adapter = lora.fromConfig(dropout === undefined ? config : { ...config, lora_dropout: dropout });
+  const session = await openSession({
+    source: gemma2({ checkpoint: tinyCheckpoint }).create(),
+    adapter,
+    device: { gpu: provider, tier },
+    numLabels: 3,
+    seed: 1,
+    initAdapter: adapterDir,
+  });
+  session.gpu.poison = true;
+  return session;
+}
+
+/** Samples from lists of ids. */
+export function samplesFrom(rows: readonly { readonly input_ids: readonly number[]; readonly label: number }[]): Sample[] {
+  return rows.map((row, index) => ({ index, inputIds: Uint32Array.from(row.input_ids), label: row.label }));
+}
