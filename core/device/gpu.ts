@@ -36,6 +36,7 @@ export interface GpuInfo {
 const UNIFORM = 0x40 | 0x8;
 const READBACK = 0x1 | 0x8;
 const ARENA_BYTES = 256 * 1024;
+const NAN_BYTES = 1 << 20;
 
 /**
  * One open device: memory, kernels, and the queue. Work is encoded into one compute pass until something else is asked
@@ -64,6 +65,7 @@ export class Gpu {
   #current: Kernel | undefined;
   #lost: string | undefined;
   #profile: Profile | undefined;
+  #nan: GPUBuffer | undefined;
 
   constructor(device: GPUDevice, info: GpuInfo) {
     this.device = device;
@@ -95,7 +97,7 @@ export class Gpu {
       );
     }
     const tensor: Tensor = { buffer: this.memory.alloc(bytes, purpose, label), offset: 0, shape, dtype, label };
-    if (this.poison) this.write(tensor, new Uint8Array(bytes).fill(0xff));
+    if (this.poison) this.#fillWithNaN(tensor, bytes);
     return tensor;
   }
 
@@ -306,7 +308,23 @@ export class Gpu {
   destroy(): void {
     this.memory.destroy();
     this.#arena.destroy();
+    this.#nan?.destroy();
     this.device.destroy();
+  }
+
+  /** Copies, so that it takes its place among the work encoded so far. */
+  #fillWithNaN(tensor: Tensor, bytes: number): void {
+    this.#flushPass();
+    this.#nan ??= this.#makeNaN();
+    for (let at = 0; at < bytes; at += NAN_BYTES) {
+      this.#encode().copyBufferToBuffer(this.#nan, 0, tensor.buffer, at, Math.min(NAN_BYTES, bytes - at));
+    }
+  }
+
+  #makeNaN(): GPUBuffer {
+    const buffer = this.device.createBuffer({ size: NAN_BYTES, usage: 0x4 | 0x8, label: "NaN" });
+    this.device.queue.writeBuffer(buffer, 0, new Uint8Array(NAN_BYTES).fill(0xff));
+    return buffer;
   }
 
   #encode(): GPUCommandEncoder {

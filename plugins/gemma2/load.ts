@@ -1,8 +1,9 @@
 /** Streams a checkpoint to the GPU, tensor by tensor: the host never holds more than one of them. */
-import { type Checkpoint, expectFloats, openCheckpoint, readFloats } from "../../core/checkpoint.ts";
+import { expectFloats, readFloats } from "../../core/checkpoint.ts";
 import type { Gpu } from "../../core/device/index.ts";
 import type { Nf4Weight } from "../../core/linear.ts";
 import { readNf4 } from "../../core/nf4-checkpoint.ts";
+import type { TensorSource } from "../../core/safetensors.ts";
 import type { DType, Tensor } from "../../core/tensor.ts";
 import type { EmbeddingChunk } from "../../kernels/embedding/index.ts";
 import { uploadNf4 } from "../../kernels/nf4/index.ts";
@@ -34,11 +35,10 @@ const FLUSH_BYTES = 256 * 2 ** 20;
  */
 export async function loadGemma2(
   gpu: Gpu,
-  directory: string,
+  checkpoint: TensorSource,
   config: Gemma2Config,
   onProgress?: (done: number, total: number) => void,
 ): Promise<Gemma2Weights> {
-  await using checkpoint = await openCheckpoint(directory);
   const total = [...checkpoint.tensors.values()].reduce((sum, info) => sum + info.end - info.begin, 0);
   let done = 0;
   let unflushed = 0;
@@ -64,7 +64,8 @@ export async function loadGemma2(
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const spec of layerLinears(config, layer)) {
       const raw = await readNf4(checkpoint, `${spec.name}.weight`, [spec.outFeatures, spec.inFeatures]);
-      linears.set(spec.name, uploadNf4(gpu, raw, spec.name));
+      // bitsandbytes' 4-bit products dequantise straight to the activation's type, not through quant_state.dtype.
+      linears.set(spec.name, { ...uploadNf4(gpu, raw, spec.name), rounding: "f32" });
       await account(raw.codes.byteLength + raw.absmax.byteLength);
     }
     const norms: Partial<Record<(typeof LAYER_NORMS)[number], Tensor>> = {};
@@ -82,7 +83,7 @@ const STORAGE: Readonly<Record<"BF16" | "F16" | "F32", DType>> = { BF16: "bf16",
 /** The table as the file stores it, cut by rows into chunks that one binding holds. */
 async function loadEmbedding(
   gpu: Gpu,
-  checkpoint: Checkpoint,
+  checkpoint: TensorSource,
   { vocabSize, hiddenSize }: Gemma2Config,
   account: (bytes: number) => Promise<void>,
 ): Promise<EmbeddingChunk[]> {

@@ -44,7 +44,7 @@ for (const tier of offered) {
       expectClose(logits, reference.logits.flat(), { atol: limits.logits }, "logits");
       const loss = reference.samples.reduce((sum, { label }, i) => sum + negativeLogLikelihood(logits.subarray(3 * i, 3 * i + 3), label), 0) / 8;
       expect(Math.abs(loss - reference.loss)).toBeLessThanOrEqual(limits.loss);
-    });
+    }, 60_000);
 
     test("the gradient of every parameter", async () => {
       const reference = await load();
@@ -63,7 +63,7 @@ for (const tier of offered) {
       const worst = [...errors].sort((a, b) => b[1] - a[1])[0]!;
       console.log(`parity-tiny ${tier}: worst gradient ${worst[0]} ${worst[1].toExponential(1)} relative L2`);
       for (const [name, error] of errors) if (!(error <= limits.gradient)) throw new Error(`${name}: relative L2 error ${error}`);
-    });
+    }, 60_000);
 
     test("hidden states of every layer", async () => {
       const reference = await load();
@@ -88,6 +88,6 @@ for (const tier of offered) {
       }
       tape.close();
       batch.free();
-    });
+    }, 60_000);
   });
 }
