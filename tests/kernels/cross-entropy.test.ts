@@ -26,6 +26,7 @@ for (const tier of tiers) {
       [1, 1],
       [17, 3],
       [257, 2],
+      [70_001, 2], // folds the grid, with a workgroup to spare
       [3, 257],
       [2, 5000],
     ] as const) {

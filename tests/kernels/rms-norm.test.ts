@@ -28,6 +28,7 @@ for (const tier of tiers) {
       [1, 1],
       [17, 257],
       [257, 128],
+      [70_001, 4], // folds the grid, with a workgroup to spare
       [3, 3584],
     ] as const) {
       for (const offset of [0, 1] as const) {
