@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setUp } from "./setup.mjs";
 
 /** Scripts of package.json, each counted as one test. */
-const CHECKS = ["format", "lint", "types", "knip"];
+const CHECKS = ["format", "lint", "types", "knip", "package"];
 const TIMEOUT_MS = 120_000;
 
 const { bun, env, root } = setUp();

@@ -12,8 +12,9 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   testing: ["core", "kernels"],
 };
 
-/** Files outside these folders that may be imported too: the SDK's entry for the command line, and its version. */
-const alsoAllowed: Readonly<Record<string, readonly string[]>> = { cli: ["index.ts", "package.json"] };
+/** Files of the root that may be imported too: the SDK's entry by the command line, and the version by everybody. */
+const rootFiles = (from: string): readonly string[] =>
+  from === "cli" ? ["index.ts", "package.json"] : ["package.json"];
 
 /** Packages that exactly one file may import, so that their quirks stay in one place. */
 const onlyIn: Readonly<Record<string, RegExp>> = {
@@ -41,7 +42,7 @@ function wrongArrow(file: string, specifier: string): string | undefined {
   }
   const target = normalize(join(dirname(file), specifier));
   const to = target.split("/")[0]!;
-  const free = to === from || allowed[from]!.includes(to) || (alsoAllowed[from] ?? []).includes(target);
+  const free = to === from || allowed[from]!.includes(to) || rootFiles(from).includes(target);
   return free ? undefined : `${file} imports ${target}: ${from} may import ${["itself", ...allowed[from]!].join(", ")}`;
 }
 

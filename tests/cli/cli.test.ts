@@ -23,6 +23,9 @@ async function run(script: string, argv: readonly string[]): Promise<Ended> {
   return { code, stdout, stderr };
 }
 
+/** Starting a process can take seconds on a busy machine. */
+const SPAWN_MS = 60_000;
+
 /** The command line over a mute SDK, as its own process. */
 const spawned = (...argv: string[]): Promise<Ended> => run(join(fixtures, "main.ts"), argv);
 
@@ -51,19 +54,23 @@ const model = ["--model.checkpoint", "gemma"];
 const project = ["--config", join(fixtures, "project.config.ts")];
 
 describe("help and version", () => {
-  test("--version and --help go to stdout, plain in a pipe", async () => {
-    const [version, inCommand, help] = await Promise.all([
-      shipped("--version"),
-      shipped("train", "--version"),
-      shipped("--help"),
-    ]);
-    expect(version).toEqual({ code: 0, stdout: `${packageJson.version}\n`, stderr: "" });
-    expect(inCommand).toEqual(version);
-    expect(help.code).toBe(0);
-    expect(help.stderr).toBe("");
-    for (const name of ["train", "eval", "predict", "inspect", "doctor"]) expect(help.stdout).toContain(name);
-    expect(help.stdout).not.toContain("\u001B");
-  });
+  test(
+    "--version and --help go to stdout, plain in a pipe",
+    async () => {
+      const [version, inCommand, help] = await Promise.all([
+        shipped("--version"),
+        shipped("train", "--version"),
+        shipped("--help"),
+      ]);
+      expect(version).toEqual({ code: 0, stdout: `${packageJson.version}\n`, stderr: "" });
+      expect(inCommand).toEqual(version);
+      expect(help.code).toBe(0);
+      expect(help.stderr).toBe("");
+      for (const name of ["train", "eval", "predict", "inspect", "doctor"]) expect(help.stdout).toContain(name);
+      expect(help.stdout).not.toContain("\u001B");
+    },
+    SPAWN_MS,
+  );
 
   test("a command's help lists its own flags and its plugins' options with defaults", async () => {
     const { code, stdout } = await qlora("train", "--help");
@@ -190,35 +197,43 @@ describe("commands", () => {
     expect(stderr).not.toContain("\u001B");
   });
 
-  test("train: SIGINT lets the step finish and exits 130", async () => {
-    const child = Bun.spawn([process.execPath, join(fixtures, "main.ts"), ...train, "--max-steps", "99"], {
-      cwd: folder,
-      stdout: "pipe",
-      stderr: "pipe",
-    });
-    const reader = child.stderr.getReader();
-    let text = "";
-    while (!text.includes("saved")) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      text += new TextDecoder().decode(value);
-    }
-    await Bun.sleep(20); // the fixture waits for the signal just after this line
-    child.kill("SIGINT");
-    expect(await child.exited).toBe(130);
-  });
+  test(
+    "train: SIGINT lets the step finish and exits 130",
+    async () => {
+      const child = Bun.spawn([process.execPath, join(fixtures, "main.ts"), ...train, "--max-steps", "99"], {
+        cwd: folder,
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      const reader = child.stderr.getReader();
+      let text = "";
+      while (!text.includes("saved")) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        text += new TextDecoder().decode(value);
+      }
+      await Bun.sleep(20); // the fixture waits for the signal just after this line
+      child.kill("SIGINT");
+      expect(await child.exited).toBe(130);
+    },
+    SPAWN_MS,
+  );
 
-  test("exit codes and streams are the process's own", async () => {
-    const [usage, failed, done] = await Promise.all([
-      spawned("train", "--seed", "x"),
-      spawned("doctor", "--gpu", "webgpu"),
-      spawned("predict", "output"),
-    ]);
-    expect(usage).toMatchObject({ code: 2, stdout: "" });
-    expect(usage.stderr).toContain('--seed: got "x", expected an integer >= 0');
-    expect(failed).toMatchObject({ code: 1, stdout: "" });
-    expect(done).toMatchObject({ code: 0, stderr: "" });
-  });
+  test(
+    "exit codes and streams are the process's own",
+    async () => {
+      const [usage, failed, done] = await Promise.all([
+        spawned("train", "--seed", "x"),
+        spawned("doctor", "--gpu", "webgpu"),
+        spawned("predict", "output"),
+      ]);
+      expect(usage).toMatchObject({ code: 2, stdout: "" });
+      expect(usage.stderr).toContain('--seed: got "x", expected an integer >= 0');
+      expect(failed).toMatchObject({ code: 1, stdout: "" });
+      expect(done).toMatchObject({ code: 0, stderr: "" });
+    },
+    SPAWN_MS,
+  );
 
   test("train --dry-run", async () => {
     const { code, stdout } = await qlora(...train, "--dry-run");
