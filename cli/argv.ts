@@ -64,8 +64,21 @@ function unknownFlag(token: string, table: ReadonlyMap<string, Target>): string 
 }
 
 /** True for a token that cannot be the value of the flag before it. */
-const isFlag = (token: string | undefined): boolean =>
-  token === undefined || /^--?[a-zA-Z]/.test(token) || token === "--";
+const isFlag = (token: string): boolean => /^--?[a-zA-Z]/.test(token) || token === "--";
+
+/** What `--name`, `--no-name` or `-n` means; undefined where it is not known. */
+function findFlag(
+  written: string,
+  table: ReadonlyMap<string, Target>,
+  letters: ReadonlyMap<string, string>,
+): { readonly target: Target; readonly denied: boolean } | undefined {
+  const name = written.startsWith("--") ? written.slice(2) : letters.get(written.slice(1));
+  if (name === undefined) return undefined;
+  const target = table.get(toCamel(name));
+  if (target !== undefined) return { target, denied: false };
+  const positive = name.startsWith("no-") ? table.get(toCamel(name.slice(3))) : undefined;
+  return positive && { target: positive, denied: true };
+}
 
 /** Reads `argv` against a command's own flags and its groups of options; problems are collected, never thrown. */
 export function parseArguments(
@@ -92,32 +105,31 @@ export function parseArguments(
       continue;
     }
     const [written, inline] = splitOnce(token, "=");
-    const long = written.startsWith("--") ? written.slice(2) : letters.get(written.slice(1));
-    const name = long === undefined ? undefined : toCamel(long);
-    const denied = name !== undefined && !table.has(name) && long!.startsWith("no-");
-    const target = name === undefined ? undefined : table.get(denied ? toCamel(long!.slice(3)) : name);
-    if (target === undefined) {
+    const next = argv[i + 1];
+    const mayTakeNext = inline === undefined && next !== undefined && !isFlag(next);
+    const found = findFlag(written, table, letters);
+    if (found === undefined) {
       problems.push(unknownFlag(written, table));
-      if (inline === undefined && !isFlag(argv[i + 1]) && argv[i + 1] !== undefined) i++; // very likely its value
+      if (mayTakeNext) i++; // very likely its value
       continue;
     }
-    const needsValue = "own" in target ? target.own.takesValue : takesValue(target.option);
-    const mayStandAlone = "own" in target ? !target.own.takesValue : isSwitch(target.option);
-    let text = inline;
-    if (denied) {
-      if (!mayStandAlone || inline !== undefined) {
-        problems.push(`${token}: ${written} takes no "no-" and no value; expected --${long!.slice(3)} with a value`);
-        continue;
-      }
-      text = "false";
-    } else if (text === undefined && needsValue && !isFlag(argv[i + 1])) text = argv[++i]!;
+    const { target, denied } = found;
+    const standsAlone = "own" in target ? !target.own.takesValue : isSwitch(target.option);
+    const wantsValue = "own" in target ? target.own.takesValue : takesValue(target.option);
+    if (denied && (!standsAlone || inline !== undefined)) {
+      problems.push(`${token}: this flag takes a value and no "no-"`);
+      continue;
+    }
+    const takesNext = mayTakeNext && wantsValue && !denied;
+    if (takesNext) i++;
+    const text = denied ? "false" : takesNext ? next : inline;
     if ("own" in target) {
       readOwn(target.own, written, text, { canonical, problems });
       continue;
     }
     const { group, key, option } = target;
     const read: Checked<unknown> =
-      text === undefined && !mayStandAlone
+      text === undefined && !standsAlone
         ? { ok: false, problems: [`${written}: got nothing, expected ${option.expected}`] }
         : readOptionText(option, text ?? "true", written);
     if (read.ok) (values[group.section] ??= {})[key] = read.value;
@@ -158,7 +170,7 @@ export function peekFlag(argv: readonly string[], name: string): string | undefi
     const [written, inline] = splitOnce(argv[i]!, "=");
     if (written !== `--${name}`) continue;
     const next = argv[i + 1];
-    const value = inline ?? (isFlag(next) ? undefined : next);
+    const value = inline ?? (next === undefined || isFlag(next) ? undefined : next);
     if (value !== undefined && value !== "") found = value;
   }
   return found;

@@ -99,7 +99,7 @@ describe("usage errors exit 2, say the nearest name, and leave stdout empty", ()
     [["train", ...model, "--adapter.rank", "x"], '--adapter.rank: got "x", expected an integer >= 1'],
     [["train", ...model, "--adapter.rank"], "--adapter.rank: got nothing, expected an integer >= 1"],
     [["train", ...model, "--learning-rate", "--json"], "--learning-rate: got nothing, expected a number >= 0"],
-    [["train", ...model, "--no-learning-rate"], '--no-learning-rate takes no "no-"'],
+    [["train", ...model, "--no-learning-rate"], '--no-learning-rate: this flag takes a value and no "no-"'],
     [["train", ...model, "--tier", "f8"], '--tier: got "f8", expected "auto", "f32", "f16" or "matrix"'],
     [["train", ...model, "--json=yes"], '--json: got "yes", expected no value'],
     [["train", ...model, "extra"], "extra: unexpected argument"],
