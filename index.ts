@@ -1,34 +1,55 @@
 /** qlora's SDK: `import { defineConfig, train } from "qlora"`. Here core, kernels and plugins are put together. */
+import { readFile } from "node:fs/promises";
+import type { BenchCommandOptions } from "./core/bench-options.ts";
+import { type BenchResult, benchSteps } from "./core/bench.ts";
 import type { Config } from "./core/config.ts";
 import type { DeviceOptions } from "./core/device-options.ts";
 import { type DoctorReport, examineDevice } from "./core/doctor.ts";
 import { type EvaluateResult, evaluateAdapter, type InferenceRequest, type PredictResult, predictWithAdapter } from "./core/inference.ts";
 import { type InspectReport, inspectConfig } from "./core/inspect.ts";
+import { ConfigError } from "./core/errors.ts";
 import { isPluginFactory } from "./core/plugin-value.ts";
 import type { ResolveContext } from "./core/plugin-resolve.ts";
 import { type TrainOptions, type TrainResult, type TrainStep, trainSteps } from "./core/train.ts";
 import { engine } from "./kernels/engine.ts";
 import { selfTest } from "./kernels/self-test.ts";
-import * as plugins from "./plugins/index.ts";
 
 export { type Config, type ConfigInput, defineConfig } from "./core/config.ts";
 export { type DryRunResult, dryRun } from "./core/dry-run.ts";
 export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./core/errors.ts";
 export type { RunEvent, RunListener } from "./core/events.ts";
-export { defineOptions, option } from "./core/options.ts";
+export { softmaxRows } from "./core/evaluate.ts";
+export { ConfusionMatrix, eachRow, predictedClass } from "./core/metric-rows.ts";
+export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./core/options.ts";
 export {
   type Adapter,
   type AdapterContext,
+  type AdapterPlugin,
   defineAdapter,
   defineMetric,
   defineModel,
   defineOptimizer,
+  type ForwardOptions,
   type Metric,
+  type MetricContext,
+  type MetricPlugin,
   type Model,
+  type ModelContext,
+  type ModelOutline,
+  type ModelPlugin,
   type ModelSource,
   type Optimizer,
+  type OptimizerContext,
+  type OptimizerPlugin,
+  type OptimizerStep,
+  type ParameterRow,
+  type SavedTensor,
 } from "./core/plugin.ts";
+export { savedTensor, SavedStateReader } from "./core/saved-state.ts";
 export { version } from "./core/version.ts";
+// Last of the imports: a shipped plugin may import "qlora" itself, whose exports above are then ready.
+import { benchSource, writeSyntheticCheckpoint } from "./plugins/gemma2/bench-source.ts";
+import * as plugins from "./plugins/index.ts";
 export type { DoctorReport, EvaluateResult, InferenceRequest, InspectReport, PredictResult, TrainOptions, TrainResult, TrainStep };
 
 const resolveContext = (): ResolveContext => ({
@@ -76,4 +97,37 @@ export function doctor(device: Partial<DeviceOptions> = {}): Promise<DoctorRepor
 /** Every parameter of a config's model and adapter; reads config.json only. @throws ConfigError, ModelError */
 export function inspect(config: Config): Promise<InspectReport> {
   return inspectConfig(config);
+}
+
+/** Modules of the notebook's adapter. */
+const BENCH_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"];
+
+/** Times training steps; undefined where it only wrote a checkpoint. @throws QloraError of every kind */
+export async function bench(
+  options: BenchCommandOptions & { readonly device: DeviceOptions },
+  { onEvent }: TrainOptions = {},
+): Promise<BenchResult | undefined> {
+  if (options.writeCheckpoint !== undefined) {
+    if (options.shape === "tiny") throw new ConfigError("BENCH_SHAPE", "writeCheckpoint: the tiny checkpoint ships with qlora; name another --shape");
+    await writeSyntheticCheckpoint(options.writeCheckpoint, options.shape, options);
+    return undefined;
+  }
+  const lengths = options.lengths === undefined ? [options.tokens] : (JSON.parse(await readFile(options.lengths, "utf8")) as number[]);
+  return benchSteps(
+    {
+      source: benchSource(options),
+      adapter: plugins.lora({ rank: options.rank, alpha: 32, dropout: options.dropout, targetModules: BENCH_TARGETS }),
+      optimizer: plugins.adamW8bit(),
+      device: options.device,
+      lengths,
+      samplesPerStep: options.batch,
+      tokenBudget: options.tokenBudget ?? Number.MAX_SAFE_INTEGER,
+      steps: options.steps,
+      warmup: options.warmup,
+      checkpointing: options.gradientCheckpointing,
+      profile: options.profile,
+      onEvent,
+    },
+    engine,
+  );
 }

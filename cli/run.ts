@@ -19,6 +19,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   predict: () => import("./commands/predict.ts"),
   inspect: () => import("./commands/inspect.ts"),
   doctor: () => import("./commands/doctor.ts"),
+  bench: () => import("./commands/bench.ts"),
 };
 
 const root = defineCommand({

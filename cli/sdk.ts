@@ -1,4 +1,6 @@
 /** What the command line needs of the SDK; the root index.ts provides it. */
+import type { BenchCommandOptions } from "../core/bench-options.ts";
+import type { BenchResult } from "../core/bench.ts";
 import type { Config } from "../core/config.ts";
 import type { DeviceOptions } from "../core/device-options.ts";
 import type { DoctorReport } from "../core/doctor.ts";
@@ -16,6 +18,8 @@ export interface Sdk {
   /** @throws DeviceError where no driver answers */
   doctor(device: Partial<DeviceOptions>): Promise<DoctorReport>;
   inspect(config: Config): Promise<InspectReport>;
+  /** Undefined where it only wrote a checkpoint. */
+  bench(options: BenchCommandOptions & { readonly device: DeviceOptions }, hooks?: TrainOptions): Promise<BenchResult | undefined>;
 }
 
 /** Where the command line gets its heavy parts from; each is loaded when it is needed. */

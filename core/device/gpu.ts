@@ -21,6 +21,15 @@ export interface ProfileLine {
   readonly calls: number;
   /** GPU time in milliseconds. */
   readonly ms: number;
+  /** What was reached, where the launcher says its work: `312 TFLOP/s` or `2410 GB/s`. */
+  readonly rate: string | undefined;
+}
+
+/** What a dispatch has to do at least, for the profile. */
+export interface Work {
+  readonly flops?: number;
+  /** Read and written, each once. */
+  readonly bytes?: number;
 }
 
 /** What `openGpu` found and chose. */
@@ -193,12 +202,14 @@ export class Gpu {
    * @param tensors the storage bindings, in order
    * @param uniforms a value for every uniform of the kernel
    * @param grid workgroups in x, y, z
+   * @param work for the profile's rates
    */
   dispatch(
     kernel: Kernel,
     tensors: readonly Tensor[],
     uniforms: Readonly<Record<string, number>>,
     grid: readonly [number, number, number],
+    work: Work = {},
   ): void {
     if (tensors.length !== kernel.storageBindings) {
       throw new RangeError(`kernel ${kernel.key} has ${kernel.storageBindings} storage bindings, got ${tensors.length}`);
@@ -216,7 +227,7 @@ export class Gpu {
       else this.#arenaView.setInt32(at + i * 4, value, true);
     });
     const group = this.#bindGroup(kernel, tensors);
-    if (this.#profile !== undefined) this.#profile.begin(this.#encode(), kernel.key, (writes) => this.#openPass(writes));
+    if (this.#profile !== undefined) this.#profile.begin(kernel.key, work, (writes) => this.#openPass(writes));
     const pass = this.#pass ?? this.#openPass();
     if (this.#current !== kernel) pass.setPipeline(kernel.pipeline);
     this.#current = kernel;
@@ -391,14 +402,21 @@ function bindWhole(tensor: Tensor, device: GPUDevice): GPUBufferBinding {
 
 const QUERIES = 1024;
 
+interface Total {
+  readonly calls: number;
+  readonly ms: number;
+  readonly flops: number;
+  readonly bytes: number;
+}
+
 /** Timestamps around every dispatch, resolved at each submit. */
 class Profile {
   readonly #device: GPUDevice;
   readonly #set: GPUQuerySet;
   readonly #buffer: GPUBuffer;
   readonly #pending: Promise<void>[] = [];
-  readonly #total = new Map<string, { calls: number; ms: number }>();
-  #keys: string[] = [];
+  readonly #totals = new Map<string, Total>();
+  #open: { readonly key: string; readonly work: Work }[] = [];
   #staging: GPUBuffer | undefined;
 
   constructor(device: GPUDevice) {
@@ -408,44 +426,52 @@ class Profile {
   }
 
   get full(): boolean {
-    return this.#keys.length * 2 >= QUERIES;
+    return this.#open.length * 2 >= QUERIES;
   }
 
-  begin(_encoder: GPUCommandEncoder, key: string, open: (writes: GPUComputePassTimestampWrites) => void): void {
-    const at = this.#keys.length * 2;
-    this.#keys.push(key);
+  begin(key: string, work: Work, open: (writes: GPUComputePassTimestampWrites) => void): void {
+    const at = this.#open.length * 2;
+    this.#open.push({ key, work });
     open({ querySet: this.#set, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 });
   }
 
   resolve(encoder: GPUCommandEncoder): void {
-    if (this.#keys.length === 0) return;
-    const bytes = this.#keys.length * 16;
-    encoder.resolveQuerySet(this.#set, 0, this.#keys.length * 2, this.#buffer, 0);
+    if (this.#open.length === 0) return;
+    const bytes = this.#open.length * 16;
+    encoder.resolveQuerySet(this.#set, 0, this.#open.length * 2, this.#buffer, 0);
     this.#staging = this.#device.createBuffer({ size: bytes, usage: READBACK });
     encoder.copyBufferToBuffer(this.#buffer, 0, this.#staging, 0, bytes);
   }
 
   submitted(): void {
-    const [staging, keys] = [this.#staging, this.#keys];
-    this.#keys = [];
+    const [staging, open] = [this.#staging, this.#open];
+    this.#open = [];
     this.#staging = undefined;
     if (staging === undefined) return;
     this.#pending.push(
       staging.mapAsync(1).then(() => {
         const times = new BigUint64Array(staging.getMappedRange().slice(0));
-        keys.forEach((key, i) => {
-          const line = this.#total.get(key) ?? { calls: 0, ms: 0 };
-          this.#total.set(key, { calls: line.calls + 1, ms: line.ms + Number(times[2 * i + 1]! - times[2 * i]!) / 1e6 });
-        });
+        open.forEach(({ key, work }, i) => this.#add(key, work, Number(times[2 * i + 1]! - times[2 * i]!) / 1e6));
         staging.destroy();
       }),
     );
+  }
+
+  #add(key: string, { flops = 0, bytes = 0 }: Work, ms: number): void {
+    const line = this.#totals.get(key) ?? { calls: 0, ms: 0, flops: 0, bytes: 0 };
+    this.#totals.set(key, { calls: line.calls + 1, ms: line.ms + ms, flops: line.flops + flops, bytes: line.bytes + bytes });
   }
 
   async collect(): Promise<ProfileLine[]> {
     await Promise.all(this.#pending);
     this.#set.destroy();
     this.#buffer.destroy();
-    return [...this.#total].map(([key, line]) => ({ key, ...line })).sort((a, b) => b.ms - a.ms);
+    const lines = [...this.#totals].map(([key, t]) => ({ key, calls: t.calls, ms: t.ms, rate: rateOf(t) }));
+    return lines.sort((a, b) => b.ms - a.ms);
   }
+}
+
+function rateOf({ ms, flops, bytes }: Total): string | undefined {
+  if (flops > 0) return flops / ms > 1e9 ? `${(flops / ms / 1e9).toFixed(1)} TFLOP/s` : `${(flops / ms / 1e6).toFixed(2)} GFLOP/s`;
+  return bytes > 0 ? `${(bytes / ms / 1e6).toFixed(1)} GB/s` : undefined;
 }

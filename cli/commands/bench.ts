@@ -1,0 +1,22 @@
+import { defineCommand } from "citty";
+import { dataOf, type CommandModule } from "../command.ts";
+
+export const prepare: CommandModule["prepare"] = async () => {
+  const { benchOptions } = await import("../../core/bench-options.ts");
+  const { deviceOptions } = await import("../../core/device-options.ts");
+  return {
+    groups: [
+      { title: "Benchmark", section: "bench", flat: true, shape: benchOptions.shape },
+      { title: "Device", section: "device", flat: true, shape: deviceOptions.shape },
+    ],
+  };
+};
+
+export default defineCommand({
+  meta: { name: "bench", description: "Time training steps, on the bundled model or on random weights of full size" },
+  args: { json: { type: "boolean", description: "Print the result as JSON" } },
+  async run(context) {
+    const { bench } = await import("../run-bench.ts");
+    return bench(dataOf(context), context.args.json ?? false);
+  },
+});

@@ -1,0 +1,126 @@
+/** Times whole optimizer steps on random ids: forward, backward, clip and update, dropout on. */
+import type { DeviceOptions } from "./device-options.ts";
+import type { ProfileLine } from "./device/index.ts";
+import type { Sample } from "./data/pack.ts";
+import type { Engine } from "./engine.ts";
+import type { RunListener } from "./events.ts";
+import type { AdapterPlugin, ForwardOptions, ModelSource, OptimizerPlugin } from "./plugin.ts";
+import { openSession } from "./session.ts";
+import { accumulateGradients } from "./step.ts";
+
+/** What to time. */
+export interface BenchOptions {
+  readonly source: ModelSource;
+  readonly adapter: AdapterPlugin;
+  readonly optimizer: OptimizerPlugin;
+  readonly device: DeviceOptions;
+  /** Token counts of samples, used in turn. */
+  readonly lengths: readonly number[];
+  /** Samples of one optimizer step. */
+  readonly samplesPerStep: number;
+  /** Most tokens of a micro-batch. */
+  readonly tokenBudget: number;
+  readonly steps: number;
+  readonly warmup: number;
+  readonly checkpointing: ForwardOptions["checkpointing"];
+  /** Times every kernel in one extra step. */
+  readonly profile: boolean;
+  readonly onEvent?: RunListener | undefined;
+}
+
+/** What was measured. */
+export interface BenchResult {
+  readonly device: string;
+  readonly tier: string;
+  readonly steps: number;
+  readonly secondsPerStep: number;
+  readonly samplesPerSecond: number;
+  /** Non-padding tokens. */
+  readonly tokensPerSecond: number;
+  /** Seconds of each timed step. */
+  readonly stepSeconds: readonly number[];
+  /** From the start of loading to the end of the first step. */
+  readonly secondsToFirstStep: number;
+  readonly loadSeconds: number;
+  /** Most bytes of GPU memory held, pool included. */
+  readonly peakBytes: number;
+  readonly lastLoss: number;
+  readonly profile: readonly ProfileLine[];
+}
+
+/** Deterministic ids in 5 … vocabSize-1; every sample differs. */
+function randomSamples(options: BenchOptions, vocabSize: number, step: number): Sample[] {
+  return Array.from({ length: options.samplesPerStep }, (_, i) => {
+    const index = step * options.samplesPerStep + i;
+    let state = (Math.imul(index + 1, 0x9e3779b1) ^ 0x85ebca6b) >>> 0;
+    const inputIds = Uint32Array.from({ length: options.lengths[index % options.lengths.length]! }, () => {
+      state ^= state << 13;
+      state ^= state >>> 17;
+      state ^= state << 5;
+      return 5 + ((state >>> 0) % (vocabSize - 5));
+    });
+    return { index, inputIds, label: index % 3 };
+  });
+}
+
+/** Runs the benchmark. @throws ModelError, DeviceError */
+export async function benchSteps(options: BenchOptions, engine: Engine): Promise<BenchResult> {
+  const { source, optimizer: plugin, warmup, steps } = options;
+  const started = performance.now();
+  const { vocabSize } = await source.outline(3);
+  using session = await openSession({ source, adapter: options.adapter, device: options.device, numLabels: 3, seed: 1, onEvent: options.onEvent });
+  const { gpu, parameters } = session;
+  const loadSeconds = (performance.now() - started) / 1000;
+  const optimizer = plugin.create({ gpu, parameters });
+  const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
+  const lossScale = gpu.tier === "f32" ? 1 : 1024;
+  let lastLoss = Number.NaN;
+  const runStep = async (step: number): Promise<number> => {
+    const samples = randomSamples(options, vocabSize, step);
+    parameters.zeroGrad();
+    const settings = { limits: { maxTokens: options.tokenBudget }, checkpointing: options.checkpointing, lossScale, stepKey: step };
+    const losses = accumulateGradients(session, engine, samples, settings);
+    engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: 1 });
+    optimizer.step({ learningRate: 1e-4, update: step + 1, control });
+    const values = await gpu.readFloats(losses);
+    gpu.free(losses);
+    lastLoss = values.reduce((sum, v) => sum + v, 0) / values.length;
+    return samples.reduce((sum, s) => sum + s.inputIds.length, 0);
+  };
+  gpu.memory.resetPeak();
+  await runStep(0);
+  const secondsToFirstStep = (performance.now() - started) / 1000;
+  for (let step = 1; step < warmup; step++) await runStep(step);
+  const stepSeconds: number[] = [];
+  let tokens = 0;
+  for (let step = 0; step < steps; step++) {
+    const from = performance.now();
+    tokens += await runStep(warmup + step);
+    stepSeconds.push((performance.now() - from) / 1000);
+    options.onEvent?.({ type: "progress", what: "timing", done: step + 1, total: steps });
+  }
+  const peakBytes = gpu.memory.report().peak;
+  let profile: readonly ProfileLine[] = [];
+  if (options.profile) {
+    gpu.profileStart();
+    await runStep(warmup + steps);
+    profile = await gpu.profileEnd();
+  }
+  optimizer.destroy();
+  gpu.free(control);
+  const seconds = stepSeconds.reduce((sum, s) => sum + s, 0);
+  return {
+    device: gpu.info.adapter.description || gpu.info.adapter.device,
+    tier: gpu.tier,
+    steps,
+    secondsPerStep: seconds / steps,
+    samplesPerSecond: (steps * options.samplesPerStep) / seconds,
+    tokensPerSecond: tokens / seconds,
+    stepSeconds,
+    secondsToFirstStep,
+    loadSeconds,
+    peakBytes,
+    lastLoss,
+    profile,
+  };
+}

@@ -1,0 +1,27 @@
+/** What `npm run demo` trains: LoRA on the bundled 1.5M-parameter Gemma-2, three classes, about a minute on two cores. */
+import { join } from "node:path";
+import { defineConfig } from "qlora";
+import { accuracy, adamW8bit, gemma2, logLoss, lora } from "qlora/plugins";
+
+const root = join(import.meta.dir, "..");
+
+export default defineConfig({
+  model: gemma2({ checkpoint: join(root, "assets/tiny-gemma2-nf4") }),
+  adapter: lora({ rank: 16, alpha: 32, dropout: 0.05, targetModules: "all-linear" }),
+  optimizer: adamW8bit(),
+  metrics: [logLoss(), accuracy()],
+  data: { trainFiles: ["output/demo/arena.csv"], nSplits: 6, foldIdx: 0, maxLength: 128 },
+  training: {
+    outputDir: "output/demo/run",
+    overwriteOutputDir: true,
+    perDeviceTrainBatchSize: 16,
+    learningRate: 2e-3,
+    lrSchedulerType: "cosine",
+    warmupSteps: 5,
+    maxSteps: 60,
+    loggingSteps: 5,
+    evalStrategy: "steps",
+    evalSteps: 20,
+    perDeviceEvalBatchSize: 32,
+  },
+});

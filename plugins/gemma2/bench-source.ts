@@ -1,0 +1,35 @@
+/** Where `qlora bench` gets its model: the bundled checkpoint, a folder, or random weights of a published shape. */
+import { join } from "node:path";
+import type { BenchCommandOptions } from "../../core/bench-options.ts";
+import { writeJson } from "../../core/run-folder.ts";
+import type { ModelSource } from "../../core/plugin.ts";
+import { writeSafetensors } from "../../core/safetensors.ts";
+import { gemma2 } from "./index.ts";
+import { createGemma2 } from "./model.ts";
+import { gemma2Outline } from "./outline.ts";
+import { type Gemma2Shape, syntheticConfigJson, syntheticGemma2 } from "./synthetic.ts";
+
+/** The checkpoint that ships with qlora. */
+export const TINY_CHECKPOINT = join(import.meta.dir, "../../assets/tiny-gemma2-nf4");
+
+const SEED = 1;
+
+/** The model to time. */
+export function benchSource({ shape, layers, checkpoint, absmax, normScale }: BenchCommandOptions): ModelSource {
+  if (checkpoint !== undefined) return gemma2({ checkpoint }).create();
+  if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT }).create();
+  const { config, source } = syntheticGemma2(shape, { seed: SEED, absmax, normScale }, layers);
+  return {
+    checkpoint: `synthetic ${shape}`,
+    outline: async (numLabels) => gemma2Outline(config, numLabels),
+    load: (context) => createGemma2(context, source, config, config.attnLogitSoftcapping ?? 0),
+  };
+}
+
+/** Writes a checkpoint of random weights in the exact format. @throws QloraError where it cannot be written */
+export async function writeSyntheticCheckpoint(directory: string, shape: Gemma2Shape, options: BenchCommandOptions): Promise<void> {
+  const { source } = syntheticGemma2(shape, { seed: SEED, absmax: options.absmax, normScale: options.normScale }, options.layers);
+  const tensors = [...source.tensors].map(([name, { dtype, shape: size }]) => [name, { dtype, shape: size, data: () => source.read(name) }] as const);
+  await writeSafetensors(join(directory, "model.safetensors"), tensors, { format: "pt" });
+  await writeJson(join(directory, "config.json"), syntheticConfigJson(shape, options.layers));
+}
