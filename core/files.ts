@@ -19,7 +19,7 @@ export type FileContent = Uint8Array | string | AsyncIterable<Uint8Array>;
  * @throws QloraError DISK_FULL, FILE_NOT_WRITABLE or FILE_WRITE_FAILED naming the path
  */
 export async function writeFileAtomic(path: string, content: FileContent): Promise<void> {
-  await guard(path, async () => {
+  await explainWriteErrors(path, async () => {
     await mkdir(dirname(path), { recursive: true });
     await removeLeftovers(path);
     await aside(path, async (temporary) => {
@@ -42,7 +42,7 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
  * @throws QloraError DISK_FULL, FILE_NOT_WRITABLE or FILE_WRITE_FAILED naming the path; whatever `write` throws
  */
 export async function writeFolderAtomic(path: string, write: (dir: string) => Promise<void>): Promise<void> {
-  await guard(path, async () => {
+  await explainWriteErrors(path, async () => {
     await mkdir(dirname(path), { recursive: true });
     await removeLeftovers(path);
     await aside(path, async (temporary) => {
@@ -148,7 +148,7 @@ async function sync(path: string, flags: "r" | "r+"): Promise<void> {
 }
 
 /** Turns the operating system's refusal into one error that says what to do. */
-async function guard(path: string, write: () => Promise<void>): Promise<void> {
+export async function explainWriteErrors(path: string, write: () => Promise<void>): Promise<void> {
   try {
     await write();
   } catch (error) {

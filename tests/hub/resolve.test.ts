@@ -1,0 +1,422 @@
+import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:test";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { QloraError } from "../../core/errors.ts";
+import type { RunEvent } from "../../core/events.ts";
+import { hubEnvironment, resolveModel, type HubEnvironment, type ResolveOptions } from "../../core/hub/index.ts";
+import { tinyCheckpoint } from "../support/reference.ts";
+import { COMMIT, gitSha1, sha256, startHub, type FakeHub } from "./server.ts";
+
+const ID = "tiny/gemma2-nf4";
+const TOKEN = "hf_secretSecretSecret";
+const files = new Map(
+  [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+  ].map((name) => [name, new Uint8Array(readFileSync(join(tinyCheckpoint, name)))]),
+);
+const weights = files.get("model.safetensors")!;
+const all = [...files.values()].reduce((sum, { length }) => sum + length, 0);
+const repository = new Map([
+  ...files,
+  ["README.md", Buffer.from("# card")],
+  ["pytorch_model.bin", Buffer.from("pickle")],
+]);
+
+const root = mkdtempSync(join(tmpdir(), "qlora-hub-"));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+let server: FakeHub;
+let hub: HubEnvironment;
+let model: string;
+beforeEach(async () => {
+  server = await startHub(ID, repository);
+  hub = environment();
+  model = join(hub.cacheDir, "models--tiny--gemma2-nf4");
+});
+afterEach(() => server.stop());
+
+const environment = (more: Partial<HubEnvironment> = {}): HubEnvironment => ({
+  endpoint: server.url,
+  token: undefined,
+  cacheDir: mkdtempSync(join(root, "cache-")),
+  offline: false,
+  answerTimeout: 2000,
+  stallTimeout: 2000,
+  retryDelay: 1,
+  ...more,
+});
+const resolve = (options: ResolveOptions = {}, more: Partial<HubEnvironment> = {}, id = ID) =>
+  resolveModel(id, options, { ...hub, ...more });
+const blob = (): string => join(model, "blobs", sha256(weights));
+const half = (): string => `${blob()}.incomplete`;
+
+/** The error that a promise ends with. */
+async function failure(promise: Promise<unknown>): Promise<QloraError> {
+  const error: unknown = await promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(QloraError);
+  expect(`${(error as Error).message} ${String((error as QloraError).hint)}`).not.toContain(TOKEN);
+  return error as QloraError;
+}
+
+describe("a model by id", () => {
+  test("a folder is used as it is", async () => {
+    expect(await resolve({}, {}, tinyCheckpoint)).toEqual({ directory: tinyCheckpoint, sha: undefined });
+    expect(server.requests).toEqual([]);
+    expect(await failure(resolve({ revision: "main" }, {}, tinyCheckpoint))).toMatchObject({
+      code: "REVISION_OF_FOLDER",
+    });
+    expect(await failure(resolve({}, {}, "./nowhere"))).toMatchObject({ code: "CHECKPOINT_NOT_FOUND" });
+  });
+
+  test("only the files needed, in huggingface_hub's layout", async () => {
+    const progress: [number, number][] = [];
+    const { directory, sha } = await resolve({ onProgress: (done, total) => progress.push([done, total]) });
+    expect(sha).toBe(COMMIT);
+    expect(directory).toBe(join(model, "snapshots", COMMIT));
+    expect(readdirSync(directory).sort()).toEqual([...files.keys()].sort());
+    for (const [name, content] of files) {
+      expect(readFileSync(join(directory, name)).equals(content)).toBe(true);
+      const hash = name === "model.safetensors" || name === "tokenizer.json" ? sha256(content) : gitSha1(content);
+      expect(readlinkSync(join(directory, name))).toBe(`../../blobs/${hash}`);
+    }
+    expect(readFileSync(join(model, "refs", "main"), "utf8")).toBe(COMMIT);
+    expect(readdirSync(join(model, "blobs")).filter((name) => name.includes("incomplete"))).toEqual([]);
+    expect(server.bytesSent()).toBe(all);
+    expect(progress.at(-1)).toEqual([all, all]);
+    expect(progress.every(([done], i) => i === 0 || done >= progress[i - 1]![0])).toBe(true);
+  });
+
+  test("shards are those that the index lists, and no others", async () => {
+    await server.stop();
+    const index = Buffer.from(
+      JSON.stringify({ weight_map: { a: "model-1.safetensors", b: "model-2.safetensors", c: "model-1.safetensors" } }),
+    );
+    server = await startHub(
+      ID,
+      new Map([
+        ["config.json", files.get("config.json")!],
+        ["model.safetensors.index.json", index],
+        ["model-1.safetensors", Buffer.from("one")],
+        ["model-2.safetensors", Buffer.from("two")],
+        ["consolidated.safetensors", Buffer.from("no")],
+      ]),
+    );
+    const { directory } = await resolve({}, { endpoint: server.url });
+    expect(readdirSync(directory).sort()).toEqual([
+      "config.json",
+      "model-1.safetensors",
+      "model-2.safetensors",
+      "model.safetensors.index.json",
+    ]);
+  });
+
+  test("config alone fetches config.json alone", async () => {
+    const { directory } = await resolve({ part: "config" });
+    expect(readdirSync(directory)).toEqual(["config.json"]);
+    expect(await failure(resolve({ offline: true }))).toMatchObject({
+      code: "HUB_OFFLINE",
+      message: expect.stringContaining("model.safetensors is missing"),
+    });
+  });
+
+  test("a second time costs one request; a commit that is cached costs none; offline neither", async () => {
+    const first = await resolve();
+    server.requests.length = 0;
+    expect(await resolve()).toEqual(first);
+    expect(server.requests.map(({ path }) => path)).toEqual([`/api/models/${ID}/revision/main`]);
+    await server.stop();
+    server.requests.length = 0;
+    expect(await resolve({ revision: COMMIT })).toMatchObject(first);
+    expect(await resolve({ offline: true })).toMatchObject(first);
+    expect(await resolve({}, { offline: true })).toMatchObject(first);
+    expect(server.requests).toEqual([]);
+  });
+
+  test("a branch with slashes; a revision that is none, or no name at all", async () => {
+    expect(await resolve({ revision: "refs/pr/1" })).toMatchObject({ sha: COMMIT });
+    expect(readFileSync(join(model, "refs/refs/pr/1"), "utf8")).toBe(COMMIT);
+    expect(await failure(resolve({ revision: "v9" }))).toMatchObject({
+      code: "HUB_REVISION_NOT_FOUND",
+      message: expect.stringContaining('"v9"'),
+    });
+    expect(await failure(resolve({ revision: "../../etc" }))).toMatchObject({ code: "REVISION_INVALID" });
+  });
+});
+
+describe("what was cut goes on", () => {
+  test("cut at half by the server: resumed by range, every byte sent once", async () => {
+    server.misbehaviour.cuts = [800_000];
+    const { directory } = await resolve();
+    expect(readFileSync(join(directory, "model.safetensors")).equals(weights)).toBe(true);
+    expect(server.bytesSent()).toBe(all);
+    const ranges = server.requests
+      .filter(({ host, path }) => host === "cdn" && path === "/model.safetensors")
+      .map(({ range }) => range);
+    expect(ranges).toEqual([undefined, "bytes=800000-"]);
+  });
+
+  test("cut for good: nothing looks whole, and the next run goes on from the half", async () => {
+    server.misbehaviour.cuts = [600_000, 0, 0, 0, 0, 0]; // five times without a byte between them end it
+    const error = await failure(resolve());
+    expect(error.code).toBe("HUB_CONNECTION_CUT");
+    expect(error.message).toMatch(/the connection was cut at 600000 of 1616208 bytes of model\.safetensors/);
+    expect(existsSync(blob())).toBe(false);
+    expect(existsSync(join(model, "snapshots", COMMIT, "model.safetensors"))).toBe(false);
+    expect(await failure(resolve({ offline: true }))).toMatchObject({ code: "HUB_OFFLINE" });
+    expect(readFileSync(half()).equals(weights.subarray(0, 600_000))).toBe(true);
+
+    const before = server.bytesSent();
+    await resolve();
+    expect(server.bytesSent() - before).toBe(weights.length - 600_000);
+    expect(readFileSync(blob()).equals(weights)).toBe(true);
+  });
+
+  test("a half that another program left is used; a damaged one is found out and fetched anew", async () => {
+    mkdirSync(join(model, "blobs"), { recursive: true });
+    writeFileSync(half(), weights.subarray(0, 1_000_000));
+    await resolve();
+    expect(server.bytesSent()).toBe(all - 1_000_000);
+    rmSync(blob());
+    rmSync(join(model, "snapshots"), { recursive: true });
+    writeFileSync(half(), new Uint8Array(1_000_000));
+    await resolve();
+    expect(readFileSync(blob()).equals(weights)).toBe(true);
+  });
+
+  test("a server that knows no ranges starts again", async () => {
+    server.misbehaviour.cuts = [800_000];
+    server.misbehaviour.ignoreRange = true;
+    const progress: number[] = [];
+    await resolve({ onProgress: (done) => progress.push(done) });
+    expect(readFileSync(blob()).equals(weights)).toBe(true);
+    expect(server.bytesSent()).toBe(all + 800_000);
+    expect(progress.at(-1)).toBe(all);
+  });
+
+  test("a busy server is asked again; one that stays busy is said to be out of reach", async () => {
+    server.misbehaviour.busy = 2;
+    await resolve({ part: "config" });
+    server.misbehaviour.busy = 99;
+    expect(await failure(resolve())).toMatchObject({
+      code: "HUB_UNREACHABLE",
+      message: expect.stringContaining("status 503"),
+    });
+  });
+
+  test("a wrong hash is an error, and its bytes are gone", async () => {
+    server.misbehaviour.corrupt = true;
+    expect(await failure(resolve({ part: "config" }))).toMatchObject({
+      code: "HUB_HASH_MISMATCH",
+      message: expect.stringContaining("config.json"),
+    });
+    expect(readdirSync(join(model, "blobs"))).toEqual([]);
+    expect(await failure(resolve({}, { endpoint: `${server.url}/` }))).toBeInstanceOf(QloraError);
+  });
+
+  test("a server without hashes is refused", async () => {
+    server.misbehaviour.hideHashes = true;
+    expect(await failure(resolve())).toMatchObject({ code: "HUB_NO_HASH" });
+  });
+
+  test("aborted: one sentence, the half is kept", async () => {
+    const stop = new AbortController();
+    server.misbehaviour.stallAfter = 500_000;
+    const onProgress = (done: number): void => void (done >= 600_000 && stop.abort());
+    expect(await failure(resolve({ signal: stop.signal, onProgress }))).toMatchObject({ code: "INTERRUPTED" });
+    expect(readFileSync(half()).length).toBe(500_000);
+  });
+
+  test.skipIf(!existsSync("/dev/full"))("a full disk is a sentence", async () => {
+    mkdirSync(join(model, "blobs"), { recursive: true });
+    symlinkSync("/dev/full", half()); // every write to it fails as on a full disk
+    expect(await failure(resolve())).toMatchObject({ code: "DISK_FULL" });
+    expect(existsSync(join(model, "snapshots", COMMIT, "model.safetensors"))).toBe(false);
+  });
+
+  test("a killed process leaves nothing that looks whole", async () => {
+    server.misbehaviour.stallAfter = 700_000;
+    const script = join(import.meta.dir, "fixtures", "download.ts");
+    const child = Bun.spawn([process.execPath, script, ID], {
+      env: { ...process.env, HF_ENDPOINT: server.url, HF_HUB_CACHE: hub.cacheDir },
+    });
+    while (!existsSync(half()) || readFileSync(half()).length < 700_000) await Bun.sleep(10);
+    child.kill("SIGKILL");
+    await child.exited;
+    expect(existsSync(blob())).toBe(false);
+    expect(await failure(resolve({ offline: true }))).toMatchObject({ code: "HUB_OFFLINE" });
+    delete server.misbehaviour.stallAfter;
+    const before = server.bytesSent();
+    await resolve();
+    expect(server.bytesSent() - before).toBe(weights.length - 700_000);
+  });
+
+  test("three at once, in two processes: one fetches, the others wait, all end with the same whole file", async () => {
+    server.misbehaviour.stallAfter = 300_000; // until all three have asked
+    const script = join(import.meta.dir, "fixtures", "download.ts");
+    const env = { ...process.env, HF_ENDPOINT: server.url, HF_HUB_CACHE: hub.cacheDir, HF_HUB_DOWNLOAD_TIMEOUT: "0.3" };
+    const child = Bun.spawn([process.execPath, script, ID], { env });
+    const own = Promise.all([1, 2].map(() => resolve({}, { stallTimeout: 300 })));
+    const asked = (): number =>
+      server.requests.filter(({ method, path }) => method === "HEAD" && path.endsWith("/model.safetensors")).length;
+    while (asked() < 3) await Bun.sleep(10);
+    await Bun.sleep(100);
+    delete server.misbehaviour.stallAfter;
+    expect(await child.exited).toBe(0);
+    for (const { directory } of await own) {
+      expect(readFileSync(join(directory, "model.safetensors")).equals(weights)).toBe(true);
+    }
+    expect(server.bytesSent()).toBe(all);
+  });
+});
+
+describe("who may", () => {
+  test.each([
+    [
+      { status: 401, code: "GatedRepo" },
+      undefined,
+      "HUB_GATED",
+      /gated on 127/,
+      /Accept its terms at .*tiny\/gemma2-nf4, then set HF_TOKEN/,
+    ],
+    [
+      { status: 403, code: "GatedRepo" },
+      TOKEN,
+      "HUB_GATED",
+      /the account of this token has no access/,
+      /use a token of that account/,
+    ],
+    [
+      { status: 401, code: "RepoNotFound" },
+      undefined,
+      "HUB_NOT_FOUND",
+      /knows no model tiny\/gemma2-nf4, or it is private/,
+      /HF_TOKEN/,
+    ],
+    [{ status: 401 }, TOKEN, "HUB_TOKEN_REFUSED", /does not accept the token/, /log in again/],
+    [{ status: 403 }, TOKEN, "HUB_FORBIDDEN", /does not let this token read/, /right to read/],
+    [{ status: 404, code: "RepoNotFound" }, undefined, "HUB_NOT_FOUND", /knows no model/, /spelling/],
+    [{ status: 418 }, undefined, "HUB_FAILED", /answered 418/, /later/],
+  ] as const)("%j with token %p", async (refuse, token, code, message, hint) => {
+    server.misbehaviour.refuse = refuse;
+    const error = await failure(resolve({}, { token }));
+    expect(error.code).toBe(code);
+    expect(error.message).toMatch(message);
+    expect(error.message).not.toContain("\n");
+    expect(error.hint).toMatch(hint);
+  });
+
+  test("the token goes to the hub alone, not to where it redirects, and into no file", async () => {
+    const { directory } = await resolve({}, { token: TOKEN });
+    const [toHub, toCdn] = (["hub", "cdn"] as const).map((host) =>
+      server.requests.filter((request) => request.host === host),
+    );
+    expect(toHub!.length).toBeGreaterThan(7);
+    expect(toHub!.every(({ authorization }) => authorization === `Bearer ${TOKEN}`)).toBe(true);
+    expect(toCdn!.length).toBe(2);
+    expect(toCdn!.every(({ authorization }) => authorization === undefined)).toBe(true);
+    expect(readdirSync(directory).some((name) => readFileSync(join(directory, name)).includes(TOKEN))).toBe(false);
+  });
+
+  test("a gated model is not served from the cache of its name", async () => {
+    await resolve();
+    server.misbehaviour.refuse = { status: 403, code: "GatedRepo" };
+    expect(await failure(resolve())).toMatchObject({ code: "HUB_GATED" });
+  });
+});
+
+describe("the network", () => {
+  test("down, and the reference is cached: the cache is used, and said so", async () => {
+    const first = await resolve();
+    await server.stop();
+    const events: RunEvent[] = [];
+    expect(await resolve({ onEvent: (event) => events.push(event) })).toMatchObject(first);
+    expect(events).toMatchObject([
+      {
+        type: "warning",
+        message: expect.stringMatching(/cannot be reached.*using tiny\/gemma2-nf4 as cached, commit 5a3f0a0/),
+      },
+    ]);
+  });
+
+  test("down, and nothing is cached", async () => {
+    await server.stop();
+    const error = await failure(resolve());
+    expect(error).toMatchObject({
+      code: "HUB_UNREACHABLE",
+      message: expect.stringMatching(/cannot be reached for tiny\/gemma2-nf4 \(ECONNREFUSED\)/),
+    });
+    expect(error.hint).toContain("HF_ENDPOINT");
+  });
+
+  test("something that is not the hub", async () => {
+    using page = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("<html>sign in</html>") });
+    expect(await failure(resolve({}, { endpoint: page.url.origin }))).toMatchObject({
+      code: "HUB_FAILED",
+      message: expect.stringContaining("does not answer as the hub"),
+    });
+  });
+
+  test("HTTP_PROXY is used, and NO_PROXY spares", async () => {
+    const seen: string[] = [];
+    using proxy = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      fetch: (request) => {
+        seen.push(new URL(request.url).pathname);
+        return fetch(request.url, { method: request.method, redirect: "manual" });
+      },
+    });
+    const script = join(import.meta.dir, "fixtures", "download.ts");
+    const env = { ...process.env, HF_ENDPOINT: server.url, HTTP_PROXY: proxy.url.origin, http_proxy: proxy.url.origin };
+    const run = (more: Record<string, string>): Promise<number> =>
+      Bun.spawn([process.execPath, script, ID, "config"], {
+        env: { ...env, HF_HUB_CACHE: mkdtempSync(join(root, "cache-")), ...more },
+      }).exited;
+    expect(await run({ NO_PROXY: "127.0.0.1", no_proxy: "127.0.0.1" })).toBe(0);
+    expect(seen).toEqual([]);
+    expect(await run({ NO_PROXY: "", no_proxy: "" })).toBe(0);
+    expect(seen).toContain(`/api/models/${ID}/revision/main`);
+  });
+});
+
+describe("the environment", () => {
+  test("HF_ENDPOINT, HF_TOKEN, the caches, offline", () => {
+    const home = mkdtempSync(join(root, "home-"));
+    expect(hubEnvironment({ HF_HOME: home })).toMatchObject({
+      endpoint: "https://huggingface.co",
+      token: undefined,
+      cacheDir: join(home, "hub"),
+      offline: false,
+    });
+    expect(hubEnvironment({ HF_HOME: home, HF_HUB_CACHE: "/c", HF_ENDPOINT: "https://mirror.example/" })).toMatchObject(
+      { cacheDir: "/c", endpoint: "https://mirror.example" },
+    );
+    expect(hubEnvironment({ XDG_CACHE_HOME: "/x", HF_TOKEN: ` ${TOKEN}\n`, HF_HUB_OFFLINE: "1" })).toMatchObject({
+      cacheDir: "/x/huggingface/hub",
+      token: TOKEN,
+      offline: true,
+    });
+    writeFileSync(join(home, "token"), `${TOKEN}\n`);
+    expect(hubEnvironment({ HF_HOME: home }).token).toBe(TOKEN);
+    expect(hubEnvironment({ HF_HOME: home, HF_TOKEN: "hf_other" }).token).toBe("hf_other");
+  });
+});
