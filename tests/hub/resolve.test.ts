@@ -274,11 +274,14 @@ describe("what was cut goes on", () => {
     const script = join(import.meta.dir, "fixtures", "download.ts");
     const env = { ...process.env, HF_ENDPOINT: server.url, HF_HUB_CACHE: hub.cacheDir, HF_HUB_DOWNLOAD_TIMEOUT: "0.3" };
     const child = Bun.spawn([process.execPath, script, ID], { env });
-    const own = Promise.all([1, 2].map(() => resolve({}, { stallTimeout: 300 })));
     const asked = (): number =>
       server.requests.filter(({ method, path }) => method === "HEAD" && path.endsWith("/model.safetensors")).length;
-    while (asked() < 3) await Bun.sleep(10);
-    await Bun.sleep(100);
+    const until = async (count: number): Promise<void> => {
+      while (asked() < count && !existsSync(blob())) await Bun.sleep(10);
+    };
+    await until(1);
+    const own = Promise.all([1, 2].map(() => resolve({}, { stallTimeout: 300 })));
+    await until(3);
     delete server.misbehaviour.stallAfter;
     expect(await child.exited).toBe(0);
     for (const { directory } of await own) {
