@@ -12,9 +12,16 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   testing: ["core", "kernels"],
 };
 
-/** Files of the root that may be imported too: the SDK's entry by the command line, and the version by everybody. */
+/**
+ * Files of the root that may be imported too: the version by everybody, the SDK's entry by the command line and by
+ * plugins that are written as a third party's would be, against `qlora` and `qlora/kernels` alone.
+ */
 const rootFiles = (from: string): readonly string[] =>
-  from === "cli" ? ["index.ts", "package.json"] : ["package.json"];
+  from === "cli" || from === "plugins" ? ["index.ts", "package.json"] : ["package.json"];
+
+/** The file that the package's own name stands for: `qlora/kernels` -> `kernels/index.ts`. */
+const ownName = (specifier: string): string | undefined =>
+  /^qlora(\/\w+)?$/.test(specifier) ? join(specifier.replace("qlora", "."), "index.ts") : undefined;
 
 /** Packages that exactly one file may import, so that their quirks stay in one place. */
 const onlyIn: Readonly<Record<string, RegExp>> = {
@@ -34,13 +41,14 @@ function importsOf(code: string): string[] {
 /** Why `file` (relative to the root) may not import `specifier`, or undefined where it may. */
 function wrongArrow(file: string, specifier: string): string | undefined {
   const from = file.split("/")[0]!;
-  if (!specifier.startsWith(".")) {
+  const self = ownName(specifier);
+  if (self === undefined && !specifier.startsWith(".")) {
     const owner = onlyIn[specifier];
     return owner === undefined || owner.test(file)
       ? undefined
       : `${file} imports ${specifier}, which only ${owner} may`;
   }
-  const target = normalize(join(dirname(file), specifier));
+  const target = self ?? normalize(join(dirname(file), specifier));
   const to = target.split("/")[0]!;
   const free = to === from || allowed[from]!.includes(to) || rootFiles(from).includes(target);
   return free ? undefined : `${file} imports ${target}: ${from} may import ${["itself", ...allowed[from]!].join(", ")}`;
@@ -81,4 +89,7 @@ test("a wrong arrow is seen, in every form of import", () => {
   expect(wrongArrow("cli/main.ts", "../index.ts")).toBeUndefined();
   expect(wrongArrow("cli/main.ts", "../kernels/index.ts")).toBeDefined();
   expect(wrongArrow("core/data/a.ts", "webgpu")).toBeDefined();
+  expect(wrongArrow("plugins/x/index.ts", "qlora/kernels")).toBeUndefined();
+  expect(wrongArrow("kernels/x/index.ts", "qlora/plugins")).toContain("plugins/index.ts");
+  expect(wrongArrow("core/x.ts", "qlora")).toContain("core/x.ts imports index.ts");
 });
