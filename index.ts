@@ -13,6 +13,9 @@ import type { ResolveContext } from "./core/plugin-resolve.ts";
 import { type TrainOptions, type TrainResult, type TrainStep, trainSteps } from "./core/train.ts";
 import { engine } from "./kernels/engine.ts";
 import { selfTest } from "./kernels/self-test.ts";
+import { adamW8bit } from "./plugins/adamw8bit/index.ts";
+import { benchSource, writeSyntheticCheckpoint } from "./plugins/gemma2/bench-source.ts";
+import { lora } from "./plugins/lora/index.ts";
 
 export { type Config, type ConfigInput, defineConfig } from "./core/config.ts";
 export { type DryRunResult, dryRun } from "./core/dry-run.ts";
@@ -47,15 +50,13 @@ export {
 } from "./core/plugin.ts";
 export { savedTensor, SavedStateReader } from "./core/saved-state.ts";
 export { version } from "./core/version.ts";
-// Last of the imports: a shipped plugin may import "qlora" itself, whose exports above are then ready.
-import { benchSource, writeSyntheticCheckpoint } from "./plugins/gemma2/bench-source.ts";
-import * as plugins from "./plugins/index.ts";
 export type { DoctorReport, EvaluateResult, InferenceRequest, InspectReport, PredictResult, TrainOptions, TrainResult, TrainStep };
 
-const resolveContext = (): ResolveContext => ({
-  shipped: Object.values(plugins).filter((value) => isPluginFactory(value)),
-  from: process.cwd(),
-});
+/** Shipped plugins are loaded when a name is looked up: most of them import this very module, as a third party's do. */
+async function resolveContext(): Promise<ResolveContext> {
+  const plugins: Readonly<Record<string, unknown>> = await import("./plugins/index.ts");
+  return { shipped: Object.values(plugins).filter((value) => isPluginFactory(value)), from: process.cwd() };
+}
 
 /**
  * A training run, one optimizer step at a time; the run's folder is complete when the loop ends.
@@ -80,13 +81,13 @@ export async function train(config: Config, options?: TrainOptions): Promise<Tra
 }
 
 /** Metrics of a trained adapter. @throws QloraError of every kind */
-export function evaluate(request: InferenceRequest, options: TrainOptions = {}): Promise<EvaluateResult> {
-  return evaluateAdapter(request, engine, resolveContext(), options.onEvent);
+export async function evaluate(request: InferenceRequest, options: TrainOptions = {}): Promise<EvaluateResult> {
+  return evaluateAdapter(request, engine, await resolveContext(), options.onEvent);
 }
 
 /** Probabilities, or logits, of every row. @throws QloraError of every kind */
-export function predict(request: InferenceRequest & { readonly logits?: boolean }, options: TrainOptions = {}): Promise<PredictResult> {
-  return predictWithAdapter(request, engine, resolveContext(), options.onEvent);
+export async function predict(request: InferenceRequest & { readonly logits?: boolean }, options: TrainOptions = {}): Promise<PredictResult> {
+  return predictWithAdapter(request, engine, await resolveContext(), options.onEvent);
 }
 
 /** What the device is, and whether it computes right. @throws DeviceError */
@@ -116,8 +117,8 @@ export async function bench(
   return benchSteps(
     {
       source: benchSource(options),
-      adapter: plugins.lora({ rank: options.rank, alpha: 32, dropout: options.dropout, targetModules: BENCH_TARGETS }),
-      optimizer: plugins.adamW8bit(),
+      adapter: lora({ rank: options.rank, alpha: 32, dropout: options.dropout, targetModules: BENCH_TARGETS }),
+      optimizer: adamW8bit(),
       device: options.device,
       lengths,
       samplesPerStep: options.batch,

@@ -21,3 +21,70 @@ export function eachRow(
     visit(logits.subarray(b * numLabels, (b + 1) * numLabels), label);
   }
 }
+
+/** The first class with the highest logit, as numpy's argmax; -1 where a logit is NaN. */
+export function predictedClass(row: Float32Array): number {
+  let best = 0;
+  for (const [i, x] of row.entries()) {
+    if (Number.isNaN(x)) return -1;
+    if (x > row[best]!) best = i;
+  }
+  return best;
+}
+
+/** How often each class was predicted for each label. */
+export class ConfusionMatrix {
+  readonly numLabels: number;
+  readonly #counts: Float64Array;
+  #rows = 0;
+  #unpredicted = 0;
+
+  constructor(numLabels: number) {
+    this.numLabels = numLabels;
+    this.#counts = new Float64Array(numLabels * numLabels);
+  }
+
+  /** @param logits [B, numLabels] row-major; @param labels [B]; @throws RangeError as `eachRow` does */
+  add(logits: Float32Array, labels: ArrayLike<number>): void {
+    eachRow(logits, labels, this.numLabels, (row, label) => {
+      const predicted = predictedClass(row);
+      this.#rows++;
+      if (predicted < 0) this.#unpredicted++;
+      else this.#counts[label * this.numLabels + predicted]!++;
+    });
+  }
+
+  /** Rows of label `label` that were predicted as `predicted`. */
+  count(label: number, predicted: number): number {
+    return this.#counts[label * this.numLabels + predicted]!;
+  }
+
+  get rows(): number {
+    return this.#rows;
+  }
+
+  /** Rows with a NaN among their logits; they are in no count. */
+  get unpredicted(): number {
+    return this.#unpredicted;
+  }
+
+  /** Rows of each label. */
+  get labelCounts(): number[] {
+    return this.#sums((i, k) => this.count(i, k));
+  }
+
+  /** Rows predicted as each class. */
+  get predictedCounts(): number[] {
+    return this.#sums((i, k) => this.count(k, i));
+  }
+
+  /** Rows predicted right, class by class. */
+  get correctCounts(): number[] {
+    return Array.from({ length: this.numLabels }, (_, i) => this.count(i, i));
+  }
+
+  #sums(at: (i: number, k: number) => number): number[] {
+    const classes = Array.from({ length: this.numLabels }, (_, i) => i);
+    return classes.map((i) => classes.reduce((sum, k) => sum + at(i, k), 0));
+  }
+}

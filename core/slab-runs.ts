@@ -1,0 +1,39 @@
+import type { Parameter, Slab } from "./parameters.ts";
+import { PARAMETER_ALIGN } from "./parameters.ts";
+import type { Tensor } from "./tensor.ts";
+
+/** Consecutive parameters of a slab that are alike in `kind`, as a slab of their own over the same memory. */
+export interface SlabRun<K> {
+  readonly kind: K;
+  readonly slab: Slab;
+}
+
+/**
+ * Cuts a slab into maximal runs of consecutive parameters of one kind, for optimizers that treat them differently (by
+ * size, by number of dimensions). A launcher that takes a slab takes a run's.
+ * @example for (const { kind, slab } of slabRuns(whole, (p) => p.shape.length === 2)) if (!kind) adamWStep(gpu, slab, ...);
+ */
+export function slabRuns<K extends string | number | boolean>(
+  whole: Slab,
+  kindOf: (parameter: Parameter) => K,
+): SlabRun<K>[] {
+  const runs: { kind: K; members: Parameter[] }[] = [];
+  for (const parameter of whole.parameters) {
+    const kind = kindOf(parameter);
+    const last = runs.at(-1);
+    if (last?.kind === kind) last.members.push(parameter);
+    else runs.push({ kind, members: [parameter] });
+  }
+  return runs.map(({ kind, members }) => ({ kind, slab: runSlab(whole, members) }));
+}
+
+function runSlab(whole: Slab, members: readonly Parameter[]): Slab {
+  const first = members[0]!.start;
+  const last = members.at(-1)!;
+  const size = Math.ceil((last.start + last.size - first) / PARAMETER_ALIGN) * PARAMETER_ALIGN;
+  const part = (of: Tensor): Tensor => ({ ...of, offset: of.offset + first * 4, shape: [size] });
+  const parameters: Parameter[] = [];
+  const slab: Slab = { index: whole.index, size, value: part(whole.value), grad: part(whole.grad), parameters };
+  for (const member of members) parameters.push({ ...member, slab, start: member.start - first });
+  return slab;
+}
