@@ -80,7 +80,17 @@ function matmul(gpu: Gpu, layout: Layout, a: Tensor, b: Tensor, c: Tensor, sizes
     return;
   }
   const parts = gpu.alloc([splits * m, n], "f32", `parts of ${c.label}`, "scratch");
-  launch(gpu, layout, variant, a, b, parts, sizes, { ...options, accumulate: false, cColumn: 0 }, { tiles, splits, chunk });
+  launch(
+    gpu,
+    layout,
+    variant,
+    a,
+    b,
+    parts,
+    sizes,
+    { ...options, accumulate: false, cColumn: 0 },
+    { tiles, splits, chunk },
+  );
   addSplits(gpu, parts, c, splits, sizes, options);
   gpu.free(parts);
 }
@@ -92,10 +102,14 @@ function check(layout: Layout, a: Tensor, b: Tensor, c: Tensor, { m, n, k }: Siz
   expectTensor(c, [m, -1], ...FLOATS);
   const whole = layout === "TN" || (aColumn === 0 && a.shape[1] === k);
   if (!whole && !(aColumn % 4 === 0 && k % 4 === 0 && aColumn + k <= a.shape[1]!)) {
-    throw new RangeError(`tensor ${a.label}: columns ${aColumn} to ${aColumn + k} of [${a.shape.join(",")}] cannot be multiplied by ${b.label} [${b.shape.join(",")}]`);
+    throw new RangeError(
+      `tensor ${a.label}: columns ${aColumn} to ${aColumn + k} of [${a.shape.join(",")}] cannot be multiplied by ${b.label} [${b.shape.join(",")}]`,
+    );
   }
   if (!(cColumn === 0 && c.shape[1] === n) && !(cColumn % 4 === 0 && n % 4 === 0 && cColumn + n <= c.shape[1]!)) {
-    throw new RangeError(`tensor ${c.label}: columns ${cColumn} to ${cColumn + n} of [${c.shape.join(",")}] cannot be written`);
+    throw new RangeError(
+      `tensor ${c.label}: columns ${cColumn} to ${cColumn + n} of [${c.shape.join(",")}] cannot be written`,
+    );
   }
   if (dropout === undefined) return;
   const rows = dropout.on === "c" ? m : (dropout.on === "a" ? a : b).shape[0]!;
@@ -108,7 +122,17 @@ interface Cut {
   readonly chunk: number;
 }
 
-function launch(gpu: Gpu, layout: Layout, variant: Variant, a: Tensor, b: Tensor, c: Tensor, sizes: Sizes, options: MatmulOptions, cut: Cut): void {
+function launch(
+  gpu: Gpu,
+  layout: Layout,
+  variant: Variant,
+  a: Tensor,
+  b: Tensor,
+  c: Tensor,
+  sizes: Sizes,
+  options: MatmulOptions,
+  cut: Cut,
+): void {
   const { scale = 1, accumulate = false, aColumn = 0, cColumn = 0 } = options;
   const dropout = live(options.dropout);
   const { m, n, k } = sizes;
@@ -123,12 +147,15 @@ function launch(gpu: Gpu, layout: Layout, variant: Variant, a: Tensor, b: Tensor
   };
   const types = { A: a.dtype as Float, B: b.dtype as Float, C: c.dtype as Float, H: gpu.half };
   const vectors = [source.vectorA, source.vectorB, source.vectorC].map((vector) => (vector ? 4 : 1)).join("");
-  const kernel = gpu.kernel(`matmul/${layout}/${variant}/${Object.values(types).join("-")}/${vectors}/${dropout?.on ?? "whole"}`, () => ({
-    code: matmulSource(source),
-    bindings: ["read", "read", "write", ...(dropout === undefined ? [] : (["read"] as const))],
-    uniforms: matmulUniforms(source),
-    types,
-  }));
+  const kernel = gpu.kernel(
+    `matmul/${layout}/${variant}/${Object.values(types).join("-")}/${vectors}/${dropout?.on ?? "whole"}`,
+    () => ({
+      code: matmulSource(source),
+      bindings: ["read", "read", "write", ...(dropout === undefined ? [] : (["read"] as const))],
+      uniforms: matmulUniforms(source),
+      types,
+    }),
+  );
   const mask = dropout !== undefined && {
     site: dropout.site,
     seed: dropout.seed,
@@ -136,7 +163,10 @@ function launch(gpu: Gpu, layout: Layout, variant: Variant, a: Tensor, b: Tensor
     keep_scale: dropoutScale(dropout.p),
   };
   const uniforms = {
-    ...{ m, n, k, scale, ...cut, ...mask },
+    ...sizes,
+    ...cut,
+    ...mask,
+    scale,
     a_columns: layout === "TN" ? m : k,
     a_stride: aStride,
     a_column: aColumn,
@@ -145,7 +175,12 @@ function launch(gpu: Gpu, layout: Layout, variant: Variant, a: Tensor, b: Tensor
     c_column: cColumn,
     accumulate: Number(accumulate),
   };
-  gpu.dispatch(kernel, dropout === undefined ? [a, b, c] : [a, b, c, dropout.rowKeys], uniforms, gridFor(cut.tiles * cut.splits));
+  gpu.dispatch(
+    kernel,
+    dropout === undefined ? [a, b, c] : [a, b, c, dropout.rowKeys],
+    uniforms,
+    gridFor(cut.tiles * cut.splits),
+  );
 }
 
 /** The mask, where it drops anything. */
@@ -154,7 +189,14 @@ function live(dropout: OperandDropout | undefined): OperandDropout | undefined {
 }
 
 /** c (=|+=) the sum of its partial products, in order. */
-function addSplits(gpu: Gpu, parts: Tensor, c: Tensor, splits: number, { m, n }: Sizes, { accumulate = false }: MatmulOptions): void {
+function addSplits(
+  gpu: Gpu,
+  parts: Tensor,
+  c: Tensor,
+  splits: number,
+  { m, n }: Sizes,
+  { accumulate = false }: MatmulOptions,
+): void {
   const kernel = gpu.kernel(`matmul/sum-splits/${c.dtype}`, () => ({
     code: sumCode,
     bindings: ["read", "write"],

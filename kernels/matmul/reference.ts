@@ -1,18 +1,54 @@
 /** The products in f64, row-major. */
 
 /** A [M,K] B [N,K]^T -> [M,N]. */
-export function matmulNTReference(a: ArrayLike<number>, b: ArrayLike<number>, m: number, n: number, k: number): Float64Array {
-  return product(m, n, k, (i, p) => a[i * k + p]!, (p, j) => b[j * k + p]!);
+export function matmulNTReference(
+  a: ArrayLike<number>,
+  b: ArrayLike<number>,
+  m: number,
+  n: number,
+  k: number,
+): Float64Array {
+  return product(
+    m,
+    n,
+    k,
+    (i, p) => a[i * k + p]!,
+    (p, j) => b[j * k + p]!,
+  );
 }
 
 /** A [M,K] B [K,N] -> [M,N]. */
-export function matmulNNReference(a: ArrayLike<number>, b: ArrayLike<number>, m: number, n: number, k: number): Float64Array {
-  return product(m, n, k, (i, p) => a[i * k + p]!, (p, j) => b[p * n + j]!);
+export function matmulNNReference(
+  a: ArrayLike<number>,
+  b: ArrayLike<number>,
+  m: number,
+  n: number,
+  k: number,
+): Float64Array {
+  return product(
+    m,
+    n,
+    k,
+    (i, p) => a[i * k + p]!,
+    (p, j) => b[p * n + j]!,
+  );
 }
 
 /** A [K,M]^T B [K,N] -> [M,N]. */
-export function matmulTNReference(a: ArrayLike<number>, b: ArrayLike<number>, m: number, n: number, k: number): Float64Array {
-  return product(m, n, k, (i, p) => a[p * m + i]!, (p, j) => b[p * n + j]!);
+export function matmulTNReference(
+  a: ArrayLike<number>,
+  b: ArrayLike<number>,
+  m: number,
+  n: number,
+  k: number,
+): Float64Array {
+  return product(
+    m,
+    n,
+    k,
+    (i, p) => a[p * m + i]!,
+    (p, j) => b[p * n + j]!,
+  );
 }
 
 function product(

@@ -32,7 +32,8 @@ export const TILE = {
 } as const satisfies Record<Variant, unknown>;
 
 /** Whether an operand's rows run along the summed dimension. */
-const alongDepth = (layout: Layout, operand: "a" | "b"): boolean => layout === "NT" || (layout === "NN" && operand === "a");
+const alongDepth = (layout: Layout, operand: "a" | "b"): boolean =>
+  layout === "NT" || (layout === "NN" && operand === "a");
 
 const four = [0, 1, 2, 3] as const;
 const lines = (of: (i: number) => string): string => four.map(of).join("\n");
@@ -74,9 +75,21 @@ function step(layout: Layout, a: (i: number) => string, b: (j: number) => string
 function directLoop({ layout }: SourceOptions): string {
   const row = (i: number): string => `min(m0 + ${i}u, M - 1u)`;
   const body = {
-    NT: step("NT", (i) => `load_a(${row(i)}, k)`, (j) => `load_b(min(n0 + ${j}u, N - 1u), k)`),
-    NN: step("NN", (i) => `load_a(${row(i)}, k)`, (j) => `load_b(min(k + ${j}u, K - 1u), n0)`),
-    TN: step("TN", () => "load_a(k, m0)", () => "load_b(k, n0)"),
+    NT: step(
+      "NT",
+      (i) => `load_a(${row(i)}, k)`,
+      (j) => `load_b(min(n0 + ${j}u, N - 1u), k)`,
+    ),
+    NN: step(
+      "NN",
+      (i) => `load_a(${row(i)}, k)`,
+      (j) => `load_b(min(k + ${j}u, K - 1u), n0)`,
+    ),
+    TN: step(
+      "TN",
+      () => "load_a(k, m0)",
+      () => "load_b(k, n0)",
+    ),
   }[layout];
   return `let m0 = row_tile * 4u;
 let n0 = (column_tile * 16u + lane) * 4u;
@@ -132,8 +145,25 @@ function store({ vectorC, dropout }: SourceOptions, i: number): string {
 /** The kernel's uniforms. */
 export function matmulUniforms({ dropout }: Pick<SourceOptions, "dropout">): Record<string, UniformType> {
   const masks = { site: "u32", seed: "u32", threshold: "u32", keep_scale: "f32" } as const;
-  const sizes = ["m", "n", "k", "a_columns", "a_stride", "a_column", "b_columns", "c_stride", "c_column", "splits", "chunk", "accumulate"];
-  return { ...Object.fromEntries(sizes.map((name) => [name, "u32" as const])), scale: "f32", ...(dropout === undefined ? {} : masks) };
+  const sizes = [
+    "m",
+    "n",
+    "k",
+    "a_columns",
+    "a_stride",
+    "a_column",
+    "b_columns",
+    "c_stride",
+    "c_column",
+    "splits",
+    "chunk",
+    "accumulate",
+  ];
+  return {
+    ...Object.fromEntries(sizes.map((name) => [name, "u32" as const])),
+    scale: "f32",
+    ...(dropout === undefined ? {} : masks),
+  };
 }
 
 /**

@@ -10,18 +10,32 @@ import { dequantise } from "../nf4/index.ts";
  * Calls `use` with W's rows in the tier's operand type: all of them, or parts of a multiple of eight rows where one
  * binding cannot hold them.
  */
-function withDequantised(gpu: Gpu, weight: Nf4Weight, rowLimit: number, use: (rows: Tensor, firstRow: number) => void): void {
+function withDequantised(
+  gpu: Gpu,
+  weight: Nf4Weight,
+  rowLimit: number,
+  use: (rows: Tensor, firstRow: number) => void,
+): void {
   const { outFeatures, inFeatures } = weight;
   const fitting = Math.floor(gpu.device.limits.maxStorageBufferBindingSize / (inFeatures * bytesPerElement(gpu.half)));
   const limit = Math.min(rowLimit, fitting);
   if (limit < outFeatures && (limit < 8 || outFeatures % 4 !== 0)) {
-    throw new DeviceError("BINDING_TOO_LARGE", `${weight.name}: eight rows of ${inFeatures} ${gpu.half} do not fit into one binding of this adapter`, {
-      hint: "Use a device with larger bindings.",
-    });
+    throw new DeviceError(
+      "BINDING_TOO_LARGE",
+      `${weight.name}: eight rows of ${inFeatures} ${gpu.half} do not fit into one binding of this adapter`,
+      {
+        hint: "Use a device with larger bindings.",
+      },
+    );
   }
   const step = limit < outFeatures ? limit - (limit % 8) : outFeatures;
   for (let first = 0; first < outFeatures; first += step) {
-    const rows = gpu.alloc([Math.min(step, outFeatures - first), inFeatures], gpu.half, `dequantised ${weight.name}`, "scratch");
+    const rows = gpu.alloc(
+      [Math.min(step, outFeatures - first), inFeatures],
+      gpu.half,
+      `dequantised ${weight.name}`,
+      "scratch",
+    );
     dequantise(gpu, weight, rows, first);
     use(rows, first);
     gpu.free(rows);
@@ -34,7 +48,13 @@ export interface Nf4Options {
 }
 
 /** y [N,out] = x [N,in] W^T, both in the tier's operand type; f32 accumulation. */
-export function nf4Forward(gpu: Gpu, x: Tensor, weight: Nf4Weight, y: Tensor, { rowLimit = Infinity }: Nf4Options = {}): void {
+export function nf4Forward(
+  gpu: Gpu,
+  x: Tensor,
+  weight: Nf4Weight,
+  y: Tensor,
+  { rowLimit = Infinity }: Nf4Options = {},
+): void {
   expectTensor(x, [-1, weight.inFeatures], gpu.half);
   expectTensor(y, [x.shape[0]!, weight.outFeatures], gpu.half);
   withDequantised(gpu, weight, rowLimit, (rows, first) => matmulNT(gpu, x, rows, y, { cColumn: first }));
@@ -46,7 +66,13 @@ export interface Nf4GradientOptions extends Nf4Options {
 }
 
 /** dX [N,in] (=|+=) dY [N,out] W, both in the tier's operand type; f32 accumulation. */
-export function nf4InputGradient(gpu: Gpu, dY: Tensor, weight: Nf4Weight, dX: Tensor, options: Nf4GradientOptions = {}): void {
+export function nf4InputGradient(
+  gpu: Gpu,
+  dY: Tensor,
+  weight: Nf4Weight,
+  dX: Tensor,
+  options: Nf4GradientOptions = {},
+): void {
   const { rowLimit = Infinity, accumulate = false } = options;
   expectTensor(dY, [-1, weight.outFeatures], gpu.half);
   expectTensor(dX, [dY.shape[0]!, weight.inFeatures], gpu.half);

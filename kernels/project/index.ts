@@ -24,12 +24,24 @@ interface ProjectAttrs extends ProjectOptions {
 }
 
 /** Where the mask of a branch falls on this product. */
-function maskOn(on: OperandDropout["on"], { dropout, site }: LowRankBranch, { training, rowKeys, seed }: ProjectOptions): OperandDropout | undefined {
+function maskOn(
+  on: OperandDropout["on"],
+  { dropout, site }: LowRankBranch,
+  { training, rowKeys, seed }: ProjectOptions,
+): OperandDropout | undefined {
   return training ? { on, rowKeys, seed, site, p: dropout } : undefined;
 }
 
 /** Gradients of one branch: its parameters', and its share of dX where that is wanted. */
-function branchBackward(tape: Tape, branch: LowRankBranch, attrs: ProjectAttrs, x: Tensor, u: Tensor, dY: Tensor, dX: Tensor | undefined): void {
+function branchBackward(
+  tape: Tape,
+  branch: LowRankBranch,
+  attrs: ProjectAttrs,
+  x: Tensor,
+  u: Tensor,
+  dY: Tensor,
+  dX: Tensor | undefined,
+): void {
   const { gpu } = tape;
   const { a, b, scale } = branch;
   const dU = tape.like(u);

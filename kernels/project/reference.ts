@@ -16,7 +16,12 @@ export interface ReferencePart {
 }
 
 /** x [N,in] -> y [N,out]. */
-export function projectReference(x: ArrayLike<number>, rows: number, inFeatures: number, part: ReferencePart): Float64Array {
+export function projectReference(
+  x: ArrayLike<number>,
+  rows: number,
+  inFeatures: number,
+  part: ReferencePart,
+): Float64Array {
   const { weight, outFeatures, branch } = part;
   const y = matmulNTReference(x, weight, rows, outFeatures, inFeatures);
   if (branch === undefined) return y;
@@ -48,4 +53,5 @@ export function projectBackwardReference(
   };
 }
 
-const masked = (x: ArrayLike<number>, mask: ArrayLike<number>): Float64Array => Float64Array.from(x, (v, i) => v * mask[i]!);
+const masked = (x: ArrayLike<number>, mask: ArrayLike<number>): Float64Array =>
+  Float64Array.from(x, (v, i) => v * mask[i]!);

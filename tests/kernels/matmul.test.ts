@@ -6,9 +6,24 @@ import { expectNear } from "../support/close.ts";
 import { gpuOf, normals, random, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 
 const products = {
-  NT: { run: matmulNT, reference: matmulNTReference, a: (m: number, _n: number, k: number) => [m, k], b: (_m: number, n: number, k: number) => [n, k] },
-  NN: { run: matmulNN, reference: matmulNNReference, a: (m: number, _n: number, k: number) => [m, k], b: (_m: number, n: number, k: number) => [k, n] },
-  TN: { run: matmulTN, reference: matmulTNReference, a: (m: number, _n: number, k: number) => [k, m], b: (_m: number, n: number, k: number) => [k, n] },
+  NT: {
+    run: matmulNT,
+    reference: matmulNTReference,
+    a: (m: number, _n: number, k: number) => [m, k],
+    b: (_m: number, n: number, k: number) => [n, k],
+  },
+  NN: {
+    run: matmulNN,
+    reference: matmulNNReference,
+    a: (m: number, _n: number, k: number) => [m, k],
+    b: (_m: number, n: number, k: number) => [k, n],
+  },
+  TN: {
+    run: matmulTN,
+    reference: matmulTNReference,
+    a: (m: number, _n: number, k: number) => [k, m],
+    b: (_m: number, n: number, k: number) => [k, n],
+  },
 };
 
 /** Rows of four (vec4 loads), a sum long enough to be cut, and sizes that fit nothing (scalar loads). */
@@ -32,77 +47,101 @@ for (const tier of tiers) {
     // The variant that this device does not use is only checked in tier f32 and with vec4 loads.
     if (!own && tier !== "f32") continue;
     describe(`matmul, tier ${tier}, ${variant} (seed ${runSeed})`, () => {
-      for (const [layout, { run, reference, a: aShape, b: bShape }] of (Object.entries(products) as [keyof typeof products, (typeof products)["NT"]][])) {
+      for (const [layout, { run, reference, a: aShape, b: bShape }] of Object.entries(products) as [
+        keyof typeof products,
+        (typeof products)["NT"],
+      ][]) {
         for (const [m, n, k] of own ? [...even, ...odd] : even) {
-          test(`${layout} [${m},${n}] over ${k}: f32 and half operands, set and add`, async () => {
-            const gpu = await gpuOf(tier);
-            const start = normals(m * n, runSeed + 3);
-            // Operands: activations in the half type, f32 masters (read rounded), results in either.
-            for (const [ta, tb, tc, accumulate] of [[gpu.half, "f32", gpu.half, true], [gpu.half, gpu.half, "f32", false]] as const) {
-              const av = normals(m * k, runSeed + 1);
-              const bv = normals(n * k, runSeed + 2, 0.5);
-              const a = tensorOf(gpu, rounded(av, ta), aShape(m, n, k), ta, "a");
-              const b = tensorOf(gpu, rounded(bv, tb), bShape(m, n, k), tb, "b");
-              const c = accumulate ? tensorOf(gpu, start, [m, n], tc, "c") : gpu.alloc([m, n], tc, "c");
-              run(gpu, a, b, c, { scale: 0.75, accumulate, variant });
-              const want = reference(rounded(av, gpu.half), rounded(bv, gpu.half), m, n, k);
-              const before = rounded(start, tc);
-              const total = want.map((v, i) => 0.75 * v + (accumulate ? before[i]! : 0));
-              // f32 sums of k terms; a half result is rounded once more, by 2^-12 on average.
-              expectNear(await gpu.readFloats(c), total, tc === "f16" ? 5e-4 : 2e-6, layout);
-              for (const tensor of [a, b, c]) gpu.free(tensor);
-            }
-          }, TIMEOUT);
+          test(
+            `${layout} [${m},${n}] over ${k}: f32 and half operands, set and add`,
+            async () => {
+              const gpu = await gpuOf(tier);
+              const start = normals(m * n, runSeed + 3);
+              // Operands: activations in the half type, f32 masters (read rounded), results in either.
+              for (const [ta, tb, tc, accumulate] of [
+                [gpu.half, "f32", gpu.half, true],
+                [gpu.half, gpu.half, "f32", false],
+              ] as const) {
+                const av = normals(m * k, runSeed + 1);
+                const bv = normals(n * k, runSeed + 2, 0.5);
+                const a = tensorOf(gpu, rounded(av, ta), aShape(m, n, k), ta, "a");
+                const b = tensorOf(gpu, rounded(bv, tb), bShape(m, n, k), tb, "b");
+                const c = accumulate ? tensorOf(gpu, start, [m, n], tc, "c") : gpu.alloc([m, n], tc, "c");
+                run(gpu, a, b, c, { scale: 0.75, accumulate, variant });
+                const want = reference(rounded(av, gpu.half), rounded(bv, gpu.half), m, n, k);
+                const before = rounded(start, tc);
+                const total = want.map((v, i) => 0.75 * v + (accumulate ? before[i]! : 0));
+                // f32 sums of k terms; a half result is rounded once more, by 2^-12 on average.
+                expectNear(await gpu.readFloats(c), total, tc === "f16" ? 5e-4 : 2e-6, layout);
+                for (const tensor of [a, b, c]) gpu.free(tensor);
+              }
+            },
+            TIMEOUT,
+          );
         }
 
         // As a low-rank branch needs them: on x in x A^T, on the product in dU A, on x in dU^T x.
         const on = ({ NT: "a", NN: "c", TN: "b" } as const)[layout];
         if (own) {
-          test(`${layout} with dropout on ${on} drops what the mask says`, async () => {
-            const gpu = await gpuOf(tier);
-            for (const [m, n, k] of [[21, 36, 52], [16, 8, 600]] as const) {
-              const av = rounded(normals(m * k, runSeed + 1), gpu.half);
-              const bv = rounded(normals(n * k, runSeed + 2), gpu.half);
-              const shape = { a: aShape(m, n, k), b: bShape(m, n, k), c: [m, n] }[on];
-              const next = random(runSeed);
-              const rowKeys = Array.from({ length: shape[0]! }, () => Math.floor(next() * 2 ** 32));
-              const settings = { site: 3, seed: 99, p: 0.3 };
-              const mask = dropoutMask(rowKeys, shape[1]!, settings);
-              const masked = (values: Float32Array, name: string) => (name === on ? values.map((v, i) => v * mask[i]!) : values);
-              const want = reference(masked(av, "a"), masked(bv, "b"), m, n, k).map((v, i) => (on === "c" ? v * mask[i]! : v));
-              const a = tensorOf(gpu, av, aShape(m, n, k), gpu.half, "a");
-              const b = tensorOf(gpu, bv, bShape(m, n, k), gpu.half, "b");
-              const keys = tensorOf(gpu, rowKeys, [rowKeys.length], "u32", "row keys");
-              const c = gpu.alloc([m, n], "f32", "c");
-              const options: MatmulOptions = { variant, dropout: { ...settings, on, rowKeys: keys } };
-              run(gpu, a, b, c, options);
-              // A driver may leave out the rounding of a masked operand to half (Mesa does): 2^-12 of each.
-              expectNear(await gpu.readFloats(c), want, gpu.half === "f16" ? 4e-4 : 2e-6, on);
-              for (const tensor of [a, b, c, keys]) gpu.free(tensor);
-            }
-          }, TIMEOUT);
+          test(
+            `${layout} with dropout on ${on} drops what the mask says`,
+            async () => {
+              const gpu = await gpuOf(tier);
+              for (const [m, n, k] of [
+                [21, 36, 52],
+                [16, 8, 600],
+              ] as const) {
+                const av = rounded(normals(m * k, runSeed + 1), gpu.half);
+                const bv = rounded(normals(n * k, runSeed + 2), gpu.half);
+                const shape = { a: aShape(m, n, k), b: bShape(m, n, k), c: [m, n] }[on];
+                const next = random(runSeed);
+                const rowKeys = Array.from({ length: shape[0]! }, () => Math.floor(next() * 2 ** 32));
+                const settings = { site: 3, seed: 99, p: 0.3 };
+                const mask = dropoutMask(rowKeys, shape[1]!, settings);
+                const masked = (values: Float32Array, name: string) =>
+                  name === on ? values.map((v, i) => v * mask[i]!) : values;
+                const want = reference(masked(av, "a"), masked(bv, "b"), m, n, k).map((v, i) =>
+                  on === "c" ? v * mask[i]! : v,
+                );
+                const a = tensorOf(gpu, av, aShape(m, n, k), gpu.half, "a");
+                const b = tensorOf(gpu, bv, bShape(m, n, k), gpu.half, "b");
+                const keys = tensorOf(gpu, rowKeys, [rowKeys.length], "u32", "row keys");
+                const c = gpu.alloc([m, n], "f32", "c");
+                const options: MatmulOptions = { variant, dropout: { ...settings, on, rowKeys: keys } };
+                run(gpu, a, b, c, options);
+                // A driver may leave out the rounding of a masked operand to half (Mesa does): 2^-12 of each.
+                expectNear(await gpu.readFloats(c), want, gpu.half === "f16" ? 4e-4 : 2e-6, on);
+                for (const tensor of [a, b, c, keys]) gpu.free(tensor);
+              }
+            },
+            TIMEOUT,
+          );
         }
       }
 
-      test("columns of A and C: a product cut in two along the depth or the columns is the whole product", async () => {
-        const gpu = await gpuOf(tier);
-        const [m, n, k] = [9, 24, 40];
-        const av = rounded(normals(m * k, runSeed + 1), gpu.half);
-        const bv = rounded(normals(n * k, runSeed + 2), gpu.half);
-        const a = tensorOf(gpu, av, [m, k], gpu.half, "a");
-        const c = gpu.alloc([m, n], "f32", "c");
-        const top = tensorOf(gpu, bv.slice(0, 8 * k), [8, k], gpu.half, "b 0-8");
-        const rest = tensorOf(gpu, bv.slice(8 * k), [n - 8, k], gpu.half, "b 8-24");
-        matmulNT(gpu, a, top, c, { variant });
-        matmulNT(gpu, a, rest, c, { variant, cColumn: 8 });
-        expectNear(await gpu.readFloats(c), matmulNTReference(av, bv, m, n, k), 2e-6);
-        const upper = tensorOf(gpu, bv.slice(0, 16 * n), [16, n], gpu.half, "b rows 0-16");
-        const lower = tensorOf(gpu, bv.slice(16 * n), [k - 16, n], gpu.half, "b rows 16-40");
-        matmulNN(gpu, a, upper, c, { variant });
-        matmulNN(gpu, a, lower, c, { variant, aColumn: 16, accumulate: true });
-        expectNear(await gpu.readFloats(c), matmulNNReference(av, bv, m, n, k), 2e-6);
-        for (const tensor of [a, c, top, rest, upper, lower]) gpu.free(tensor);
-      }, TIMEOUT);
+      test(
+        "columns of A and C: a product cut in two along the depth or the columns is the whole product",
+        async () => {
+          const gpu = await gpuOf(tier);
+          const [m, n, k] = [9, 24, 40];
+          const av = rounded(normals(m * k, runSeed + 1), gpu.half);
+          const bv = rounded(normals(n * k, runSeed + 2), gpu.half);
+          const a = tensorOf(gpu, av, [m, k], gpu.half, "a");
+          const c = gpu.alloc([m, n], "f32", "c");
+          const top = tensorOf(gpu, bv.slice(0, 8 * k), [8, k], gpu.half, "b 0-8");
+          const rest = tensorOf(gpu, bv.slice(8 * k), [n - 8, k], gpu.half, "b 8-24");
+          matmulNT(gpu, a, top, c, { variant });
+          matmulNT(gpu, a, rest, c, { variant, cColumn: 8 });
+          expectNear(await gpu.readFloats(c), matmulNTReference(av, bv, m, n, k), 2e-6);
+          const upper = tensorOf(gpu, bv.slice(0, 16 * n), [16, n], gpu.half, "b rows 0-16");
+          const lower = tensorOf(gpu, bv.slice(16 * n), [k - 16, n], gpu.half, "b rows 16-40");
+          matmulNN(gpu, a, upper, c, { variant });
+          matmulNN(gpu, a, lower, c, { variant, aColumn: 16, accumulate: true });
+          expectNear(await gpu.readFloats(c), matmulNNReference(av, bv, m, n, k), 2e-6);
+          for (const tensor of [a, c, top, rest, upper, lower]) gpu.free(tensor);
+        },
+        TIMEOUT,
+      );
     });
   }
 

@@ -1,0 +1,76 @@
+import { describe, test } from "bun:test";
+import { nf4CodeBook, type PackedNf4, quantizeAbsmax, quantizeNf4 } from "../../core/nf4.ts";
+import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
+import { nf4Forward, nf4InputGradient } from "../../kernels/nf4-linear/index.ts";
+import { nf4ForwardReference, nf4InputGradientReference } from "../../kernels/nf4-linear/reference.ts";
+import { expectNear } from "../support/close.ts";
+import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
+
+function randomNf4(outFeatures: number, inFeatures: number): PackedNf4 {
+  const { codes, absmax } = quantizeNf4(normals(outFeatures * inFeatures, runSeed + outFeatures, 0.1));
+  return {
+    shape: [outFeatures, inFeatures],
+    dtype: "bfloat16",
+    codes,
+    codeBook: nf4CodeBook,
+    ...quantizeAbsmax(absmax),
+  };
+}
+
+/** Pipelines compile for a second or more on a software adapter that has not seen them. */
+const TIMEOUT = 120_000;
+
+for (const tier of tiers) {
+  describe(`nf4-linear, tier ${tier} (seed ${runSeed})`, () => {
+    // f32: sums of up to 320 terms. f16: the weight and the result are each rounded to 2^-12 on average.
+    const limit = tier === "f32" ? 2e-6 : 5e-4;
+    for (const [tokens, out, columns] of [
+      [1, 3, 64],
+      [17, 36, 320],
+      [257, 64, 128],
+      [5, 17, 257],
+    ] as const) {
+      test(
+        `[${tokens},${columns}] through a weight [${out},${columns}], forward and input gradient`,
+        async () => {
+          const gpu = await gpuOf(tier);
+          const raw = randomNf4(out, columns);
+          const weight = uploadNf4(gpu, raw, "test");
+          const xv = rounded(normals(tokens * columns, runSeed + 1), gpu.half);
+          const dv = rounded(normals(tokens * out, runSeed + 2), gpu.half);
+          const before = rounded(normals(tokens * columns, runSeed + 3), gpu.half);
+          const x = tensorOf(gpu, xv, [tokens, columns], gpu.half, "x");
+          const dY = tensorOf(gpu, dv, [tokens, out], gpu.half, "dY");
+          const dX = tensorOf(gpu, before, [tokens, columns], gpu.half, "dX");
+          const y = gpu.alloc([tokens, out], gpu.half, "y");
+          const wantY = nf4ForwardReference(xv, raw);
+          const wantX = nf4InputGradientReference(dv, raw);
+
+          nf4Forward(gpu, x, weight, y);
+          expectNear(await gpu.readFloats(y), wantY, limit, "y");
+          nf4InputGradient(gpu, dY, weight, dX, { accumulate: true });
+          expectNear(
+            await gpu.readFloats(dX),
+            wantX.map((v, i) => v + before[i]!),
+            limit,
+            "dX, added",
+          );
+          nf4InputGradient(gpu, dY, weight, dX);
+          expectNear(await gpu.readFloats(dX), wantX, limit, "dX");
+
+          if (out % 4 === 0) {
+            // In parts of eight rows, as a weight larger than a binding is multiplied.
+            nf4Forward(gpu, x, weight, y, { rowLimit: 8 });
+            expectNear(await gpu.readFloats(y), wantY, limit, "y in parts");
+            nf4InputGradient(gpu, dY, weight, dX, { rowLimit: 13 });
+            // Each part's sum is rounded to dX's type before the next is added.
+            expectNear(await gpu.readFloats(dX), wantX, 3 * limit, "dX in parts");
+          }
+          for (const tensor of [x, dY, dX, y]) gpu.free(tensor);
+          freeNf4(gpu, weight);
+        },
+        TIMEOUT,
+      );
+    }
+  });
+}
