@@ -36,12 +36,14 @@ export interface LogEvent {
   readonly memoryBytes: number;
 }
 
-/** Evaluation or prediction under way. */
+/** Something long under way: a download, loading, evaluation, prediction. */
 export interface ProgressEvent {
   readonly type: "progress";
   readonly what: string;
   readonly done: number;
   readonly total: number;
+  /** What is counted, where it is bytes. */
+  readonly unit?: "bytes";
 }
 
 export interface EvalEvent {

@@ -8,6 +8,7 @@ import { ConfigError, ModelError } from "./errors.ts";
 import { computeLogits, scoreLogits, softmaxRows } from "./evaluate.ts";
 import type { RunListener } from "./events.ts";
 import { ADAPTER_WEIGHTS_FILE, savedModuleKey } from "./peft.ts";
+import { type BaseModel, modelForCheckpoint, openBaseModel } from "./base-model.ts";
 import type { AdapterFactory, AdapterPlugin, MetricPlugin, ModelPlugin } from "./plugin.ts";
 import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
 import { loadEvaluationData, openRunTokeniser } from "./run-data.ts";
@@ -22,7 +23,7 @@ export interface InferenceRequest {
   readonly run: string;
   /** CSV or JSONL files; empty means the run's own evaluation data. */
   readonly files?: readonly string[] | undefined;
-  /** Folder of the base model. */
+  /** Folder or hub id of the base model. */
   readonly baseModel?: string | undefined;
   readonly data?: DataOptionsInput | undefined;
   readonly perDeviceEvalBatchSize?: number | undefined;
@@ -95,7 +96,7 @@ async function inferenceLogits(
   const { record } = adapter;
   const data = requestData(request, record?.config.data);
   const dataset = requestRows(request, data, record !== undefined, labelled);
-  const source = (await modelPlugin(adapter, request.baseModel, plugins)).create();
+  const { source } = await openAdapterBase(adapter, request.baseModel, plugins, onEvent);
   const adapterPlugin = adapterFrom(adapter, plugins);
   const numLabels = record?.data.numLabels ?? (await adapterLabels(adapter));
   const { vocabSize } = await source.outline(numLabels);
@@ -127,11 +128,30 @@ function requestRows({ files = [] }: InferenceRequest, data: DataOptions, record
   });
 }
 
-async function modelPlugin({ record, config }: TrainedAdapter, baseModel: string | undefined, plugins: ResolveContext): Promise<ModelPlugin> {
+/** The base model that an adapter was trained on, at the same commit; or another one, where `baseModel` names it. */
+async function openAdapterBase(
+  { record, config, directory }: TrainedAdapter,
+  baseModel: string | undefined,
+  plugins: ResolveContext,
+  onEvent: RunListener | undefined,
+): Promise<BaseModel> {
   const recorded = record?.config.model;
-  const factory = await resolvePlugin("model", recorded?.name ?? "gemma2", plugins);
-  const checkpoint = baseModel ?? recorded?.options["checkpoint"] ?? config["base_model_name_or_path"];
-  return factory.configure({ ...withoutUndefined(recorded?.options ?? {}), checkpoint }) as ModelPlugin;
+  const options = { ...withoutUndefined(recorded?.options ?? {}) };
+  if (recorded === undefined && typeof config["revision"] === "string") options["revision"] = config["revision"];
+  if (baseModel !== undefined) delete options["revision"];
+  const checkpoint = baseModel ?? options["checkpoint"] ?? config["base_model_name_or_path"];
+  if (typeof checkpoint !== "string") {
+    throw new ModelError("BASE_MODEL_UNKNOWN", `${directory}: adapter_config.json names no base model`, {
+      hint: "Name its folder or hub id with --base-model.",
+    });
+  }
+  const revision = options["revision"] as string | undefined;
+  const factory =
+    recorded === undefined
+      ? await modelForCheckpoint(checkpoint, plugins.shipped, { revision, onEvent })
+      : await resolvePlugin("model", recorded.name, plugins);
+  const plugin = factory.configure({ ...options, checkpoint }) as ModelPlugin;
+  return openBaseModel(plugin, { onEvent, before: record?.baseModel });
 }
 
 function withoutUndefined(options: Readonly<Record<string, unknown>>): Record<string, unknown> {

@@ -1,6 +1,7 @@
 import type { Config } from "./config.ts";
 import { countLabels } from "./labels.ts";
-import type { AdapterPlugin, ModelPlugin } from "./plugin.ts";
+import { openBaseModel } from "./base-model.ts";
+import type { ModelSource } from "./plugin.ts";
 import { loadRunData } from "./run-data.ts";
 import { elementCount } from "./tensor.ts";
 
@@ -22,19 +23,19 @@ const DEFAULT_LABELS = 3;
 
 /** The parameter table from the config and the checkpoint's config.json; needs no GPU and no weights. @throws QloraError */
 export async function inspectConfig(config: Config): Promise<InspectReport> {
-  const source = (config.model as ModelPlugin).create();
-  const numLabels = await labelsOf(config);
+  const { source, name: baseModel } = await openBaseModel(config.model, { part: "config" });
+  const numLabels = await labelsOf(config, source);
   const outline = await source.outline(numLabels);
   const { linears, head } = outline;
-  const adapter = await (config.adapter as AdapterPlugin).create({ linears, head, baseModel: source.checkpoint, seed: config.training.seed });
+  const adapter = await config.adapter.create({ linears, head, baseModel, seed: config.training.seed });
   const trained = [...adapter.parameters, ...head].map(({ name, shape }) => ({ name, shape, dtype: "F32", trainable: true }));
   const frozen = outline.baseParameters.map((row) => ({ ...row, trainable: false }));
   const count = (rows: readonly { readonly shape: readonly number[] }[]): number => rows.reduce((sum, row) => sum + elementCount(row.shape), 0);
   return { parameters: [...frozen, ...trained], trainableParameters: count(trained), allParameters: count(frozen) + count(trained) };
 }
 
-async function labelsOf(config: Config): Promise<number> {
+async function labelsOf(config: Config, source: ModelSource): Promise<number> {
   if (config.data.trainFiles.length > 0) return countLabels([loadRunData(config.data).train]);
-  const { numLabels } = await (config.model as ModelPlugin).create().outline(DEFAULT_LABELS);
+  const { numLabels } = await source.outline(DEFAULT_LABELS);
   return numLabels ?? DEFAULT_LABELS;
 }

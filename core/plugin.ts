@@ -84,14 +84,27 @@ export interface ModelSource {
 
 export type ModelPlugin = Plugin<"model", readonly [], ModelSource>;
 
+/** What a model's author writes. */
+export interface ModelDefinition<S extends OptionShape> extends PluginDefinition<S, readonly [], ModelSource> {
+  /**
+   * Values of config.json's model_type that it reads: `--model <folder or hub id>` then finds it. Such a model has an option
+   * `checkpoint`, and may have `revision`; `create` gets the folder, downloaded where need be.
+   */
+  readonly modelTypes?: readonly string[];
+}
+
+/** A model's factory. */
+export interface ModelFactory<S extends OptionShape = OptionShape>
+  extends TypedPluginFactory<"model", S, readonly [], ModelSource> {
+  readonly modelTypes: readonly string[];
+}
+
 /**
  * Declares a model.
- * @example export const gemma2 = defineModel({ name: "gemma2", options, create: (options) => gemma2Source(options) });
+ * @example export const gemma2 = defineModel({ name: "gemma2", modelTypes: ["gemma2"], options, create: (options) => gemma2Source(options) });
  */
-export function defineModel<const S extends OptionShape>(
-  definition: PluginDefinition<S, readonly [], ModelSource>,
-): TypedPluginFactory<"model", S, readonly [], ModelSource> {
-  return definePlugin("model", definition);
+export function defineModel<const S extends OptionShape>(definition: ModelDefinition<S>): ModelFactory<S> {
+  return Object.assign(definePlugin("model", definition), { modelTypes: definition.modelTypes ?? [] });
 }
 
 // ---- adapter

@@ -22,6 +22,8 @@ export interface RunRecord {
     readonly training: Readonly<Record<string, unknown>>;
   };
   readonly data: { readonly numLabels: number };
+  /** The checkpoint as the config names it; `sha` is the commit of a hub model. */
+  readonly baseModel?: { readonly name: string; readonly sha?: string };
 }
 
 /** A trained adapter's folder, and the run it came from where that is known. */
@@ -44,8 +46,13 @@ export async function findAdapter(run: string): Promise<TrainedAdapter> {
       hint: "Name a run's output folder, one of its checkpoints, or a PEFT adapter.",
     });
   }
-  const places = [directory, dirname(resolve(directory))].map((place) => join(place, RUN_FILES.record));
-  const recordPath = places.find((place) => existsSync(place));
-  const record = recordPath === undefined ? undefined : (JSON.parse(await readFile(recordPath, "utf8")) as RunRecord);
+  const record = await readRunRecord(directory);
   return { directory, config: await readAdapterConfig(join(directory, ADAPTER_CONFIG_FILE)), record };
+}
+
+/** run.json of a run's folder, or of the run that a checkpoint's folder belongs to. */
+export async function readRunRecord(directory: string): Promise<RunRecord | undefined> {
+  const places = [directory, dirname(resolve(directory))].map((place) => join(place, RUN_FILES.record));
+  const path = places.find((place) => existsSync(place));
+  return path === undefined ? undefined : (JSON.parse(await readFile(path, "utf8")) as RunRecord);
 }

@@ -10,6 +10,8 @@ import type { Adapter, AdapterPlugin, Model, ModelOutline, ModelSource } from ".
 /** What a session is opened with. */
 export interface SessionOptions {
   readonly source: ModelSource;
+  /** What the adapter's files call the base model; its folder where it is undefined. */
+  readonly baseModel?: string | undefined;
   readonly adapter: AdapterPlugin;
   readonly device: DeviceOptions;
   readonly numLabels: number;
@@ -39,7 +41,7 @@ export interface Session {
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { source, numLabels, seed, device, onEvent } = options;
   const outline = await source.outline(numLabels);
-  const adapter = await options.adapter.create({ linears: outline.linears, head: outline.head, baseModel: source.checkpoint, seed });
+  const adapter = await options.adapter.create({ linears: outline.linears, head: outline.head, baseModel: options.baseModel ?? source.checkpoint, seed });
   const saved = options.initAdapter === undefined ? undefined : await adapter.load(options.initAdapter);
   const gpu = await openGpu({ gpu: device.gpu, ...(device.tier === "auto" ? {} : { tier: device.tier }) });
   try {

@@ -8,7 +8,7 @@ import { computeLogits, scoreLogits } from "./evaluate.ts";
 import type { RunListener } from "./events.ts";
 import { GradScaler } from "./grad-scaler.ts";
 import { countLabels } from "./labels.ts";
-import type { AdapterPlugin, MetricPlugin, ModelPlugin, OptimizerPlugin } from "./plugin.ts";
+import { openBaseModel } from "./base-model.ts";
 import { loadRunData, openRunTokeniser, samplesOf } from "./run-data.ts";
 import {
   appendMetrics,
@@ -20,6 +20,7 @@ import {
   writeJson,
 } from "./run-folder.ts";
 import { learningRateAt } from "./schedule.ts";
+import { readRunRecord } from "./run-record.ts";
 import { openSession, type Session } from "./session.ts";
 import { accumulateGradients } from "./step.ts";
 import { formatTrainerState, type LogEntry, type TrainerState } from "./trainer-state.ts";
@@ -75,7 +76,6 @@ export interface TrainResult {
 export async function* trainSteps(config: Config, engine: Engine, options: TrainOptions = {}): AsyncGenerator<TrainStep, TrainResult> {
   const { training, data, device } = config;
   const { onEvent, signal } = options;
-  const source = (config.model as ModelPlugin).create();
   const rows = loadRunData(data);
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
   const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
@@ -87,10 +87,18 @@ export async function* trainSteps(config: Config, engine: Engine, options: Train
     numTrainEpochs: training.numTrainEpochs,
     maxSteps: training.maxSteps,
   });
+  onEvent?.({
+    type: "info",
+    message:
+      `global batch ${samplesPerStep} = ${training.perDeviceTrainBatchSize} per device x ${training.gradientAccumulationSteps} accumulated; ` +
+      `${sampler.totalSteps} steps over ${rows.train.rows.length} rows`,
+  });
 
   const resume = training.resumeFromCheckpoint === false ? undefined : await findCheckpoint(training.outputDir, training.resumeFromCheckpoint);
   if (resume === undefined) await createRunFolder(training.outputDir, training.overwriteOutputDir);
 
+  const record = resume === undefined ? undefined : await readRunRecord(resume);
+  const { source, name: baseModel, sha } = await openBaseModel(config.model, { onEvent, signal, before: record?.baseModel });
   const { vocabSize } = await source.outline(numLabels);
   await using tokeniser = openRunTokeniser(source.checkpoint, vocabSize, data);
   const trainData = await tokeniser.tokenise(rows.train, sampler.order(0));
@@ -101,7 +109,8 @@ export async function* trainSteps(config: Config, engine: Engine, options: Train
 
   using session = await openSession({
     source,
-    adapter: config.adapter as AdapterPlugin,
+    baseModel,
+    adapter: config.adapter,
     device,
     numLabels,
     seed: training.seed,
@@ -109,7 +118,7 @@ export async function* trainSteps(config: Config, engine: Engine, options: Train
     onEvent,
   });
   const { gpu, parameters } = session;
-  const optimizer = (config.optimizer as OptimizerPlugin).create({ gpu, parameters });
+  const optimizer = config.optimizer.create({ gpu, parameters });
   if (resume !== undefined) optimizer.load(await readOptimizerState(resume));
   const scaler = gpu.tier === "f32" ? undefined : new GradScaler(before?.scaler ?? undefined);
   const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
@@ -148,7 +157,7 @@ export async function* trainSteps(config: Config, engine: Engine, options: Train
     const start = performance.now();
     const logits = await computeLogits(session, engine, evalData, evalLimits, "evaluating", onEvent);
     const labels = evalData.dataset.rows.map((row) => row.label!);
-    metrics = scoreLogits(logits, labels, numLabels, config.metrics as readonly MetricPlugin[]);
+    metrics = scoreLogits(logits, labels, numLabels, config.metrics);
     const seconds = (performance.now() - start) / 1000;
     await log({ epoch: step / stepsPerEpoch, step, ...metrics, eval_runtime: seconds, eval_samples_per_second: labels.length / seconds });
     onEvent?.({ type: "eval", step, epoch: step / stepsPerEpoch, metrics, seconds });
@@ -168,6 +177,7 @@ export async function* trainSteps(config: Config, engine: Engine, options: Train
     bun: Bun.version,
     config: configToJson(config),
     device: gpu.info,
+    baseModel: { name: baseModel, sha, directory: source.checkpoint },
     model: session.model.record,
     data: { fingerprint: trainData.fingerprint, trainRows: trainData.size, evalRows: evalData?.size ?? 0, numLabels },
     trainableParameters: parameters.count,

@@ -7,7 +7,10 @@ import { createGemma2 } from "./model.ts";
 import { gemma2Outline } from "./outline.ts";
 
 const options = defineOptions({
-  checkpoint: option("string", { help: "folder of a Gemma-2 checkpoint quantised by bitsandbytes to NF4" }),
+  checkpoint: option("string", {
+    help: "Gemma-2 checkpoint quantised by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
+  }),
+  revision: option("string", { optional: true, help: "branch, tag or commit of a hub checkpoint (default: main)" }),
   attnLogitSoftcapping: option("number >= 0", {
     optional: true,
     help: "cap of the attention scores; 0 switches capping off (default: as config.json says)",
@@ -16,10 +19,11 @@ const options = defineOptions({
 
 /**
  * Gemma-2 (2B, 9B, 27B) with a score head, from a bitsandbytes NF4 checkpoint.
- * @example gemma2({ checkpoint: "gemma-2-9b-it-bnb-4bit" })
+ * @example gemma2({ checkpoint: "unsloth/gemma-2-9b-it-bnb-4bit" })
  */
 export const gemma2 = defineModel({
   name: "gemma2",
+  modelTypes: ["gemma2"],
   options,
   create({ checkpoint, attnLogitSoftcapping }) {
     const readConfig = async (): Promise<Gemma2Config> => parseGemma2Config(await readModelConfig(checkpoint), join(checkpoint, "config.json"));
