@@ -22,10 +22,8 @@ function withDequantised(
   if (limit < outFeatures && (limit < 8 || outFeatures % 4 !== 0)) {
     throw new DeviceError(
       "BINDING_TOO_LARGE",
-      `${weight.name}: eight rows of ${inFeatures} ${gpu.half} do not fit into one binding of this adapter`,
-      {
-        hint: "Use a device with larger bindings.",
-      },
+      `${weight.name} [${outFeatures},${inFeatures}] ${gpu.half} does not fit into one binding of this adapter (${gpu.device.limits.maxStorageBufferBindingSize} bytes) and cannot be cut into parts of eight rows`,
+      { hint: "Use a device with larger bindings." },
     );
   }
   const step = limit < outFeatures ? limit - (limit % 8) : outFeatures;
