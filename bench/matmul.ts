@@ -19,7 +19,7 @@ const filled = (shape: readonly [number, number], dtype: "f32" | "f16"): Tensor 
   const n = shape[0] * shape[1];
   const data = dtype === "f16" ? new Float16Array(n) : new Float32Array(n);
   for (let i = 0; i < n; i++) data[i] = Math.random() - 0.5;
-  return gpu.upload(data as Float32Array<ArrayBuffer>, shape, dtype, "bench");
+  return gpu.upload(data, shape, dtype, "bench");
 };
 
 /** Prints one line: the best of eight timings of four runs each. */
