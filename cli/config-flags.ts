@@ -1,13 +1,14 @@
 /** From a command line to a config: finds the plugins first, for their options are flags too. */
-import { loadConfig, mergeConfig, type Config, type PluginOverride } from "../core/config.ts";
+import { loadConfig, mergeConfig, type Config, type ConfigInput, type PluginOverride } from "../core/config.ts";
 import { dataOptions } from "../core/data-options.ts";
 import { deviceOptions } from "../core/device-options.ts";
-import { PluginError } from "../core/errors.ts";
+import { ConfigError, PluginError } from "../core/errors.ts";
 import { resolvePlugin } from "../core/plugin-resolve.ts";
 import type { PluginFactory, PluginKind } from "../core/plugin-value.ts";
 import { trainingOptions } from "../core/training-options.ts";
 import { peekFlag, type FlagGroup, type SectionValues } from "./argv.ts";
 import type { Prepared } from "./command.ts";
+import { chooseModel } from "./model-flag.ts";
 import type { Services } from "./sdk.ts";
 
 /** The plugins of a command line that names none. */
@@ -29,6 +30,7 @@ const trainingGroup: FlagGroup = { title: "Training", section: "training", flat:
 export async function prepareConfig(argv: readonly string[], services: Services, help: boolean): Promise<Prepared> {
   const from = process.cwd();
   const file = help ? undefined : await loadConfig(peekFlag(argv, "config"), from);
+  const preset = await presetOf(argv);
   const shipped = await services.plugins();
   const standard = <K extends PluginKind>(kind: K, name: string): PluginFactory<K> => {
     const found = shipped.find((factory) => factory.kind === kind && factory.name === name);
@@ -36,22 +38,24 @@ export async function prepareConfig(argv: readonly string[], services: Services,
       throw new PluginError("PLUGIN_NOT_FOUND", `the ${kind} ${name} does not ship with this copy`);
     return found as PluginFactory<K>;
   };
-  const chosen = async <K extends "model" | "adapter" | "optimizer">(kind: K): Promise<PluginFactory> => {
+  const fallback = (kind: "model" | "adapter" | "optimizer"): PluginFactory =>
+    preset?.[kind].factory ?? file?.[kind].factory ?? standard(kind, DEFAULTS[kind]);
+  const chosen = async (kind: "adapter" | "optimizer"): Promise<PluginFactory> => {
     const spec = peekFlag(argv, kind);
-    if (spec !== undefined) return resolvePlugin(kind, spec, { shipped, from });
-    return file?.[kind].factory ?? standard(kind, DEFAULTS[kind]);
+    return spec === undefined ? fallback(kind) : resolvePlugin(kind, spec, { shipped, from });
   };
+  const model = await chooseModel(argv, { shipped, from, fallback: fallback("model"), file, help });
   const plugins = {
-    model: await chosen("model"),
+    model: model.factory,
     adapter: await chosen("adapter"),
     optimizer: await chosen("optimizer"),
   };
   const metricNames = peekFlag(argv, "metrics")?.split(",");
   const metrics =
     metricNames === undefined
-      ? file === undefined
+      ? file === undefined && preset === undefined
         ? DEFAULTS.metrics.map((name) => standard("metric", name))
-        : undefined
+        : preset?.metrics?.map((metric) => metric.factory)
       : await Promise.all(metricNames.map((name) => resolvePlugin("metric", name.trim(), { shipped, from })));
 
   const pluginGroup = (kind: keyof typeof plugins): FlagGroup => ({
@@ -63,9 +67,21 @@ export async function prepareConfig(argv: readonly string[], services: Services,
   const config = (values: SectionValues): Config => {
     const override = (kind: keyof typeof plugins): PluginOverride => ({
       factory: plugins[kind],
-      options: values[kind] ?? {},
+      options: {
+        ...(preset?.[kind].name === plugins[kind].name ? preset[kind].given : {}),
+        ...(kind === "model" ? model.options : {}),
+        ...values[kind],
+      },
     });
-    const { data = {}, training = {}, device = {} } = values;
+    if ("checkpoint" in model.options && values["model"]?.["checkpoint"] !== undefined) {
+      throw new ConfigError(
+        "CONFIG_INVALID",
+        "--model.checkpoint: got one beside a checkpoint in --model, expected one",
+      );
+    }
+    const data = { ...presetData(preset, values["data"]), ...values["data"] };
+    const training = { ...preset?.training, ...values["training"] };
+    const device = { ...preset?.device, ...values["device"] };
     return mergeConfig(file, {
       model: override("model"),
       adapter: override("adapter"),
@@ -87,4 +103,19 @@ export async function prepareConfig(argv: readonly string[], services: Services,
     ],
     config,
   };
+}
+
+/** What `--preset` names; its values lie over the file's and under the other flags. @throws ConfigError */
+async function presetOf(argv: readonly string[]): Promise<ConfigInput | undefined> {
+  const name = peekFlag(argv, "preset");
+  return name === undefined ? undefined : (await import("../plugins/presets.ts")).findPreset(name).config();
+}
+
+/** A preset's data options; files to evaluate on take the place of its held-out fold. */
+function presetData(
+  preset: ConfigInput | undefined,
+  flags: SectionValues[string] = {},
+): Readonly<Record<string, unknown>> {
+  const { nSplits, foldIdx, ...rest } = preset?.data ?? {};
+  return flags["evalFiles"] === undefined && nSplits !== undefined ? { ...rest, nSplits, foldIdx } : rest;
 }

@@ -11,7 +11,7 @@ export const inferenceArgs = {
   },
   "base-model": {
     type: "string",
-    valueHint: "folder",
-    description: "Base model, where it is not where the run found it",
+    valueHint: "checkpoint",
+    description: "Base model (a folder or a hub id), where it is another than the run's",
   },
 } as const;

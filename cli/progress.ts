@@ -1,5 +1,5 @@
 /** Progress on stderr: one line that is rewritten on a terminal, plain lines elsewhere. */
-import type { EvalEvent, LogEvent, RunEvent, RunListener, StepEvent } from "../core/events.ts";
+import type { EvalEvent, LogEvent, ProgressEvent, RunEvent, RunListener, StepEvent } from "../core/events.ts";
 
 export interface Progress {
   readonly listen: RunListener;
@@ -60,7 +60,7 @@ export function createProgress(
         if (event.skippedSteps > 0) line(`warning: ${event.skippedSteps} steps skipped: a gradient was not finite`);
         break;
       case "progress":
-        draw(`${event.what} ${event.done}/${event.total}`, event.done === event.total);
+        draw(`${event.what} ${progressText(event)}`, event.done === event.total);
         break;
       case "eval":
         line(evalText(event));
@@ -97,6 +97,12 @@ function stepText(event: StepEvent | LogEvent): string {
     `${short(tokensPerSecond)} tokens/s`,
   ];
   return parts.join("  ");
+}
+
+function progressText({ done, total, unit }: ProgressEvent): string {
+  if (unit === undefined) return `${done}/${total}`;
+  const percent = total === 0 ? 100 : Math.floor((100 * done) / total);
+  return `${percent}% of ${total < 2 ** 30 ? `${Math.ceil(total / 2 ** 20)} MiB` : gigabytes(total)}`;
 }
 
 function evalText({ step, metrics, seconds }: EvalEvent): string {

@@ -12,6 +12,7 @@ import type { Services } from "./sdk.ts";
 const DONE = 0;
 const FAILED = 1;
 const USAGE = 2;
+const INTERRUPTED = 130;
 
 const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   train: () => import("./commands/train.ts"),
@@ -20,6 +21,8 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   inspect: () => import("./commands/inspect.ts"),
   doctor: () => import("./commands/doctor.ts"),
   bench: () => import("./commands/bench.ts"),
+  presets: () => import("./commands/presets.ts"),
+  init: () => import("./commands/init.ts"),
 };
 
 const root = defineCommand({
@@ -39,6 +42,7 @@ export async function main(argv: readonly string[], services: Services): Promise
     return await dispatch(argv, services);
   } catch (error) {
     report(error);
+    if (error instanceof QloraError && error.code === "INTERRUPTED") return INTERRUPTED;
     return error instanceof ConfigError || error instanceof PluginError ? USAGE : FAILED;
   }
 }

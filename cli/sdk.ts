@@ -19,7 +19,10 @@ export interface Sdk {
   doctor(device: Partial<DeviceOptions>): Promise<DoctorReport>;
   inspect(config: Config): Promise<InspectReport>;
   /** Undefined where it only wrote a checkpoint. */
-  bench(options: BenchCommandOptions & { readonly device: DeviceOptions }, hooks?: TrainOptions): Promise<BenchResult | undefined>;
+  bench(
+    options: BenchCommandOptions & { readonly device: DeviceOptions },
+    hooks?: TrainOptions,
+  ): Promise<BenchResult | undefined>;
 }
 
 /** Where the command line gets its heavy parts from; each is loaded when it is needed. */
