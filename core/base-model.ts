@@ -43,9 +43,11 @@ export async function openBaseModel(plugin: ModelPlugin, options: BaseModelOptio
     part,
     signal,
     onEvent,
-    onProgress: (done, total) => onEvent?.({ type: "progress", what: `downloading ${checkpoint}`, done, total, unit: "bytes" }),
+    onProgress: (done, total) =>
+      onEvent?.({ type: "progress", what: `downloading ${checkpoint}`, done, total, unit: "bytes" }),
   });
-  const local = directory === checkpoint ? plugin : plugin.factory.configure({ ...plugin.given, checkpoint: directory });
+  const local =
+    directory === checkpoint ? plugin : plugin.factory.configure({ ...plugin.given, checkpoint: directory });
   return { source: local.create(), name: checkpoint, sha };
 }
 
