@@ -21,6 +21,7 @@ export { type Config, type ConfigInput, defineConfig } from "./core/config.ts";
 export { type DryRunResult, dryRun } from "./core/dry-run.ts";
 export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./core/errors.ts";
 export type { RunEvent, RunListener } from "./core/events.ts";
+export { resolveModel, type ResolvedModel, type ResolveOptions } from "./core/hub/index.ts";
 export { softmaxRows } from "./core/evaluate.ts";
 export { ConfusionMatrix, eachRow, predictedClass } from "./core/metric-rows.ts";
 export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./core/options.ts";
