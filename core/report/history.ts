@@ -1,0 +1,98 @@
+/** The log of a run taken apart: training entries, evaluations, the summary at the end, and series of points. */
+import type { LogEntry } from "../trainer-state.ts";
+
+/** One value of the log. */
+export interface Point {
+  readonly step: number;
+  readonly epoch: number;
+  /** NaN where the log holds no finite number. */
+  readonly value: number;
+}
+
+/** A log by kind of entry, each in the order of the log. */
+export interface History {
+  /** `{ loss, grad_norm, learning_rate, ... }` */
+  readonly training: readonly LogEntry[];
+  /** `{ eval_loss, ... }` */
+  readonly evaluations: readonly LogEntry[];
+  /** `{ train_loss, train_runtime, ... }`, which only a finished run has. */
+  readonly summary: LogEntry | undefined;
+  /** The last step that the log names; 0 in an empty log. */
+  readonly lastStep: number;
+  readonly lastEpoch: number;
+}
+
+/** Names of an evaluation's entry that are about its speed, not its result. */
+const SPEED = /_(runtime|samples_per_second|steps_per_second)$/;
+const LOWER_IS_BETTER = /(loss|error|perplexity|brier|ece|mse|mae)$/;
+const HIGHER_IS_BETTER = /(accuracy|acc|f1|auc|precision|recall|kappa|mcc|score)$/;
+
+/** Takes a log apart. */
+export function splitHistory(entries: readonly LogEntry[]): History {
+  const isEvaluation = (entry: LogEntry): boolean => Object.keys(entry).some((key) => key.startsWith("eval_"));
+  const last = entries.at(-1);
+  return {
+    training: entries.filter((entry) => "loss" in entry),
+    evaluations: entries.filter(isEvaluation),
+    summary: entries.findLast((entry) => "train_loss" in entry || "train_runtime" in entry),
+    lastStep: last?.step ?? 0,
+    lastEpoch: last?.epoch ?? 0,
+  };
+}
+
+/** The values of one key, of the entries that have it. */
+export function pointsOf(entries: readonly LogEntry[], key: string): Point[] {
+  return entries.flatMap((entry) => {
+    const value = entry[key];
+    return value === undefined ? [] : [{ step: entry.step, epoch: entry.epoch, value }];
+  });
+}
+
+/** Names of the metrics of all evaluations, `eval_loss` first, then as the log has them. */
+export function metricKeys(evaluations: readonly LogEntry[]): string[] {
+  const keys = new Set(evaluations.flatMap((entry) => Object.keys(entry)));
+  const metrics = [...keys].filter((key) => key.startsWith("eval_") && !SPEED.test(key) && key !== "eval_loss");
+  return keys.has("eval_loss") ? ["eval_loss", ...metrics] : metrics;
+}
+
+/** The best point by the metric's name (a loss is better low, an accuracy high); undefined where the name says neither. */
+export function bestPoint(points: readonly Point[], key: string): Point | undefined {
+  const sign = LOWER_IS_BETTER.test(key) ? 1 : HIGHER_IS_BETTER.test(key) ? -1 : 0;
+  if (sign === 0) return undefined;
+  return points
+    .filter((point) => Number.isFinite(point.value))
+    .reduce<Point | undefined>(
+      (best, point) => (best === undefined || sign * point.value < sign * best.value ? point : best),
+      undefined,
+    );
+}
+
+/** Exponential moving average with the start's bias taken out, as TensorBoard smooths; NaN is passed over. */
+export function smooth(points: readonly Point[], weight: number): Point[] {
+  let [sum, norm] = [0, 0];
+  return points.map((point) => {
+    if (!Number.isFinite(point.value)) return point;
+    sum = sum * weight + (1 - weight) * point.value;
+    norm = norm * weight + (1 - weight);
+    return { ...point, value: sum / norm };
+  });
+}
+
+/**
+ * At most about `most` of the points: of each stretch its lowest and its highest, so that no spike is lost, and every
+ * point that is not finite.
+ */
+export function thin(points: readonly Point[], most: number): readonly Point[] {
+  if (points.length <= most) return points;
+  const stretch = Math.ceil(points.length / (most / 2));
+  const kept: Point[] = [];
+  for (let start = 0; start < points.length; start += stretch) {
+    const part = points.slice(start, start + stretch);
+    const finite = part.filter((point) => Number.isFinite(point.value));
+    const low = finite.reduce<Point | undefined>((a, b) => (a === undefined || b.value < a.value ? b : a), undefined);
+    const high = finite.reduce<Point | undefined>((a, b) => (a === undefined || b.value > a.value ? b : a), undefined);
+    kept.push(...part.filter((point) => point === low || point === high || !Number.isFinite(point.value)));
+  }
+  const last = points.at(-1)!;
+  return kept.at(-1) === last ? kept : [...kept, last];
+}

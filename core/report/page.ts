@@ -1,0 +1,100 @@
+/** The page around a report's parts. Everything lies in the file, and its policy forbids the browser to fetch anything. */
+import { renderCurves } from "./curves.ts";
+import { renderEvaluation } from "./evaluation-view.ts";
+import hoverScript from "./hover.client.js" with { type: "text" };
+import { splitHistory } from "./history.ts";
+import { markup, trusted, type Markup } from "./markup.ts";
+import { at, textAt, type ReportRun } from "./run.ts";
+import stylesheet from "./report.css" with { type: "text" };
+import { renderSummary } from "./summary.ts";
+import { renderEvaluations, renderJson, renderTrainingLog } from "./tables.ts";
+
+/** Classes of arena data, by label. */
+const ARENA_NAMES = ["A wins", "B wins", "tie"];
+
+/** The whole page as text. */
+export function renderReport(run: ReportRun): string {
+  const hash = new Bun.CryptoHasher("sha256").update(hoverScript).digest("base64");
+  const policy = `default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'`;
+  const page = markup`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>${run.name}: training report</title>
+<link rel="icon" href="data:,">
+<style>
+${trusted(stylesheet)}</style>
+</head>
+<body>
+${renderMain(run)}
+<script>${trusted(hoverScript)}</script>
+</body>
+</html>
+`;
+  return page.text;
+}
+
+/** The content of the page, for a page that shows a run while it goes on. */
+export function renderMain(run: ReportRun): Markup {
+  const { record, evaluation } = run;
+  const history = splitHistory(run.history);
+  const config = record["config"];
+  const version = textAt(record, "qlora");
+  return markup`<main>
+${renderSummary(run, history)}
+<section aria-labelledby="training"><h2 id="training">Training</h2>
+${renderCurves(history, record)}
+${renderTrainingLog(history.training)}
+</section>
+<section aria-labelledby="evaluations"><h2 id="evaluations">Evaluations</h2>
+${renderEvaluations(history.evaluations, textAt(config, "training", "evalStrategy"))}
+</section>
+${
+  evaluation !== undefined &&
+  markup`<section aria-labelledby="predictions"><h2 id="predictions">Predictions of the last evaluation</h2>
+${renderEvaluation(evaluation, evaluation.labelNames ?? classNames(record, evaluation.numLabels))}
+</section>`
+}
+${renderSetup(record)}
+<footer><p>${version === undefined ? "qlora" : `qlora ${version}`} · from run.json and metrics.jsonl in this folder</p></footer>
+</main>`;
+}
+
+/** Config, device, data and versions; nothing where run.json says nothing. */
+function renderSetup(record: ReportRun["record"]): Markup | undefined {
+  const version = textAt(record, "qlora");
+  const parts = [
+    renderJson("Config", record["config"], "every option, defaults included"),
+    renderJson("Device", record["device"], deviceNote(record["device"])),
+    renderJson("Model and data", pick(record, ["model", "data", "trainableParameters", "totalSteps"])),
+    renderJson("Versions", versionsOf(record), version !== undefined && `qlora ${version}`),
+  ].filter((part) => part !== undefined);
+  if (parts.length === 0) return undefined;
+  return markup`<section aria-labelledby="setup"><h2 id="setup">Set-up</h2>
+${parts}
+</section>`;
+}
+
+function classNames(record: ReportRun["record"], numLabels: number): readonly string[] {
+  const arena = numLabels === 3 && at(record, "config", "data", "format") === "arena";
+  return arena ? ARENA_NAMES : Array.from({ length: numLabels }, (_, i) => `class ${i}`);
+}
+
+function deviceNote(device: unknown): string {
+  const parts = [textAt(device, "adapter", "description"), textAt(device, "tier")];
+  return parts.filter((part) => part !== undefined).join(", ");
+}
+
+const SHOWN_ELSEWHERE = new Set(["config", "device", "model", "data", "trainableParameters", "totalSteps"]);
+
+/** Whatever else run.json says: versions, times. */
+function versionsOf(record: ReportRun["record"]): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(record).filter(([key]) => !SHOWN_ELSEWHERE.has(key)));
+}
+
+function pick(record: ReportRun["record"], keys: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(keys.filter((key) => key in record).map((key) => [key, record[key]]));
+}
