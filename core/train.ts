@@ -25,7 +25,13 @@ import { openSession, type Session } from "./session.ts";
 import { accumulateGradients } from "./step.ts";
 import { formatTrainerState, type LogEntry, type TrainerState } from "./trainer-state.ts";
 import { writeFileAtomic } from "./files.ts";
-import { checkResumable, readOptimizerState, readTrainingState, type TrainingState, writeCheckpoint } from "./training-state.ts";
+import {
+  checkResumable,
+  readOptimizerState,
+  readTrainingState,
+  type TrainingState,
+  writeCheckpoint,
+} from "./training-state.ts";
 import { version } from "./version.ts";
 
 /** How a run is watched and stopped. */
@@ -73,7 +79,11 @@ export interface TrainResult {
  * Trains as the config says, yielding after each optimizer step; the run's folder is complete when it returns.
  * @throws ConfigError, DataError, ModelError, DeviceError
  */
-export async function* trainSteps(config: Config, engine: Engine, options: TrainOptions = {}): AsyncGenerator<TrainStep, TrainResult> {
+export async function* trainSteps(
+  config: Config,
+  engine: Engine,
+  options: TrainOptions = {},
+): AsyncGenerator<TrainStep, TrainResult> {
   const { training, data, device } = config;
   const { onEvent, signal } = options;
   const rows = loadRunData(data);
@@ -94,16 +104,28 @@ export async function* trainSteps(config: Config, engine: Engine, options: Train
       `${sampler.totalSteps} steps over ${rows.train.rows.length} rows`,
   });
 
-  const resume = training.resumeFromCheckpoint === false ? undefined : await findCheckpoint(training.outputDir, training.resumeFromCheckpoint);
+  const resume =
+    training.resumeFromCheckpoint === false
+      ? undefined
+      : await findCheckpoint(training.outputDir, training.resumeFromCheckpoint);
   if (resume === undefined) await createRunFolder(training.outputDir, training.overwriteOutputDir);
 
   const record = resume === undefined ? undefined : await readRunRecord(resume);
-  const { source, name: baseModel, sha } = await openBaseModel(config.model, { onEvent, signal, before: record?.baseModel });
+  const {
+    source,
+    name: baseModel,
+    sha,
+  } = await openBaseModel(config.model, { onEvent, signal, before: record?.baseModel });
   const { vocabSize } = await source.outline(numLabels);
   await using tokeniser = openRunTokeniser(source.checkpoint, vocabSize, data);
   const trainData = await tokeniser.tokenise(rows.train, sampler.order(0));
   const evalData = rows.evaluation === undefined ? undefined : await tokeniser.tokenise(rows.evaluation);
-  const identity = { data: trainData.fingerprint, seed: training.seed, samplesPerStep, optimizer: config.optimizer.name };
+  const identity = {
+    data: trainData.fingerprint,
+    seed: training.seed,
+    samplesPerStep,
+    optimizer: config.optimizer.name,
+  };
   const before = resume === undefined ? undefined : await readTrainingState(resume);
   if (before !== undefined) checkResumable(before, identity, resume!);
 
@@ -123,9 +145,18 @@ export async function* trainSteps(config: Config, engine: Engine, options: Train
   const scaler = gpu.tier === "f32" ? undefined : new GradScaler(before?.scaler ?? undefined);
   const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
   const evalLimits = { maxTokens: training.tokenBudget ?? Infinity, maxSamples: training.perDeviceEvalBatchSize };
-  const limits = { maxTokens: training.tokenBudget ?? Infinity, ...(training.tokenBudget === undefined ? { maxSamples: training.perDeviceTrainBatchSize } : {}) };
+  const limits = {
+    maxTokens: training.tokenBudget ?? Infinity,
+    ...(training.tokenBudget === undefined ? { maxSamples: training.perDeviceTrainBatchSize } : {}),
+  };
 
-  let { step, updates, skipped, tokens, totalLoss } = before ?? { step: 0, updates: 0, skipped: 0, tokens: 0, totalLoss: 0 };
+  let { step, updates, skipped, tokens, totalLoss } = before ?? {
+    step: 0,
+    updates: 0,
+    skipped: 0,
+    tokens: 0,
+    totalLoss: 0,
+  };
   let sinceLog = before?.sinceLog ?? { loss: 0, steps: 0, skipped: 0 };
   const history: LogEntry[] = [...(before?.history ?? [])];
   let metrics: Readonly<Record<string, number>> = {};
@@ -159,12 +190,29 @@ export async function* trainSteps(config: Config, engine: Engine, options: Train
     const labels = evalData.dataset.rows.map((row) => row.label!);
     metrics = scoreLogits(logits, labels, numLabels, config.metrics);
     const seconds = (performance.now() - start) / 1000;
-    await log({ epoch: step / stepsPerEpoch, step, ...metrics, eval_runtime: seconds, eval_samples_per_second: labels.length / seconds });
+    await log({
+      epoch: step / stepsPerEpoch,
+      step,
+      ...metrics,
+      eval_runtime: seconds,
+      eval_samples_per_second: labels.length / seconds,
+    });
     onEvent?.({ type: "eval", step, epoch: step / stepsPerEpoch, metrics, seconds });
   };
   const save = async (): Promise<void> => {
     const values = await parameters.readValues();
-    const state: TrainingState = { version: 1, step, updates, skipped, tokens, scaler: scaler?.state ?? null, ...identity, sinceLog, totalLoss, history };
+    const state: TrainingState = {
+      version: 1,
+      step,
+      updates,
+      skipped,
+      tokens,
+      scaler: scaler?.state ?? null,
+      ...identity,
+      sinceLog,
+      totalLoss,
+      history,
+    };
     const path = await saveCheckpoint(training.outputDir, step, training.saveTotalLimit, (directory) =>
       writeCheckpoint(directory, session.adapter, values, optimizer, state, trainerState()),
     );
@@ -194,7 +242,12 @@ export async function* trainSteps(config: Config, engine: Engine, options: Train
     const samples = await samplesOf(trainData, sampler.batch(step));
     const lossScale = scaler?.scale ?? 1;
     parameters.zeroGrad();
-    const losses = accumulateGradients(session, engine, samples, { limits, checkpointing: training.gradientCheckpointing, lossScale, stepKey: step });
+    const losses = accumulateGradients(session, engine, samples, {
+      limits,
+      checkpointing: training.gradientCheckpointing,
+      lossScale,
+      stepKey: step,
+    });
     engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: training.maxGradNorm });
     const learningRate = learningRateAt(training, totalSteps, updates);
     optimizer.step({ learningRate, update: updates + 1, control });
@@ -217,21 +270,56 @@ export async function* trainSteps(config: Config, engine: Engine, options: Train
 
     const epoch = step / stepsPerEpoch;
     const seconds = (performance.now() - started) / 1000;
-    const speed = { samplesPerSecond: samplesDone / seconds, tokensPerSecond: tokensDone / seconds, memoryBytes: gpu.memory.report().used };
+    const speed = {
+      samplesPerSecond: samplesDone / seconds,
+      tokensPerSecond: tokensDone / seconds,
+      memoryBytes: gpu.memory.report().used,
+    };
     onEvent?.({ type: "step", step, totalSteps, epoch, loss, learningRate, ...speed });
     if (step % training.loggingSteps === 0 || step === totalSteps) {
       const mean = sinceLog.loss / sinceLog.steps;
       await log({ epoch, grad_norm: gradNorm, learning_rate: learningRate, loss: mean, step });
-      onEvent?.({ type: "log", step, totalSteps, epoch, loss: mean, gradNorm, learningRate, skippedSteps: sinceLog.skipped, ...speed });
+      onEvent?.({
+        type: "log",
+        step,
+        totalSteps,
+        epoch,
+        loss: mean,
+        gradNorm,
+        learningRate,
+        skippedSteps: sinceLog.skipped,
+        ...speed,
+      });
       sinceLog = { loss: 0, steps: 0, skipped: 0 };
     }
     const endsEpoch = step % stepsPerEpoch === 0 || step === totalSteps;
-    if (training.evalStrategy === "steps" ? step % training.evalSteps === 0 : training.evalStrategy === "epoch" && endsEpoch) await evaluate();
-    if (training.saveStrategy === "steps" ? step % training.saveSteps === 0 : training.saveStrategy === "epoch" && endsEpoch) {
+    if (
+      training.evalStrategy === "steps"
+        ? step % training.evalSteps === 0
+        : training.evalStrategy === "epoch" && endsEpoch
+    )
+      await evaluate();
+    if (
+      training.saveStrategy === "steps"
+        ? step % training.saveSteps === 0
+        : training.saveStrategy === "epoch" && endsEpoch
+    ) {
       await save();
       saved = step;
     }
-    yield { step, totalSteps, epoch, loss, gradNorm, learningRate, skipped: skip, lossScale, samples: samples.length, tokens: stepTokens, session };
+    yield {
+      step,
+      totalSteps,
+      epoch,
+      loss,
+      gradNorm,
+      learningRate,
+      skipped: skip,
+      lossScale,
+      samples: samples.length,
+      tokens: stepTokens,
+      session,
+    };
   }
 
   const interrupted = step < totalSteps;
@@ -239,11 +327,28 @@ export async function* trainSteps(config: Config, engine: Engine, options: Train
   if (!interrupted) {
     const seconds = (performance.now() - started) / 1000;
     const ran = step - firstStep;
-    await log({ epoch: step / stepsPerEpoch, step, train_loss: totalLoss / step, train_runtime: seconds, train_samples_per_second: samplesDone / seconds, train_steps_per_second: ran / seconds, total_flos: 0 });
+    await log({
+      epoch: step / stepsPerEpoch,
+      step,
+      train_loss: totalLoss / step,
+      train_runtime: seconds,
+      train_samples_per_second: samplesDone / seconds,
+      train_steps_per_second: ran / seconds,
+      total_flos: 0,
+    });
     await session.adapter.save(training.outputDir, await parameters.readValues());
   }
   await writeFileAtomic(join(training.outputDir, RUN_FILES.state), formatTrainerState(trainerState()));
   optimizer.destroy();
   gpu.free(control);
-  return { outputDir: training.outputDir, steps: step, totalSteps, trainLoss: totalLoss / Math.max(1, step), metrics, report: undefined, history, interrupted };
+  return {
+    outputDir: training.outputDir,
+    steps: step,
+    totalSteps,
+    trainLoss: totalLoss / Math.max(1, step),
+    metrics,
+    report: undefined,
+    history,
+    interrupted,
+  };
 }

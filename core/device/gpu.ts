@@ -3,6 +3,7 @@ import { type KernelSpec, moduleText, type UniformType } from "../kernel.ts";
 import { Memory, type Purpose, sizeClass } from "../memory.ts";
 import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor } from "../tensor.ts";
 import type { Capabilities, Provider, Tier } from "./probe.ts";
+import { Profile, type ProfileLine, type Work } from "./profile.ts";
 
 /** A compiled kernel, made by `Gpu.kernel`. */
 export interface Kernel {
@@ -13,23 +14,6 @@ export interface Kernel {
   readonly uniforms: readonly (readonly [string, UniformType])[];
   /** @internal bind groups by the buffers they bind */
   readonly groups: Map<string, GPUBindGroup>;
-}
-
-/** Time of one kernel in a profile. */
-export interface ProfileLine {
-  readonly key: string;
-  readonly calls: number;
-  /** GPU time in milliseconds. */
-  readonly ms: number;
-  /** What was reached, where the launcher says its work: `312 TFLOP/s` or `2410 GB/s`. */
-  readonly rate: string | undefined;
-}
-
-/** What a dispatch has to do at least, for the profile. */
-export interface Work {
-  readonly flops?: number;
-  /** Read and written, each once. */
-  readonly bytes?: number;
 }
 
 /** What `openGpu` found and chose. */
@@ -398,80 +382,4 @@ function ownsBuffer(tensor: Tensor): boolean {
 function bindWhole(tensor: Tensor, device: GPUDevice): GPUBufferBinding {
   const size = Math.min(tensor.buffer.size, device.limits.maxStorageBufferBindingSize & ~3);
   return { buffer: tensor.buffer, offset: 0, size };
-}
-
-const QUERIES = 1024;
-
-interface Total {
-  readonly calls: number;
-  readonly ms: number;
-  readonly flops: number;
-  readonly bytes: number;
-}
-
-/** Timestamps around every dispatch, resolved at each submit. */
-class Profile {
-  readonly #device: GPUDevice;
-  readonly #set: GPUQuerySet;
-  readonly #buffer: GPUBuffer;
-  readonly #pending: Promise<void>[] = [];
-  readonly #totals = new Map<string, Total>();
-  #open: { readonly key: string; readonly work: Work }[] = [];
-  #staging: GPUBuffer | undefined;
-
-  constructor(device: GPUDevice) {
-    this.#device = device;
-    this.#set = device.createQuerySet({ type: "timestamp", count: QUERIES });
-    this.#buffer = device.createBuffer({ size: QUERIES * 8, usage: 0x200 | 0x4 });
-  }
-
-  get full(): boolean {
-    return this.#open.length * 2 >= QUERIES;
-  }
-
-  begin(key: string, work: Work, open: (writes: GPUComputePassTimestampWrites) => void): void {
-    const at = this.#open.length * 2;
-    this.#open.push({ key, work });
-    open({ querySet: this.#set, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 });
-  }
-
-  resolve(encoder: GPUCommandEncoder): void {
-    if (this.#open.length === 0) return;
-    const bytes = this.#open.length * 16;
-    encoder.resolveQuerySet(this.#set, 0, this.#open.length * 2, this.#buffer, 0);
-    this.#staging = this.#device.createBuffer({ size: bytes, usage: READBACK });
-    encoder.copyBufferToBuffer(this.#buffer, 0, this.#staging, 0, bytes);
-  }
-
-  submitted(): void {
-    const [staging, open] = [this.#staging, this.#open];
-    this.#open = [];
-    this.#staging = undefined;
-    if (staging === undefined) return;
-    this.#pending.push(
-      staging.mapAsync(1).then(() => {
-        const times = new BigUint64Array(staging.getMappedRange().slice(0));
-        open.forEach(({ key, work }, i) => this.#add(key, work, Number(times[2 * i + 1]! - times[2 * i]!) / 1e6));
-        staging.destroy();
-      }),
-    );
-  }
-
-  #add(key: string, { flops = 0, bytes = 0 }: Work, ms: number): void {
-    const line = this.#totals.get(key) ?? { calls: 0, ms: 0, flops: 0, bytes: 0 };
-    this.#totals.set(key, { calls: line.calls + 1, ms: line.ms + ms, flops: line.flops + flops, bytes: line.bytes + bytes });
-  }
-
-  async collect(): Promise<ProfileLine[]> {
-    await Promise.all(this.#pending);
-    this.#set.destroy();
-    this.#buffer.destroy();
-    const lines = [...this.#totals].map(([key, t]) => ({ key, calls: t.calls, ms: t.ms, rate: rateOf(t) }));
-    return lines.sort((a, b) => b.ms - a.ms);
-  }
-}
-
-function rateOf({ ms, flops, bytes }: Total): string | undefined {
-  if (flops > 0) return flops / ms > 1e9 ? `${(flops / ms / 1e9).toFixed(1)} TFLOP/s` : `${(flops / ms / 1e6).toFixed(2)} GFLOP/s`;
-  return bytes > 0 ? `${(bytes / ms / 1e6).toFixed(1)} GB/s` : undefined;
 }

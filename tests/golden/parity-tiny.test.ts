@@ -34,7 +34,8 @@ if (dir === undefined) test.skip("parity-tiny needs the golden data", () => {});
 for (const tier of offered) {
   const limits = LIMITS[tier];
   const folder = join(dir!, "parity-tiny");
-  const load = async (): Promise<Reference> => JSON.parse(await readFile(join(folder, "reference.json"), "utf8")) as Reference;
+  const load = async (): Promise<Reference> =>
+    JSON.parse(await readFile(join(folder, "reference.json"), "utf8")) as Reference;
 
   describe(`parity-tiny, tier ${tier}`, () => {
     test("logits and loss", async () => {
@@ -42,7 +43,11 @@ for (const tier of offered) {
       using session = await adapterSession(tier, join(folder, "adapter"));
       const logits = await readLogits(session, engine, samplesFrom(reference.samples));
       expectClose(logits, reference.logits.flat(), { atol: limits.logits }, "logits");
-      const loss = reference.samples.reduce((sum, { label }, i) => sum + negativeLogLikelihood(logits.subarray(3 * i, 3 * i + 3), label), 0) / 8;
+      const loss =
+        reference.samples.reduce(
+          (sum, { label }, i) => sum + negativeLogLikelihood(logits.subarray(3 * i, 3 * i + 3), label),
+          0,
+        ) / 8;
       expect(Math.abs(loss - reference.loss)).toBeLessThanOrEqual(limits.loss);
     }, 60_000);
 
@@ -58,11 +63,18 @@ for (const tier of offered) {
       const errors = new Map<string, number>();
       for (const [name, gradient] of gradients) {
         const want = new Float32Array((await golden.read(name)).buffer);
-        errors.set(name, relativeL2(gradient.map((v) => v / lossScale), want));
+        errors.set(
+          name,
+          relativeL2(
+            gradient.map((v) => v / lossScale),
+            want,
+          ),
+        );
       }
       const worst = [...errors].sort((a, b) => b[1] - a[1])[0]!;
       console.log(`parity-tiny ${tier}: worst gradient ${worst[0]} ${worst[1].toExponential(1)} relative L2`);
-      for (const [name, error] of errors) if (!(error <= limits.gradient)) throw new Error(`${name}: relative L2 error ${error}`);
+      for (const [name, error] of errors)
+        if (!(error <= limits.gradient)) throw new Error(`${name}: relative L2 error ${error}`);
     }, 60_000);
 
     test("hidden states of every layer", async () => {

@@ -24,7 +24,10 @@ const provider = (process.env["QLORA_TEST_GPU"] ?? "auto") as "auto" | "bun-webg
 const data = sharedPath("data");
 if (data === undefined) test.skip("train-adamw and train-adamw8bit need the golden data", () => {});
 
-for (const [name, optimizer] of [["train-adamw", adamW()], ["train-adamw8bit", adamW8bit()]] as const) {
+for (const [name, optimizer] of [
+  ["train-adamw", adamW()],
+  ["train-adamw8bit", adamW8bit()],
+] as const) {
   for (const tier of data === undefined ? [] : tiers) {
     describe(`${name}, tier ${tier}`, () => {
       test("fifty steps", async () => {
@@ -41,7 +44,12 @@ for (const [name, optimizer] of [["train-adamw", adamW()], ["train-adamw8bit", a
           }),
           optimizer,
           metrics: [logLoss(), accuracy()],
-          data: { trainFiles: [join(data!, "pandalm-1.csv"), join(data!, "pandalm-2.csv")], maxLength: 128, nSplits: 20, foldIdx: 0 },
+          data: {
+            trainFiles: [join(data!, "pandalm-1.csv"), join(data!, "pandalm-2.csv")],
+            maxLength: 128,
+            nSplits: 20,
+            foldIdx: 0,
+          },
           training: {
             outputDir,
             perDeviceTrainBatchSize: 4,
@@ -65,7 +73,9 @@ for (const [name, optimizer] of [["train-adamw", adamW()], ["train-adamw8bit", a
         for (;;) {
           const { done, value } = await steps.next();
           if (done === true) {
-            expect(Math.abs(value.metrics["eval_log_loss"]! - golden.eval_after.log_loss)).toBeLessThanOrEqual(limits.evaluation);
+            expect(Math.abs(value.metrics["eval_log_loss"]! - golden.eval_after.log_loss)).toBeLessThanOrEqual(
+              limits.evaluation,
+            );
             console.log(
               `${name} ${tier}: worst loss difference ${worstLoss.toExponential(1)}, worst norm ${worstNorm.toExponential(1)}, ` +
                 `eval log loss ${value.metrics["eval_log_loss"]} (want ${golden.eval_after.log_loss})`,
@@ -75,10 +85,12 @@ for (const [name, optimizer] of [["train-adamw", adamW()], ["train-adamw8bit", a
           const want = golden.history[value.step - 1]!;
           worstLoss = Math.max(worstLoss, Math.abs(value.loss - want.loss));
           if (!value.skipped) worstNorm = Math.max(worstNorm, Math.abs(value.gradNorm / want.grad_norm - 1));
-          if (!(Math.abs(value.loss - want.loss) <= limits.loss)) throw new Error(`step ${value.step}: loss ${value.loss}, want ${want.loss}`);
+          if (!(Math.abs(value.loss - want.loss) <= limits.loss))
+            throw new Error(`step ${value.step}: loss ${value.loss}, want ${want.loss}`);
           if (limits.norm !== undefined) {
             expect(value.skipped).toBe(false);
-            if (!(worstNorm <= limits.norm)) throw new Error(`step ${value.step}: gradient norm ${value.gradNorm}, want ${want.grad_norm}`);
+            if (!(worstNorm <= limits.norm))
+              throw new Error(`step ${value.step}: gradient norm ${value.gradNorm}, want ${want.grad_norm}`);
           }
           // A skipped step does not advance the schedule, so rates are compared by the number of updates.
           expect(value.learningRate).toBeCloseTo(golden.history[updates]!.learning_rate, 12);
@@ -86,9 +98,11 @@ for (const [name, optimizer] of [["train-adamw", adamW()], ["train-adamw8bit", a
         }
         await using ours = await openSafetensors(join(outputDir, "adapter_model.safetensors"));
         await using theirs = await openSafetensors(join(folder, "adapter-final", "adapter_model.safetensors"));
-        const layout = (file: typeof ours): unknown => [...file.tensors].map(([key, t]) => [key, t.dtype, t.shape, t.begin]);
+        const layout = (file: typeof ours): unknown =>
+          [...file.tensors].map(([key, t]) => [key, t.dtype, t.shape, t.begin]);
         expect(layout(ours)).toEqual(layout(theirs));
-        const fields = async (path: string): Promise<Record<string, unknown>> => JSON.parse(await readFile(join(path, "adapter_config.json"), "utf8")) as Record<string, unknown>;
+        const fields = async (path: string): Promise<Record<string, unknown>> =>
+          JSON.parse(await readFile(join(path, "adapter_config.json"), "utf8")) as Record<string, unknown>;
         const [mine, peft] = [await fields(outputDir), await fields(join(folder, "adapter-final"))];
         for (const config of [mine, peft]) {
           config["target_modules"] = [...(config["target_modules"] as string[])].sort(); // a set in PEFT

@@ -7,7 +7,12 @@ export interface Tolerance {
 }
 
 /** Fails naming the worst element unless all are within tolerance; NaN never is. */
-export function expectClose(got: ArrayLike<number>, want: ArrayLike<number>, { rtol = 0, atol = 0 }: Tolerance, what = "values"): void {
+export function expectClose(
+  got: ArrayLike<number>,
+  want: ArrayLike<number>,
+  { rtol = 0, atol = 0 }: Tolerance,
+  what = "values",
+): void {
   if (got.length !== want.length) throw new Error(`${what}: got ${got.length} elements, want ${want.length}`);
   let worst = -1;
   let excess = 0;
@@ -19,7 +24,8 @@ export function expectClose(got: ArrayLike<number>, want: ArrayLike<number>, { r
       excess = difference - allowed;
     }
   }
-  if (worst >= 0) throw new Error(`${what}: worst at ${worst}: got ${got[worst]}, want ${want[worst]} (rtol ${rtol}, atol ${atol})`);
+  if (worst >= 0)
+    throw new Error(`${what}: worst at ${worst}: got ${got[worst]}, want ${want[worst]} (rtol ${rtol}, atol ${atol})`);
   expect(worst).toBe(-1);
 }
 
@@ -38,6 +44,7 @@ export function relativeL2(got: ArrayLike<number>, want: ArrayLike<number>): num
 /** Fails unless the relative L2 distance is at most `limit`. */
 export function expectNear(got: ArrayLike<number>, want: ArrayLike<number>, limit: number, what = "values"): void {
   const distance = relativeL2(got, want);
-  if (!(distance <= limit)) throw new Error(`${what}: relative L2 error ${distance.toExponential(2)}, allowed ${limit}`);
+  if (!(distance <= limit))
+    throw new Error(`${what}: relative L2 error ${distance.toExponential(2)}, allowed ${limit}`);
   expect(distance).toBeLessThanOrEqual(limit);
 }

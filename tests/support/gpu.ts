@@ -1,42 +1,13 @@
-import { type Gpu, openGpu, type OpenOptions, type Tier, tiersOf } from "../../core/device/index.ts";
-import { DeviceError } from "../../core/errors.ts";
+import type { Gpu, Tier } from "../../core/device/index.ts";
 import type { DType, Tensor } from "../../core/tensor.ts";
 import { elementCount } from "../../core/tensor.ts";
-
-/** `QLORA_TEST_GPU` picks the provider that tests run on; default: what `auto` takes. */
-const provider = (process.env["QLORA_TEST_GPU"] ?? "auto") as OpenOptions["gpu"];
-
-// One device per tier for the whole test run: globals outlive bun's per-file module registry.
-const cache = ((globalThis as { __qloraGpus?: Map<string, Promise<Gpu>> }).__qloraGpus ??= new Map());
+import { testGpu, testTiers } from "../../testing/gpu.ts";
 
 /** The device of a tier, shared by all tests, with fresh tensors poisoned. */
-export function gpuOf(tier: Tier): Promise<Gpu> {
-  let open = cache.get(tier);
-  if (open === undefined) {
-    open = openGpu({ gpu: provider, tier }).then((gpu) => {
-      gpu.poison = true;
-      return gpu;
-    });
-    cache.set(tier, open);
-  }
-  return open;
-}
-
-async function offered(): Promise<readonly Tier[]> {
-  try {
-    const gpu = await openGpu({ gpu: provider });
-    const tiers = tiersOf(gpu.info.capabilities);
-    gpu.destroy();
-    return tiers;
-  } catch (error) {
-    if (!(error instanceof DeviceError)) throw error;
-    console.error(`SKIPPED: no GPU for the kernel tests: ${error.message}. ${error.hint ?? ""}`);
-    return [];
-  }
-}
+export const gpuOf: (tier: Tier) => Promise<Gpu> = testGpu;
 
 /** Tiers that this machine offers; empty (said loudly) where it has no adapter. */
-export const tiers: readonly Tier[] = await ((globalThis as { __qloraTiers?: Promise<readonly Tier[]> }).__qloraTiers ??= offered());
+export const tiers: readonly Tier[] = await testTiers();
 
 /** Values rounded as a dtype stores them, so that a reference starts from the numbers the kernel reads. */
 export function rounded(values: ArrayLike<number>, dtype: DType): Float32Array<ArrayBuffer> {
@@ -45,9 +16,21 @@ export function rounded(values: ArrayLike<number>, dtype: DType): Float32Array<A
 }
 
 /** Uploads numbers as f32 or f16. */
-export function tensorOf(gpu: Gpu, values: ArrayLike<number>, shape: readonly number[], dtype: "f32" | "f16" | "u32", label = "input"): Tensor {
-  if (values.length !== elementCount(shape)) throw new RangeError(`${label}: ${values.length} values for [${shape.join(",")}]`);
-  const data = dtype === "f16" ? Float16Array.from(values) : dtype === "u32" ? Uint32Array.from(values) : Float32Array.from(values);
+export function tensorOf(
+  gpu: Gpu,
+  values: ArrayLike<number>,
+  shape: readonly number[],
+  dtype: "f32" | "f16" | "u32",
+  label = "input",
+): Tensor {
+  if (values.length !== elementCount(shape))
+    throw new RangeError(`${label}: ${values.length} values for [${shape.join(",")}]`);
+  const data =
+    dtype === "f16"
+      ? Float16Array.from(values)
+      : dtype === "u32"
+        ? Uint32Array.from(values)
+        : Float32Array.from(values);
   return gpu.upload(data as Float32Array<ArrayBuffer>, shape, dtype, label);
 }
 
@@ -65,7 +48,10 @@ export function random(seed: number): () => number {
 /** `n` seeded normal numbers times `scale`. */
 export function normals(n: number, seed: number, scale = 1): Float32Array<ArrayBuffer> {
   const next = random(seed);
-  return Float32Array.from({ length: n }, () => scale * Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()));
+  return Float32Array.from(
+    { length: n },
+    () => scale * Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()),
+  );
 }
 
 /** A seed that differs from run to run but can be fixed with QLORA_TEST_SEED to repeat a failure. */

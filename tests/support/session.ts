@@ -26,6 +26,8 @@ export async function adapterSession(tier: Tier, adapterDir: string, dropout?: n
 }
 
 /** Samples from lists of ids. */
-export function samplesFrom(rows: readonly { readonly input_ids: readonly number[]; readonly label: number }[]): Sample[] {
+export function samplesFrom(
+  rows: readonly { readonly input_ids: readonly number[]; readonly label: number }[],
+): Sample[] {
   return rows.map((row, index) => ({ index, inputIds: Uint32Array.from(row.input_ids), label: row.label }));
 }

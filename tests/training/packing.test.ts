@@ -1,0 +1,72 @@
+/** The gradient is the mean over the optimizer batch's samples, however it is packed and cut. */
+import { describe, expect, test } from "bun:test";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { PackLimits, Sample } from "../../core/data/pack.ts";
+import { accumulateGradients } from "../../core/step.ts";
+import { engine } from "../../kernels/engine.ts";
+import { relativeL2 } from "../support/close.ts";
+import { tiers } from "../support/gpu.ts";
+import { referenceDir } from "../support/reference.ts";
+import { adapterSession, samplesFrom } from "../support/session.ts";
+
+const dir = referenceDir();
+if (dir === undefined) test.skip("packing needs the golden data", () => {});
+
+/** f32: sums of other orders. f16: products are rounded to f16 alike, but dA and dB are summed in other orders. */
+const LIMITS = { f32: 1e-5, f16: 1e-3, matrix: 1e-3 } as const;
+
+for (const tier of dir === undefined ? [] : tiers) {
+  describe(`packing, tier ${tier}`, () => {
+    test("cuts, orders and checkpointing give the same gradients, dropout on", async () => {
+      const folder = join(dir!, "parity-tiny");
+      const { samples: rows } = JSON.parse(await readFile(join(folder, "reference.json"), "utf8")) as {
+        samples: { input_ids: number[]; label: number }[];
+      };
+      // Lengths from 1 to beyond the window of 64.
+      const lengths = [128, 1, 17, 65, 64, 2];
+      const samples: Sample[] = samplesFrom(rows.slice(0, 6)).map((s, i) => ({
+        ...s,
+        inputIds: s.inputIds.slice(0, lengths[i]!),
+      }));
+      using session = await adapterSession(tier, join(folder, "adapter"), 0.3);
+      const lossScale = tier === "f32" ? 1 : 256;
+      const run = async (
+        list: readonly Sample[],
+        limits: PackLimits,
+        checkpointing: "none" | "block" = "none",
+      ): Promise<Map<string, Float32Array>> => {
+        session.parameters.zeroGrad();
+        session.gpu.free(accumulateGradients(session, engine, list, { limits, checkpointing, lossScale, stepKey: 5 }));
+        return session.parameters.readGradients();
+      };
+      const whole = await run(samples, { maxTokens: 1000 });
+      const same = (other: Map<string, Float32Array>, limit: number): void => {
+        for (const [name, gradient] of whole) {
+          const error =
+            limit === 0 && gradient.every((v, i) => v === other.get(name)![i])
+              ? 0
+              : relativeL2(other.get(name)!, gradient);
+          if (!(error <= limit)) throw new Error(`${name}: relative L2 error ${error}`);
+        }
+      };
+      expect([...whole.values()].every((g) => g.some((v) => v !== 0) && g.every((v) => Number.isFinite(v)))).toBe(true);
+      same(await run(samples, { maxTokens: 1000, maxSamples: 1 }), LIMITS[tier]);
+      same(await run(samples, { maxTokens: 130 }), LIMITS[tier]);
+      same(await run(samples.toReversed(), { maxTokens: 1000 }), LIMITS[tier]);
+      same(await run(samples, { maxTokens: 1000 }, "block"), 0); // bit-equal
+      // Another step draws another mask.
+      session.parameters.zeroGrad();
+      session.gpu.free(
+        accumulateGradients(session, engine, samples, {
+          limits: { maxTokens: 1000 },
+          checkpointing: "none",
+          lossScale,
+          stepKey: 6,
+        }),
+      );
+      const other = await session.parameters.readGradients();
+      expect(Math.max(...[...whole].map(([name, g]) => relativeL2(other.get(name)!, g)))).toBeGreaterThan(0.01);
+    }, 120_000);
+  });
+}
