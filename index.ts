@@ -5,7 +5,13 @@ import { type BenchResult, benchSteps } from "./core/bench.ts";
 import type { Config } from "./core/config.ts";
 import type { DeviceOptions } from "./core/device-options.ts";
 import { type DoctorReport, examineDevice } from "./core/doctor.ts";
-import { type EvaluateResult, evaluateAdapter, type InferenceRequest, type PredictResult, predictWithAdapter } from "./core/inference.ts";
+import {
+  type EvaluateResult,
+  evaluateAdapter,
+  type InferenceRequest,
+  type PredictResult,
+  predictWithAdapter,
+} from "./core/inference.ts";
 import { type InspectReport, inspectConfig } from "./core/inspect.ts";
 import { ConfigError } from "./core/errors.ts";
 import { isPluginFactory } from "./core/plugin-value.ts";
@@ -51,7 +57,16 @@ export {
 } from "./core/plugin.ts";
 export { savedTensor, SavedStateReader } from "./core/saved-state.ts";
 export { version } from "./core/version.ts";
-export type { DoctorReport, EvaluateResult, InferenceRequest, InspectReport, PredictResult, TrainOptions, TrainResult, TrainStep };
+export type {
+  DoctorReport,
+  EvaluateResult,
+  InferenceRequest,
+  InspectReport,
+  PredictResult,
+  TrainOptions,
+  TrainResult,
+  TrainStep,
+};
 
 /** Shipped plugins are loaded when a name is looked up: most of them import this very module, as a third party's do. */
 async function resolveContext(): Promise<ResolveContext> {
@@ -87,7 +102,10 @@ export async function evaluate(request: InferenceRequest, options: TrainOptions 
 }
 
 /** Probabilities, or logits, of every row. @throws QloraError of every kind */
-export async function predict(request: InferenceRequest & { readonly logits?: boolean }, options: TrainOptions = {}): Promise<PredictResult> {
+export async function predict(
+  request: InferenceRequest & { readonly logits?: boolean },
+  options: TrainOptions = {},
+): Promise<PredictResult> {
   return predictWithAdapter(request, engine, await resolveContext(), options.onEvent);
 }
 
@@ -110,11 +128,18 @@ export async function bench(
   { onEvent }: TrainOptions = {},
 ): Promise<BenchResult | undefined> {
   if (options.writeCheckpoint !== undefined) {
-    if (options.shape === "tiny") throw new ConfigError("BENCH_SHAPE", "writeCheckpoint: the tiny checkpoint ships with qlora; name another --shape");
+    if (options.shape === "tiny")
+      throw new ConfigError(
+        "BENCH_SHAPE",
+        "writeCheckpoint: the tiny checkpoint ships with qlora; name another --shape",
+      );
     await writeSyntheticCheckpoint(options.writeCheckpoint, options.shape, options);
     return undefined;
   }
-  const lengths = options.lengths === undefined ? [options.tokens] : (JSON.parse(await readFile(options.lengths, "utf8")) as number[]);
+  const lengths =
+    options.lengths === undefined
+      ? [options.tokens]
+      : (JSON.parse(await readFile(options.lengths, "utf8")) as number[]);
   return benchSteps(
     {
       source: benchSource(options),

@@ -64,6 +64,6 @@ async function run(sdk: Sdk, config: Config, json: boolean): Promise<number> {
   }
   if (json) await writeJson(result);
   notes.info(`${result.steps} steps, train loss ${result.trainLoss.toFixed(4)}, in ${result.outputDir}`);
-  if (result.report !== undefined) notes.info(`report: ${result.report}`);
+  notes.info(`report: ${result.report}`);
   return result.interrupted ? INTERRUPTED : 0;
 }

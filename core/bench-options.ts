@@ -16,7 +16,10 @@ export const benchOptions = defineOptions({
   tokenBudget: option(count, { optional: true, help: "most tokens of a micro-batch (default: the whole step)" }),
   rank: option(count, { default: 64, help: "rank of the LoRA on q, k, v, o and gate" }),
   dropout: option("0 <= number < 1", { default: 0.05, help: "LoRA dropout" }),
-  gradientCheckpointing: option("'none' | 'block'", { default: "none", help: "block runs every block again in backward" }),
+  gradientCheckpointing: option("'none' | 'block'", {
+    default: "none",
+    help: "block runs every block again in backward",
+  }),
   steps: option(count, { default: 8, help: "steps to time" }),
   warmup: option(count, { default: 2, help: "steps before, not timed" }),
   absmax: option("number > 0", { default: 0.05, help: "size of random weights" }),

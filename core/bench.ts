@@ -68,7 +68,14 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
   const { source, optimizer: plugin, warmup, steps } = options;
   const started = performance.now();
   const { vocabSize } = await source.outline(3);
-  using session = await openSession({ source, adapter: options.adapter, device: options.device, numLabels: 3, seed: 1, onEvent: options.onEvent });
+  using session = await openSession({
+    source,
+    adapter: options.adapter,
+    device: options.device,
+    numLabels: 3,
+    seed: 1,
+    onEvent: options.onEvent,
+  });
   const { gpu, parameters } = session;
   const loadSeconds = (performance.now() - started) / 1000;
   const optimizer = plugin.create({ gpu, parameters });
@@ -78,7 +85,12 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
   const runStep = async (step: number): Promise<number> => {
     const samples = randomSamples(options, vocabSize, step);
     parameters.zeroGrad();
-    const settings = { limits: { maxTokens: options.tokenBudget }, checkpointing: options.checkpointing, lossScale, stepKey: step };
+    const settings = {
+      limits: { maxTokens: options.tokenBudget },
+      checkpointing: options.checkpointing,
+      lossScale,
+      stepKey: step,
+    };
     const losses = accumulateGradients(session, engine, samples, settings);
     engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: 1 });
     optimizer.step({ learningRate: 1e-4, update: step + 1, control });

@@ -32,7 +32,10 @@ const LIMITS = [
 ] as const;
 
 /** Opens the device as training would, describes it and runs the self-tests. @throws DeviceError where no driver answers */
-export async function examineDevice(device: Partial<DeviceOptions>, selfTest: (gpu: Gpu) => Promise<SelfTest[]>): Promise<DoctorReport> {
+export async function examineDevice(
+  device: Partial<DeviceOptions>,
+  selfTest: (gpu: Gpu) => Promise<SelfTest[]>,
+): Promise<DoctorReport> {
   const { gpu: provider = "auto", tier = "auto" } = device;
   const gpu = await openGpu({ gpu: provider, ...(tier === "auto" ? {} : { tier }) });
   try {

@@ -2,6 +2,7 @@ import { lengthSortedBatches, restoreOrder, type PackLimits } from "./data/pack.
 import type { TokenisedDataset } from "./data/tokenise.ts";
 import type { Engine } from "./engine.ts";
 import type { RunListener } from "./events.ts";
+import type { EvaluationRecord } from "./report/evaluation-record.ts";
 import type { MetricPlugin } from "./plugin.ts";
 import type { Session } from "./session.ts";
 import { readLogits } from "./step.ts";
@@ -58,7 +59,12 @@ export function softmaxRows(logits: ArrayLike<number>, columns: number): Float64
 }
 
 /** `eval_loss` (mean cross entropy) and what each metric names, prefixed with `eval_`. */
-export function scoreLogits(logits: Float32Array, labels: readonly number[], numLabels: number, metrics: readonly MetricPlugin[]): Record<string, number> {
+export function scoreLogits(
+  logits: Float32Array,
+  labels: readonly number[],
+  numLabels: number,
+  metrics: readonly MetricPlugin[],
+): Record<string, number> {
   let total = 0;
   labels.forEach((label, i) => {
     total += negativeLogLikelihood(logits.subarray(i * numLabels, (i + 1) * numLabels), label);
@@ -70,4 +76,28 @@ export function scoreLogits(logits: Float32Array, labels: readonly number[], num
     for (const [name, value] of Object.entries(metric.result())) result[`eval_${name}`] = value;
   }
   return result;
+}
+
+/** Classes of an arena comparison, for people. */
+const ARENA_LABEL_NAMES = ["A wins", "B wins", "tie"];
+
+/** What the report shows of an evaluation, row by row. */
+export async function evaluationRecord(
+  data: TokenisedDataset,
+  logits: Float32Array,
+  { step, numLabels, maxLength }: { readonly step: number; readonly numLabels: number; readonly maxLength: number },
+): Promise<EvaluationRecord> {
+  const probabilities = softmaxRows(logits, numLabels);
+  const { lengths, fullLengths } = await data.done();
+  const { rows } = data.dataset;
+  return {
+    step,
+    numLabels,
+    ...(rows.some((row) => row.kind === "arena") ? { labelNames: ARENA_LABEL_NAMES } : {}),
+    labels: rows.map((row) => row.label!),
+    probabilities: rows.map((_, i) => [...probabilities.subarray(i * numLabels, (i + 1) * numLabels)]),
+    lengths: [...lengths],
+    fullLengths: [...fullLengths],
+    maxLength,
+  };
 }

@@ -63,9 +63,13 @@ export async function evaluateAdapter(
   onEvent?: RunListener,
 ): Promise<EvaluateResult> {
   const { dataset, numLabels, values, adapter } = await inferenceLogits(request, engine, plugins, true, onEvent);
-  const names = adapter.record?.config.metrics ?? [{ name: "log-loss", options: {} }, { name: "accuracy", options: {} }];
+  const names = adapter.record?.config.metrics ?? [
+    { name: "log-loss", options: {} },
+    { name: "accuracy", options: {} },
+  ];
   const metrics: MetricPlugin[] = [];
-  for (const { name, options } of names) metrics.push((await resolvePlugin("metric", name, plugins)).configure(options) as MetricPlugin);
+  for (const { name, options } of names)
+    metrics.push((await resolvePlugin("metric", name, plugins)).configure(options) as MetricPlugin);
   const labels = dataset.rows.map((row) => row.label!);
   return { samples: labels.length, metrics: scoreLogits(values, labels, numLabels, metrics) };
 }
@@ -102,13 +106,29 @@ async function inferenceLogits(
   const { vocabSize } = await source.outline(numLabels);
   const saved = record === undefined ? undefined : trainingOptions.parse(record.config.training, "run.json training");
   const maxTokens = request.tokenBudget ?? saved?.tokenBudget ?? Infinity;
-  const maxSamples = request.perDeviceEvalBatchSize ?? saved?.perDeviceEvalBatchSize ?? trainingOptions.parse({}).perDeviceEvalBatchSize;
+  const maxSamples =
+    request.perDeviceEvalBatchSize ?? saved?.perDeviceEvalBatchSize ?? trainingOptions.parse({}).perDeviceEvalBatchSize;
 
   await using tokeniser = openRunTokeniser(source.checkpoint, vocabSize, data);
   const tokens = await tokeniser.tokenise(dataset);
   const device = deviceOptions.parse({ ...request.device }, "device");
-  using session = await openSession({ source, adapter: adapterPlugin, device, numLabels, seed: 0, initAdapter: adapter.directory, onEvent });
-  const values = await computeLogits(session, engine, tokens, { maxTokens, maxSamples }, labelled ? "evaluating" : "predicting", onEvent);
+  using session = await openSession({
+    source,
+    adapter: adapterPlugin,
+    device,
+    numLabels,
+    seed: 0,
+    initAdapter: adapter.directory,
+    onEvent,
+  });
+  const values = await computeLogits(
+    session,
+    engine,
+    tokens,
+    { maxTokens, maxSamples },
+    labelled ? "evaluating" : "predicting",
+    onEvent,
+  );
   return { dataset, numLabels, values, adapter };
 }
 
@@ -117,15 +137,24 @@ function requestData(request: InferenceRequest, recorded: Readonly<Record<string
   return dataOptions.parse({ ...recorded, ...Object.fromEntries(given) }, "data");
 }
 
-function requestRows({ files = [] }: InferenceRequest, data: DataOptions, recorded: boolean, labelled: boolean): Dataset {
+function requestRows(
+  { files = [] }: InferenceRequest,
+  data: DataOptions,
+  recorded: boolean,
+  labelled: boolean,
+): Dataset {
   if (files.length > 0) {
     const rows = loadDataset(files, { format: data.format });
     return labelled ? requireLabels(rows) : rows;
   }
   if (recorded) return loadEvaluationData(data);
-  throw new ConfigError("DATA_NO_FILES", "no files are given, and the adapter's folder has no run.json that names any", {
-    hint: "Name the CSV or JSONL files after the adapter.",
-  });
+  throw new ConfigError(
+    "DATA_NO_FILES",
+    "no files are given, and the adapter's folder has no run.json that names any",
+    {
+      hint: "Name the CSV or JSONL files after the adapter.",
+    },
+  );
 }
 
 /** The base model that an adapter was trained on, at the same commit; or another one, where `baseModel` names it. */
@@ -159,12 +188,18 @@ function withoutUndefined(options: Readonly<Record<string, unknown>>): Record<st
 }
 
 function adapterFrom({ config, directory }: TrainedAdapter, { shipped }: ResolveContext): AdapterPlugin {
-  const factories = shipped.filter((factory): factory is AdapterFactory => factory.kind === "adapter" && "reads" in factory);
+  const factories = shipped.filter(
+    (factory): factory is AdapterFactory => factory.kind === "adapter" && "reads" in factory,
+  );
   const found = factories.find((factory) => factory.reads(config));
   if (found !== undefined) return found.fromConfig(config);
-  throw new ModelError("ADAPTER_UNKNOWN", `${directory}: no adapter plugin reads peft_type ${JSON.stringify(config["peft_type"])}`, {
-    hint: `Shipped adapters: ${factories.map((factory) => factory.name).join(", ")}.`,
-  });
+  throw new ModelError(
+    "ADAPTER_UNKNOWN",
+    `${directory}: no adapter plugin reads peft_type ${JSON.stringify(config["peft_type"])}`,
+    {
+      hint: `Shipped adapters: ${factories.map((factory) => factory.name).join(", ")}.`,
+    },
+  );
 }
 
 /** Classes of an adapter without a run.json: rows of the score head that it saved. */

@@ -28,10 +28,20 @@ export async function inspectConfig(config: Config): Promise<InspectReport> {
   const outline = await source.outline(numLabels);
   const { linears, head } = outline;
   const adapter = await config.adapter.create({ linears, head, baseModel, seed: config.training.seed });
-  const trained = [...adapter.parameters, ...head].map(({ name, shape }) => ({ name, shape, dtype: "F32", trainable: true }));
+  const trained = [...adapter.parameters, ...head].map(({ name, shape }) => ({
+    name,
+    shape,
+    dtype: "F32",
+    trainable: true,
+  }));
   const frozen = outline.baseParameters.map((row) => ({ ...row, trainable: false }));
-  const count = (rows: readonly { readonly shape: readonly number[] }[]): number => rows.reduce((sum, row) => sum + elementCount(row.shape), 0);
-  return { parameters: [...frozen, ...trained], trainableParameters: count(trained), allParameters: count(frozen) + count(trained) };
+  const count = (rows: readonly { readonly shape: readonly number[] }[]): number =>
+    rows.reduce((sum, row) => sum + elementCount(row.shape), 0);
+  return {
+    parameters: [...frozen, ...trained],
+    trainableParameters: count(trained),
+    allParameters: count(frozen) + count(trained),
+  };
 }
 
 async function labelsOf(config: Config, source: ModelSource): Promise<number> {

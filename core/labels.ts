@@ -13,7 +13,12 @@ export function countLabels(datasets: readonly Dataset[]): number {
   if (rows.some((row) => row.kind === "arena")) return ARENA_LABELS;
   const count = rows.reduce((most, row) => Math.max(most, (row.label ?? -1) + 1), 0);
   if (count >= 2) return count;
-  throw new DataError("DATA_ONE_CLASS", `the labels name ${count === 0 ? "no class" : "one class only"}`, { file: datasets[0]!.files.join(", ") }, {
-    hint: "Labels are whole numbers from 0; a classifier needs at least two classes.",
-  });
+  throw new DataError(
+    "DATA_ONE_CLASS",
+    `the labels name ${count === 0 ? "no class" : "one class only"}`,
+    { file: datasets[0]!.files.join(", ") },
+    {
+      hint: "Labels are whole numbers from 0; a classifier needs at least two classes.",
+    },
+  );
 }

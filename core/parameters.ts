@@ -124,9 +124,16 @@ function makeSlab(gpu: Gpu, index: number, specs: readonly ParameterSpec[], size
     const { name, shape } = spec;
     const size = elementCount(shape);
     const initial = spec.initial();
-    if (initial.length !== size) throw new RangeError(`${name}: ${initial.length} initial values for [${shape.join(",")}]`);
+    if (initial.length !== size)
+      throw new RangeError(`${name}: ${initial.length} initial values for [${shape.join(",")}]`);
     data.set(initial, start);
-    const part = (of: Tensor, label: string): Tensor => ({ buffer: of.buffer, offset: start * 4, shape, dtype: "f32", label });
+    const part = (of: Tensor, label: string): Tensor => ({
+      buffer: of.buffer,
+      offset: start * 4,
+      shape,
+      dtype: "f32",
+      label,
+    });
     parameters.push({ name, shape, size, value: part(value, name), grad: part(grad, `grad ${name}`), slab, start });
     start += aligned(size);
   }

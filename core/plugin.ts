@@ -94,8 +94,12 @@ export interface ModelDefinition<S extends OptionShape> extends PluginDefinition
 }
 
 /** A model's factory. */
-export interface ModelFactory<S extends OptionShape = OptionShape>
-  extends TypedPluginFactory<"model", S, readonly [], ModelSource> {
+export interface ModelFactory<S extends OptionShape = OptionShape> extends TypedPluginFactory<
+  "model",
+  S,
+  readonly [],
+  ModelSource
+> {
   readonly modelTypes: readonly string[];
 }
 
@@ -137,7 +141,11 @@ export interface Adapter {
 export type AdapterPlugin = Plugin<"adapter", readonly [AdapterContext], Promise<Adapter>>;
 
 /** What an adapter's author writes. */
-export interface AdapterDefinition<S extends OptionShape> extends PluginDefinition<S, readonly [AdapterContext], Promise<Adapter>> {
+export interface AdapterDefinition<S extends OptionShape> extends PluginDefinition<
+  S,
+  readonly [AdapterContext],
+  Promise<Adapter>
+> {
   /** Whether an adapter_config.json is of this adapter. */
   reads(config: Readonly<Record<string, unknown>>): boolean;
   /** The options that an adapter_config.json stands for. @throws ModelError where it asks for what this adapter lacks */
@@ -145,8 +153,12 @@ export interface AdapterDefinition<S extends OptionShape> extends PluginDefiniti
 }
 
 /** An adapter's factory, which can also be configured by a saved adapter. */
-export interface AdapterFactory<S extends OptionShape = OptionShape>
-  extends TypedPluginFactory<"adapter", S, readonly [AdapterContext], Promise<Adapter>> {
+export interface AdapterFactory<S extends OptionShape = OptionShape> extends TypedPluginFactory<
+  "adapter",
+  S,
+  readonly [AdapterContext],
+  Promise<Adapter>
+> {
   reads(config: Readonly<Record<string, unknown>>): boolean;
   /** The adapter that an adapter_config.json describes. */
   fromConfig(config: Readonly<Record<string, unknown>>): AdapterPlugin;
@@ -230,4 +242,3 @@ export function defineMetric<const S extends OptionShape>(
 ): TypedPluginFactory<"metric", S, readonly [MetricContext], Metric> {
   return definePlugin("metric", definition);
 }
-

@@ -50,7 +50,10 @@ interface Node {
   readonly outputs: readonly Tensor[];
   readonly saved: readonly Tensor[];
   readonly needs: readonly boolean[];
-  readonly run: (dOutputs: readonly (Tensor | undefined)[], existing: readonly (Tensor | undefined)[]) => readonly (Tensor | undefined)[];
+  readonly run: (
+    dOutputs: readonly (Tensor | undefined)[],
+    existing: readonly (Tensor | undefined)[],
+  ) => readonly (Tensor | undefined)[];
 }
 
 /** `into += from`, elementwise; given by the composition root because kernels lie outside core. */
@@ -151,7 +154,11 @@ export class Tape {
    * Runs a part of the model keeping only its inputs; backward runs it again and then backward through it.
    * `body` must compute the same values each time it runs (dropout draws from counters, so it does).
    */
-  checkpoint(name: string, inputs: readonly Tensor[], body: (tape: Tape, inputs: readonly Tensor[]) => readonly Tensor[]): readonly Tensor[] {
+  checkpoint(
+    name: string,
+    inputs: readonly Tensor[],
+    body: (tape: Tape, inputs: readonly Tensor[]) => readonly Tensor[],
+  ): readonly Tensor[] {
     if (!this.recording) return this.scope(() => body(this, inputs));
     const silent = new Tape(this.gpu, { ...this.#options, recording: false });
     const outputs = silent.#detach(() => body(silent, inputs));
@@ -222,7 +229,8 @@ export class Tape {
     for (const [i, tensor] of node.inputs.entries()) {
       const gradient = results[i];
       if (gradient === undefined) continue;
-      if (node.needs[i] !== true) throw new Error(`op ${node.name} gave a gradient for its frozen input ${describe(tensor)}`);
+      if (node.needs[i] !== true)
+        throw new Error(`op ${node.name} gave a gradient for its frozen input ${describe(tensor)}`);
       if (gradient.dtype !== tensor.dtype || gradient.shape.join() !== tensor.shape.join()) {
         throw new Error(`op ${node.name}: gradient ${describe(gradient)} does not match input ${describe(tensor)}`);
       }

@@ -14,7 +14,9 @@ export interface RunData {
 export function loadRunData(options: DataOptions): RunData {
   const { trainFiles, evalFiles, format, nSplits, foldIdx } = options;
   if (trainFiles.length === 0) {
-    throw new ConfigError("DATA_NO_FILES", "data.trainFiles: no files are given", { hint: "Name at least one CSV or JSONL file: --train-files train.csv" });
+    throw new ConfigError("DATA_NO_FILES", "data.trainFiles: no files are given", {
+      hint: "Name at least one CSV or JSONL file: --train-files train.csv",
+    });
   }
   return loadData({
     train: trainFiles,
@@ -29,19 +31,35 @@ export function loadEvaluationData(options: DataOptions): Dataset {
   if (options.evalFiles.length > 0) return requireLabels(loadDataset(options.evalFiles, { format: options.format }));
   const { evaluation } = loadRunData(options);
   if (evaluation !== undefined) return evaluation;
-  throw new ConfigError("DATA_NO_EVALUATION", "there is nothing to evaluate on: neither data.evalFiles nor data.nSplits is given", {
-    hint: "Name files with --eval-files, or hold out a fold with --n-splits.",
-  });
+  throw new ConfigError(
+    "DATA_NO_EVALUATION",
+    "there is nothing to evaluate on: neither data.evalFiles nor data.nSplits is given",
+    {
+      hint: "Name files with --eval-files, or hold out a fold with --n-splits.",
+    },
+  );
 }
 
 /** A tokeniser of a checkpoint's folder with the run's options; hold it with `await using`. */
-export function openRunTokeniser(checkpoint: string, vocabSize: number, options: DataOptions): Tokeniser & AsyncDisposable {
-  const tokeniser = openTokeniser({ dir: checkpoint, maxLength: options.maxLength, vocabSize, cacheDir: options.cacheDir });
+export function openRunTokeniser(
+  checkpoint: string,
+  vocabSize: number,
+  options: DataOptions,
+): Tokeniser & AsyncDisposable {
+  const tokeniser = openTokeniser({
+    dir: checkpoint,
+    maxLength: options.maxLength,
+    vocabSize,
+    cacheDir: options.cacheDir,
+  });
   return { ...tokeniser, [Symbol.asyncDispose]: () => tokeniser.close() };
 }
 
 /** Samples of rows, once their ids are there. */
-export async function samplesOf(data: TokenisedDataset, rows: ArrayLike<number>): Promise<{ index: number; inputIds: Uint32Array; label: number | undefined }[]> {
+export async function samplesOf(
+  data: TokenisedDataset,
+  rows: ArrayLike<number>,
+): Promise<{ index: number; inputIds: Uint32Array; label: number | undefined }[]> {
   const ids = await data.ready(rows);
   return Array.from(rows, (index, i) => ({ index, inputIds: ids[i]!, label: data.dataset.rows[index]!.label }));
 }

@@ -7,10 +7,17 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError, QloraError } from "./errors.ts";
 import type { LogEntry } from "./trainer-state.ts";
+import { EVALUATION_FILE } from "./report/evaluation-record.ts";
 import { removeLeftovers, writeFileAtomic, writeFolderAtomic } from "./files.ts";
 
 /** Names of files in a run's folder. */
-export const RUN_FILES = { record: "run.json", metrics: "metrics.jsonl", state: "trainer_state.json", report: "report.html" } as const;
+export const RUN_FILES = {
+  record: "run.json",
+  metrics: "metrics.jsonl",
+  state: "trainer_state.json",
+  evaluation: EVALUATION_FILE,
+  report: "report.html",
+} as const;
 
 const CHECKPOINT = /^checkpoint-(\d+)$/;
 
@@ -61,7 +68,8 @@ export async function rewindMetrics(outputDir: string, step: number): Promise<vo
   const kept = lines.filter((line, i) => {
     const entry = parseEntry(line);
     // A process killed while it appended leaves half a last line.
-    if (entry === undefined && i < lines.length - 1) throw new QloraError("METRICS_DAMAGED", `${path}:${i + 1}: not a line of JSON`);
+    if (entry === undefined && i < lines.length - 1)
+      throw new QloraError("METRICS_DAMAGED", `${path}:${i + 1}: not a line of JSON`);
     return entry !== undefined && (entry["step"] ?? 0) <= step;
   });
   await writeFileAtomic(path, kept.map((line) => `${line}\n`).join(""));

@@ -42,9 +42,13 @@ export async function findAdapter(run: string): Promise<TrainedAdapter> {
   const candidates = [run, ...(newest === undefined ? [] : [checkpointPath(run, newest)])];
   const directory = candidates.find((candidate) => existsSync(join(candidate, ADAPTER_CONFIG_FILE)));
   if (directory === undefined) {
-    throw new ModelError("ADAPTER_NOT_FOUND", `${run}: there is no ${ADAPTER_CONFIG_FILE}, and no checkpoint that holds one`, {
-      hint: "Name a run's output folder, one of its checkpoints, or a PEFT adapter.",
-    });
+    throw new ModelError(
+      "ADAPTER_NOT_FOUND",
+      `${run}: there is no ${ADAPTER_CONFIG_FILE}, and no checkpoint that holds one`,
+      {
+        hint: "Name a run's output folder, one of its checkpoints, or a PEFT adapter.",
+      },
+    );
   }
   const record = await readRunRecord(directory);
   return { directory, config: await readAdapterConfig(join(directory, ADAPTER_CONFIG_FILE)), record };

@@ -41,13 +41,21 @@ export interface Session {
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { source, numLabels, seed, device, onEvent } = options;
   const outline = await source.outline(numLabels);
-  const adapter = await options.adapter.create({ linears: outline.linears, head: outline.head, baseModel: options.baseModel ?? source.checkpoint, seed });
+  const adapter = await options.adapter.create({
+    linears: outline.linears,
+    head: outline.head,
+    baseModel: options.baseModel ?? source.checkpoint,
+    seed,
+  });
   const saved = options.initAdapter === undefined ? undefined : await adapter.load(options.initAdapter);
   const gpu = await openGpu({ gpu: device.gpu, ...(device.tier === "auto" ? {} : { tier: device.tier }) });
   try {
-    const onProgress = (done: number, total: number): void => onEvent?.({ type: "progress", what: "loading the model", done, total });
+    const onProgress = (done: number, total: number): void =>
+      onEvent?.({ type: "progress", what: "loading the model", done, total });
     const model = await source.load({ gpu, numLabels, seed, onProgress });
-    const specs = [...adapter.parameters, ...model.head].map((spec) => (saved === undefined ? spec : startFrom(spec, saved)));
+    const specs = [...adapter.parameters, ...model.head].map((spec) =>
+      saved === undefined ? spec : startFrom(spec, saved),
+    );
     const parameters = new ParameterSet(gpu, specs);
     const linears = new Map<string, AdaptedLinear>();
     for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));

@@ -22,10 +22,18 @@ export interface StepSettings {
  * Adds the gradient of the mean loss over `samples`, times `lossScale`, to every parameter.
  * @returns [S] f32 the samples' losses, in the order of the cut; free it
  */
-export function accumulateGradients(session: Session, engine: Engine, samples: readonly Sample[], settings: StepSettings): Tensor {
+export function accumulateGradients(
+  session: Session,
+  engine: Engine,
+  samples: readonly Sample[],
+  settings: StepSettings,
+): Tensor {
   const { gpu, model } = session;
   const all = gpu.alloc([samples.length], "f32", "losses", "data");
-  const cut = cutMicroBatches(samples.map((sample) => sample.inputIds.length), settings.limits);
+  const cut = cutMicroBatches(
+    samples.map((sample) => sample.inputIds.length),
+    settings.limits,
+  );
   let done = 0;
   for (const members of cut) {
     const batch = uploadBatch(gpu, packSamples(members.map((i) => samples[i]!)), settings.stepKey);
@@ -46,7 +54,11 @@ export function accumulateGradients(session: Session, engine: Engine, samples: r
 }
 
 /** [B, numLabels] f32 logits of samples packed into one batch, read back. */
-export async function readLogits(session: Session, engine: Engine, samples: readonly Sample[]): Promise<Float32Array<ArrayBuffer>> {
+export async function readLogits(
+  session: Session,
+  engine: Engine,
+  samples: readonly Sample[],
+): Promise<Float32Array<ArrayBuffer>> {
   const { gpu, model } = session;
   const batch = uploadBatch(gpu, packSamples(samples), 0);
   const tape = new Tape(gpu, { accumulate: engine.accumulate, recording: false });

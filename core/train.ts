@@ -2,9 +2,11 @@
 import { join } from "node:path";
 import type { Config } from "./config.ts";
 import { configToJson } from "./config.ts";
+import { EVALUATION_FILE } from "./report/evaluation-record.ts";
+import { writeReport } from "./report/index.ts";
 import { createSampler } from "./data/sampler.ts";
 import type { Engine } from "./engine.ts";
-import { computeLogits, scoreLogits } from "./evaluate.ts";
+import { computeLogits, evaluationRecord, scoreLogits } from "./evaluate.ts";
 import type { RunListener } from "./events.ts";
 import { GradScaler } from "./grad-scaler.ts";
 import { countLabels } from "./labels.ts";
@@ -69,8 +71,8 @@ export interface TrainResult {
   readonly trainLoss: number;
   /** The last evaluation's metrics, `eval_…`; empty where none was made. */
   readonly metrics: Readonly<Record<string, number>>;
-  /** report.html of the run, where one was written. */
-  readonly report: string | undefined;
+  /** Path of report.html. */
+  readonly report: string;
   readonly history: readonly LogEntry[];
   readonly interrupted: boolean;
 }
@@ -198,6 +200,10 @@ export async function* trainSteps(
       eval_samples_per_second: labels.length / seconds,
     });
     onEvent?.({ type: "eval", step, epoch: step / stepsPerEpoch, metrics, seconds });
+    await writeJson(
+      join(training.outputDir, EVALUATION_FILE),
+      await evaluationRecord(evalData, logits, { step, numLabels, maxLength: data.maxLength }),
+    );
   };
   const save = async (): Promise<void> => {
     const values = await parameters.readValues();
@@ -238,7 +244,9 @@ export async function* trainSteps(
   let samplesDone = 0;
   let tokensDone = 0;
   let saved = step;
+  let window = { seconds: 0, tokens: 0 }; // since the last log, without evaluation and saving
   while (step < totalSteps && signal?.aborted !== true) {
+    const from = performance.now();
     const samples = await samplesOf(trainData, sampler.batch(step));
     const lossScale = scaler?.scale ?? 1;
     parameters.zeroGrad();
@@ -266,6 +274,7 @@ export async function* trainSteps(
     tokensDone += stepTokens;
     samplesDone += samples.length;
     totalLoss += Number.isFinite(loss) ? loss : 0;
+    window = { seconds: window.seconds + (performance.now() - from) / 1000, tokens: window.tokens + stepTokens };
     sinceLog = { loss: sinceLog.loss + loss, steps: sinceLog.steps + 1, skipped: sinceLog.skipped + (skip ? 1 : 0) };
 
     const epoch = step / stepsPerEpoch;
@@ -278,7 +287,16 @@ export async function* trainSteps(
     onEvent?.({ type: "step", step, totalSteps, epoch, loss, learningRate, ...speed });
     if (step % training.loggingSteps === 0 || step === totalSteps) {
       const mean = sinceLog.loss / sinceLog.steps;
-      await log({ epoch, grad_norm: gradNorm, learning_rate: learningRate, loss: mean, step });
+      await log({
+        epoch,
+        grad_norm: gradNorm,
+        learning_rate: learningRate,
+        loss: mean,
+        num_input_tokens_seen: tokens,
+        skipped_steps: sinceLog.skipped,
+        step,
+        tokens_per_second: window.tokens / window.seconds,
+      });
       onEvent?.({
         type: "log",
         step,
@@ -291,6 +309,7 @@ export async function* trainSteps(
         ...speed,
       });
       sinceLog = { loss: 0, steps: 0, skipped: 0 };
+      window = { seconds: 0, tokens: 0 };
     }
     const endsEpoch = step % stepsPerEpoch === 0 || step === totalSteps;
     if (
@@ -339,6 +358,7 @@ export async function* trainSteps(
     await session.adapter.save(training.outputDir, await parameters.readValues());
   }
   await writeFileAtomic(join(training.outputDir, RUN_FILES.state), formatTrainerState(trainerState()));
+  const report = await writeReport(training.outputDir);
   optimizer.destroy();
   gpu.free(control);
   return {
@@ -347,7 +367,7 @@ export async function* trainSteps(
     totalSteps,
     trainLoss: totalLoss / Math.max(1, step),
     metrics,
-    report: undefined,
+    report,
     history,
     interrupted,
   };

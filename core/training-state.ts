@@ -35,7 +35,13 @@ export interface TrainingState {
   readonly history: readonly LogEntry[];
 }
 
-const TO_FILE: Readonly<Record<DType, "F32" | "F16" | "BF16" | "U32" | "U8">> = { f32: "F32", f16: "F16", bf16: "BF16", u32: "U32", u8: "U8" };
+const TO_FILE: Readonly<Record<DType, "F32" | "F16" | "BF16" | "U32" | "U8">> = {
+  f32: "F32",
+  f16: "F16",
+  bf16: "BF16",
+  u32: "U32",
+  u8: "U8",
+};
 const FROM_FILE = new Map(Object.entries(TO_FILE).map(([ours, theirs]) => [theirs as string, ours as DType]));
 
 /** Writes a checkpoint's files into `directory`. */
@@ -48,7 +54,9 @@ export async function writeCheckpoint(
   trainer: TrainerState,
 ): Promise<void> {
   await adapter.save(directory, values);
-  const tensors = [...(await optimizer.save())].map(([name, t]) => [name, { dtype: TO_FILE[t.dtype], shape: t.shape, data: t.data }] as const);
+  const tensors = [...(await optimizer.save())].map(
+    ([name, t]) => [name, { dtype: TO_FILE[t.dtype], shape: t.shape, data: t.data }] as const,
+  );
   await writeSafetensors(join(directory, OPTIMIZER), tensors, { format: "qlora" });
   await writeJson(join(directory, STATE), state);
   await writeFileAtomic(join(directory, "trainer_state.json"), formatTrainerState(trainer));
@@ -58,10 +66,14 @@ export async function writeCheckpoint(
 export async function readTrainingState(directory: string): Promise<TrainingState> {
   const path = join(directory, STATE);
   const text = await readFile(path, "utf8").catch((cause: unknown) => {
-    throw new ModelError("CHECKPOINT_INCOMPLETE", `${path}: cannot be read`, { hint: "Name a folder checkpoint-N that qlora train wrote.", cause });
+    throw new ModelError("CHECKPOINT_INCOMPLETE", `${path}: cannot be read`, {
+      hint: "Name a folder checkpoint-N that qlora train wrote.",
+      cause,
+    });
   });
   const state = JSON.parse(text) as TrainingState;
-  if (state.version !== 1) throw new ModelError("CHECKPOINT_VERSION", `${path}: version ${String(state.version)}, expected 1`);
+  if (state.version !== 1)
+    throw new ModelError("CHECKPOINT_VERSION", `${path}: version ${String(state.version)}, expected 1`);
   return state;
 }
 
@@ -71,7 +83,8 @@ export async function readOptimizerState(directory: string): Promise<Map<string,
   const tensors = new Map<string, SavedTensor>();
   for (const [name, info] of file.tensors) {
     const dtype = FROM_FILE.get(info.dtype);
-    if (dtype === undefined) throw new ModelError("CHECKPOINT_DTYPE", `${file.path}: tensor "${name}" is ${info.dtype}`);
+    if (dtype === undefined)
+      throw new ModelError("CHECKPOINT_DTYPE", `${file.path}: tensor "${name}" is ${info.dtype}`);
     tensors.set(name, { dtype, shape: info.shape, data: await file.read(name) });
   }
   return tensors;
@@ -81,13 +94,20 @@ export async function readOptimizerState(directory: string): Promise<Map<string,
  * Refuses to go on with anything that would silently be another run.
  * @throws ConfigError naming every difference
  */
-export function checkResumable(state: TrainingState, now: Pick<TrainingState, "data" | "seed" | "samplesPerStep" | "optimizer">, directory: string): void {
+export function checkResumable(
+  state: TrainingState,
+  now: Pick<TrainingState, "data" | "seed" | "samplesPerStep" | "optimizer">,
+  directory: string,
+): void {
   const problems: string[] = [];
-  if (state.data !== now.data) problems.push(`data: the training rows, tokenizer or truncation differ from those of ${directory}`);
+  if (state.data !== now.data)
+    problems.push(`data: the training rows, tokenizer or truncation differ from those of ${directory}`);
   for (const key of ["seed", "samplesPerStep", "optimizer"] as const) {
     if (state[key] !== now[key]) problems.push(`${key}: ${directory} was made with ${state[key]}, got ${now[key]}`);
   }
   if (problems.length > 0) {
-    throw new ConfigError("RESUME_DIFFERS", problems, { hint: "Resume with the same data and settings, or start anew with --init-adapter." });
+    throw new ConfigError("RESUME_DIFFERS", problems, {
+      hint: "Resume with the same data and settings, or start anew with --init-adapter.",
+    });
   }
 }

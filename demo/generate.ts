@@ -47,7 +47,8 @@ export function demoCsv(count: number, seed: number): string {
     const [prompt, helpful] = pick(TOPICS);
     const bothHelpful = next() < 0.5;
     const answer = (good: boolean): string => (good ? helpful : pick(REFUSALS));
-    const [a, b] = outcome === 2 ? [answer(bothHelpful), answer(bothHelpful)] : [answer(outcome === 0), answer(outcome === 1)];
+    const [a, b] =
+      outcome === 2 ? [answer(bothHelpful), answer(bothHelpful)] : [answer(outcome === 0), answer(outcome === 1)];
     const winners = [0, 1, 2].map((label) => (label === outcome ? 1 : 0));
     lines.push([id, "demo-a", "demo-b", cell(prompt), cell(a), cell(b), ...winners].join(","));
   }
