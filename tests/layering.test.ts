@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { dirname, join, normalize } from "node:path";
+import { importsOf } from "./support/imports.ts";
 
 const root = join(import.meta.dir, "..");
 
@@ -30,13 +31,6 @@ const onlyIn: Readonly<Record<string, RegExp>> = {
   citty: /^cli\//,
   consola: /^cli\//,
 };
-
-const importPattern =
-  /(?:^|[\s;])(?:import|export)\s[^"'`;]*?from\s*["']([^"']+)["']|import\s*\(\s*["']([^"']+)["']|^\s*import\s*["']([^"']+)["']/gm;
-
-function importsOf(code: string): string[] {
-  return [...code.matchAll(importPattern)].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
-}
 
 /** Why `file` (relative to the root) may not import `specifier`, or undefined where it may. */
 function wrongArrow(file: string, specifier: string): string | undefined {

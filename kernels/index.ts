@@ -1,0 +1,114 @@
+/**
+ * What an author of kernels, ops, models, adapters and optimizers builds with: `import { gridFor, type Gpu } from
+ * "qlora/kernels"`. First the building blocks (device, tensor, kernel, tape, parameters), then every op and launcher that
+ * ships. A kernel of your own is WGSL text and a launcher:
+ *
+ * @example
+ * const code = `@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+ * @compute @workgroup_size(256) fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+ *   @builtin(local_invocation_index) lane: u32) {
+ *   let i = group_index(wg, count) * 256u + lane;
+ *   if (i < params.size) { x[i] *= params.factor; }
+ * }`;
+ * export function scale(gpu: Gpu, x: Tensor, factor: number): void {
+ *   expectTensor(x, x.shape, "f32");
+ *   const size = elementCount(x.shape);
+ *   const kernel = gpu.kernel("my/scale", () => ({ code, bindings: ["write"], uniforms: { size: "u32", factor: "f32" } }));
+ *   gpu.dispatch(kernel, [x], { size, factor }, gridFor(size / 256));
+ * }
+ */
+
+// ---- device: memory, kernels, the queue
+export {
+  type Capabilities,
+  Gpu,
+  type GpuInfo,
+  type Kernel,
+  type MatrixShape,
+  openGpu,
+  type OpenOptions,
+  type ProfileLine,
+  type Provider,
+  type Tier,
+  tiersOf,
+} from "../core/device/index.ts";
+export type { Purpose } from "../core/memory.ts";
+
+// ---- a kernel: WGSL with what the prelude declares for it, and its grid
+export { gridFor, type KernelSpec, moduleText, type ScalarType, type UniformType, wgslFloat } from "../core/kernel.ts";
+export { lanesFor, reduceSource } from "./reduce.ts";
+export { sourceOrInPlace, vectorSource, type Width, widthOf } from "./vector.ts";
+
+// ---- tensors: a typed range of a buffer
+export {
+  byteSize,
+  bytesPerElement,
+  describe,
+  type DType,
+  elementCount,
+  expectTensor,
+  matrixShape,
+  type Tensor,
+} from "../core/tensor.ts";
+
+// ---- ops: a forward and a backward, and the tape that remembers them (its file states who owns a gradient)
+export {
+  type Accumulate,
+  type BackwardContext,
+  type Forward,
+  type Op,
+  Tape,
+  type TapeOptions,
+} from "../core/recorder.ts";
+
+// ---- what trains: parameters end to end in slabs, runs of them, and optimizer state beside them
+export {
+  type Parameter,
+  PARAMETER_ALIGN,
+  ParameterSet,
+  type ParameterShape,
+  type ParameterSpec,
+  type Slab,
+} from "../core/parameters.ts";
+export { type SlabRun, slabRuns } from "../core/slab-runs.ts";
+export { SlabState } from "../core/slab-state.ts";
+export { normalValues, uniformValues } from "../core/random.ts";
+
+// ---- what a model hands to an adapter, and the packed batch that both see
+export type { Batch } from "../core/batch.ts";
+export type { AdaptedLinear, LinearSpec, LowRankBranch, Nf4Weight } from "../core/linear.ts";
+
+// ---- elementwise
+export { accumulate } from "./add/index.ts";
+export { dropout, type DropoutOptions, dropoutScale, dropoutSource, dropoutThreshold } from "./dropout/index.ts";
+export { type GateActivation, geglu } from "./geglu/index.ts";
+export { softcap } from "./softcap/index.ts";
+
+// ---- a transformer's parts
+export { attention, type AttentionOptions } from "./attention/index.ts";
+export { embedding, type EmbeddingChunk } from "./embedding/index.ts";
+export { pool } from "./pool/index.ts";
+export { addNorm, rmsNorm, type RmsNormOptions } from "./rms-norm/index.ts";
+export { rope, ropeInverseFrequencies } from "./rope/index.ts";
+
+// ---- products
+export { linear } from "./linear/index.ts";
+export { matmulNN, matmulNT, type MatmulOptions, matmulTN, type OperandDropout } from "./matmul/index.ts";
+export { gemm, type GemmOptions, type GemmShape, gemmSupports, type GemmTerm } from "./gemm/index.ts";
+
+export { adaptedLinears, branchTrains } from "./project/adapted.ts";
+export { project, type ProjectOptions, type ProjectPart } from "./project/index.ts";
+
+// ---- NF4 weights and bitsandbytes' 8-bit map
+export { dequantise, freeNf4, quantise, uploadNf4 } from "./nf4/index.ts";
+export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./nf4/index.ts";
+export { createDynamicMap, nearestCode } from "../core/dynamic-map.ts";
+
+// ---- losses
+export { crossEntropy, crossEntropySoft } from "./cross-entropy/index.ts";
+
+// ---- optimizer steps and what the loop measures of gradients
+export { type AdamWOptions, type AdamWScalars, adamWScalars, type AdamWState, adamWStep } from "./adamw/index.ts";
+export { type AdamW8bitState, adamW8bitStep } from "./adamw8bit/index.ts";
+export { gradNorm, type GradNormOptions } from "./grad-norm/index.ts";
+export { countNonFinite } from "./non-finite/index.ts";

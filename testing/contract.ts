@@ -1,0 +1,66 @@
+/** One named promise of a contract: `for (const { name, run } of checks) test(name, run)`, whatever runs your tests. */
+export interface Check {
+  readonly name: string;
+  /** @throws ContractError saying what broke; other errors are the plugin's own */
+  readonly run: () => Promise<void>;
+}
+
+/** A plugin broke its contract; the message says what was seen and what was expected. */
+export class ContractError extends Error {
+  override readonly name = "ContractError";
+}
+
+/** @throws ContractError with `message` unless `condition` holds */
+export function expectThat(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new ContractError(message);
+}
+
+/** Fails unless every element has the same bits, naming the first that differs; NaN equals itself. */
+export function expectSameBits(got: ArrayLike<number>, want: ArrayLike<number>, what: string): void {
+  expectThat(got.length === want.length, `${what}: ${got.length} elements, expected ${want.length}`);
+  for (let i = 0; i < want.length; i++) {
+    expectThat(Object.is(got[i], want[i]), `${what}: element ${i} is ${got[i]}, expected ${want[i]}`);
+  }
+}
+
+/** Fails naming the first element that is infinite or NaN. */
+export function expectFinite(values: ArrayLike<number>, what: string): void {
+  for (let i = 0; i < values.length; i++) {
+    expectThat(Number.isFinite(values[i]), `${what}: element ${i} is ${values[i]}, expected a finite number`);
+  }
+}
+
+/** ||got - want|| / ||want||; 0 where both are zero, Infinity where only `want` is, NaN where anything is NaN. */
+export function relativeError(got: ArrayLike<number>, want: ArrayLike<number>): number {
+  let error = 0;
+  let norm = 0;
+  for (let i = 0; i < want.length; i++) {
+    error += (got[i]! - want[i]!) ** 2;
+    norm += want[i]! ** 2;
+  }
+  return error === 0 ? 0 : Math.sqrt(error / norm);
+}
+
+/** Gives the relative error, and fails where it is above `limit`. */
+export function expectNear(got: ArrayLike<number>, want: ArrayLike<number>, limit: number, what: string): number {
+  expectThat(got.length === want.length, `${what}: ${got.length} elements, expected ${want.length}`);
+  const error = relativeError(got, want);
+  if (error <= limit) return error;
+  let worst = 0;
+  for (let i = 0; i < want.length; i++) {
+    if (!(Math.abs(got[i]! - want[i]!) <= Math.abs(got[worst]! - want[worst]!))) worst = i;
+  }
+  throw new ContractError(
+    `${what}: relative error ${error.toExponential(2)}, allowed ${limit}; worst at ${worst}: ${got[worst]}, expected ${want[worst]}`,
+  );
+}
+
+/** Calls `run` and gives what it throws, or fails where it does not. */
+export function errorOf(run: () => unknown, what: string): unknown {
+  try {
+    run();
+  } catch (error) {
+    return error;
+  }
+  throw new ContractError(`${what}: nothing was thrown`);
+}

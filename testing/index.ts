@@ -1,0 +1,17 @@
+/**
+ * The contracts that the shipped plugins keep, for those of others: `import { metricContract } from "qlora/testing"`.
+ * Nothing here knows a test runner: checks have a name and throw.
+ */
+export { type Check, ContractError } from "./contract.ts";
+export {
+  checkGradient,
+  type GradientInput,
+  type GradientOperand,
+  type GradientProblem,
+  type GradientReport,
+} from "./gradient.ts";
+export { metricContract, type MetricContractOptions } from "./metric.ts";
+export { optimizerContract, type OptimizerContractOptions } from "./optimizer.ts";
+export { OptimizerBench, type BenchParameter, type BenchStep, savedCodes, savedFloats } from "./optimizer-bench.ts";
+export { differences, directional, dot } from "./differences.ts";
+export { testGpu, testTiers } from "./gpu.ts";

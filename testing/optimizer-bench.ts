@@ -1,0 +1,95 @@
+import type { Gpu } from "../core/device/index.ts";
+import { ParameterSet } from "../core/parameters.ts";
+import type { Optimizer, OptimizerPlugin, SavedTensor } from "../core/plugin.ts";
+import type { Tensor } from "../core/tensor.ts";
+
+/** A parameter of the bench with its first values. */
+export interface BenchParameter {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly initial: Float32Array<ArrayBuffer>;
+}
+
+/** One update of the bench. */
+export interface BenchStep {
+  readonly learningRate: number;
+  /** 1 for the first. */
+  readonly update: number;
+  /** What unscales and clips gradients. Default 1. */
+  readonly factor?: number;
+  /** Marks the step as one to skip. Default false. */
+  readonly skip?: boolean;
+}
+
+/**
+ * An optimizer over parameters of its own, fed with gradients from the host: for trajectories recorded elsewhere.
+ * @example
+ * const bench = new OptimizerBench(gpu, lion8bit(), [{ name: "w", shape: [64, 96], initial }]);
+ * bench.step({ w: gradient }, { learningRate: 1e-4, update: 1 });
+ * const values = await bench.value("w");
+ * bench.destroy();
+ */
+export class OptimizerBench {
+  readonly parameters: ParameterSet;
+  readonly optimizer: Optimizer;
+  readonly #gpu: Gpu;
+  readonly #control: Tensor;
+
+  constructor(gpu: Gpu, plugin: OptimizerPlugin, parameters: readonly BenchParameter[]) {
+    this.#gpu = gpu;
+    this.parameters = new ParameterSet(
+      gpu,
+      parameters.map((parameter) => ({ ...parameter, initial: () => parameter.initial })),
+    );
+    this.optimizer = plugin.create({ gpu, parameters: this.parameters });
+    this.#control = gpu.upload(Float32Array.of(1, 0, 0, 0), [4], "f32", "control");
+  }
+
+  /** One update; a parameter without gradients gets zeros. */
+  step(
+    gradients: Readonly<Record<string, Float32Array<ArrayBuffer>>>,
+    { learningRate, update, factor = 1, skip = false }: BenchStep,
+  ): void {
+    this.parameters.zeroGrad();
+    for (const [name, gradient] of Object.entries(gradients)) this.#gpu.write(this.parameters.get(name).grad, gradient);
+    this.#gpu.write(this.#control, Float32Array.of(factor, skip ? 1 : 0, 0, 0));
+    this.optimizer.step({ learningRate, update, control: this.#control });
+  }
+
+  /** A parameter's value, read back. */
+  async value(name: string): Promise<Float32Array<ArrayBuffer>> {
+    return this.#gpu.readFloats(this.parameters.get(name).value);
+  }
+
+  /** Sets parameters' values. */
+  restore(values: ReadonlyMap<string, Float32Array<ArrayBuffer>>): void {
+    for (const [name, value] of values) this.#gpu.write(this.parameters.get(name).value, value);
+  }
+
+  /** Frees the optimizer, the parameters and their gradients. */
+  destroy(): void {
+    this.optimizer.destroy();
+    for (const slab of this.parameters.slabs) {
+      this.#gpu.free(slab.value);
+      this.#gpu.free(slab.grad);
+    }
+    this.#gpu.free(this.#control);
+  }
+}
+
+function saved(state: ReadonlyMap<string, SavedTensor>, name: string, dtype: SavedTensor["dtype"]): SavedTensor {
+  const tensor = state.get(name);
+  if (tensor?.dtype !== dtype)
+    throw new RangeError(`saved state: ${name} is ${tensor?.dtype ?? "missing"}, expected ${dtype}`);
+  return tensor;
+}
+
+/** A saved tensor's elements as f32. @throws RangeError where it is missing or of another dtype */
+export function savedFloats(state: ReadonlyMap<string, SavedTensor>, name: string): Float32Array<ArrayBuffer> {
+  return new Float32Array(saved(state, name, "f32").data.buffer);
+}
+
+/** A saved tensor's codes. @throws RangeError where it is missing or of another dtype */
+export function savedCodes(state: ReadonlyMap<string, SavedTensor>, name: string): Uint8Array<ArrayBuffer> {
+  return saved(state, name, "u8").data;
+}
