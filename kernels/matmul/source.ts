@@ -1,7 +1,7 @@
 /**
- * WGSL of the dense products. One body per layout, in two variants: `direct` reads operands straight from memory, with
- * the rows of A the same for all lanes (what a CPU's vector units like); `tiled` shares 64 x 64 tiles through workgroup
- * memory (what a GPU likes). A lane owns 4 x 4 results in f32 either way.
+ * WGSL of the dense products. One body per layout, in two variants: `direct` reads operands straight from memory and needs
+ * no barriers, which software adapters pay dearly for; `tiled` shares 64 x 64 tiles through workgroup memory, for GPUs. A
+ * lane owns 4 x 4 results in f32 either way.
  */
 import type { UniformType } from "../../core/kernel.ts";
 import { dropoutSource } from "../dropout/index.ts";
