@@ -1,0 +1,175 @@
+import type { Gpu, Kernel } from "../../core/device/gpu.ts";
+import { gridFor, type KernelSpec } from "../../core/kernel.ts";
+import type { Op, Tape } from "../../core/recorder.ts";
+import { expectTensor, type Tensor } from "../../core/tensor.ts";
+import common from "./common.wgsl" with { type: "text" };
+import deltaCode from "./delta.wgsl" with { type: "text" };
+import forwardCode from "./forward.wgsl" with { type: "text" };
+import keysCode from "./keys.wgsl" with { type: "text" };
+import queriesCode from "./queries.wgsl" with { type: "text" };
+
+/** Shapes and numbers of one attention layer over a packed batch. */
+export interface AttentionOptions {
+  /** [N,2] u32: for each row the first row of its sample and the row after its last. */
+  readonly segments: Tensor;
+  /** H. */
+  readonly heads: number;
+  /** K, a divisor of H; kv head of head h is floor(h / (H / K)). */
+  readonly kvHeads: number;
+  /** D, a multiple of 4 up to 256. */
+  readonly headDim: number;
+  /** Factor of q.k before soft-capping. */
+  readonly scale: number;
+  /** Scores become softcap * tanh(score / softcap); 0 leaves them. */
+  readonly softcap: number;
+  /** A row sees itself and the window - 1 rows before it; 0 sees all of them. */
+  readonly window: number;
+  /** Rows of the longest sample. */
+  readonly longest: number;
+  /** A row never sees later rows. */
+  readonly causal: true;
+}
+
+/** Rows to a tile, as in common.wgsl. */
+const TILE = 32;
+const NO_WINDOW = 0xffffffff;
+
+const LAYOUTS = {
+  forward: ["read", "read", "read", "read", "write", "write"],
+  queries: ["read", "read", "read", "read", "read", "read", "read", "write"],
+  keys: ["read", "read", "read", "read", "read", "read", "read", "write"],
+  values: ["read", "read", "read", "read", "read", "read", "read", "write"],
+} as const;
+
+const CODES = { forward: forwardCode, queries: queriesCode, keys: keysCode, values: keysCode } as const;
+
+function checkOptions({ heads, kvHeads, headDim, softcap, window }: AttentionOptions): void {
+  if (!(headDim > 0 && headDim <= 256 && headDim % 4 === 0)) {
+    throw new RangeError(`attention: head_dim ${headDim}, expected a multiple of 4 up to 256`);
+  }
+  if (!(kvHeads > 0 && heads % kvHeads === 0)) {
+    throw new RangeError(`attention: ${heads} heads cannot share ${kvHeads} kv heads evenly`);
+  }
+  if (!(softcap >= 0) || !(Number.isInteger(window) && window >= 0)) {
+    throw new RangeError(
+      `attention: softcap ${softcap}, window ${window}; expected none below 0, and window an integer`,
+    );
+  }
+}
+
+function tiledKernel(gpu: Gpu, part: keyof typeof CODES, headDim: number): Kernel {
+  const spec = (): KernelSpec => ({
+    code: common + CODES[part],
+    bindings: LAYOUTS[part],
+    uniforms: { rows: "u32", tiles: "u32", heads: "u32", kv_heads: "u32", window: "u32", scale: "f32", softcap: "f32" },
+    constants: { D4: headDim / 4, THREADS: headDim <= 64 ? 64 : 128, OF_KEYS: part === "keys" ? 1 : 0 },
+    types: { X: gpu.half },
+  });
+  return gpu.kernel(`attention/${part}/${gpu.half}/${headDim}`, spec);
+}
+
+/** Dispatches a kernel over every tile of rows and each head (or kv head, where the tile is one of keys). */
+function runTiled(gpu: Gpu, part: keyof typeof CODES, tensors: readonly Tensor[], options: AttentionOptions): void {
+  const { heads, kvHeads, scale, softcap } = options;
+  const rows = options.segments.shape[0]!;
+  const tiles = Math.ceil(rows / TILE);
+  const window = options.window === 0 ? NO_WINDOW : options.window;
+  const uniforms = { rows, tiles, heads, kv_heads: kvHeads, window, scale, softcap };
+  const groups = tiles * (part === "keys" || part === "values" ? kvHeads : heads);
+  gpu.dispatch(tiledKernel(gpu, part, options.headDim), tensors, uniforms, gridFor(groups));
+}
+
+/**
+ * out = softmax(cap(q.k * scale)) v per sample and head, and the logarithm of each softmax's denominator.
+ * @param q [N,H*D]; @param k [N,K*D]; @param v [N,K*D]; @param out [N,H*D], all in the tier's operand type
+ * @param lse [N,H] f32
+ * @throws RangeError for shapes that do not fit the options
+ */
+export function attentionForward(
+  gpu: Gpu,
+  { q, k, v, out, lse }: Readonly<Record<"q" | "k" | "v" | "out" | "lse", Tensor>>,
+  options: AttentionOptions,
+): void {
+  checkOptions(options);
+  const { segments, heads, kvHeads, headDim } = options;
+  const rows = q.shape[0]!;
+  expectTensor(segments, [rows, 2], "u32");
+  expectTensor(q, [rows, heads * headDim], gpu.half);
+  expectTensor(k, [rows, kvHeads * headDim], gpu.half);
+  expectTensor(v, [rows, kvHeads * headDim], gpu.half);
+  expectTensor(out, [rows, heads * headDim], gpu.half);
+  expectTensor(lse, [rows, heads], "f32");
+  runTiled(gpu, "forward", [q, k, v, segments, out, lse], options);
+}
+
+/** What the backward pass reads. */
+export type AttentionSaved = Readonly<Record<"q" | "k" | "v" | "out" | "lse" | "dOut", Tensor>>;
+
+/** delta [N,H] f32: sum over each head of dOut * out. */
+export function attentionDelta(gpu: Gpu, dOut: Tensor, out: Tensor, delta: Tensor, headDim: number): void {
+  const [rows, heads] = delta.shape;
+  expectTensor(delta, [rows!, heads!], "f32");
+  expectTensor(out, [rows!, heads! * headDim], gpu.half);
+  expectTensor(dOut, out.shape, gpu.half);
+  const kernel = gpu.kernel(`attention/delta/${gpu.half}/${headDim}`, () => ({
+    code: deltaCode,
+    bindings: ["read", "read", "write"],
+    uniforms: { size: "u32" },
+    constants: { D4: headDim / 4 },
+    types: { X: gpu.half },
+  }));
+  const size = rows! * heads!;
+  gpu.dispatch(kernel, [dOut, out, delta], { size }, gridFor(size / 8));
+}
+
+/**
+ * Gradient of one input, recomputing the softmax from `lse`. Every element is one thread's sum in a fixed order.
+ * @param part which input: `queries` [N,H*D], `keys` or `values` [N,K*D]
+ */
+export function attentionBackward(
+  gpu: Gpu,
+  part: "queries" | "keys" | "values",
+  { q, k, v, lse, dOut }: AttentionSaved,
+  delta: Tensor,
+  gradient: Tensor,
+  options: AttentionOptions,
+): void {
+  expectTensor(dOut, q.shape, gpu.half);
+  expectTensor(gradient, { queries: q, keys: k, values: v }[part].shape, gpu.half);
+  runTiled(gpu, part, [q, k, v, options.segments, dOut, lse, delta, gradient], options);
+}
+
+const op: Op<AttentionOptions> = {
+  name: "attention",
+  forward(tape, [q, k, v], options) {
+    const out = tape.like(q!, "attention");
+    const lse = tape.alloc([q!.shape[0]!, options.heads], "f32", "attention lse");
+    attentionForward(tape.gpu, { q: q!, k: k!, v: v!, out, lse }, options);
+    return { outputs: [out], saved: [q!, k!, v!, out, lse] };
+  },
+  backward(tape, { saved, attrs, dOutputs, needs }) {
+    const [q, k, v, out, lse] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor];
+    const dOut = dOutputs[0]!;
+    const delta = tape.like(lse, "attention delta");
+    attentionDelta(tape.gpu, dOut, out, delta, attrs.headDim);
+    const parts = ["queries", "keys", "values"] as const;
+    return parts.map((part, i) => {
+      if (needs[i] !== true) return undefined;
+      const gradient = tape.like([q, k, v][i]!);
+      attentionBackward(tape.gpu, part, { q, k, v, out, lse, dOut }, delta, gradient, attrs);
+      return gradient;
+    });
+  },
+};
+
+/**
+ * Causal attention over packed samples, flash style: no [T,T] matrix is ever in memory.
+ * Row i sees the rows j of its sample with i - window < j <= i.
+ * @param q [N,H*D]; @param k [N,K*D]; @param v [N,K*D], in the tier's operand type
+ * @returns [N,H*D] in the tier's operand type
+ * @throws RangeError for shapes that do not fit the options
+ * @see Dao, "FlashAttention-2" (2023); soft-capping as in Gemma 2
+ */
+export function attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
+  return tape.run(op, [q, k, v], options)[0]!;
+}
