@@ -1,5 +1,8 @@
 import { expect, test } from "bun:test";
 import { dirname, join, normalize } from "node:path";
+import { isPluginFactory } from "../core/plugin-value.ts";
+import { resolvePlugin } from "../core/plugin-resolve.ts";
+import * as plugins from "../plugins/index.ts";
 import { importsOf } from "./support/imports.ts";
 
 const root = join(import.meta.dir, "..");
@@ -31,6 +34,15 @@ test("plugins shipped as proof import the public entry points and their own file
     }
   }
   expect(problems).toEqual([]);
+});
+
+test("each is found by its name, as the command line looks it up", async () => {
+  const shipped = Object.values(plugins).filter((value) => isPluginFactory(value));
+  for (const name of PUBLIC_ONLY) {
+    const kind = ["adafactor", "lion8bit", "muon", "sgd"].includes(name) ? "optimizer" : "metric";
+    const factory = await resolvePlugin(kind, name, { shipped, from: root });
+    expect(factory.configure({})).toMatchObject({ kind, name });
+  }
 });
 
 test("a private import is seen", () => {
