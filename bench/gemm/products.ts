@@ -1,0 +1,184 @@
+/** Jobs of the large products: a block's linears, forward and input gradients, and their variants. */
+import type { Tensor } from "../../core/tensor.ts";
+import {
+  gemm,
+  type GemmOptions,
+  type GemmTerm,
+  type MatmulVariant,
+  planTiles,
+  type Tiling,
+  TUNING,
+} from "../../kernels/gemm/index.ts";
+import { randomTensor, sampleError } from "./data.ts";
+import type { Result, Session } from "./session.ts";
+import { BLOCKS, groupsOf, linearsOf } from "./shapes.ts";
+
+const RANK = 64;
+/** Rows behind the last token, which no kernel may touch. */
+const BEHIND = 64;
+
+/** Sum of products `[tokens, depths[i]] x [depths[i], columns]`. */
+export interface Problem {
+  readonly section: string;
+  readonly name: string;
+  readonly tokens: number;
+  readonly columns: number;
+  readonly depths: readonly number[];
+  /** Depth of a low-rank term beside them, whose operations are not counted: they are the price of LoRA. */
+  readonly rank?: number;
+  readonly options?: GemmOptions;
+}
+
+/** Measures one product, checked against f32. */
+export async function product(session: Session, problem: Problem): Promise<Result | undefined> {
+  const { tokens, columns, depths, rank = 0, options = {} } = problem;
+  const { gpu } = session;
+  const all = [...depths, ...(rank > 0 ? [rank] : [])];
+  const terms: GemmTerm[] = all.map((depth) => ({
+    a: randomTensor(gpu, [tokens, depth]),
+    b: randomTensor(gpu, [depth, columns]),
+  }));
+  const whole = gpu.alloc([tokens + BEHIND, columns], "f16", "c");
+  const c: Tensor = { ...whole, shape: [tokens, columns] };
+  const behind: Tensor = { ...whole, offset: tokens * columns * 2, shape: [BEHIND, columns] };
+  const panels = options.variant?.a === "panels";
+  const result = await session.run({
+    section: problem.section,
+    name: problem.name,
+    tokens,
+    flops: 2 * tokens * columns * depths.reduce((a, b) => a + b, 0),
+    launch: () => gemm(gpu, terms, c, options),
+    check: () =>
+      sampleError(
+        gpu,
+        terms.map(({ a, b }, i) => ({
+          a,
+          aLayout: { row: all[i]!, depth: 1, ...(panels ? { panelRows: tokens } : {}) },
+          b,
+          bLayout: { row: 1, depth: columns },
+          depth: all[i]!,
+        })),
+        c,
+        { rows: tokens, columns, layout: { row: columns, depth: 1 } },
+      ),
+    outputs: [{ written: c, behind }],
+  });
+  await session.drop(...terms.flatMap(({ a, b }) => [a, b]), whole);
+  return result;
+}
+
+/** Every linear of a block, forward and backward, at one number of tokens. */
+export async function block(session: Session, model: keyof typeof BLOCKS, tokens: number): Promise<void> {
+  for (const { name, inFeatures, outFeatures } of linearsOf(BLOCKS[model])) {
+    await product(session, { section: `forward ${model}`, name, tokens, columns: outFeatures, depths: [inFeatures] });
+  }
+  for (const { name, inFeatures, outFeatures } of groupsOf(BLOCKS[model])) {
+    await product(session, { section: `gradient ${model}`, name, tokens, columns: inFeatures, depths: outFeatures });
+  }
+}
+
+/** The same with LoRA: its forward term, and the masked part of the gradient added in. */
+export async function blockWithLora(session: Session, tokens: number): Promise<void> {
+  for (const { name, inFeatures, outFeatures } of linearsOf(BLOCKS["9b"])) {
+    if (name === "down") continue;
+    await product(session, {
+      section: "forward + lora 9b",
+      name,
+      tokens,
+      columns: outFeatures,
+      depths: [inFeatures],
+      rank: RANK,
+    });
+  }
+  for (const { name, inFeatures, outFeatures, adapted } of groupsOf(BLOCKS["9b"])) {
+    if (adapted === 0) continue;
+    const problem = { tokens, columns: inFeatures, depths: outFeatures };
+    await product(session, { section: "gradient + lora 9b (p = 0)", name, ...problem, rank: RANK * adapted });
+  }
+}
+
+const tilingNamed = (name: string): Tiling => TUNING.tilings.find((t) => t.name === name)!;
+const tall: Tiling = { name: "tall", rows: 256, columns: 128, subgroupRows: 64, subgroupColumns: 64, efficiency: 1 };
+const whole = (tiles: number): { full: number; tail: number; parts: number } => ({ full: tiles, tail: 0, parts: 1 });
+
+/** Choices whose best answer only a measurement gives; `planned` is what ships. */
+const VARIANTS: readonly (readonly [name: string, options: GemmOptions])[] = [
+  ["planned", {}],
+  ["no split tail", { plan: whole }],
+  ...([2, 4] as const).map((parts): [string, GemmOptions] => [
+    `tail in ${parts}`,
+    {
+      plan: (tiles) => ({
+        full: tiles - (tiles % TUNING.multiprocessors),
+        tail: tiles % TUNING.multiprocessors,
+        parts,
+      }),
+    },
+  ]),
+  ...(
+    [
+      ["restart", { join: "restart" }],
+      ["panels", { a: "panels" }],
+      ["panels, restart", { a: "panels", join: "restart" }],
+      ["late B", { loadB: "late" }],
+      ["late B, panels", { loadB: "late", a: "panels" }],
+      ["1 block between", { between: 1 }],
+      ["3 blocks between", { between: 3 }],
+      ["group 4", { group: 4 }],
+      ["group 12", { group: 12 }],
+    ] as [string, Partial<MatmulVariant>][]
+  ).map(([name, variant]): [string, GemmOptions] => [name, { variant, plan: whole }]),
+  ["tall 256 x 128", { tiling: tall, plan: whole }],
+  ["medium 128 x 128", { tiling: tilingNamed("medium"), plan: whole }],
+];
+
+/** Variants over the shapes that differ most. */
+export async function variants(session: Session): Promise<void> {
+  const { hidden, intermediate } = BLOCKS["9b"];
+  const problems = [
+    { name: "up, 4096", tokens: 4096, columns: intermediate, depths: [hidden] },
+    { name: "down, 8192", tokens: 8192, columns: hidden, depths: [intermediate] },
+    { name: "o, 2048", tokens: 2048, columns: hidden, depths: [4096] },
+    { name: "dX q,k,v, 4096", tokens: 4096, columns: hidden, depths: [4096, 2048, 2048] },
+  ];
+  for (const [variant, options] of VARIANTS) {
+    for (const { name, ...problem } of problems) {
+      await product(session, { section: `variant: ${variant}`, name, ...problem, options });
+    }
+  }
+  // A split tail for the part-empty waves of few tokens.
+  for (const tokens of [1900, 2048, 4096]) {
+    for (const [variant, options] of VARIANTS.slice(0, 4)) {
+      await product(session, {
+        section: `tail, ${tokens}: ${variant}`,
+        name: "down",
+        tokens,
+        columns: hidden,
+        depths: [intermediate],
+        options,
+      });
+    }
+  }
+}
+
+/** Tilings for few tokens: where each one wins. */
+export async function fewTokens(session: Session): Promise<void> {
+  for (const tokens of [64, 256, 512, 1024]) {
+    for (const [name, columns, depth] of [
+      ["q", 4096, 3584],
+      ["down", 3584, 14336],
+    ] as const) {
+      for (const tiling of TUNING.tilings) {
+        const plan = (tiles: number) => planTiles(tiling, tiles, [depth]);
+        await product(session, {
+          section: `few tokens: ${tiling.name}`,
+          name,
+          tokens,
+          columns,
+          depths: [depth],
+          options: { tiling, plan },
+        });
+      }
+    }
+  }
+}

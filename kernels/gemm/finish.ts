@@ -1,0 +1,184 @@
+/** Small kernels around the products: sums of partial results, and f16 copies of LoRA's masters. */
+import type { Gpu } from "../../core/device/gpu.ts";
+import { gridFor } from "../../core/kernel.ts";
+import { elementCount, expectTensor, matrixShape, type Tensor } from "../../core/tensor.ts";
+
+/** Partial sums f32 [splits, paddedRows, columns] into f16 columns `column …` of `out` [N, stride]. */
+export function sumToHalf(gpu: Gpu, partial: Tensor, out: Tensor, rows: number, column: number): void {
+  const [splits = 0, paddedRows = 0, columns = 0] = partial.shape;
+  const stride = out.shape[1]!;
+  const kernel = gpu.kernel(`gemm/sum-to-half/${columns}/${stride}/${column}`, () => ({
+    code: `
+@group(0) @binding(0) var<storage, read> partial: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> out: array<vec2<u32>>;
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
+  let i = group_index(wg, count) * 256u + li;
+  let row = i / ${columns / 4}u;
+  if (row >= params.rows) {
+    return;
+  }
+  var sum = vec4<f32>();
+  for (var s = 0u; s < params.splits; s++) {
+    sum += partial[s * params.padded_rows * ${columns / 4}u + i];
+  }
+  out[row * ${stride / 4}u + ${column / 4}u + i % ${columns / 4}u] = vec2<u32>(pack2x16float(sum.xy), pack2x16float(sum.zw));
+}
+`,
+    bindings: ["read", "write"],
+    uniforms: { rows: "u32", splits: "u32", padded_rows: "u32" },
+  }));
+  gpu.dispatch(kernel, [partial, out], { rows, splits, padded_rows: paddedRows }, gridFor((rows * columns) / 4 / 256));
+}
+
+/**
+ * `grad [r,c] f32 += scale * sum over splits of partial [splits, rows, columns]`, from row `firstRow` of the partial
+ * sums on; their padding is left out.
+ */
+export function addToGradient(gpu: Gpu, partial: Tensor, grad: Tensor, scale: number, firstRow = 0): void {
+  const [splits = 0, partialRows = 0, partialColumns = 0] = partial.shape;
+  const [rows, columns] = matrixShape(grad);
+  const kernel = gpu.kernel("gemm/add-to-gradient", () => ({
+    code: `
+@group(0) @binding(0) var<storage, read> partial: array<f32>;
+@group(0) @binding(1) var<storage, read_write> grad: array<f32>;
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
+  let i = group_index(wg, count) * 256u + li;
+  if (i >= params.size) {
+    return;
+  }
+  let at = (params.first_row + i / params.columns) * params.partial_columns + i % params.columns;
+  var sum = 0.0;
+  for (var s = 0u; s < params.splits; s++) {
+    sum += partial[s * params.split_size + at];
+  }
+  grad[i] += params.scale * sum;
+}
+`,
+    bindings: ["read", "write"],
+    uniforms: {
+      size: "u32",
+      columns: "u32",
+      partial_columns: "u32",
+      first_row: "u32",
+      splits: "u32",
+      split_size: "u32",
+      scale: "f32",
+    },
+  }));
+  const size = rows * columns;
+  gpu.dispatch(
+    kernel,
+    [partial, grad],
+    {
+      size,
+      columns,
+      partial_columns: partialColumns,
+      first_row: firstRow,
+      splits,
+      split_size: partialRows * partialColumns,
+      scale,
+    },
+    gridFor(size / 256),
+  );
+}
+
+/** Where a copy goes: element (r, c) of the master lies at (firstRow + r, firstColumn + c) of `into`. */
+export interface CopyTarget {
+  readonly into: Tensor;
+  readonly firstRow?: number;
+  readonly firstColumn?: number;
+}
+
+/** Options of `castHalf`. */
+export interface CastOptions {
+  readonly scale: number;
+  /** Shape of the copy, zeros beyond the master's own; default the master's. */
+  readonly padded?: readonly [rows: number, columns: number];
+  readonly straight: CopyTarget;
+  /** Also a transposed copy: (r, c) lies at (firstRow + c, firstColumn + r). */
+  readonly transposed: CopyTarget;
+}
+
+/** f16 copies of `scale * master` f32 [rows, columns], one as it lies and one transposed, zero-padded. */
+export function castHalf(gpu: Gpu, master: Tensor, options: CastOptions): void {
+  const [rows, columns] = matrixShape(master);
+  const [paddedRows, paddedColumns] = options.padded ?? [rows, columns];
+  const { straight, transposed } = options;
+  expectTensor(master, [-1, -1], "f32");
+  for (const target of [straight, transposed]) expectTensor(target.into, [-1, -1], "f16");
+  const kernel = gpu.kernel("gemm/cast-half", () => ({
+    code: `
+@group(0) @binding(0) var<storage, read> master: array<f32>;
+@group(0) @binding(1) var<storage, read_write> straight: array<f16>;
+@group(0) @binding(2) var<storage, read_write> transposed: array<f16>;
+var<workgroup> tile: array<f32, 1056>;
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
+  let across = (params.padded_columns + 31u) / 32u;
+  let index = group_index(wg, count);
+  let row0 = index / across * 32u;
+  let col0 = index % across * 32u;
+  for (var i = li; i < 1024u; i += 256u) {
+    let row = row0 + i / 32u;
+    let column = col0 + i % 32u;
+    var value = 0.0;
+    if (row < params.rows && column < params.columns) {
+      value = params.scale * master[row * params.columns + column];
+    }
+    tile[i / 32u * 33u + i % 32u] = value;
+    if (row < params.padded_rows && column < params.padded_columns) {
+      straight[params.straight_first + row * params.straight_stride + column] = f16(value);
+    }
+  }
+  workgroupBarrier();
+  for (var i = li; i < 1024u; i += 256u) {
+    let row = row0 + i % 32u;
+    let column = col0 + i / 32u;
+    if (row < params.padded_rows && column < params.padded_columns) {
+      transposed[params.transposed_first + column * params.transposed_stride + row] = f16(tile[i % 32u * 33u + i / 32u]);
+    }
+  }
+}
+`,
+    bindings: ["read", "write", "write"],
+    uniforms: {
+      rows: "u32",
+      columns: "u32",
+      padded_rows: "u32",
+      padded_columns: "u32",
+      straight_first: "u32",
+      straight_stride: "u32",
+      transposed_first: "u32",
+      transposed_stride: "u32",
+      scale: "f32",
+    },
+    enable: ["f16"],
+  }));
+  const first = ({ into, firstRow = 0, firstColumn = 0 }: CopyTarget): number =>
+    firstRow * into.shape[1]! + firstColumn;
+  const last = ({ into, firstRow = 0, firstColumn = 0 }: CopyTarget, r: number, c: number): boolean =>
+    firstRow + r <= into.shape[0]! && firstColumn + c <= into.shape[1]!;
+  if (!last(straight, paddedRows, paddedColumns) || !last(transposed, paddedColumns, paddedRows)) {
+    throw new RangeError(
+      `${master.label}: copies of [${paddedRows},${paddedColumns}] do not fit their tensors (${elementCount(straight.into.shape)} and ${elementCount(transposed.into.shape)} elements)`,
+    );
+  }
+  gpu.dispatch(
+    kernel,
+    [master, straight.into, transposed.into],
+    {
+      rows,
+      columns,
+      padded_rows: paddedRows,
+      padded_columns: paddedColumns,
+      straight_first: first(straight),
+      straight_stride: straight.into.shape[1]!,
+      transposed_first: first(transposed),
+      transposed_stride: transposed.into.shape[1]!,
+      scale: options.scale,
+    },
+    gridFor(Math.ceil(paddedRows / 32) * Math.ceil(paddedColumns / 32)),
+  );
+}

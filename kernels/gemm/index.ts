@@ -1,0 +1,171 @@
+/** Products on subgroup matrices (tier `matrix`): the linears of a transformer block, f16 in and out, f32 sums. */
+import type { Gpu, Kernel } from "../../core/device/gpu.ts";
+import { gridFor } from "../../core/kernel.ts";
+import { expectTensor, matrixShape, type Tensor } from "../../core/tensor.ts";
+import {
+  DEFAULT_VARIANT,
+  type MatmulShape,
+  matmulSpec,
+  type MatmulVariant,
+  type TermShape,
+  variantKey,
+} from "./matmul.ts";
+import { tilingOf, unitKey, unitOf } from "./support.ts";
+import { sumTail } from "./tail.ts";
+import { type MatrixUnit, planTiles, type TilePlan, type Tiling, TUNING } from "./tiling.ts";
+
+export { castHalf, type CastOptions, type CopyTarget } from "./finish.ts";
+export { type CodeLookup, dequantiseRows, dequantiseTransposed } from "./dequantise.ts";
+export {
+  loraDown,
+  loraGradientA,
+  loraGradientB,
+  loraMaskedGradient,
+  loraRankGradient,
+  type LoraDropout,
+  type LoraMember,
+} from "./lora.ts";
+export type { MatmulVariant } from "./matmul.ts";
+export { gemmRefusal, type GemmShape, gemmSupports } from "./support.ts";
+export { type MatrixUnit, paddedRank, planTiles, type TilePlan, type Tiling, TUNING } from "./tiling.ts";
+
+/** One product of a sum: columns `column … column + depth` of a [N, …] times b [depth, columns]; both f16. */
+export interface GemmTerm {
+  readonly a: Tensor;
+  readonly b: Tensor;
+  /** First column of `a` that takes part; default 0. */
+  readonly column?: number;
+}
+
+/** Settings of `gemm`. */
+export interface GemmOptions {
+  /** Adds to what `c` holds. */
+  readonly accumulate?: boolean;
+  /** Measured choices, for benchmarks. */
+  readonly tiling?: Tiling;
+  readonly variant?: Partial<MatmulVariant>;
+  readonly plan?: (tiles: number) => TilePlan;
+}
+
+/**
+ * `c [N,columns] f16 = sum over terms of a_t * b_t`, summed in f32. Any N; depths and columns are multiples of 64.
+ * Rows past N are neither read nor written.
+ * @throws RangeError for shapes that do not fit together
+ */
+export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: GemmOptions = {}): void {
+  const [rows, columns] = matrixShape(c);
+  expectTensor(c, [-1, -1], "f16");
+  const shapes = terms.map(({ a, b, column = 0 }): TermShape => {
+    expectTensor(a, [rows, -1], "f16");
+    expectTensor(b, [-1, columns], "f16");
+    const [depth, stride] = [b.shape[0]!, a.shape[1]!];
+    if (
+      depth % TUNING.depthMultiple !== 0 ||
+      stride % 8 !== 0 ||
+      column % TUNING.depth !== 0 ||
+      column + depth > stride
+    ) {
+      throw new RangeError(
+        `gemm: ${depth} columns of ${a.label} [${a.shape.join(",")}] from ${column} on cannot meet ${b.label} [${b.shape.join(",")}]`,
+      );
+    }
+    return { depth, stride, column };
+  });
+  if (rows === 0 || terms.length === 0) throw new RangeError(`gemm into ${c.label}: no rows or no terms`);
+  const unit = unitOf(gpu);
+  const tiling = options.tiling ?? tilingOf(gpu, rows, columns);
+  const variant = { ...DEFAULT_VARIANT, ...options.variant };
+  const accumulate = options.accumulate ?? false;
+  const tiles = Math.ceil(rows / tiling.rows) * (columns / tiling.columns);
+  const plan =
+    options.plan?.(tiles) ??
+    planTiles(
+      tiling,
+      tiles,
+      shapes.map((s) => s.depth),
+    );
+  const operands = terms.flatMap(({ a, b }) => [a, b]);
+  const kernel = (parts: number): Kernel => {
+    const shape = { columns, terms: shapes, accumulate: accumulate && parts === 1, parts };
+    return gpu.kernel(matmulKey(unit, tiling, shape, variant), () => matmulSpec(unit, tiling, shape, variant));
+  };
+  if (plan.full > 0)
+    gpu.dispatch(kernel(1), [...operands, c], { rows, first: 0, tiles: plan.full }, gridFor(plan.full));
+  if (plan.tail === 0) return;
+  const partial = gpu.alloc(
+    [plan.parts, plan.tail, tiling.rows * tiling.columns],
+    "f32",
+    `partial ${c.label}`,
+    "scratch",
+  );
+  const tail = { rows, first: plan.full, tiles: plan.tail };
+  gpu.dispatch(kernel(plan.parts), [...operands, partial], tail, gridFor(plan.tail * plan.parts));
+  sumTail(gpu, partial, c, { tiling, group: variant.group, accumulate, ...tail });
+  gpu.free(partial);
+}
+
+function matmulKey(unit: MatrixUnit, tiling: Tiling, shape: MatmulShape, variant: MatmulVariant): string {
+  const terms = shape.terms.map((s) => `${s.depth}/${s.stride}+${s.column}`).join(",");
+  const how = `${shape.accumulate ? "add" : "set"}/${shape.parts}/${variantKey(variant)}`;
+  return `gemm/${unitKey(unit)}/${tiling.rows}x${tiling.columns}/${shape.columns}/${terms}/${how}`;
+}
+
+/** The low-rank side of a forward product. */
+export interface ForwardLora {
+  /** [N, …] f16: A(dropout(x)) of every linear that shares x. */
+  readonly u: Tensor;
+  /** First column of this linear in `u`; default 0. */
+  readonly column?: number;
+  /** [R,out] f16: the transposed, scaled, padded copy of B. */
+  readonly bT: Tensor;
+}
+
+/**
+ * `y [N,out] = x [N,in] * wT [in,out] (+ u * bT)`: a linear with its LoRA branch, as one product of depth in + R.
+ * @param wT from `dequantiseTransposed`
+ */
+export function gemmForward(
+  gpu: Gpu,
+  x: Tensor,
+  wT: Tensor,
+  y: Tensor,
+  options: GemmOptions & { readonly lora?: ForwardLora | undefined } = {},
+): void {
+  expectTensor(wT, [x.shape[1]!, y.shape[1]!], "f16");
+  const { lora, ...rest } = options;
+  gemm(
+    gpu,
+    [{ a: x, b: wT }, ...(lora === undefined ? [] : [{ a: lora.u, b: lora.bT, column: lora.column ?? 0 }])],
+    y,
+    rest,
+  );
+}
+
+/** The low-rank side of an input gradient without dropout. */
+export interface BackwardLora {
+  /** [N,R] f16: gradients of the ranks of every linear that shares the input. */
+  readonly dU: Tensor;
+  /** [R,in] f16: their A, one below another. */
+  readonly a: Tensor;
+}
+
+/**
+ * `dX [N,in] = sum over i of dY_i [N,out_i] * w_i [out_i,in] (+ dU * a)`: the input gradient of all linears that share
+ * an input, as one product. With dropout, let `loraMaskedGradient` write dX first, and pass `accumulate`.
+ * @param linears w from `dequantiseRows`
+ */
+export function gemmInputGradient(
+  gpu: Gpu,
+  linears: readonly { readonly dY: Tensor; readonly w: Tensor }[],
+  dX: Tensor,
+  options: GemmOptions & { readonly lora?: BackwardLora | undefined } = {},
+): void {
+  const { lora, ...rest } = options;
+  for (const { dY, w } of linears) expectTensor(w, [dY.shape[1]!, dX.shape[1]!], "f16");
+  gemm(
+    gpu,
+    [...linears.map(({ dY, w }) => ({ a: dY, b: w })), ...(lora === undefined ? [] : [{ a: lora.dU, b: lora.a }])],
+    dX,
+    rest,
+  );
+}

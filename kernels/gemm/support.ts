@@ -1,0 +1,81 @@
+import type { Gpu } from "../../core/device/gpu.ts";
+import { DeviceError } from "../../core/errors.ts";
+import { chooseTiling, matrixUnit, type MatrixUnit, type Tiling, TUNING } from "./tiling.ts";
+
+/** Sides of a linear's weight. */
+export interface GemmShape {
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+}
+
+/**
+ * Why the kernels of this folder cannot serve a linear, or undefined where they can. The rule: the device's tier is
+ * `matrix`, its subgroup matrices multiply f16 into f32 in sides of 8 or 16, and both sides of the weight are multiples
+ * of 64. Tokens may be any number, ranks are padded. Everything else belongs to the kernels of tier f16, and the caller
+ * chooses them; nothing here falls back by itself.
+ */
+export function gemmRefusal(gpu: Gpu, shape: GemmShape): string | undefined {
+  if (gpu.tier !== "matrix") return `tier ${gpu.tier} has no subgroup matrices`;
+  const unit = matrixUnit(gpu.info.capabilities);
+  if (unit === undefined) return "the adapter reports no f16 to f32 matrix shape with sides of 8 or 16";
+  const { inFeatures, outFeatures } = shape;
+  if (inFeatures % 64 !== 0 || outFeatures % 64 !== 0)
+    return `a [${outFeatures},${inFeatures}] weight has a side that is no multiple of 64`;
+  for (const columns of [inFeatures, outFeatures]) {
+    if (chooseTiling(unit, gpu.device.limits, 1, columns) === undefined)
+      return `no tiling of ${columns} columns fits the adapter's workgroups`;
+  }
+  return undefined;
+}
+
+/** Whether the kernels of this folder serve a linear of this shape on this device. */
+export function gemmSupports(gpu: Gpu, shape: GemmShape): boolean {
+  return gemmRefusal(gpu, shape) === undefined;
+}
+
+/** @throws DeviceError where the device has no usable matrix unit */
+export function unitOf(gpu: Gpu): MatrixUnit {
+  const unit = matrixUnit(gpu.info.capabilities);
+  if (unit === undefined) {
+    throw new DeviceError("MATRIX_UNIT_MISSING", "this device has no f16 subgroup matrices with sides of 8 or 16", {
+      hint: "Ask gemmSupports first and use the f16 kernels where it says no.",
+    });
+  }
+  return unit;
+}
+
+/** @throws DeviceError where no tile shape fits */
+export function tilingOf(gpu: Gpu, rows: number, columns: number): Tiling {
+  const tiling = chooseTiling(unitOf(gpu), gpu.device.limits, rows, columns);
+  if (tiling === undefined) {
+    throw new DeviceError(
+      "MATRIX_SHAPE_UNSUPPORTED",
+      `no tiling serves a product with ${columns} columns on this device`,
+      {
+        hint: "Ask gemmSupports first and use the f16 kernels where it says no.",
+      },
+    );
+  }
+  return tiling;
+}
+
+/**
+ * Parts to split a sum of `depth` into, so that `tiles` workgroups become enough: a power of two that leaves whole
+ * tiles of 64.
+ */
+export function splitsFor(tiles: number, depth: number): number {
+  let splits = 1;
+  while (
+    tiles * splits < TUNING.thinWorkgroups &&
+    splits * 2 <= TUNING.thinSplits &&
+    depth % (splits * 2 * TUNING.thin.depth) === 0
+  ) {
+    splits *= 2;
+  }
+  return splits;
+}
+
+/** Unit as part of a kernel's key. */
+export function unitKey({ m, n, k, lanes }: MatrixUnit): string {
+  return `${m}x${n}x${k}@${lanes}`;
+}

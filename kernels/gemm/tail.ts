@@ -1,0 +1,58 @@
+import type { Gpu } from "../../core/device/gpu.ts";
+import { gridFor } from "../../core/kernel.ts";
+import type { Tensor } from "../../core/tensor.ts";
+import { placeTile } from "./matmul.ts";
+import { PACK } from "./stage.ts";
+import type { Tiling } from "./tiling.ts";
+
+/** Which tiles the partial sums are of. */
+export interface TailPlace {
+  readonly tiling: Tiling;
+  readonly group: number;
+  readonly accumulate: boolean;
+  readonly rows: number;
+  readonly first: number;
+  readonly tiles: number;
+}
+
+/** `c [N,columns] f16 = sum over parts of partial [parts, tiles, tile] f32`, tiles `first …` of a product. */
+export function sumTail(gpu: Gpu, partial: Tensor, c: Tensor, place: TailPlace): void {
+  const { tiling, group, accumulate, rows, first, tiles } = place;
+  const [parts = 1] = partial.shape;
+  const columns = c.shape[1]!;
+  const area = tiling.rows * tiling.columns;
+  const key = `gemm/tail/${tiling.rows}x${tiling.columns}/${columns}/g${group}/${accumulate ? "add" : "set"}`;
+  const kernel = gpu.kernel(key, () => ({
+    code: `
+@group(0) @binding(0) var<storage, read> partial: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> c: array<vec4<u32>>;
+${PACK}
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
+  let rows = params.rows;
+  let i = group_index(wg, count) * 256u + li;
+  if (i >= params.tiles * ${area / 8}u) {
+    return;
+  }
+  let index = params.first + i / ${area / 8}u;
+  ${placeTile(tiling, columns, group)}
+  let row = row0 + i % ${area / 8}u / ${tiling.columns / 8}u;
+  if (row >= rows) {
+    return;
+  }
+  let at = (row * ${columns}u + col0) / 8u + i % ${tiling.columns / 8}u;
+  var low = vec4<f32>();
+  var high = vec4<f32>();
+  for (var part = 0u; part < params.parts; part++) {
+    low += partial[part * params.tiles * ${area / 4}u + 2u * i];
+    high += partial[part * params.tiles * ${area / 4}u + 2u * i + 1u];
+  }
+  ${accumulate ? "let before = unpack8(c[at]); low += before[0]; high += before[1];" : ""}
+  c[at] = pack8(low, high);
+}
+`,
+    bindings: ["read", "write"],
+    uniforms: { rows: "u32", first: "u32", tiles: "u32", parts: "u32" },
+  }));
+  gpu.dispatch(kernel, [partial, c], { rows, first, tiles, parts }, gridFor((tiles * area) / 8 / 256));
+}

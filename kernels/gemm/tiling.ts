@@ -1,0 +1,169 @@
+import type { Capabilities } from "../../core/device/index.ts";
+
+/** The multiply-accumulate that kernels are built from: m x k times k x n, by the lanes of one subgroup. */
+export interface MatrixUnit {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly lanes: number;
+}
+
+/** How a product is cut: the tile of a workgroup, and the part of it that one subgroup holds in registers. */
+export interface Tiling {
+  readonly name: string;
+  readonly rows: number;
+  readonly columns: number;
+  readonly subgroupRows: number;
+  readonly subgroupColumns: number;
+  /** Share of the best rate, for choosing between tilings. */
+  readonly efficiency: number;
+}
+
+/**
+ * Every tuning constant, with its reason. Rates are those of an H100 (132 multiprocessors), f16 in, f32 sums.
+ */
+export const TUNING = {
+  /**
+   * Tiles of C. `wide` holds 128 accumulators a thread, one workgroup a multiprocessor, and reads the least from L2.
+   * `medium` is 3-7 % slower but two fit, which evens out the last wave. `small` serves few tokens, narrow products and
+   * matrix units other than 16 x 16 x 16, where 64 x 64 a subgroup would not stay in registers.
+   */
+  tilings: [
+    { name: "wide", rows: 128, columns: 256, subgroupRows: 64, subgroupColumns: 64, efficiency: 1 },
+    { name: "medium", rows: 128, columns: 128, subgroupRows: 64, subgroupColumns: 64, efficiency: 0.9 },
+    { name: "small", rows: 64, columns: 64, subgroupRows: 32, subgroupColumns: 32, efficiency: 0.5 },
+  ] as readonly Tiling[],
+  /** Multiprocessors assumed when waves are counted; WebGPU does not tell. */
+  multiprocessors: 132,
+  /** Depth of a tile in workgroup memory: deeper does not fit 48 KiB, shallower makes 32-byte global loads. */
+  depth: 32,
+  /** Extra 16-byte units a tile row: an odd stride is free of bank conflicts (0, 2 and 4 cost 1.3 to 3.3 times). */
+  pad: 1,
+  /** Row tiles walked together so that their operands stay in L2: 4 to 12 are equal, 16 up to 8 % worse. */
+  group: 8,
+  /**
+   * What the choice of a split tail reckons with: seconds per multiply-accumulate of one multiprocessor (half of 330
+   * TFLOP/s over 132), seconds per byte of partial sums (written and read), and seconds of two more launches.
+   */
+  tail: { perMultiply: 8e-13, perByte: 4e-13, launch: 6e-6, parts: [2, 4] as readonly number[] },
+  /** Depth must be a multiple of two tiles: two register sets of prefetched tiles take turns. */
+  depthMultiple: 64,
+  /** Products with a low-rank side: rows of a tile, tile width (ranks are padded to it), depth. */
+  thin: { rows: 128, columns: 64, depth: 64 },
+  /** Workgroups wanted in flight for thin products, which are bound by bandwidth: two a multiprocessor. */
+  thinWorkgroups: 264,
+  /** Most parts that a long sum is split into; more would write more partial sums than it reads. */
+  thinSplits: 8,
+} as const;
+
+/** Ranks are padded with zeros to a multiple of this. */
+export const RANK_MULTIPLE: number = TUNING.thin.columns;
+
+/** A rank as kernels see it. */
+export function paddedRank(rank: number): number {
+  return Math.ceil(rank / RANK_MULTIPLE) * RANK_MULTIPLE;
+}
+
+/**
+ * The matrix unit to build on: of the f16 x f16 -> f32 shapes that the adapter reports with sides of 8 or 16, the
+ * largest. Undefined where there is none.
+ */
+export function matrixUnit(capabilities: Capabilities): MatrixUnit | undefined {
+  const side = (n: number): boolean => n === 8 || n === 16;
+  const lanes = capabilities.subgroupSize;
+  const [best] = capabilities.matrixShapes
+    .filter((s) => s.component === "f16" && s.result === "f32" && side(s.m) && side(s.n) && side(s.k))
+    .toSorted((a, b) => b.m * b.n * b.k - a.m * a.n * a.k);
+  if (best === undefined || lanes < 8 || lanes > 32) return undefined;
+  return { m: best.m, n: best.n, k: best.k, lanes };
+}
+
+/** Limits of a device that a tiling must respect. */
+export type TilingLimits = Pick<
+  GPUSupportedLimits,
+  "maxComputeInvocationsPerWorkgroup" | "maxComputeWorkgroupStorageSize"
+>;
+
+/** Invocations of a workgroup. */
+export function threadsOf(unit: MatrixUnit, tiling: Tiling): number {
+  return (tiling.rows / tiling.subgroupRows) * (tiling.columns / tiling.subgroupColumns) * unit.lanes;
+}
+
+/** Sizes of the workgroup tiles, in 16-byte units (eight f16). */
+export function tileUnits(unit: MatrixUnit, tiling: Tiling): { a: number; b: number; stage: number; total: number } {
+  const a = tiling.rows * (TUNING.depth / 8 + TUNING.pad);
+  const b = TUNING.depth * (tiling.columns / 8 + TUNING.pad);
+  const subgroups = threadsOf(unit, tiling) / unit.lanes;
+  const stage = stageUnits(unit, tiling.subgroupColumns);
+  return { a, b, stage, total: Math.max(a + b, subgroups * stage) };
+}
+
+/** 16-byte units in which a subgroup lays out m rows of f32 results before they are packed. */
+export function stageUnits(unit: MatrixUnit, columns: number): number {
+  return unit.m * stageStride(columns);
+}
+
+/** Row stride of that layout: two units more than needed keep the stores free of bank conflicts. */
+export function stageStride(columns: number): number {
+  return columns / 4 + 2;
+}
+
+function fits(unit: MatrixUnit, tiling: Tiling, columns: number, limits: TilingLimits): boolean {
+  if (columns % tiling.columns !== 0) return false;
+  if (tiling.name !== "small" && (unit.m !== 16 || unit.n !== 16 || unit.k !== 16)) return false;
+  const threads = threadsOf(unit, tiling);
+  return (
+    threads <= limits.maxComputeInvocationsPerWorkgroup &&
+    tileUnits(unit, tiling).total * 16 <= limits.maxComputeWorkgroupStorageSize &&
+    (tiling.rows * (TUNING.depth / 8)) % threads === 0
+  );
+}
+
+/**
+ * The tiling expected to be fastest for `rows` x `columns` results: rounds over the multiprocessors times the area of
+ * a tile, over its efficiency. Undefined where none fits.
+ */
+export function chooseTiling(
+  unit: MatrixUnit,
+  limits: TilingLimits,
+  rows: number,
+  columns: number,
+): Tiling | undefined {
+  let best: { tiling: Tiling; cost: number } | undefined;
+  for (const tiling of TUNING.tilings) {
+    if (!fits(unit, tiling, columns, limits)) continue;
+    const tiles = Math.ceil(rows / tiling.rows) * (columns / tiling.columns);
+    const cost = (Math.ceil(tiles / TUNING.multiprocessors) * tiling.rows * tiling.columns) / tiling.efficiency;
+    if (best === undefined || cost < best.cost) best = { tiling, cost };
+  }
+  return best?.tiling;
+}
+
+/** How a product's tiles are launched: `full` whole ones, then `tail` ones that `parts` workgroups each share. */
+export interface TilePlan {
+  readonly full: number;
+  readonly tail: number;
+  readonly parts: number;
+}
+
+/**
+ * Whether to split the last wave. Where the tiles left over fill few multiprocessors, splitting them along the depth
+ * shortens the wave, at the price of partial sums that go through memory. Only for tilings that fill a multiprocessor.
+ * @param depths of the terms
+ */
+export function planTiles(tiling: Tiling, tiles: number, depths: readonly number[]): TilePlan {
+  const whole = { full: tiles, tail: 0, parts: 1 };
+  const { perMultiply, perByte, launch, parts: choices } = TUNING.tail;
+  const left = tiles % TUNING.multiprocessors;
+  if (tiling.name !== "wide" || left === 0) return whole;
+  const area = tiling.rows * tiling.columns;
+  const tile = area * depths.reduce((sum, depth) => sum + depth, 0) * perMultiply;
+  let best = { plan: whole, seconds: tile };
+  for (const parts of choices) {
+    if (!depths.some((depth) => depth % (parts * TUNING.depthMultiple) === 0)) continue;
+    const rounds = Math.ceil((left * parts) / TUNING.multiprocessors) / parts;
+    const seconds = rounds * tile + left * parts * area * 8 * perByte + launch;
+    if (seconds < best.seconds) best = { plan: { full: tiles - left, tail: left, parts }, seconds };
+  }
+  return best.plan;
+}
