@@ -21,7 +21,9 @@ export function adaptedLinears(
   options: { readonly training: boolean; readonly seed: number },
 ): Tensor[] {
   const settings = { rowKeys: batch.rowKeys, ...options };
-  const parts: ProjectPart[] = linears.filter((l) => l.forward === undefined).map(({ weight, branch }) => ({ weight, branch }));
+  const parts: ProjectPart[] = linears
+    .filter((l) => l.forward === undefined)
+    .map(({ weight, branch }) => ({ weight, branch }));
   const shared = parts.length === 0 ? [] : [...project(tape, x, parts, settings)];
   return linears.map(({ weight, forward }) => {
     if (forward === undefined) return shared.shift()!;

@@ -3,6 +3,7 @@ import type { LowRankBranch, Nf4Weight } from "../../core/linear.ts";
 import type { BackwardContext, Op, Tape } from "../../core/recorder.ts";
 import { expectTensor, type Tensor } from "../../core/tensor.ts";
 import { matmulNN, matmulNT, matmulTN, type OperandDropout } from "../matmul/index.ts";
+import { matrixBackward, matrixForward, matrixServes } from "./matrix.ts";
 import { nf4Forward, nf4InputGradient } from "../nf4-linear/index.ts";
 
 /** One linear of a projection. */
@@ -19,7 +20,8 @@ export interface ProjectOptions {
   readonly seed: number;
 }
 
-interface ProjectAttrs extends ProjectOptions {
+/** What the op is run with. */
+export interface ProjectAttrs extends ProjectOptions {
   readonly parts: readonly ProjectPart[];
 }
 
@@ -58,6 +60,10 @@ const op: Op<ProjectAttrs> = {
   forward(tape, [input], attrs) {
     const { gpu } = tape;
     const x = input!;
+    if (matrixServes(gpu, attrs.parts)) {
+      const { outputs, u } = matrixForward(tape, x, attrs);
+      return { outputs, saved: u === undefined ? [] : [x, u] };
+    }
     const kept: Tensor[] = [];
     const outputs = attrs.parts.map(({ weight, branch }) => {
       const y = tape.alloc([x.shape[0]!, weight.outFeatures], gpu.half, weight.name);
@@ -73,7 +79,9 @@ const op: Op<ProjectAttrs> = {
     return { outputs, saved: kept.length === 0 ? [] : [x, ...kept] };
   },
 
-  backward(tape, { attrs, saved, dOutputs, needs, existing, inputs }: BackwardContext<ProjectAttrs>) {
+  backward(tape, context: BackwardContext<ProjectAttrs>) {
+    const { attrs, saved, dOutputs, needs, existing, inputs } = context;
+    if (matrixServes(tape.gpu, attrs.parts)) return matrixBackward(tape, context);
     const dX = needs[0] === true ? (existing[0] ?? tape.like(inputs[0]!)) : undefined;
     let accumulate = existing[0] !== undefined;
     const [x, ...us] = saved;

@@ -20,20 +20,26 @@ const IN = 64;
 const SEED = 1234;
 
 /** Three linears on one input: with dropout, without, and without a branch. */
-const settings = [
-  { out: 48, rank: 8, scale: 2, dropout: 0.25 },
-  { out: 20, rank: 4, scale: 0.5, dropout: 0 },
-  { out: 36, rank: 0, scale: 0, dropout: 0 },
+const linears = (outs: readonly [number, number, number]) => [
+  { out: outs[0], rank: 8, scale: 2, dropout: 0.25 },
+  { out: outs[1], rank: 4, scale: 0.5, dropout: 0 },
+  { out: outs[2], rank: 0, scale: 0, dropout: 0 },
 ];
+type Settings = ReturnType<typeof linears>;
+const ODD = linears([48, 20, 36]);
+/** Sizes that subgroup matrices serve. */
+const WHOLE = linears([64, 192, 128]);
 
 class Fixture {
   readonly parts: readonly ProjectPart[];
   readonly parameters: ParameterSet;
   readonly raw: readonly PackedNf4[];
   readonly gpu: Gpu;
+  readonly settings: Settings;
 
-  constructor(gpu: Gpu) {
+  constructor(gpu: Gpu, settings: Settings) {
     this.gpu = gpu;
+    this.settings = settings;
     this.raw = settings.map(({ out }, i) => {
       const { codes, absmax } = quantizeNf4(normals(out * IN, runSeed + 10 + i, 0.1));
       return { shape: [out, IN], dtype: "bfloat16", codes, codeBook: nf4CodeBook, ...quantizeAbsmax(absmax) };
@@ -67,7 +73,7 @@ class Fixture {
 
   /** What the f64 reference computes with. */
   async reference(i: number, rowKeys: readonly number[], training: boolean): Promise<ReferencePart> {
-    const { out, rank, scale, dropout } = settings[i]!;
+    const { out, rank, scale, dropout } = this.settings[i]!;
     const part = { weight: dequantizeNf4(this.raw[i]!), outFeatures: out };
     if (rank === 0) return part;
     const values = await this.parameters.readValues();
@@ -89,8 +95,11 @@ const keysOf = (rows: number): number[] => {
   return Array.from({ length: rows }, () => Math.floor(next() * 2 ** 32));
 };
 
-for (const tier of tiers) {
-  describe(`project, tier ${tier} (seed ${runSeed})`, () => {
+const runs = tiers.flatMap((tier) =>
+  (tier === "matrix" ? [ODD, WHOLE] : [ODD]).map((settings) => ({ tier, settings })),
+);
+for (const { tier, settings } of runs) {
+  describe(`project, tier ${tier}, ${settings.map((s) => s.out).join(" + ")} features (seed ${runSeed})`, () => {
     // f16: inputs of each product and its result are rounded, to 2^-12 on average; three to four of them in a row.
     const limit = tier === "f32" ? 5e-6 : 1.5e-3;
 
@@ -99,7 +108,7 @@ for (const tier of tiers) {
         `${rows} tokens through three linears, forward and every gradient`,
         async () => {
           const gpu = await gpuOf(tier);
-          const fixture = new Fixture(gpu);
+          const fixture = new Fixture(gpu, settings);
           const rowKeys = keysOf(rows);
           const xv = rounded(normals(rows * IN, runSeed + 1), gpu.half);
           const x = tensorOf(gpu, xv, [rows, IN], gpu.half, "x");
@@ -139,7 +148,7 @@ for (const tier of tiers) {
       "adds to a gradient that is there, skips outputs without one, and leaves a frozen input alone",
       async () => {
         const gpu = await gpuOf(tier);
-        const fixture = new Fixture(gpu);
+        const fixture = new Fixture(gpu, settings);
         const rows = 9;
         const rowKeys = keysOf(rows);
         const xv = rounded(normals(rows * IN, runSeed + 1), gpu.half);
@@ -195,7 +204,7 @@ for (const tier of tiers) {
       "dropout: a checkpoint draws the same masks again, and a token's row does not depend on its batch",
       async () => {
         const gpu = await gpuOf(tier);
-        const fixture = new Fixture(gpu);
+        const fixture = new Fixture(gpu, settings);
         const rows = 40;
         const rowKeys = keysOf(rows);
         const xv = rounded(normals(rows * IN, runSeed + 1), gpu.half);

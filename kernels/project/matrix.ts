@@ -1,0 +1,188 @@
+/**
+ * Linears that share an input, on subgroup matrices: weights are dequantised to f16 scratch, the low-rank update is part
+ * of the same product, and the thin products of all branches read the input once.
+ */
+import type { Gpu } from "../../core/device/gpu.ts";
+import type { LowRankBranch } from "../../core/linear.ts";
+import type { BackwardContext, Tape } from "../../core/recorder.ts";
+import type { Tensor } from "../../core/tensor.ts";
+import { dropoutScale, dropoutThreshold } from "../dropout/index.ts";
+import {
+  castHalf,
+  dequantiseRows,
+  dequantiseTransposed,
+  gemmForward,
+  gemmInputGradient,
+  gemmSupports,
+  loraDown,
+  loraGradientA,
+  loraGradientB,
+  loraMaskedGradient,
+  loraRankGradient,
+  type LoraDropout,
+  paddedRank,
+} from "../gemm/index.ts";
+import type { ProjectAttrs, ProjectPart } from "./index.ts";
+
+/** One branch and its columns in the group's U and dU. */
+interface Member {
+  readonly part: number;
+  readonly branch: LowRankBranch;
+  readonly column: number;
+  readonly width: number;
+  /** 1 / (1 - p) in training, else 1. */
+  readonly keepScale: number;
+}
+
+/** Whether `matrixForward` and `matrixBackward` serve these linears; see `gemmRefusal` for the rule. */
+export function matrixServes(gpu: Gpu, parts: readonly ProjectPart[]): boolean {
+  return gpu.tier === "matrix" && parts.every(({ weight }) => gemmSupports(gpu, weight));
+}
+
+function membersOf({ parts, training }: ProjectAttrs): { readonly members: readonly Member[]; readonly width: number } {
+  const members: Member[] = [];
+  let width = 0;
+  parts.forEach(({ branch }, part) => {
+    if (branch === undefined) return;
+    const own = paddedRank(branch.a.shape[0]!);
+    members.push({ part, branch, column: width, width: own, keepScale: training ? dropoutScale(branch.dropout) : 1 });
+    width += own;
+  });
+  return { members, width };
+}
+
+function dropoutOf(members: readonly Member[], { training, rowKeys, seed }: ProjectAttrs): LoraDropout | undefined {
+  if (!training || members.every(({ branch }) => dropoutThreshold(branch.dropout) === 0)) return undefined;
+  return {
+    rowKeys,
+    seed,
+    members: members.map(({ branch, width }) => ({ site: branch.site, p: branch.dropout, width })),
+  };
+}
+
+/** f16 copies of A of every member, side by side: aT [in, width] and a [width, in], divided by 1 - p. */
+function copyA(gpu: Gpu, members: readonly Member[], width: number): { readonly a: Tensor; readonly aT: Tensor } {
+  const columns = members[0]!.branch.a.shape[1]!;
+  const a = gpu.alloc([width, columns], "f16", "A", "scratch");
+  const aT = gpu.alloc([columns, width], "f16", "A transposed", "scratch");
+  for (const { branch, column, width: own, keepScale } of members) {
+    castHalf(gpu, branch.a.value, {
+      scale: keepScale,
+      padded: [own, columns],
+      straight: { into: a, firstRow: column },
+      transposed: { into: aT, firstColumn: column },
+    });
+  }
+  return { a, aT };
+}
+
+/** f16 copies of a member's B, scaled and padded: b [out, width] and bT [width, out]. */
+function copyB(gpu: Gpu, { branch, width }: Member): { readonly b: Tensor; readonly bT: Tensor } {
+  const rows = branch.b.shape[0]!;
+  const b = gpu.alloc([rows, width], "f16", "B", "scratch");
+  const bT = gpu.alloc([width, rows], "f16", "B transposed", "scratch");
+  castHalf(gpu, branch.b.value, {
+    scale: branch.scale,
+    padded: [rows, width],
+    straight: { into: b },
+    transposed: { into: bT },
+  });
+  return { b, bT };
+}
+
+/** y_i for every part, and U [N, sum of padded ranks] f16 (undefined without branches), which backward reads. */
+export function matrixForward(
+  tape: Tape,
+  x: Tensor,
+  attrs: ProjectAttrs,
+): { readonly outputs: Tensor[]; readonly u: Tensor | undefined } {
+  const { gpu } = tape;
+  const [rows, inFeatures] = x.shape as readonly [number, number];
+  const { members, width } = membersOf(attrs);
+  let u: Tensor | undefined;
+  if (members.length > 0) {
+    const { a, aT } = copyA(gpu, members, width);
+    u = tape.alloc([rows, width], "f16", "low-rank inputs");
+    loraDown(gpu, x, aT, u, dropoutOf(members, attrs));
+    gpu.free(a);
+    gpu.free(aT);
+  }
+  const outputs = attrs.parts.map(({ weight }, part) => {
+    const y = tape.alloc([rows, weight.outFeatures], "f16", weight.name);
+    const wT = gpu.alloc([inFeatures, weight.outFeatures], "f16", "W transposed", "scratch");
+    dequantiseTransposed(gpu, weight, wT);
+    const member = members.find((m) => m.part === part);
+    const copy = member === undefined ? undefined : copyB(gpu, member);
+    const lora = copy === undefined ? undefined : { u: u!, column: member!.column, bT: copy.bT };
+    gemmForward(gpu, x, wT, y, { lora });
+    for (const tensor of [wT, copy?.b, copy?.bT]) if (tensor !== undefined) gpu.free(tensor);
+    return y;
+  });
+  return { outputs, u };
+}
+
+/** Adds the branches' gradients into their parameters and returns dX, where it is needed. */
+export function matrixBackward(
+  tape: Tape,
+  { attrs, saved, dOutputs, needs, inputs }: BackwardContext<ProjectAttrs>,
+): [Tensor | undefined] {
+  const { gpu } = tape;
+  const input = inputs[0]!;
+  const rows = input.shape[0]!;
+  const { members, width } = membersOf(attrs);
+  const dropout = dropoutOf(members, attrs);
+  const dU = members.length === 0 ? undefined : gpu.alloc([rows, width], "f16", "d(low-rank inputs)", "scratch");
+  const copy = members.length === 0 ? undefined : copyA(gpu, members, width);
+  if (dU !== undefined) {
+    const [x, u] = saved as readonly [Tensor, Tensor];
+    // A linear whose output nobody used has no gradient: its columns of dU must read as zero.
+    if (members.some(({ part }) => dOutputs[part] === undefined)) gpu.clear(dU);
+    for (const member of members) {
+      const dY = dOutputs[member.part];
+      if (dY === undefined) continue;
+      const { b, bT } = copyB(gpu, member);
+      loraRankGradient(gpu, dY, b, dU, member.column);
+      loraGradientB(gpu, dY, u, member.branch.b.grad, {
+        scale: member.branch.scale,
+        column: member.column,
+        width: member.width,
+      });
+      gpu.free(b);
+      gpu.free(bT);
+    }
+    const grads = members.map(({ branch, width: own, keepScale }) => ({
+      grad: branch.a.grad,
+      width: own,
+      scale: keepScale,
+    }));
+    loraGradientA(gpu, x, dU, grads, dropout);
+  }
+  const dX = needs[0] === true ? tape.like(input) : undefined;
+  if (dX !== undefined) inputGradient(gpu, attrs, dOutputs, dX, dropout, dU, copy?.a);
+  for (const tensor of [dU, copy?.a, copy?.aT]) if (tensor !== undefined) gpu.free(tensor);
+  return [dX];
+}
+
+function inputGradient(
+  gpu: Gpu,
+  { parts }: ProjectAttrs,
+  dOutputs: readonly (Tensor | undefined)[],
+  dX: Tensor,
+  dropout: LoraDropout | undefined,
+  dU: Tensor | undefined,
+  a: Tensor | undefined,
+): void {
+  const linears = parts.flatMap(({ weight }, i) => {
+    const dY = dOutputs[i];
+    if (dY === undefined) return [];
+    const w = gpu.alloc([weight.outFeatures, weight.inFeatures], "f16", "W", "scratch");
+    dequantiseRows(gpu, weight, w);
+    return [{ dY, w }];
+  });
+  // Each branch drops other elements, so with dropout their sum is formed first and the frozen products are added.
+  const masked = dropout !== undefined && dU !== undefined && a !== undefined;
+  if (masked) loraMaskedGradient(gpu, dU, a, dX, dropout);
+  const lora = !masked && dU !== undefined && a !== undefined ? { dU, a } : undefined;
+  gemmInputGradient(gpu, linears, dX, { accumulate: masked, lora });
+  for (const { w } of linears) gpu.free(w);
+}
