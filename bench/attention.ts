@@ -83,7 +83,7 @@ for (const [part, of, products] of [
   ["values", v, 2],
 ] as const) {
   const gradient = gpu.alloc(of.shape, half, part);
-  total += await measure(part, products, () => attentionBackward(gpu, part, tensors, delta, gradient, options));
+  total += await measure(part, products, () => attentionBackward(gpu, tensors, delta, { [part]: gradient }, options));
 }
 console.log(
   `forward and backward ${(total * 1e3).toFixed(1)} CPU ms; 4 layers, 50 steps ${(total * 200).toFixed(1)} CPU s`,

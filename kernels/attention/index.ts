@@ -6,6 +6,8 @@ import common from "./common.wgsl" with { type: "text" };
 import deltaCode from "./delta.wgsl" with { type: "text" };
 import forwardCode from "./forward.wgsl" with { type: "text" };
 import keysCode from "./keys.wgsl" with { type: "text" };
+import { runMatrixBackward, runMatrixForward } from "./matrix.ts";
+import { matrixServes } from "./matrix-plan.ts";
 import queriesCode from "./queries.wgsl" with { type: "text" };
 
 /** Shapes and numbers of one attention layer over a packed batch. */
@@ -99,7 +101,8 @@ export function attentionForward(
   expectTensor(v, [rows, kvHeads * headDim], gpu.half);
   expectTensor(out, [rows, heads * headDim], gpu.half);
   expectTensor(lse, [rows, heads], "f32");
-  runTiled(gpu, "forward", [q, k, v, segments, out, lse], options);
+  if (matrixServes(gpu, options, rows)) runMatrixForward(gpu, { q, k, v, out, lse }, options);
+  else runTiled(gpu, "forward", [q, k, v, segments, out, lse], options);
 }
 
 /** What the backward pass reads. */
@@ -122,21 +125,33 @@ export function attentionDelta(gpu: Gpu, dOut: Tensor, out: Tensor, delta: Tenso
   gpu.dispatch(kernel, [dOut, out, delta], { size }, gridFor(size / 8));
 }
 
+/** Gradients to compute: queries [N,H*D], keys and values [N,K*D], in the tier's operand type. */
+export type AttentionGradients = Readonly<Partial<Record<"queries" | "keys" | "values", Tensor>>>;
+
 /**
- * Gradient of one input, recomputing the softmax from `lse`. Every element is one thread's sum in a fixed order.
- * @param part which input: `queries` [N,H*D], `keys` or `values` [N,K*D]
+ * Gradients of the inputs, recomputing the softmax from `lse`; those that are not given cost nothing. Every element is
+ * one thread's sum in a fixed order, so the same input gives the same bits.
+ * @throws RangeError for shapes that do not fit the options
  */
 export function attentionBackward(
   gpu: Gpu,
-  part: "queries" | "keys" | "values",
-  { q, k, v, lse, dOut }: AttentionSaved,
+  { q, k, v, lse, dOut }: Omit<AttentionSaved, "out">,
   delta: Tensor,
-  gradient: Tensor,
+  gradients: AttentionGradients,
   options: AttentionOptions,
 ): void {
+  checkOptions(options);
   expectTensor(dOut, q.shape, gpu.half);
-  expectTensor(gradient, { queries: q, keys: k, values: v }[part].shape, gpu.half);
-  runTiled(gpu, part, [q, k, v, options.segments, dOut, lse, delta, gradient], options);
+  const shapes = { queries: q.shape, keys: k.shape, values: v.shape };
+  const parts = (["queries", "keys", "values"] as const).filter((part) => gradients[part] !== undefined);
+  for (const part of parts) expectTensor(gradients[part]!, shapes[part], gpu.half);
+  if (matrixServes(gpu, options, q.shape[0]!)) {
+    runMatrixBackward(gpu, { q, k, v, lse, dOut }, delta, gradients, options);
+    return;
+  }
+  for (const part of parts) {
+    runTiled(gpu, part, [q, k, v, options.segments, dOut, lse, delta, gradients[part]!], options);
+  }
 }
 
 const op: Op<AttentionOptions> = {
@@ -152,13 +167,14 @@ const op: Op<AttentionOptions> = {
     const dOut = dOutputs[0]!;
     const delta = tape.like(lse, "attention delta");
     attentionDelta(tape.gpu, dOut, out, delta, attrs.headDim);
-    const parts = ["queries", "keys", "values"] as const;
-    return parts.map((part, i) => {
-      if (needs[i] !== true) return undefined;
-      const gradient = tape.like([q, k, v][i]!);
-      attentionBackward(tape.gpu, part, { q, k, v, out, lse, dOut }, delta, gradient, attrs);
-      return gradient;
-    });
+    const [queries, keys, values] = [q, k, v].map((input, i) => (needs[i] === true ? tape.like(input) : undefined));
+    const gradients: AttentionGradients = {
+      ...(queries === undefined ? {} : { queries }),
+      ...(keys === undefined ? {} : { keys }),
+      ...(values === undefined ? {} : { values }),
+    };
+    attentionBackward(tape.gpu, { q, k, v, lse, dOut }, delta, gradients, attrs);
+    return [queries, keys, values];
   },
 };
 
