@@ -27,9 +27,19 @@ export function benchSource({ shape, layers, checkpoint, absmax, normScale }: Be
 }
 
 /** Writes a checkpoint of random weights in the exact format. @throws QloraError where it cannot be written */
-export async function writeSyntheticCheckpoint(directory: string, shape: Gemma2Shape, options: BenchCommandOptions): Promise<void> {
-  const { source } = syntheticGemma2(shape, { seed: SEED, absmax: options.absmax, normScale: options.normScale }, options.layers);
-  const tensors = [...source.tensors].map(([name, { dtype, shape: size }]) => [name, { dtype, shape: size, data: () => source.read(name) }] as const);
+export async function writeSyntheticCheckpoint(
+  directory: string,
+  shape: Gemma2Shape,
+  options: BenchCommandOptions,
+): Promise<void> {
+  const { source } = syntheticGemma2(
+    shape,
+    { seed: SEED, absmax: options.absmax, normScale: options.normScale },
+    options.layers,
+  );
+  const tensors = [...source.tensors].map(
+    ([name, { dtype, shape: size }]) => [name, { dtype, shape: size, data: () => source.read(name) }] as const,
+  );
   await writeSafetensors(join(directory, "model.safetensors"), tensors, { format: "pt" });
   await writeJson(join(directory, "config.json"), syntheticConfigJson(shape, options.layers));
 }

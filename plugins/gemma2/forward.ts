@@ -46,7 +46,11 @@ export interface Gemma2Network {
 }
 
 /** Blocks from the adapter's view of every linear. */
-export function gemma2Blocks(config: Gemma2Config, weights: Gemma2Weights, linears: ReadonlyMap<string, AdaptedLinear>): Gemma2Block[] {
+export function gemma2Blocks(
+  config: Gemma2Config,
+  weights: Gemma2Weights,
+  linears: ReadonlyMap<string, AdaptedLinear>,
+): Gemma2Block[] {
   return weights.layers.map(({ norms }, layer) => {
     const of = (part: string): AdaptedLinear => linears.get(`model.layers.${layer}.${part}`)!;
     const parts = {
@@ -64,16 +68,27 @@ export function gemma2Blocks(config: Gemma2Config, weights: Gemma2Weights, linea
 }
 
 /** One transformer block: residual stream h [N,C] f32 -> [N,C] f32. */
-function block(tape: Tape, h: Tensor, layer: Gemma2Block, network: Gemma2Network, batch: Batch, training: boolean): Tensor {
+function block(
+  tape: Tape,
+  h: Tensor,
+  layer: Gemma2Block,
+  network: Gemma2Network,
+  batch: Batch,
+  training: boolean,
+): Tensor {
   const { config, softcap, seed, inverseFrequencies } = network;
   const { norms } = layer;
   const norm = { eps: config.rmsNormEps, offset: 1 } as const;
-  const run = (x: Tensor, ...linears: AdaptedLinear[]): Tensor[] => adaptedLinears(tape, x, linears, batch, { training, seed });
+  const run = (x: Tensor, ...linears: AdaptedLinear[]): Tensor[] =>
+    adaptedLinears(tape, x, linears, batch, { training, seed });
 
   const x = rmsNorm(tape, h, norms.input_layernorm, norm);
   const [q, k, v] = run(x, layer.q, layer.k, layer.v) as [Tensor, Tensor, Tensor];
   tape.release(x);
-  const rotated = [q, k].map((t) => rope(tape, t, batch.segments, inverseFrequencies, config.headDim)) as [Tensor, Tensor];
+  const rotated = [q, k].map((t) => rope(tape, t, batch.segments, inverseFrequencies, config.headDim)) as [
+    Tensor,
+    Tensor,
+  ];
   tape.release(q, k);
   const context = attention(tape, ...rotated, v, {
     segments: batch.segments,
@@ -103,13 +118,20 @@ function block(tape: Tape, h: Tensor, layer: Gemma2Block, network: Gemma2Network
 }
 
 /** [B,L] f32 logits at each sample's last token. */
-export function gemma2Forward(tape: Tape, network: Gemma2Network, batch: Batch, { checkpointing, training, onHidden }: ForwardOptions): Tensor {
+export function gemma2Forward(
+  tape: Tape,
+  network: Gemma2Network,
+  batch: Batch,
+  { checkpointing, training, onHidden }: ForwardOptions,
+): Tensor {
   const { config, weights, blocks, score } = network;
   let h = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states 0");
   embedding(tape.gpu, batch.ids, weights.embedding, h, Math.sqrt(config.hiddenSize));
   onHidden?.(h);
   for (const layer of blocks) {
-    const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [block(inner, input!, layer, network, batch, training)];
+    const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [
+      block(inner, input!, layer, network, batch, training),
+    ];
     // A block that neither trains nor needs its input's gradient records nothing; replaying it would be waste.
     const replay = checkpointing === "block" && (layer.trains || tape.needsGradient(h));
     const [next] = replay ? tape.checkpoint("block", [h], body) : tape.scope(() => body(tape, [h]));

@@ -26,7 +26,8 @@ export const gemma2 = defineModel({
   modelTypes: ["gemma2"],
   options,
   create({ checkpoint, attnLogitSoftcapping }) {
-    const readConfig = async (): Promise<Gemma2Config> => parseGemma2Config(await readModelConfig(checkpoint), join(checkpoint, "config.json"));
+    const readConfig = async (): Promise<Gemma2Config> =>
+      parseGemma2Config(await readModelConfig(checkpoint), join(checkpoint, "config.json"));
     return {
       checkpoint,
       outline: async (numLabels) => gemma2Outline(await readConfig(), numLabels),

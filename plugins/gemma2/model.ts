@@ -14,7 +14,12 @@ import { SCORE } from "./outline.ts";
  * @param softcap cap of the attention scores; 0 switches capping off
  * @throws ModelError, DeviceError
  */
-export async function createGemma2(context: ModelContext, checkpoint: TensorSource, config: Gemma2Config, softcap: number): Promise<Model> {
+export async function createGemma2(
+  context: ModelContext,
+  checkpoint: TensorSource,
+  config: Gemma2Config,
+  softcap: number,
+): Promise<Model> {
   const { gpu, numLabels, seed } = context;
   const weights = await loadGemma2(gpu, checkpoint, config, context.onProgress);
   const frequencies = ropeInverseFrequencies(config.headDim, config.ropeTheta);
@@ -28,7 +33,11 @@ export async function createGemma2(context: ModelContext, checkpoint: TensorSour
         initial: () => normalValues(numLabels * config.hiddenSize, config.initializerRange, seed, SCORE),
       },
     ],
-    record: { attnLogitSoftcapping: softcap, slidingWindow: config.slidingWindow, queryPreAttnScalar: config.queryPreAttnScalar },
+    record: {
+      attnLogitSoftcapping: softcap,
+      slidingWindow: config.slidingWindow,
+      queryPreAttnScalar: config.queryPreAttnScalar,
+    },
     weight(linear) {
       const found = weights.linears.get(linear.name);
       if (found === undefined) throw new ModelError("LINEAR_UNKNOWN", `Gemma-2 has no linear ${linear.name}`);
@@ -36,7 +45,15 @@ export async function createGemma2(context: ModelContext, checkpoint: TensorSour
     },
     bind(linears, parameters) {
       const score = parameters.get(SCORE);
-      network = { config, softcap, seed, weights, blocks: gemma2Blocks(config, weights, linears), inverseFrequencies, score };
+      network = {
+        config,
+        softcap,
+        seed,
+        weights,
+        blocks: gemma2Blocks(config, weights, linears),
+        inverseFrequencies,
+        score,
+      };
     },
     forward(tape, batch, forwardOptions) {
       if (network === undefined) throw new Error("the model was not bound to its parameters");

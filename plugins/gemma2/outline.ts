@@ -19,11 +19,21 @@ export function layerLinears(config: Gemma2Config, layer: number): readonly Line
     ["mlp.up_proj", intermediateSize, hiddenSize],
     ["mlp.down_proj", hiddenSize, intermediateSize],
   ];
-  return sizes.map(([part, outFeatures, inFeatures]) => ({ name: `model.layers.${layer}.${part}`, layer, inFeatures, outFeatures }));
+  return sizes.map(([part, outFeatures, inFeatures]) => ({
+    name: `model.layers.${layer}.${part}`,
+    layer,
+    inFeatures,
+    outFeatures,
+  }));
 }
 
 /** The four norms of a layer, in the order of the forward pass. */
-export const LAYER_NORMS = ["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"] as const;
+export const LAYER_NORMS = [
+  "input_layernorm",
+  "post_attention_layernorm",
+  "pre_feedforward_layernorm",
+  "post_feedforward_layernorm",
+] as const;
 
 /** The model's structure from its config alone. */
 export function gemma2Outline(config: Gemma2Config, numLabels: number): ModelOutline {
@@ -34,7 +44,13 @@ export function gemma2Outline(config: Gemma2Config, numLabels: number): ModelOut
   for (let layer = 0; layer < numHiddenLayers; layer++) {
     const specs = layerLinears(config, layer);
     linears.push(...specs);
-    rows.push(...specs.map((s): ParameterRow => ({ name: `${s.name}.weight`, shape: [s.outFeatures, s.inFeatures], dtype: "NF4" })));
+    rows.push(
+      ...specs.map((s): ParameterRow => ({
+        name: `${s.name}.weight`,
+        shape: [s.outFeatures, s.inFeatures],
+        dtype: "NF4",
+      })),
+    );
     rows.push(...LAYER_NORMS.map((name) => norm(`model.layers.${layer}.${name}.weight`)));
   }
   rows.push(norm("model.norm.weight"), { name: "score.weight", shape: [numLabels, hiddenSize], dtype: "F32" });

@@ -67,27 +67,44 @@ export interface SyntheticOptions {
 const NOISE_BYTES = 1 << 24;
 
 /** A config and a source of its tensors; bytes are made when they are read. */
-export function syntheticGemma2(shape: Gemma2Shape, options: SyntheticOptions, layers?: number): { readonly config: Gemma2Config; readonly source: TensorSource } {
+export function syntheticGemma2(
+  shape: Gemma2Shape,
+  options: SyntheticOptions,
+  layers?: number,
+): { readonly config: Gemma2Config; readonly source: TensorSource } {
   const config = parseGemma2Config(syntheticConfigJson(shape, layers), `synthetic ${shape}`);
   return { config, source: syntheticSource(config, options) };
 }
 
 /** Random tensors for a config: every name, dtype and shape that a bitsandbytes checkpoint of it has. */
-export function syntheticSource(config: Gemma2Config, { seed, absmax = 0.05, normScale = 1 }: SyntheticOptions): TensorSource {
+export function syntheticSource(
+  config: Gemma2Config,
+  { seed, absmax = 0.05, normScale = 1 }: SyntheticOptions,
+): TensorSource {
   const makers = new Map<string, { readonly info: TensorInfo; readonly make: () => Uint8Array<ArrayBuffer> }>();
   const noise = noiseBytes(seed);
   let at = 0;
-  const add = (name: string, dtype: TensorInfo["dtype"], shape: readonly number[], bytes: number, make: () => Uint8Array<ArrayBuffer>): void => {
+  const add = (
+    name: string,
+    dtype: TensorInfo["dtype"],
+    shape: readonly number[],
+    bytes: number,
+    make: () => Uint8Array<ArrayBuffer>,
+  ): void => {
     makers.set(name, { info: { dtype, shape, begin: at, end: at + bytes }, make });
     at += bytes;
   };
   const norm = (name: string): void => {
-    const values = Float32Array.from({ length: config.hiddenSize }, (_, i) => normScale - 1 + 0.1 * Math.sin(i + name.length));
+    const values = Float32Array.from(
+      { length: config.hiddenSize },
+      (_, i) => normScale - 1 + 0.1 * Math.sin(i + name.length),
+    );
     add(name, "BF16", [config.hiddenSize], config.hiddenSize * 2, () => bytesOf(f32ToBf16(values)));
   };
   const table = config.vocabSize * config.hiddenSize;
-  // bf16 with exponent bits that give magnitudes near 0.02, and random sign and mantissa.
-  add("model.embed_tokens.weight", "BF16", [config.vocabSize, config.hiddenSize], table * 2, () => bytesOf(noise16(table, noise).map((v) => 0x3c80 | (v & 0x803f))));
+  add("model.embed_tokens.weight", "BF16", [config.vocabSize, config.hiddenSize], table * 2, () =>
+    noiseSlice(bf16Noise(noise), table * 2, 7),
+  );
   const map = bytesOf(createDynamicMap(true));
   const book = bytesOf(nf4CodeBook);
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
@@ -100,9 +117,13 @@ export function syntheticSource(config: Gemma2Config, { seed, absmax = 0.05, nor
         `{"quant_type": "nf4", "blocksize": ${NF4_BLOCK_SIZE}, "dtype": "bfloat16", "shape": [${spec.outFeatures}, ${spec.inFeatures}], ` +
           `"nested_blocksize": ${NESTED_BLOCK_SIZE}, "nested_dtype": "float32", "nested_offset": ${absmax}}`,
       );
-      add(name, "U8", [Math.ceil(elements / 2), 1], Math.ceil(elements / 2), () => noiseSlice(noise, Math.ceil(elements / 2), elements + layer));
+      add(name, "U8", [Math.ceil(elements / 2), 1], Math.ceil(elements / 2), () =>
+        noiseSlice(noise, Math.ceil(elements / 2), elements + layer),
+      );
       add(`${name}.absmax`, "U8", [blocks], blocks, () => noiseSlice(noise, blocks, blocks + layer));
-      add(`${name}.nested_absmax`, "F32", [nested], nested * 4, () => bytesOf(new Float32Array(nested).fill(absmax / 4)));
+      add(`${name}.nested_absmax`, "F32", [nested], nested * 4, () =>
+        bytesOf(new Float32Array(nested).fill(absmax / 4)),
+      );
       add(`${name}.nested_quant_map`, "F32", [256], 1024, () => map.slice());
       add(`${name}.quant_map`, "F32", [16], 64, () => book.slice());
       add(`${name}.quant_state.bitsandbytes__nf4`, "U8", [state.length], state.length, () => state.slice());
@@ -130,7 +151,9 @@ export function syntheticSource(config: Gemma2Config, { seed, absmax = 0.05, nor
   };
 }
 
-function bytesOf(array: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Readonly<Float32Array>): Uint8Array<ArrayBuffer> {
+function bytesOf(
+  array: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Readonly<Float32Array>,
+): Uint8Array<ArrayBuffer> {
   return new Uint8Array(array.buffer as ArrayBuffer, array.byteOffset, array.byteLength).slice();
 }
 
@@ -160,6 +183,9 @@ function noiseSlice(noise: Uint8Array<ArrayBuffer>, bytes: number, salt: number)
   return out;
 }
 
-function noise16(count: number, noise: Uint8Array<ArrayBuffer>): Uint16Array<ArrayBuffer> {
-  return new Uint16Array(noiseSlice(noise, count * 2, 7).buffer);
+/** The noise as bf16 numbers near 0.02: their exponent is set, sign and mantissa are random. */
+function bf16Noise(noise: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const halves = new Uint16Array(noise.slice().buffer);
+  for (let i = 0; i < halves.length; i++) halves[i] = 0x3c80 | (halves[i]! & 0x803f);
+  return new Uint8Array(halves.buffer);
 }
