@@ -76,22 +76,19 @@ export function syntheticGemma2(
   return { config, source: syntheticSource(config, options) };
 }
 
+/** Bytes `begin` to `end` of a tensor; made anew, the same each time. */
+type Part = (begin: number, end: number) => Uint8Array<ArrayBuffer>;
+
 /** Random tensors for a config: every name, dtype and shape that a bitsandbytes checkpoint of it has. */
 export function syntheticSource(
   config: Gemma2Config,
   { seed, absmax = 0.05, normScale = 1 }: SyntheticOptions,
 ): TensorSource {
-  const makers = new Map<string, { readonly info: TensorInfo; readonly make: () => Uint8Array<ArrayBuffer> }>();
+  const makers = new Map<string, { readonly info: TensorInfo; readonly part: Part }>();
   const noise = noiseBytes(seed);
   let at = 0;
-  const add = (
-    name: string,
-    dtype: TensorInfo["dtype"],
-    shape: readonly number[],
-    bytes: number,
-    make: () => Uint8Array<ArrayBuffer>,
-  ): void => {
-    makers.set(name, { info: { dtype, shape, begin: at, end: at + bytes }, make });
+  const add = (name: string, dtype: TensorInfo["dtype"], shape: readonly number[], bytes: number, part: Part): void => {
+    makers.set(name, { info: { dtype, shape, begin: at, end: at + bytes }, part });
     at += bytes;
   };
   const norm = (name: string): void => {
@@ -99,12 +96,11 @@ export function syntheticSource(
       { length: config.hiddenSize },
       (_, i) => normScale - 1 + 0.1 * Math.sin(i + name.length),
     );
-    add(name, "BF16", [config.hiddenSize], config.hiddenSize * 2, () => bytesOf(f32ToBf16(values)));
+    add(name, "BF16", [config.hiddenSize], config.hiddenSize * 2, whole(bytesOf(f32ToBf16(values))));
   };
   const table = config.vocabSize * config.hiddenSize;
-  add("model.embed_tokens.weight", "BF16", [config.vocabSize, config.hiddenSize], table * 2, () =>
-    noiseSlice(bf16Noise(noise), table * 2, 7),
-  );
+  const halves = bf16Noise(noise);
+  add("model.embed_tokens.weight", "BF16", [config.vocabSize, config.hiddenSize], table * 2, noisePart(halves, 7));
   const map = bytesOf(createDynamicMap(true));
   const book = bytesOf(nf4CodeBook);
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
@@ -117,38 +113,45 @@ export function syntheticSource(
         `{"quant_type": "nf4", "blocksize": ${NF4_BLOCK_SIZE}, "dtype": "bfloat16", "shape": [${spec.outFeatures}, ${spec.inFeatures}], ` +
           `"nested_blocksize": ${NESTED_BLOCK_SIZE}, "nested_dtype": "float32", "nested_offset": ${absmax}}`,
       );
-      add(name, "U8", [Math.ceil(elements / 2), 1], Math.ceil(elements / 2), () =>
-        noiseSlice(noise, Math.ceil(elements / 2), elements + layer),
+      add(name, "U8", [Math.ceil(elements / 2), 1], Math.ceil(elements / 2), noisePart(noise, elements + layer));
+      add(`${name}.absmax`, "U8", [blocks], blocks, noisePart(noise, blocks + layer));
+      add(
+        `${name}.nested_absmax`,
+        "F32",
+        [nested],
+        nested * 4,
+        whole(bytesOf(new Float32Array(nested).fill(absmax / 4))),
       );
-      add(`${name}.absmax`, "U8", [blocks], blocks, () => noiseSlice(noise, blocks, blocks + layer));
-      add(`${name}.nested_absmax`, "F32", [nested], nested * 4, () =>
-        bytesOf(new Float32Array(nested).fill(absmax / 4)),
-      );
-      add(`${name}.nested_quant_map`, "F32", [256], 1024, () => map.slice());
-      add(`${name}.quant_map`, "F32", [16], 64, () => book.slice());
-      add(`${name}.quant_state.bitsandbytes__nf4`, "U8", [state.length], state.length, () => state.slice());
+      add(`${name}.nested_quant_map`, "F32", [256], 1024, whole(map));
+      add(`${name}.quant_map`, "F32", [16], 64, whole(book));
+      add(`${name}.quant_state.bitsandbytes__nf4`, "U8", [state.length], state.length, whole(state));
     }
     for (const name of LAYER_NORMS) norm(`model.layers.${layer}.${name}.weight`);
   }
   norm("model.norm.weight");
 
-  const read = (name: string): Uint8Array<ArrayBuffer> => {
+  const read = (name: string, begin = 0, end?: number): Uint8Array<ArrayBuffer> => {
     const found = makers.get(name);
     if (found === undefined) throw missingTensor("synthetic checkpoint", name);
-    return found.make();
+    const size = found.info.end - found.info.begin;
+    return found.part(begin, Math.min(end ?? size, size));
   };
   return {
     tensors: new Map([...makers].map(([name, { info }]) => [name, info])),
     pathOf: () => "synthetic checkpoint",
     read: async (name) => read(name),
-    readInto: async (name, target, offset = 0) => target.set(read(name).subarray(offset, offset + target.length)),
+    readInto: async (name, target, offset = 0) => target.set(read(name, offset, offset + target.length)),
     async *stream(name, chunkBytes) {
-      const bytes = read(name);
-      for (let start = 0; start < bytes.length; start += chunkBytes) yield bytes.subarray(start, start + chunkBytes);
+      const size = makers.has(name) ? makers.get(name)!.info.end - makers.get(name)!.info.begin : 0;
+      for (let start = 0; start < size; start += chunkBytes) yield read(name, start, start + chunkBytes);
     },
     close: async () => {},
     [Symbol.asyncDispose]: async () => {},
   };
+}
+
+function whole(bytes: Uint8Array<ArrayBuffer>): Part {
+  return (begin, end) => bytes.slice(begin, end);
 }
 
 function bytesOf(
@@ -170,17 +173,19 @@ function noiseBytes(seed: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(words.buffer);
 }
 
-function noiseSlice(noise: Uint8Array<ArrayBuffer>, bytes: number, salt: number): Uint8Array<ArrayBuffer> {
-  const out = new Uint8Array(bytes);
-  let from = Math.imul(salt, 0x9e3779b1) >>> 8; // another start for each tensor
-  for (let done = 0; done < bytes;) {
-    from %= noise.length;
-    const piece = noise.subarray(from, from + Math.min(bytes - done, noise.length - from));
-    out.set(piece, done);
-    done += piece.length;
-    from += piece.length;
-  }
-  return out;
+/** Pieces of the noise from a start of the tensor's own. */
+function noisePart(noise: Uint8Array<ArrayBuffer>, salt: number): Part {
+  const start = (Math.imul(salt, 0x9e3779b1) >>> 9) * 2; // even: the noise may hold 16-bit numbers
+  return (begin, end) => {
+    const out = new Uint8Array(end - begin);
+    for (let done = 0; done < out.length;) {
+      const from = (start + begin + done) % noise.length;
+      const piece = noise.subarray(from, from + Math.min(out.length - done, noise.length - from));
+      out.set(piece, done);
+      done += piece.length;
+    }
+    return out;
+  };
 }
 
 /** The noise as bf16 numbers near 0.02: their exponent is set, sign and mantissa are random. */
