@@ -20,6 +20,7 @@ export const benchOptions = defineOptions({
     default: "none",
     help: "block runs every block again in backward",
   }),
+  embeddings: option("'device' | 'host'", { default: "device", help: "where the token table lies" }),
   steps: option(count, { default: 8, help: "steps to time" }),
   warmup: option(count, { default: 2, help: "steps before, not timed" }),
   absmax: option("number > 0", { default: 0.05, help: "size of random weights" }),

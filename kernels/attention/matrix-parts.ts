@@ -57,7 +57,8 @@ export function declarations(
     `const ROW = ${plan.rowVectors}u;`,
     ...tiles.map((name) => `var<workgroup> ${name}: array<vec4<u32>, ${columns * tileStride}>;`),
     ...sums.map((name) => `var<workgroup> ${name}: array<vec4<u32>, ${warps * teamRows * scoreStride}>;`),
-    ...weights.map((name) => `var<workgroup> ${name}: array<vec2<u32>, ${teams * teamRows * weightStride}>;`),
+    // Whole vectors, so that the array is aligned to 16 bytes: matrices are read wrong from anywhere else (seen on an H100).
+    ...weights.map((name) => `var<workgroup> ${name}: array<vec4<u32>, ${(teams * teamRows * weightStride) / 2}>;`),
   ].join("\n");
 }
 
@@ -173,7 +174,11 @@ export function columnOf(plan: MatrixPlan, i: number): string {
 /** Leaves quad i of the lane's row as f16. */
 export function keepQuad(plan: MatrixPlan, weights: string, i: number, value: string): string {
   const { teamRows, weightStride, sharers } = plan;
-  return `${weights}[(team * ${teamRows}u + local) * ${weightStride}u + share + ${i * sharers}u] = vec2<u32>(pack2x16float(${value}.xy), pack2x16float(${value}.zw));`;
+  return `{
+    let half = (team * ${teamRows}u + local) * ${weightStride}u + share + ${i * sharers}u;
+    ${weights}[half / 2u][half % 2u * 2u] = pack2x16float(${value}.xy);
+    ${weights}[half / 2u][half % 2u * 2u + 1u] = pack2x16float(${value}.zw);
+  }`;
 }
 
 /** `acc{block}_{depth} += weights * tile`, over the step's columns. */
@@ -186,7 +191,7 @@ export function accumulateRows(plan: MatrixPlan, weights: string, tile: string, 
     columns / SIDE,
     (
       j,
-    ) => `${lines(rowBlocks, (b) => `w${b} = subgroupMatrixLoad<${LEFT}, row_major>(&${weights}, (team * ${teamRows}u + ${b * SIDE}u) * ${weightStride}u + ${j * 4}u, ${weightStride}u);`)}
+    ) => `${lines(rowBlocks, (b) => `w${b} = subgroupMatrixLoad<${LEFT}, row_major>(&${weights}, (team * ${teamRows}u + ${b * SIDE}u) * ${weightStride / 2}u + ${j * 2}u, ${weightStride / 2}u);`)}
   ${lines(
     depth,
     (

@@ -52,7 +52,7 @@ export interface MatrixPlan extends MatrixTuning, HeadShape {
   readonly tileStride: number;
   /** Vectors from row to row of scores, of which four rows at a time are stored without bank conflicts. */
   readonly scoreStride: number;
-  /** Half vectors from row to row of weights. */
+  /** Half vectors from row to row of weights: twice an odd number, so that rows lie in different banks. */
   readonly weightStride: number;
   /** Lanes that share a row of scores, and f32 vectors of it to each. */
   readonly sharers: number;

@@ -60,10 +60,7 @@ const op: Op<ProjectAttrs> = {
   forward(tape, [input], attrs) {
     const { gpu } = tape;
     const x = input!;
-    if (matrixServes(gpu, attrs.parts)) {
-      const { outputs, u } = matrixForward(tape, x, attrs);
-      return { outputs, saved: u === undefined ? [] : [x, u] };
-    }
+    if (matrixServes(gpu, attrs.parts)) return matrixForward(tape, x, attrs);
     const kept: Tensor[] = [];
     const outputs = attrs.parts.map(({ weight, branch }) => {
       const y = tape.alloc([x.shape[0]!, weight.outFeatures], gpu.half, weight.name);

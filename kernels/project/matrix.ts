@@ -60,10 +60,14 @@ function dropoutOf(members: readonly Member[], { training, rowKeys, seed }: Proj
   };
 }
 
-/** f16 copies of A of every member, side by side: aT [in, width] and a [width, in], divided by 1 - p. */
-function copyA(gpu: Gpu, members: readonly Member[], width: number): { readonly a: Tensor; readonly aT: Tensor } {
+/**
+ * f16 copies of A of every member, side by side: aT [in, width], which the caller frees, and a [width, in], which the
+ * tape keeps for backward; both divided by 1 - p.
+ */
+function copyA(tape: Tape, members: readonly Member[], width: number): { readonly a: Tensor; readonly aT: Tensor } {
+  const { gpu } = tape;
   const columns = members[0]!.branch.a.shape[1]!;
-  const a = gpu.alloc([width, columns], "f16", "A", "scratch");
+  const a = tape.alloc([width, columns], "f16", "A");
   const aT = gpu.alloc([columns, width], "f16", "A transposed", "scratch");
   for (const { branch, column, width: own, keepScale } of members) {
     castHalf(gpu, branch.a.value, {
@@ -76,10 +80,11 @@ function copyA(gpu: Gpu, members: readonly Member[], width: number): { readonly 
   return { a, aT };
 }
 
-/** f16 copies of a member's B, scaled and padded: b [out, width] and bT [width, out]. */
-function copyB(gpu: Gpu, { branch, width }: Member): { readonly b: Tensor; readonly bT: Tensor } {
+/** f16 copies of a member's B, scaled and padded: bT [width, out], which the caller frees, and b [out, width]. */
+function copyB(tape: Tape, { branch, width }: Member): { readonly b: Tensor; readonly bT: Tensor } {
+  const { gpu } = tape;
   const rows = branch.b.shape[0]!;
-  const b = gpu.alloc([rows, width], "f16", "B", "scratch");
+  const b = tape.alloc([rows, width], "f16", "B");
   const bT = gpu.alloc([width, rows], "f16", "B transposed", "scratch");
   castHalf(gpu, branch.b.value, {
     scale: branch.scale,
@@ -90,35 +95,42 @@ function copyB(gpu: Gpu, { branch, width }: Member): { readonly b: Tensor; reado
   return { b, bT };
 }
 
-/** y_i for every part, and U [N, sum of padded ranks] f16 (undefined without branches), which backward reads. */
-export function matrixForward(
-  tape: Tape,
-  x: Tensor,
-  attrs: ProjectAttrs,
-): { readonly outputs: Tensor[]; readonly u: Tensor | undefined } {
+/** What `matrixForward` gives: the outputs, and what backward reads (empty without branches): x, U, A, then each B. */
+interface MatrixForward {
+  readonly outputs: Tensor[];
+  readonly saved: Tensor[];
+}
+
+/** y_i [N,out_i] f16 for every part. */
+export function matrixForward(tape: Tape, x: Tensor, attrs: ProjectAttrs): MatrixForward {
   const { gpu } = tape;
   const [rows, inFeatures] = x.shape as readonly [number, number];
   const { members, width } = membersOf(attrs);
+  const saved: Tensor[] = [];
   let u: Tensor | undefined;
   if (members.length > 0) {
-    const { a, aT } = copyA(gpu, members, width);
+    const { a, aT } = copyA(tape, members, width);
     u = tape.alloc([rows, width], "f16", "low-rank inputs");
     loraDown(gpu, x, aT, u, dropoutOf(members, attrs));
-    gpu.free(a);
     gpu.free(aT);
+    saved.push(x, u, a);
   }
   const outputs = attrs.parts.map(({ weight }, part) => {
     const y = tape.alloc([rows, weight.outFeatures], "f16", weight.name);
     const wT = gpu.alloc([inFeatures, weight.outFeatures], "f16", "W transposed", "scratch");
     dequantiseTransposed(gpu, weight, wT);
     const member = members.find((m) => m.part === part);
-    const copy = member === undefined ? undefined : copyB(gpu, member);
-    const lora = copy === undefined ? undefined : { u: u!, column: member!.column, bT: copy.bT };
-    gemmForward(gpu, x, wT, y, { lora });
-    for (const tensor of [wT, copy?.b, copy?.bT]) if (tensor !== undefined) gpu.free(tensor);
+    if (member === undefined) gemmForward(gpu, x, wT, y);
+    else {
+      const { b, bT } = copyB(tape, member);
+      gemmForward(gpu, x, wT, y, { lora: { u: u!, column: member.column, bT } });
+      gpu.free(bT);
+      saved.push(b);
+    }
+    gpu.free(wT);
     return y;
   });
-  return { outputs, u };
+  return { outputs, saved };
 }
 
 /** Adds the branches' gradients into their parameters and returns dX, where it is needed. */
@@ -131,35 +143,24 @@ export function matrixBackward(
   const rows = input.shape[0]!;
   const { members, width } = membersOf(attrs);
   const dropout = dropoutOf(members, attrs);
-  const dU = members.length === 0 ? undefined : gpu.alloc([rows, width], "f16", "d(low-rank inputs)", "scratch");
-  const copy = members.length === 0 ? undefined : copyA(gpu, members, width);
-  if (dU !== undefined) {
-    const [x, u] = saved as readonly [Tensor, Tensor];
+  const [x, u, a, ...bs] = saved as readonly [Tensor, Tensor, Tensor, ...Tensor[]];
+  let dU: Tensor | undefined;
+  if (members.length > 0) {
+    dU = gpu.alloc([rows, width], "f16", "d(low-rank inputs)", "scratch");
     // A linear whose output nobody used has no gradient: its columns of dU must read as zero.
     if (members.some(({ part }) => dOutputs[part] === undefined)) gpu.clear(dU);
-    for (const member of members) {
-      const dY = dOutputs[member.part];
+    for (const [i, { part, branch, column, width: own }] of members.entries()) {
+      const dY = dOutputs[part];
       if (dY === undefined) continue;
-      const { b, bT } = copyB(gpu, member);
-      loraRankGradient(gpu, dY, b, dU, member.column);
-      loraGradientB(gpu, dY, u, member.branch.b.grad, {
-        scale: member.branch.scale,
-        column: member.column,
-        width: member.width,
-      });
-      gpu.free(b);
-      gpu.free(bT);
+      loraRankGradient(gpu, dY, bs[i]!, dU, column);
+      loraGradientB(gpu, dY, u, branch.b.grad, { scale: branch.scale, column, width: own });
     }
-    const grads = members.map(({ branch, width: own, keepScale }) => ({
-      grad: branch.a.grad,
-      width: own,
-      scale: keepScale,
-    }));
+    const grads = members.map((m) => ({ grad: m.branch.a.grad, width: m.width, scale: m.keepScale }));
     loraGradientA(gpu, x, dU, grads, dropout);
   }
   const dX = needs[0] === true ? tape.like(input) : undefined;
-  if (dX !== undefined) inputGradient(gpu, attrs, dOutputs, dX, dropout, dU, copy?.a);
-  for (const tensor of [dU, copy?.a, copy?.aT]) if (tensor !== undefined) gpu.free(tensor);
+  if (dX !== undefined) inputGradient(gpu, attrs, dOutputs, dX, dropout, dU, a);
+  if (dU !== undefined) gpu.free(dU);
   return [dX];
 }
 

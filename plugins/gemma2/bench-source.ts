@@ -15,14 +15,15 @@ export const TINY_CHECKPOINT = join(import.meta.dir, "../../assets/tiny-gemma2-n
 const SEED = 1;
 
 /** The model to time. */
-export function benchSource({ shape, layers, checkpoint, absmax, normScale }: BenchCommandOptions): ModelSource {
-  if (checkpoint !== undefined) return gemma2({ checkpoint }).create();
-  if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT }).create();
+export function benchSource(options: BenchCommandOptions): ModelSource {
+  const { shape, layers, checkpoint, absmax, normScale, embeddings } = options;
+  if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings }).create();
+  if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings }).create();
   const { config, source } = syntheticGemma2(shape, { seed: SEED, absmax, normScale }, layers);
   return {
     checkpoint: `synthetic ${shape}`,
     outline: async (numLabels) => gemma2Outline(config, numLabels),
-    load: (context) => createGemma2(context, source, config, config.attnLogitSoftcapping ?? 0),
+    load: (context) => createGemma2(context, source, config, { softcap: config.attnLogitSoftcapping ?? 0, embeddings }),
   };
 }
 

@@ -6,7 +6,6 @@ import type { ForwardOptions } from "../../core/plugin.ts";
 import type { Tape } from "../../core/recorder.ts";
 import type { Tensor } from "../../core/tensor.ts";
 import { attention } from "../../kernels/attention/index.ts";
-import { embedding } from "../../kernels/embedding/index.ts";
 import { geglu } from "../../kernels/geglu/index.ts";
 import { linear } from "../../kernels/linear/index.ts";
 import { pool } from "../../kernels/pool/index.ts";
@@ -126,7 +125,7 @@ export function gemma2Forward(
 ): Tensor {
   const { config, weights, blocks, score } = network;
   let h = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states 0");
-  embedding(tape.gpu, batch.ids, weights.embedding, h, Math.sqrt(config.hiddenSize));
+  weights.embedding.lookup(batch, h);
   onHidden?.(h);
   for (const layer of blocks) {
     const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [

@@ -15,6 +15,10 @@ const options = defineOptions({
     optional: true,
     help: "cap of the attention scores; 0 switches capping off (default: as config.json says)",
   }),
+  embeddings: option("'device' | 'host'", {
+    default: "device",
+    help: "where the token table lies; on the host it costs no GPU memory (9B: 1.8 GB)",
+  }),
 });
 
 /**
@@ -25,7 +29,7 @@ export const gemma2 = defineModel({
   name: "gemma2",
   modelTypes: ["gemma2"],
   options,
-  create({ checkpoint, attnLogitSoftcapping }) {
+  create({ checkpoint, attnLogitSoftcapping, embeddings }) {
     const readConfig = async (): Promise<Gemma2Config> =>
       parseGemma2Config(await readModelConfig(checkpoint), join(checkpoint, "config.json"));
     return {
@@ -34,7 +38,8 @@ export const gemma2 = defineModel({
       load: async (context) => {
         const config = await readConfig();
         await using files = await openCheckpoint(checkpoint);
-        return await createGemma2(context, files, config, attnLogitSoftcapping ?? config.attnLogitSoftcapping ?? 0);
+        const softcap = attnLogitSoftcapping ?? config.attnLogitSoftcapping ?? 0;
+        return await createGemma2(context, files, config, { softcap, embeddings });
       },
     };
   },

@@ -1,13 +1,13 @@
 /** Streams a checkpoint to the GPU, tensor by tensor: the host never holds more than one of them. */
-import { expectFloats, readFloats } from "../../core/checkpoint.ts";
+import { readFloats } from "../../core/checkpoint.ts";
 import type { Gpu } from "../../core/device/index.ts";
 import type { Nf4Weight } from "../../core/linear.ts";
 import { readNf4 } from "../../core/nf4-checkpoint.ts";
 import type { TensorSource } from "../../core/safetensors.ts";
-import type { DType, Tensor } from "../../core/tensor.ts";
-import type { EmbeddingChunk } from "../../kernels/embedding/index.ts";
+import type { Tensor } from "../../core/tensor.ts";
 import { uploadNf4 } from "../../kernels/nf4/index.ts";
 import type { Gemma2Config } from "./config.ts";
+import { type EmbeddingPlace, type Gemma2Embedding, loadEmbedding } from "./embedding.ts";
 import { LAYER_NORMS, layerLinears } from "./outline.ts";
 
 /** Frozen weights of one layer. */
@@ -18,7 +18,7 @@ export interface LayerWeights {
 
 /** All frozen weights on the GPU. */
 export interface Gemma2Weights {
-  readonly embedding: readonly EmbeddingChunk[];
+  readonly embedding: Gemma2Embedding;
   readonly layers: readonly LayerWeights[];
   /** [C] f32. */
   readonly norm: Tensor;
@@ -37,6 +37,7 @@ export async function loadGemma2(
   gpu: Gpu,
   checkpoint: TensorSource,
   config: Gemma2Config,
+  place: EmbeddingPlace,
   onProgress?: (done: number, total: number) => void,
 ): Promise<Gemma2Weights> {
   const total = [...checkpoint.tensors.values()].reduce((sum, info) => sum + info.end - info.begin, 0);
@@ -58,7 +59,7 @@ export async function loadGemma2(
     return tensor;
   };
 
-  const embedding = await loadEmbedding(gpu, checkpoint, config, account);
+  const embedding = await loadEmbedding(gpu, checkpoint, config, place, account);
   const layers: LayerWeights[] = [];
   const linears = new Map<string, Nf4Weight>();
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
@@ -76,38 +77,4 @@ export async function loadGemma2(
   await gpu.idle();
   onProgress?.(total, total);
   return { embedding, layers, norm: last, linears };
-}
-
-const STORAGE: Readonly<Record<"BF16" | "F16" | "F32", DType>> = { BF16: "bf16", F16: "f16", F32: "f32" };
-
-/** The table as the file stores it, cut by rows into chunks that one binding holds. */
-async function loadEmbedding(
-  gpu: Gpu,
-  checkpoint: TensorSource,
-  { vocabSize, hiddenSize }: Gemma2Config,
-  account: (bytes: number) => Promise<void>,
-): Promise<EmbeddingChunk[]> {
-  const name = "model.embed_tokens.weight";
-  const info = expectFloats(checkpoint, name, [vocabSize, hiddenSize]);
-  const rowBytes = (info.end - info.begin) / vocabSize;
-  const perChunk = Math.min(vocabSize, Math.floor(gpu.device.limits.maxStorageBufferBindingSize / 1.125 / rowBytes));
-  const chunks: EmbeddingChunk[] = [];
-  for (let firstRow = 0; firstRow < vocabSize; firstRow += perChunk) {
-    const rows = Math.min(perChunk, vocabSize - firstRow);
-    chunks.push({ firstRow, tensor: gpu.alloc([rows, hiddenSize], STORAGE[info.dtype], name, "weights") });
-  }
-  let at = 0;
-  for await (const piece of checkpoint.stream(name, Math.max(1, Math.floor((16 * 2 ** 20) / rowBytes)) * rowBytes)) {
-    let taken = 0;
-    while (taken < piece.byteLength) {
-      const chunk = chunks[Math.floor(at / rowBytes / perChunk)]!;
-      const offset = at - chunk.firstRow * rowBytes;
-      const bytes = Math.min(piece.byteLength - taken, chunk.tensor.shape[0]! * rowBytes - offset);
-      gpu.write(chunk.tensor, piece.subarray(taken, taken + bytes), offset);
-      taken += bytes;
-      at += bytes;
-    }
-    await account(piece.byteLength);
-  }
-  return chunks;
 }

@@ -5,23 +5,30 @@ import type { TensorSource } from "../../core/safetensors.ts";
 import { freeNf4 } from "../../kernels/nf4/index.ts";
 import { ropeInverseFrequencies } from "../../kernels/rope/index.ts";
 import type { Gemma2Config } from "./config.ts";
+import type { EmbeddingPlace } from "./embedding.ts";
 import { gemma2Blocks, gemma2Forward, type Gemma2Network } from "./forward.ts";
 import { loadGemma2 } from "./load.ts";
 import { SCORE } from "./outline.ts";
 
+/** What the options settle beside config.json. */
+export interface Gemma2Settings {
+  /** Cap of the attention scores; 0 switches capping off. */
+  readonly softcap: number;
+  readonly embeddings: EmbeddingPlace;
+}
+
 /**
  * Loads the weights and makes the model.
- * @param softcap cap of the attention scores; 0 switches capping off
  * @throws ModelError, DeviceError
  */
 export async function createGemma2(
   context: ModelContext,
   checkpoint: TensorSource,
   config: Gemma2Config,
-  softcap: number,
+  { softcap, embeddings }: Gemma2Settings,
 ): Promise<Model> {
   const { gpu, numLabels, seed } = context;
-  const weights = await loadGemma2(gpu, checkpoint, config, context.onProgress);
+  const weights = await loadGemma2(gpu, checkpoint, config, embeddings, context.onProgress);
   const frequencies = ropeInverseFrequencies(config.headDim, config.ropeTheta);
   const inverseFrequencies = gpu.upload(frequencies, [config.headDim / 2], "f32", "inverse frequencies", "weights");
   let network: Gemma2Network | undefined;
@@ -60,7 +67,7 @@ export async function createGemma2(
       return gemma2Forward(tape, network, batch, forwardOptions);
     },
     destroy() {
-      for (const { tensor } of weights.embedding) gpu.free(tensor);
+      weights.embedding.free();
       for (const { norms } of weights.layers) for (const tensor of Object.values(norms)) gpu.free(tensor);
       for (const weight of weights.linears.values()) freeNf4(gpu, weight);
       gpu.free(weights.norm);

@@ -1,0 +1,107 @@
+/** The token table, on the GPU or on the host: a host gathers the rows of a batch and uploads only those. */
+import type { Batch } from "../../core/batch.ts";
+import { expectFloats } from "../../core/checkpoint.ts";
+import type { Gpu } from "../../core/device/index.ts";
+import type { TensorSource } from "../../core/safetensors.ts";
+import type { DType, Tensor } from "../../core/tensor.ts";
+import { embedding, type EmbeddingChunk } from "../../kernels/embedding/index.ts";
+import type { Gemma2Config } from "./config.ts";
+
+/** Where the table lies; 1.8 GB for 9B. */
+export type EmbeddingPlace = "device" | "host";
+
+/** The table, loaded. */
+export interface Gemma2Embedding {
+  /** Writes the batch's rows, scaled by sqrt(hiddenSize), to out [N,C] f32. */
+  lookup(batch: Batch, out: Tensor): void;
+  free(): void;
+}
+
+const NAME = "model.embed_tokens.weight";
+const STORAGE: Readonly<Record<"BF16" | "F16" | "F32", DType>> = { BF16: "bf16", F16: "f16", F32: "f32" };
+const PIECE_BYTES = 16 * 2 ** 20;
+
+/**
+ * Streams the table to its place, as the file stores it.
+ * @param account told of bytes read
+ * @throws ModelError naming the tensor where it is missing or misshapen
+ */
+export async function loadEmbedding(
+  gpu: Gpu,
+  checkpoint: TensorSource,
+  { vocabSize, hiddenSize }: Gemma2Config,
+  place: EmbeddingPlace,
+  account: (bytes: number) => Promise<void>,
+): Promise<Gemma2Embedding> {
+  const info = expectFloats(checkpoint, NAME, [vocabSize, hiddenSize]);
+  const dtype = STORAGE[info.dtype];
+  const rowBytes = (info.end - info.begin) / vocabSize;
+  const scale = Math.sqrt(hiddenSize);
+  const pieces = checkpoint.stream(NAME, Math.max(1, Math.floor(PIECE_BYTES / rowBytes)) * rowBytes);
+  if (place === "device") {
+    const chunks = await uploadTable(gpu, pieces, { vocabSize, hiddenSize, dtype, rowBytes }, account);
+    return {
+      lookup: (batch, out) => embedding(gpu, batch.ids, chunks, out, scale),
+      free: () => chunks.forEach(({ tensor }) => gpu.free(tensor)),
+    };
+  }
+  const table = new Uint8Array(info.end - info.begin);
+  let at = 0;
+  for await (const piece of pieces) {
+    table.set(piece, at);
+    at += piece.byteLength;
+    await account(piece.byteLength);
+  }
+  return {
+    lookup: (batch, out) => {
+      const rows = new Uint8Array(batch.tokens * rowBytes);
+      batch.host.inputIds.forEach((id, i) =>
+        rows.set(table.subarray(id * rowBytes, (id + 1) * rowBytes), i * rowBytes),
+      );
+      const order = Uint32Array.from({ length: batch.tokens }, (_, i) => i);
+      const tensor = gpu.upload(rows, [batch.tokens, hiddenSize], dtype, "embedding rows");
+      const ids = gpu.upload(order, [batch.tokens], "u32", "embedding order");
+      embedding(gpu, ids, [{ firstRow: 0, tensor }], out, scale);
+      gpu.free(tensor);
+      gpu.free(ids);
+    },
+    free: () => {},
+  };
+}
+
+interface TableShape {
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly dtype: DType;
+  readonly rowBytes: number;
+}
+
+/** The table on the GPU, cut by rows into chunks that one binding holds. */
+async function uploadTable(
+  gpu: Gpu,
+  pieces: AsyncIterable<Uint8Array>,
+  { vocabSize, hiddenSize, dtype, rowBytes }: TableShape,
+  account: (bytes: number) => Promise<void>,
+): Promise<EmbeddingChunk[]> {
+  // The allocator may round a buffer up by an eighth.
+  const perChunk = Math.min(vocabSize, Math.floor(gpu.device.limits.maxStorageBufferBindingSize / 1.125 / rowBytes));
+  const chunks: EmbeddingChunk[] = [];
+  for (let firstRow = 0; firstRow < vocabSize; firstRow += perChunk) {
+    const rows = Math.min(perChunk, vocabSize - firstRow);
+    chunks.push({ firstRow, tensor: gpu.alloc([rows, hiddenSize], dtype, NAME, "weights") });
+  }
+  let at = 0;
+  for await (const piece of pieces) {
+    let taken = 0;
+    while (taken < piece.byteLength) {
+      const chunk = chunks[Math.floor(at / rowBytes / perChunk)]!;
+      const offset = at - chunk.firstRow * rowBytes;
+      const bytes = Math.min(piece.byteLength - taken, chunk.tensor.shape[0]! * rowBytes - offset);
+      gpu.write(chunk.tensor, piece.subarray(taken, taken + bytes), offset);
+      taken += bytes;
+      at += bytes;
+    }
+    await account(piece.byteLength);
+  }
+  return chunks;
+}

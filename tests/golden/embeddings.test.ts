@@ -1,0 +1,30 @@
+import { describe, expect, test } from "bun:test";
+import { packSamples } from "../../core/data/pack.ts";
+import { uploadBatch } from "../../core/batch.ts";
+import { openCheckpoint, readModelConfig } from "../../core/checkpoint.ts";
+import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
+import { loadEmbedding } from "../../plugins/gemma2/embedding.ts";
+import { gpuOf, tiers } from "../support/gpu.ts";
+import { tinyCheckpoint } from "../support/reference.ts";
+
+describe.skipIf(tiers.length === 0)("the token table", () => {
+  test("gives the same bits from the host and from the GPU", async () => {
+    const gpu = await gpuOf("f32");
+    await using files = await openCheckpoint(tinyCheckpoint);
+    const config = parseGemma2Config(await readModelConfig(tinyCheckpoint), "config.json");
+    const inputIds = Uint32Array.from([2, 4095, 17, 17, 0, 1234, 1]);
+    const batch = uploadBatch(gpu, packSamples([{ index: 0, inputIds, label: 0 }]), 0);
+    const rows: Float32Array[] = [];
+    for (const place of ["device", "host"] as const) {
+      const table = await loadEmbedding(gpu, files, config, place, async () => {});
+      const out = gpu.alloc([inputIds.length, config.hiddenSize], "f32", "hidden", "data");
+      table.lookup(batch, out);
+      rows.push(await gpu.readFloats(out));
+      table.free();
+      gpu.free(out);
+    }
+    batch.free();
+    expect(rows[1]!.every((v) => Number.isFinite(v)) && rows[1]!.some((v) => v !== 0)).toBe(true);
+    expect(rows[1]).toEqual(rows[0]!);
+  });
+});
