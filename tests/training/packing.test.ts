@@ -30,7 +30,7 @@ for (const tier of dir === undefined ? [] : tiers) {
         inputIds: s.inputIds.slice(0, lengths[i]!),
       }));
       using session = await adapterSession(tier, join(folder, "adapter"), 0.3);
-      const lossScale = tier === "f32" ? 1 : 256;
+      const lossScale = tier === "f32" ? 1 : 4096; // f16 gradients below 6e-8 would be zero
       const run = async (
         list: readonly Sample[],
         limits: PackLimits,
