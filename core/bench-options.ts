@@ -21,6 +21,7 @@ export const benchOptions = defineOptions({
     help: "block runs every block again in backward",
   }),
   embeddings: option("'device' | 'host'", { default: "device", help: "where the token table lies" }),
+  keepDequantised: option("boolean", { default: false, help: "keep f16 copies of the linears for forward passes" }),
   steps: option(count, { default: 8, help: "steps to time" }),
   warmup: option(count, { default: 2, help: "steps before, not timed" }),
   absmax: option("number > 0", { default: 0.05, help: "size of random weights" }),

@@ -31,6 +31,8 @@ export interface Nf4Weight {
   readonly nestedOffset: number;
   /** Type that a dequantised weight is rounded to before use (`quant_state.dtype`). */
   readonly rounding: "bf16" | "f16" | "f32";
+  /** [in,out] f16: a copy kept for forward passes in tier `matrix`, where memory allows; else it is made each time. */
+  readonly transposed?: Tensor | undefined;
 }
 
 /** A low-rank branch beside a linear: y += scale * B(A(dropout(x))). */

@@ -32,6 +32,9 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(bytes / step) * step;
 }
 
+/** A pooled buffer serves sizes down to this share of its own. */
+const LEAST_FILL = 0.75;
+
 /** Owns every GPU buffer: allocates, reuses, counts. */
 export class Memory {
   readonly #device: GPUDevice;
@@ -72,14 +75,26 @@ export class Memory {
         },
       );
     }
-    const reused = this.#free.get(size)?.pop();
-    const buffer = reused ?? this.#device.createBuffer({ size, usage: STORAGE, label });
-    if (reused !== undefined) this.#pooled -= size;
-    this.#live.set(buffer, { buffer, bytes: size, purpose });
-    this.#bytes[purpose] += size;
-    this.#used += size;
+    const buffer = this.#reuse(size) ?? this.#device.createBuffer({ size, usage: STORAGE, label });
+    this.#live.set(buffer, { buffer, bytes: buffer.size, purpose });
+    this.#bytes[purpose] += buffer.size;
+    this.#used += buffer.size;
     this.#peak = Math.max(this.#peak, this.#used + this.#pooled);
     return buffer;
+  }
+
+  /**
+   * The smallest pooled buffer that is large enough and not much larger: batches differ in their tokens, and a pool that
+   * matched sizes exactly would hold a set of buffers for each.
+   */
+  #reuse(size: number): GPUBuffer | undefined {
+    for (let at = size; at * LEAST_FILL <= size; at = sizeClass(at + 1)) {
+      const buffer = this.#free.get(at)?.pop();
+      if (buffer === undefined) continue;
+      this.#pooled -= at;
+      return buffer;
+    }
+    return undefined;
   }
 
   /** Gives a buffer back to the pool. The queue runs in order, so work already encoded may still use it. */

@@ -129,6 +129,7 @@ function makeSlab(gpu: Gpu, index: number, specs: readonly ParameterSpec[], size
     data.set(initial, start);
     const part = (of: Tensor, label: string): Tensor => ({
       buffer: of.buffer,
+      part: true,
       offset: start * 4,
       shape,
       dtype: "f32",

@@ -31,7 +31,7 @@ function runSlab(whole: Slab, members: readonly Parameter[]): Slab {
   const first = members[0]!.start;
   const last = members.at(-1)!;
   const size = Math.ceil((last.start + last.size - first) / PARAMETER_ALIGN) * PARAMETER_ALIGN;
-  const part = (of: Tensor): Tensor => ({ ...of, offset: of.offset + first * 4, shape: [size] });
+  const part = (of: Tensor): Tensor => ({ ...of, part: true, offset: of.offset + first * 4, shape: [size] });
   const parameters: Parameter[] = [];
   const slab: Slab = { index: whole.index, size, value: part(whole.value), grad: part(whole.grad), parameters };
   for (const member of members) parameters.push({ ...member, slab, start: member.start - first });

@@ -15,6 +15,8 @@ export interface Tensor {
   readonly offset: number;
   readonly shape: readonly number[];
   readonly dtype: DType;
+  /** True for one of several tensors in a buffer; a tensor that is not may have room behind its last element. */
+  readonly part?: boolean | undefined;
   /** Shown in errors and profiles. */
   readonly label: string;
 }

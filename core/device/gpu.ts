@@ -1,6 +1,6 @@
 import { DeviceError } from "../errors.ts";
 import { type KernelSpec, moduleText, type UniformType } from "../kernel.ts";
-import { Memory, type Purpose, sizeClass } from "../memory.ts";
+import { Memory, type Purpose } from "../memory.ts";
 import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor } from "../tensor.ts";
 import type { Capabilities, Provider, Tier } from "./probe.ts";
 import { Profile, type ProfileLine, type Work } from "./profile.ts";
@@ -21,7 +21,12 @@ export interface GpuInfo {
   readonly provider: Provider;
   readonly tier: Tier;
   readonly capabilities: Capabilities;
-  readonly adapter: { readonly vendor: string; readonly architecture: string; readonly device: string; readonly description: string };
+  readonly adapter: {
+    readonly vendor: string;
+    readonly architecture: string;
+    readonly device: string;
+    readonly description: string;
+  };
   /** Bounds checks of the driver left on. */
   readonly robustness: boolean;
 }
@@ -29,6 +34,8 @@ export interface GpuInfo {
 const UNIFORM = 0x40 | 0x8;
 const READBACK = 0x1 | 0x8;
 const ARENA_BYTES = 256 * 1024;
+/** Dispatches of one submit at most. */
+const SUBMIT_EVERY = 64;
 const NAN_BYTES = 1 << 20;
 
 /**
@@ -53,6 +60,7 @@ export class Gpu {
   readonly #errors: string[] = [];
   #nextBufferId = 1;
   #arenaUsed = 0;
+  #encoded = 0;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
   #current: Kernel | undefined;
@@ -121,7 +129,14 @@ export class Gpu {
     const whole = data.byteLength & ~3;
     // Buffers written here may already be used by encoded work: submit that first, to keep the order.
     if (this.#encoder !== undefined) this.submit();
-    if (whole > 0) this.device.queue.writeBuffer(tensor.buffer, tensor.offset + at, data.buffer as ArrayBuffer, data.byteOffset, whole);
+    if (whole > 0)
+      this.device.queue.writeBuffer(
+        tensor.buffer,
+        tensor.offset + at,
+        data.buffer as ArrayBuffer,
+        data.byteOffset,
+        whole,
+      );
     if (whole < data.byteLength) {
       const tail = new Uint8Array(4);
       tail.set(new Uint8Array(data.buffer, data.byteOffset + whole, data.byteLength - whole));
@@ -144,7 +159,8 @@ export class Gpu {
 
   /** Copies all of `from` into `to`, from byte `at` of it on. */
   copyInto(from: Tensor, to: Tensor, at: number): void {
-    if (at + byteSize(from) > byteSize(to)) throw new RangeError(`${describe(from)} does not fit ${describe(to)} at byte ${at}`);
+    if (at + byteSize(from) > byteSize(to))
+      throw new RangeError(`${describe(from)} does not fit ${describe(to)} at byte ${at}`);
     this.#flushPass();
     this.#encode().copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset + at, byteSize(from));
   }
@@ -176,7 +192,14 @@ export class Gpu {
       layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module: this.device.createShaderModule({ code: moduleText(spec), label: key }), entryPoint: "main" },
     });
-    const kernel = { key, pipeline, layout, storageBindings: spec.bindings.length, uniforms, groups: new Map<string, GPUBindGroup>() };
+    const kernel = {
+      key,
+      pipeline,
+      layout,
+      storageBindings: spec.bindings.length,
+      uniforms,
+      groups: new Map<string, GPUBindGroup>(),
+    };
     this.#kernels.set(key, kernel);
     return kernel;
   }
@@ -196,10 +219,13 @@ export class Gpu {
     work: Work = {},
   ): void {
     if (tensors.length !== kernel.storageBindings) {
-      throw new RangeError(`kernel ${kernel.key} has ${kernel.storageBindings} storage bindings, got ${tensors.length}`);
+      throw new RangeError(
+        `kernel ${kernel.key} has ${kernel.storageBindings} storage bindings, got ${tensors.length}`,
+      );
     }
-    if (grid.some((n) => !(n >= 1 && n <= 65535))) throw new RangeError(`kernel ${kernel.key}: grid ${grid.join(" x ")} is outside 1..65535`);
-    const bytes = Math.ceil(Math.ceil(kernel.uniforms.length / 4) * 16 / this.#align) * this.#align;
+    if (grid.some((n) => !(n >= 1 && n <= 65535)))
+      throw new RangeError(`kernel ${kernel.key}: grid ${grid.join(" x ")} is outside 1..65535`);
+    const bytes = Math.ceil((Math.ceil(kernel.uniforms.length / 4) * 16) / this.#align) * this.#align;
     if (this.#arenaUsed + bytes > ARENA_BYTES) this.submit();
     const at = this.#arenaUsed;
     this.#arenaUsed += bytes;
@@ -218,6 +244,8 @@ export class Gpu {
     if (kernel.uniforms.length > 0) pass.setBindGroup(0, group, [at]);
     else pass.setBindGroup(0, group);
     pass.dispatchWorkgroups(...grid);
+    // The GPU works while the rest is being encoded.
+    if (++this.#encoded >= SUBMIT_EVERY) this.submit();
     if (this.#profile !== undefined) {
       this.#flushPass();
       if (this.#profile.full) this.submit();
@@ -235,6 +263,7 @@ export class Gpu {
     this.#profile?.submitted();
     this.#encoder = undefined;
     this.#arenaUsed = 0;
+    this.#encoded = 0;
   }
 
   /**
@@ -258,7 +287,9 @@ export class Gpu {
     this.#encode().copyBufferToBuffer(tensor.buffer, tensor.offset, staging, 0, size);
     this.submit();
     await staging.mapAsync(1);
-    const bytes = new Uint8Array(staging.getMappedRange().slice(0, elementCount(tensor.shape) * bytesPerElement(tensor.dtype)));
+    const bytes = new Uint8Array(
+      staging.getMappedRange().slice(0, elementCount(tensor.shape) * bytesPerElement(tensor.dtype)),
+    );
     staging.unmap();
     staging.destroy();
     this.check();
@@ -346,17 +377,20 @@ export class Gpu {
         id = this.#nextBufferId++;
         this.#bufferIds.set(t.buffer, id);
       }
-      key += ownsBuffer(t) ? `${id},` : `${id}+${t.offset}:${byteSize(t)},`;
+      key += t.part !== true ? `${id},` : `${id}+${t.offset}:${byteSize(t)},`;
     }
     const known = kernel.groups.get(key);
     if (known !== undefined) return known;
     const entries: GPUBindGroupEntry[] = tensors.map((t, binding) => ({
       binding,
       // A tensor that owns its buffer binds all of it, so that equal buffers give equal bind groups whatever N is.
-      resource: ownsBuffer(t) ? bindWhole(t, this.device) : { buffer: t.buffer, offset: t.offset, size: byteSize(t) },
+      resource: t.part !== true ? bindWhole(t, this.device) : { buffer: t.buffer, offset: t.offset, size: byteSize(t) },
     }));
     if (kernel.uniforms.length > 0) {
-      entries.push({ binding: tensors.length, resource: { buffer: this.#arena, offset: 0, size: Math.ceil(kernel.uniforms.length / 4) * 16 } });
+      entries.push({
+        binding: tensors.length,
+        resource: { buffer: this.#arena, offset: 0, size: Math.ceil(kernel.uniforms.length / 4) * 16 },
+      });
     }
     const group = this.device.createBindGroup({ layout: kernel.layout, entries });
     kernel.groups.set(key, group);
@@ -372,11 +406,6 @@ export class Gpu {
       for (const key of kernel.groups.keys()) if (uses.test(key)) kernel.groups.delete(key);
     }
   }
-}
-
-/** Whether the tensor is all there is in its buffer (else it is a part of a slab). */
-function ownsBuffer(tensor: Tensor): boolean {
-  return tensor.offset === 0 && sizeClass(byteSize(tensor)) === tensor.buffer.size;
 }
 
 function bindWhole(tensor: Tensor, device: GPUDevice): GPUBufferBinding {

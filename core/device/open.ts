@@ -33,12 +33,27 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const { info } = chosen.adapter;
   if (!tiers.includes(tier)) {
     chosen.device.destroy();
-    throw new DeviceError("TIER_UNAVAILABLE", `${info.description || info.device} through ${chosen.provider} offers the tiers ${tiers.join(", ")}, not ${tier}`, {
-      hint: `Use --tier ${tiers.at(-1)}, or the other provider with --gpu.`,
-    });
+    throw new DeviceError(
+      "TIER_UNAVAILABLE",
+      `${info.description || info.device} through ${chosen.provider} offers the tiers ${tiers.join(", ")}, not ${tier}`,
+      {
+        hint: `Use --tier ${tiers.at(-1)}, or the other provider with --gpu.`,
+      },
+    );
   }
-  const adapter = { vendor: info.vendor, architecture: info.architecture, device: info.device, description: info.description };
-  return new Gpu(chosen.device, { provider: chosen.provider, tier, capabilities: chosen.capabilities, adapter, robustness });
+  const adapter = {
+    vendor: info.vendor,
+    architecture: info.architecture,
+    device: info.device,
+    description: info.description,
+  };
+  return new Gpu(chosen.device, {
+    provider: chosen.provider,
+    tier,
+    capabilities: chosen.capabilities,
+    adapter,
+    robustness,
+  });
 }
 
 async function choose(wanted: "auto" | Provider, robustness: boolean): Promise<Candidate> {

@@ -47,7 +47,13 @@ interface MatrixConfig {
 export function listedMatrixShapes(adapter: GPUAdapter): MatrixShape[] {
   const configs = (adapter.info as { subgroupMatrixConfigs?: Iterable<MatrixConfig> }).subgroupMatrixConfigs;
   if (configs === undefined) return [];
-  return [...configs].map((c) => ({ m: c.M, n: c.N, k: c.K, component: c.componentType, result: c.resultComponentType }));
+  return [...configs].map((c) => ({
+    m: c.M,
+    n: c.N,
+    k: c.K,
+    component: c.componentType,
+    result: c.resultComponentType,
+  }));
 }
 
 /**
@@ -62,7 +68,9 @@ export async function probe(device: GPUDevice, adapter: GPUAdapter): Promise<Cap
     });
   }
   const has = (name: string): boolean => device.features.has(name as GPUFeatureName);
-  const half = has("shader-f16") ? await runProbe(device, "enable f16;", "let v = f32(f16(f32(i) * 0.5) * f16(3.0));", 64) : undefined;
+  const half = has("shader-f16")
+    ? await runProbe(device, "enable f16;", "let v = f32(f16(f32(i) * 0.5) * f16(3.0));", 64)
+    : undefined;
   const f16 = half !== undefined && half.every((v, i) => v === i * 1.5);
   const group = has("subgroups")
     ? await runProbe(device, "enable subgroups;", "let v = f32(subgroupAdd(1u));", 64)
@@ -87,7 +95,10 @@ async function runProbe(device: GPUDevice, head: string, body: string, n: number
   if ((await device.popErrorScope()) !== null) return undefined;
   const out = device.createBuffer({ size: n * 4, usage: 0x80 | 0x4 });
   const staging = device.createBuffer({ size: n * 4, usage: 0x1 | 0x8 });
-  const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: [{ binding: 0, resource: { buffer: out } }] });
+  const group = device.createBindGroup({
+    layout: pipeline.getBindGroupLayout(0),
+    entries: [{ binding: 0, resource: { buffer: out } }],
+  });
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();
   pass.setPipeline(pipeline);

@@ -75,7 +75,12 @@ export class Profile {
 
   #add(key: string, { flops = 0, bytes = 0 }: Work, ms: number): void {
     const line = this.#totals.get(key) ?? { calls: 0, ms: 0, flops: 0, bytes: 0 };
-    this.#totals.set(key, { calls: line.calls + 1, ms: line.ms + ms, flops: line.flops + flops, bytes: line.bytes + bytes });
+    this.#totals.set(key, {
+      calls: line.calls + 1,
+      ms: line.ms + ms,
+      flops: line.flops + flops,
+      bytes: line.bytes + bytes,
+    });
   }
 
   async collect(): Promise<ProfileLine[]> {
@@ -88,6 +93,7 @@ export class Profile {
 }
 
 function rateOf({ ms, flops, bytes }: Total): string | undefined {
-  if (flops > 0) return flops / ms > 1e9 ? `${(flops / ms / 1e9).toFixed(1)} TFLOP/s` : `${(flops / ms / 1e6).toFixed(2)} GFLOP/s`;
+  if (flops > 0)
+    return flops / ms > 1e9 ? `${(flops / ms / 1e9).toFixed(1)} TFLOP/s` : `${(flops / ms / 1e6).toFixed(2)} GFLOP/s`;
   return bytes > 0 ? `${(bytes / ms / 1e6).toFixed(1)} GB/s` : undefined;
 }

@@ -10,7 +10,8 @@ export interface ProviderOptions {
   readonly robustness: boolean;
 }
 
-const NO_DRIVER = "Install a Vulkan driver: your GPU vendor's, or Mesa >= 23 for a software one (Debian: mesa-vulkan-drivers).";
+const NO_DRIVER =
+  "Install a Vulkan driver: your GPU vendor's, or Mesa >= 23 for a software one (Debian: mesa-vulkan-drivers).";
 
 const instances = new Map<string, GPU>();
 
@@ -55,7 +56,9 @@ const BACKENDS: Partial<Record<NodeJS.Platform, string>> = { linux: "Vulkan", da
  */
 export async function requestAdapter(provider: Provider, options: ProviderOptions): Promise<GPUAdapter> {
   if (provider === "bun-webgpu" && !options.robustness) {
-    throw new DeviceError("ROBUSTNESS_FIXED", "bun-webgpu cannot turn off bounds checks", { hint: "Use --gpu webgpu." });
+    throw new DeviceError("ROBUSTNESS_FIXED", "bun-webgpu cannot turn off bounds checks", {
+      hint: "Use --gpu webgpu.",
+    });
   }
   process.env["XDG_RUNTIME_DIR"] ??= "/tmp"; // silences a warning of the Vulkan loader
   let gpu: GPU;
@@ -67,12 +70,20 @@ export async function requestAdapter(provider: Provider, options: ProviderOption
       cause,
     });
   }
-  const request = { powerPreference: "high-performance", backendType: BACKENDS[process.platform] } as GPURequestAdapterOptions;
+  const request = {
+    powerPreference: "high-performance",
+    backendType: BACKENDS[process.platform],
+  } as GPURequestAdapterOptions;
   const adapter = await gpu.requestAdapter(request).catch((cause: unknown) => {
-    throw new DeviceError("NO_ADAPTER", `${provider} found no ${BACKENDS[process.platform] ?? "GPU"} driver`, { hint: NO_DRIVER, cause });
+    throw new DeviceError("NO_ADAPTER", `${provider} found no ${BACKENDS[process.platform] ?? "GPU"} driver`, {
+      hint: NO_DRIVER,
+      cause,
+    });
   });
   if (adapter === null || /null/i.test(`${adapter.info.description} ${adapter.info.device}`)) {
-    throw new DeviceError("NO_ADAPTER", `${provider} found no ${BACKENDS[process.platform] ?? "GPU"} driver`, { hint: NO_DRIVER });
+    throw new DeviceError("NO_ADAPTER", `${provider} found no ${BACKENDS[process.platform] ?? "GPU"} driver`, {
+      hint: NO_DRIVER,
+    });
   }
   return adapter;
 }
@@ -93,7 +104,11 @@ export async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
 
 function limitNames(limits: GPUSupportedLimits): Set<string> {
   const names = new Set(Object.keys(limits));
-  for (let proto: object | null = Object.getPrototypeOf(limits); proto !== null && proto !== Object.prototype; proto = Object.getPrototypeOf(proto)) {
+  for (
+    let proto: object | null = Object.getPrototypeOf(limits);
+    proto !== null && proto !== Object.prototype;
+    proto = Object.getPrototypeOf(proto)
+  ) {
     for (const name of Object.getOwnPropertyNames(proto)) if (/^(max|min)/.test(name)) names.add(name);
   }
   return names;

@@ -171,3 +171,11 @@ export function dequantiseTransposed(gpu: Gpu, weight: Nf4Weight, out: Tensor, l
   const tiles = (outFeatures / TILE_OUT) * Math.ceil(inFeatures / TILE_IN);
   gpu.dispatch(kernel, [...nf4Tensors(weight), out], { nested_offset: weight.nestedOffset, zero: 0 }, gridFor(tiles));
 }
+
+/** The weight with a dequantised copy kept beside it for forward passes; 2 bytes an element. */
+export function keepTransposed(gpu: Gpu, weight: Nf4Weight): Nf4Weight {
+  const { inFeatures, outFeatures, name } = weight;
+  const transposed = gpu.alloc([inFeatures, outFeatures], "f16", `${name} transposed`, "weights");
+  dequantiseTransposed(gpu, weight, transposed);
+  return { ...weight, transposed };
+}

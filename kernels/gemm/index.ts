@@ -15,7 +15,7 @@ import { sumTail } from "./tail.ts";
 import { type MatrixUnit, planTiles, type TilePlan, type Tiling, TUNING } from "./tiling.ts";
 
 export { castHalf, type CastOptions, type CopyTarget } from "./finish.ts";
-export { type CodeLookup, dequantiseRows, dequantiseTransposed } from "./dequantise.ts";
+export { type CodeLookup, dequantiseRows, dequantiseTransposed, keepTransposed } from "./dequantise.ts";
 export {
   loraDown,
   loraGradientA,

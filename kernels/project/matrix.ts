@@ -117,8 +117,8 @@ export function matrixForward(tape: Tape, x: Tensor, attrs: ProjectAttrs): Matri
   }
   const outputs = attrs.parts.map(({ weight }, part) => {
     const y = tape.alloc([rows, weight.outFeatures], "f16", weight.name);
-    const wT = gpu.alloc([inFeatures, weight.outFeatures], "f16", "W transposed", "scratch");
-    dequantiseTransposed(gpu, weight, wT);
+    const wT = weight.transposed ?? gpu.alloc([inFeatures, weight.outFeatures], "f16", "W transposed", "scratch");
+    if (weight.transposed === undefined) dequantiseTransposed(gpu, weight, wT);
     const member = members.find((m) => m.part === part);
     if (member === undefined) gemmForward(gpu, x, wT, y);
     else {
@@ -127,7 +127,7 @@ export function matrixForward(tape: Tape, x: Tensor, attrs: ProjectAttrs): Matri
       gpu.free(bT);
       saved.push(b);
     }
-    gpu.free(wT);
+    if (weight.transposed === undefined) gpu.free(wT);
     return y;
   });
   return { outputs, saved };

@@ -16,14 +16,15 @@ const SEED = 1;
 
 /** The model to time. */
 export function benchSource(options: BenchCommandOptions): ModelSource {
-  const { shape, layers, checkpoint, absmax, normScale, embeddings } = options;
-  if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings }).create();
-  if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings }).create();
+  const { shape, layers, checkpoint, absmax, normScale, embeddings, keepDequantised } = options;
+  if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings, keepDequantised }).create();
+  if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings, keepDequantised }).create();
   const { config, source } = syntheticGemma2(shape, { seed: SEED, absmax, normScale }, layers);
   return {
     checkpoint: `synthetic ${shape}`,
     outline: async (numLabels) => gemma2Outline(config, numLabels),
-    load: (context) => createGemma2(context, source, config, { softcap: config.attnLogitSoftcapping ?? 0, embeddings }),
+    load: (context) =>
+      createGemma2(context, source, config, { softcap: config.attnLogitSoftcapping ?? 0, embeddings, keepDequantised }),
   };
 }
 

@@ -19,6 +19,10 @@ const options = defineOptions({
     default: "device",
     help: "where the token table lies; on the host it costs no GPU memory (9B: 1.8 GB)",
   }),
+  keepDequantised: option("boolean", {
+    default: false,
+    help: "keep f16 copies of the linears for forward passes: faster in tier matrix, more memory (9B: 18 GB)",
+  }),
 });
 
 /**
@@ -29,7 +33,7 @@ export const gemma2 = defineModel({
   name: "gemma2",
   modelTypes: ["gemma2"],
   options,
-  create({ checkpoint, attnLogitSoftcapping, embeddings }) {
+  create({ checkpoint, attnLogitSoftcapping, embeddings, keepDequantised }) {
     const readConfig = async (): Promise<Gemma2Config> =>
       parseGemma2Config(await readModelConfig(checkpoint), join(checkpoint, "config.json"));
     return {
@@ -39,7 +43,7 @@ export const gemma2 = defineModel({
         const config = await readConfig();
         await using files = await openCheckpoint(checkpoint);
         const softcap = attnLogitSoftcapping ?? config.attnLogitSoftcapping ?? 0;
-        return await createGemma2(context, files, config, { softcap, embeddings });
+        return await createGemma2(context, files, config, { softcap, embeddings, keepDequantised });
       },
     };
   },

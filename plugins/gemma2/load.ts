@@ -5,6 +5,7 @@ import type { Nf4Weight } from "../../core/linear.ts";
 import { readNf4 } from "../../core/nf4-checkpoint.ts";
 import type { TensorSource } from "../../core/safetensors.ts";
 import type { Tensor } from "../../core/tensor.ts";
+import { gemmSupports, keepTransposed } from "../../kernels/gemm/index.ts";
 import { uploadNf4 } from "../../kernels/nf4/index.ts";
 import type { Gemma2Config } from "./config.ts";
 import { type EmbeddingPlace, type Gemma2Embedding, loadEmbedding } from "./embedding.ts";
@@ -26,6 +27,13 @@ export interface Gemma2Weights {
   readonly linears: ReadonlyMap<string, Nf4Weight>;
 }
 
+/** Where weights lie, and in which forms. */
+export interface LoadSettings {
+  readonly embeddings: EmbeddingPlace;
+  /** Keep an f16 copy of every linear for forward passes (tier `matrix`; 9B: 18 GB more). */
+  readonly keepDequantised: boolean;
+}
+
 /** Uploads are flushed whenever so many bytes are on their way, so that staging memory stays bounded. */
 const FLUSH_BYTES = 256 * 2 ** 20;
 
@@ -37,7 +45,7 @@ export async function loadGemma2(
   gpu: Gpu,
   checkpoint: TensorSource,
   config: Gemma2Config,
-  place: EmbeddingPlace,
+  { embeddings, keepDequantised }: LoadSettings,
   onProgress?: (done: number, total: number) => void,
 ): Promise<Gemma2Weights> {
   const total = [...checkpoint.tensors.values()].reduce((sum, info) => sum + info.end - info.begin, 0);
@@ -59,14 +67,15 @@ export async function loadGemma2(
     return tensor;
   };
 
-  const embedding = await loadEmbedding(gpu, checkpoint, config, place, account);
+  const embedding = await loadEmbedding(gpu, checkpoint, config, embeddings, account);
   const layers: LayerWeights[] = [];
   const linears = new Map<string, Nf4Weight>();
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const spec of layerLinears(config, layer)) {
       const raw = await readNf4(checkpoint, `${spec.name}.weight`, [spec.outFeatures, spec.inFeatures]);
       // bitsandbytes' 4-bit products dequantise straight to the activation's type, not through quant_state.dtype.
-      linears.set(spec.name, { ...uploadNf4(gpu, raw, spec.name), rounding: "f32" });
+      const weight: Nf4Weight = { ...uploadNf4(gpu, raw, spec.name), rounding: "f32" };
+      linears.set(spec.name, keepDequantised && gemmSupports(gpu, weight) ? keepTransposed(gpu, weight) : weight);
       await account(raw.codes.byteLength + raw.absmax.byteLength);
     }
     const norms: Partial<Record<(typeof LAYER_NORMS)[number], Tensor>> = {};

@@ -5,16 +5,14 @@ import type { TensorSource } from "../../core/safetensors.ts";
 import { freeNf4 } from "../../kernels/nf4/index.ts";
 import { ropeInverseFrequencies } from "../../kernels/rope/index.ts";
 import type { Gemma2Config } from "./config.ts";
-import type { EmbeddingPlace } from "./embedding.ts";
 import { gemma2Blocks, gemma2Forward, type Gemma2Network } from "./forward.ts";
-import { loadGemma2 } from "./load.ts";
+import { loadGemma2, type LoadSettings } from "./load.ts";
 import { SCORE } from "./outline.ts";
 
 /** What the options settle beside config.json. */
-export interface Gemma2Settings {
+export interface Gemma2Settings extends LoadSettings {
   /** Cap of the attention scores; 0 switches capping off. */
   readonly softcap: number;
-  readonly embeddings: EmbeddingPlace;
 }
 
 /**
@@ -25,10 +23,11 @@ export async function createGemma2(
   context: ModelContext,
   checkpoint: TensorSource,
   config: Gemma2Config,
-  { softcap, embeddings }: Gemma2Settings,
+  settings: Gemma2Settings,
 ): Promise<Model> {
   const { gpu, numLabels, seed } = context;
-  const weights = await loadGemma2(gpu, checkpoint, config, embeddings, context.onProgress);
+  const { softcap } = settings;
+  const weights = await loadGemma2(gpu, checkpoint, config, settings, context.onProgress);
   const frequencies = ropeInverseFrequencies(config.headDim, config.ropeTheta);
   const inverseFrequencies = gpu.upload(frequencies, [config.headDim / 2], "f32", "inverse frequencies", "weights");
   let network: Gemma2Network | undefined;

@@ -13,8 +13,11 @@ import { adapterSession, samplesFrom } from "../support/session.ts";
 const dir = referenceDir();
 if (dir === undefined) test.skip("packing needs the golden data", () => {});
 
-/** f32: sums of other orders. f16: products are rounded to f16 alike, but dA and dB are summed in other orders. */
-const LIMITS = { f32: 1e-5, f16: 1e-3, matrix: 1e-3 } as const;
+/**
+ * f32: sums of other orders. f16: where such a sum lies between two f16 numbers it rounds the other way, so two cuts may
+ * differ as much as the tier differs from f32, which is 4e-3 on these samples (parity-tiny).
+ */
+const LIMITS = { f32: 1e-5, f16: 4e-3, matrix: 4e-3 } as const;
 
 for (const tier of dir === undefined ? [] : tiers) {
   describe(`packing, tier ${tier}`, () => {
