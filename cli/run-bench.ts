@@ -27,7 +27,9 @@ function benchText(result: BenchResult): string {
     ["seconds per step", result.secondsPerStep.toFixed(4)],
     ["to first step", `${result.secondsToFirstStep.toFixed(1)} s (loading ${result.loadSeconds.toFixed(1)} s)`],
     ["peak GPU memory", gib(result.peakBytes)],
-    ["last loss", result.lastLoss.toFixed(4)],
+    ["growth while timed", `GPU ${gib(result.gpuGrowthBytes)}, host ${gib(result.hostGrowthBytes)}`],
+    ["step time spread", spread(result.stepSeconds)],
+    ["last loss", `${result.lastLoss.toFixed(4)}, ${result.skipped} steps skipped`],
   ]);
   if (result.profile.length === 0) return head;
   const total = result.profile.reduce((sum, line) => sum + line.ms, 0);
@@ -39,4 +41,12 @@ function benchText(result: BenchResult): string {
     rate ?? "",
   ]);
   return `${head}\n${columns([["kernel", "calls", "ms", "share", "rate"], ...rows], [false, true, true, true, true])}total ${total.toFixed(1)} ms\n`;
+}
+
+/** Fastest and slowest step against the median. */
+function spread(seconds: readonly number[]): string {
+  const sorted = seconds.toSorted((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)]!;
+  const percent = (value: number): string => `${((100 * value) / median - 100).toFixed(1)} %`;
+  return `${percent(sorted[0]!)} to +${percent(sorted.at(-1)!)}`;
 }

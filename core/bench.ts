@@ -45,6 +45,11 @@ export interface BenchResult {
   /** Most bytes of GPU memory held, pool included. */
   readonly peakBytes: number;
   readonly lastLoss: number;
+  /** Growth of the process's resident memory, and of GPU memory held, over the timed steps. */
+  readonly hostGrowthBytes: number;
+  readonly gpuGrowthBytes: number;
+  /** Steps skipped because a gradient was not finite. */
+  readonly skipped: number;
   readonly profile: readonly ProfileLine[];
 }
 
@@ -82,6 +87,7 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
   const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
   const lossScale = gpu.tier === "f32" ? 1 : 1024;
   let lastLoss = Number.NaN;
+  let skipped = 0;
   const runStep = async (step: number): Promise<number> => {
     const samples = randomSamples(options, vocabSize, step);
     parameters.zeroGrad();
@@ -97,6 +103,7 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
     const values = await gpu.readFloats(losses);
     gpu.free(losses);
     lastLoss = values.reduce((sum, v) => sum + v, 0) / values.length;
+    if ((await gpu.readFloats(control))[1] !== 0) skipped++;
     return samples.reduce((sum, s) => sum + s.inputIds.length, 0);
   };
   gpu.memory.resetPeak();
@@ -104,6 +111,7 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
   const secondsToFirstStep = (performance.now() - started) / 1000;
   for (let step = 1; step < warmup; step++) await runStep(step);
   const stepSeconds: number[] = [];
+  const before = { host: process.memoryUsage.rss(), gpu: gpu.memory.report() };
   let tokens = 0;
   for (let step = 0; step < steps; step++) {
     const from = performance.now();
@@ -111,7 +119,10 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
     stepSeconds.push((performance.now() - from) / 1000);
     options.onEvent?.({ type: "progress", what: "timing", done: step + 1, total: steps });
   }
-  const peakBytes = gpu.memory.report().peak;
+  const after = gpu.memory.report();
+  const peakBytes = after.peak;
+  const hostGrowthBytes = process.memoryUsage.rss() - before.host;
+  const gpuGrowthBytes = after.used + after.pooled - before.gpu.used - before.gpu.pooled;
   let profile: readonly ProfileLine[] = [];
   if (options.profile) {
     gpu.profileStart();
@@ -133,6 +144,9 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
     loadSeconds,
     peakBytes,
     lastLoss,
+    hostGrowthBytes,
+    gpuGrowthBytes,
+    skipped,
     profile,
   };
 }
