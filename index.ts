@@ -9,6 +9,7 @@ import {
   type EvaluateResult,
   evaluateAdapter,
   type InferenceRequest,
+  type PredictRequest,
   type PredictResult,
   predictWithAdapter,
 } from "./core/inference.ts";
@@ -23,6 +24,7 @@ import { adamW8bit } from "./plugins/adamw8bit/index.ts";
 import { benchSource, writeSyntheticCheckpoint } from "./plugins/gemma2/bench-source.ts";
 import { lora } from "./plugins/lora/index.ts";
 
+export { type AdapterFiles, loadAdapterTensors, saveAdapterFiles } from "./core/adapter-files.ts";
 export { type Config, type ConfigInput, defineConfig } from "./core/config.ts";
 export { type DryRunResult, dryRun } from "./core/dry-run.ts";
 export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./core/errors.ts";
@@ -31,6 +33,16 @@ export { resolveModel, type ResolvedModel, type ResolveOptions } from "./core/hu
 export { softmaxRows } from "./core/evaluate.ts";
 export { ConfusionMatrix, eachRow, predictedClass } from "./core/metric-rows.ts";
 export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./core/options.ts";
+export {
+  formatLoraConfig,
+  formatModelCard,
+  loraConfigDefaults,
+  loraKey,
+  parseLoraConfig,
+  type PeftLoraConfig,
+  savedModuleKey,
+} from "./core/peft.ts";
+export { expandTargets, matchTargets, patternValue, type TargetOptions } from "./core/peft-targets.ts";
 export {
   type Adapter,
   type AdapterContext,
@@ -55,6 +67,7 @@ export {
   type ParameterRow,
   type SavedTensor,
 } from "./core/plugin.ts";
+export { formatPythonJson, pyFloat, type PythonJson } from "./core/python-json.ts";
 export { savedTensor, SavedStateReader } from "./core/saved-state.ts";
 export { version } from "./core/version.ts";
 export type {
@@ -62,6 +75,7 @@ export type {
   EvaluateResult,
   InferenceRequest,
   InspectReport,
+  PredictRequest,
   PredictResult,
   TrainOptions,
   TrainResult,
@@ -102,10 +116,7 @@ export async function evaluate(request: InferenceRequest, options: TrainOptions 
 }
 
 /** Probabilities, or logits, of every row. @throws QloraError of every kind */
-export async function predict(
-  request: InferenceRequest & { readonly logits?: boolean },
-  options: TrainOptions = {},
-): Promise<PredictResult> {
+export async function predict(request: PredictRequest, options: TrainOptions = {}): Promise<PredictResult> {
   return predictWithAdapter(request, engine, await resolveContext(), options.onEvent);
 }
 

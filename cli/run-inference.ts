@@ -1,4 +1,5 @@
-import { writeFile } from "node:fs/promises";
+import { writeFileAtomic } from "../core/files.ts";
+import { formatProbabilities } from "../core/probabilities.ts";
 import type { CommandData } from "./command.ts";
 import { inferenceRequest } from "./inference-flags.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
@@ -13,6 +14,8 @@ interface EvaluateFlags {
 interface PredictFlags extends EvaluateFlags {
   readonly output: string | undefined;
   readonly logits: boolean;
+  readonly tta: "none" | "swap";
+  readonly submission: string | undefined;
 }
 
 /** Prints the metrics of a trained adapter. */
@@ -32,21 +35,19 @@ export async function evaluate({ services, values, positionals }: CommandData, f
 export async function predict({ services, values, positionals }: CommandData, flags: PredictFlags): Promise<void> {
   const sdk = await services.sdk();
   const progress = createProgress();
-  const request = { ...inferenceRequest(values, positionals, flags.baseModel), logits: flags.logits };
-  const result = await sdk.predict(request, { onEvent: progress.listen });
+  const { output, submission, logits, tta } = flags;
+  const asked = { ...inferenceRequest(values, positionals, flags.baseModel), logits, tta };
+  const result = await sdk.predict({ ...asked, submission: submission !== undefined }, { onEvent: progress.listen });
   progress.end();
-  const { output } = flags;
-  const text = flags.json || output?.endsWith(".jsonl") === true ? toJsonLines(result) : toCsv(result);
-  if (output === undefined) return writeData(text);
-  await writeFile(output, text);
-  notes.info(`wrote ${result.rows.length} rows to ${output}`);
-}
-
-const csvCell = (text: string): string => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-
-function toCsv({ columns: names, rows }: PredictResult): string {
-  const lines = rows.map(({ id, values }) => [csvCell(id), ...values].join(","));
-  return `${["id", ...names].map(csvCell).join(",")}\n${lines.map((line) => `${line}\n`).join("")}`;
+  const write = async (file: string, text: string): Promise<void> => {
+    await writeFileAtomic(file, text);
+    notes.info(`wrote ${result.rows.length} rows to ${file}`);
+  };
+  if (submission !== undefined) await write(submission, formatProbabilities(result));
+  if (submission !== undefined && output === undefined && !flags.json) return;
+  const jsonLines = flags.json || output?.endsWith(".jsonl") === true;
+  const text = jsonLines ? toJsonLines(result) : formatProbabilities(result);
+  return output === undefined ? writeData(text) : write(output, text);
 }
 
 function toJsonLines({ columns: names, rows }: PredictResult): string {

@@ -5,7 +5,7 @@ import type { Config } from "../core/config.ts";
 import type { DeviceOptions } from "../core/device-options.ts";
 import type { DoctorReport } from "../core/doctor.ts";
 import type { DryRunResult } from "../core/dry-run.ts";
-import type { EvaluateResult, InferenceRequest, PredictResult } from "../core/inference.ts";
+import type { EvaluateResult, InferenceRequest, PredictRequest, PredictResult } from "../core/inference.ts";
 import type { InspectReport } from "../core/inspect.ts";
 import type { PluginFactory } from "../core/plugin-value.ts";
 import type { TrainOptions, TrainResult } from "../core/train.ts";
@@ -14,7 +14,7 @@ export interface Sdk {
   train(config: Config, options?: TrainOptions): Promise<TrainResult>;
   dryRun(config: Config): Promise<DryRunResult>;
   evaluate(request: InferenceRequest, options?: TrainOptions): Promise<EvaluateResult>;
-  predict(request: InferenceRequest & { readonly logits?: boolean }, options?: TrainOptions): Promise<PredictResult>;
+  predict(request: PredictRequest, options?: TrainOptions): Promise<PredictResult>;
   /** @throws DeviceError where no driver answers */
   doctor(device: Partial<DeviceOptions>): Promise<DoctorReport>;
   inspect(config: Config): Promise<InspectReport>;

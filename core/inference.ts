@@ -2,20 +2,23 @@
 import { join } from "node:path";
 import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
 import { loadDataset, requireLabels, type Dataset } from "./data/dataset.ts";
+import { swapResponses } from "./data/swap.ts";
 import { deviceOptions, type DeviceOptions } from "./device-options.ts";
 import type { Engine } from "./engine.ts";
-import { ConfigError, ModelError } from "./errors.ts";
+import { ConfigError, DataError, ModelError } from "./errors.ts";
 import { computeLogits, scoreLogits, softmaxRows } from "./evaluate.ts";
 import type { RunListener } from "./events.ts";
 import { ADAPTER_WEIGHTS_FILE, savedModuleKey } from "./peft.ts";
 import { type BaseModel, modelForCheckpoint, openBaseModel } from "./base-model.ts";
 import type { AdapterFactory, AdapterPlugin, MetricPlugin, ModelPlugin } from "./plugin.ts";
 import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
+import { ARENA_PROBABILITIES, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
 import { loadEvaluationData, openRunTokeniser } from "./run-data.ts";
 import { findAdapter, type TrainedAdapter } from "./run-record.ts";
 import { openSafetensors } from "./safetensors.ts";
 import { openSession } from "./session.ts";
 import { trainingOptions } from "./training-options.ts";
+import { averageSwapped } from "./tta.ts";
 
 /** A trained adapter and the data to run it on. What is undefined is taken from the run's own record. */
 export interface InferenceRequest {
@@ -37,23 +40,34 @@ export interface EvaluateResult {
   readonly metrics: Readonly<Record<string, number>>;
 }
 
-/** What `predict` gives. */
-export interface PredictResult {
-  /** Names of the value columns, such as `winner_model_a`. */
-  readonly columns: readonly string[];
-  /** In the order of the data. */
-  readonly rows: readonly { readonly id: string; readonly values: readonly number[] }[];
+/** What `predict` is asked for beside the adapter and the data. */
+export interface PredictRequest extends InferenceRequest {
+  /** Raw logits instead of probabilities. */
+  readonly logits?: boolean | undefined;
+  /** "swap": predict arena rows with A and B exchanged too, and average; ids must be unique. */
+  readonly tta?: "none" | "swap" | undefined;
+  /** Refuse data that cannot make a submission (not arena rows, ids that repeat) before anything is computed. */
+  readonly submission?: boolean | undefined;
 }
+
+/** What `predict` gives: rows in the order of the data. */
+export type PredictResult = ProbabilityTable;
 
 interface Logits {
   readonly dataset: Dataset;
   readonly numLabels: number;
-  readonly values: Float32Array<ArrayBuffer>;
+  /** [rows, numLabels] of each view of the data, in row order. */
+  readonly values: readonly Float32Array<ArrayBuffer>[];
   readonly adapter: TrainedAdapter;
 }
 
-/** Columns of the competition's submission. */
-const ARENA_COLUMNS = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
+/** What is computed: the rows themselves, or more views of the same rows. */
+interface Views {
+  readonly what: string;
+  readonly labelled: boolean;
+  /** Views of the data to run, in order. @throws DataError, ConfigError where the data does not serve */
+  readonly of: (dataset: Dataset) => readonly Dataset[];
+}
 
 /** Metrics of a trained adapter on labelled data. @throws QloraError of every kind */
 export async function evaluateAdapter(
@@ -62,7 +76,8 @@ export async function evaluateAdapter(
   plugins: ResolveContext,
   onEvent?: RunListener,
 ): Promise<EvaluateResult> {
-  const { dataset, numLabels, values, adapter } = await inferenceLogits(request, engine, plugins, true, onEvent);
+  const views: Views = { what: "evaluating", labelled: true, of: (rows) => [rows] };
+  const { dataset, numLabels, values, adapter } = await inferenceLogits(request, engine, plugins, views, onEvent);
   const names = adapter.record?.config.metrics ?? [
     { name: "log-loss", options: {} },
     { name: "accuracy", options: {} },
@@ -71,35 +86,58 @@ export async function evaluateAdapter(
   for (const { name, options } of names)
     metrics.push((await resolvePlugin("metric", name, plugins)).configure(options) as MetricPlugin);
   const labels = dataset.rows.map((row) => row.label!);
-  return { samples: labels.length, metrics: scoreLogits(values, labels, numLabels, metrics) };
+  return { samples: labels.length, metrics: scoreLogits(values[0]!, labels, numLabels, metrics) };
 }
 
 /** Probabilities (or logits) of every row, in row order. @throws QloraError of every kind */
 export async function predictWithAdapter(
-  request: InferenceRequest & { readonly logits?: boolean | undefined },
+  request: PredictRequest,
   engine: Engine,
   plugins: ResolveContext,
   onEvent?: RunListener,
 ): Promise<PredictResult> {
-  const { dataset, numLabels, values } = await inferenceLogits(request, engine, plugins, false, onEvent);
-  const shown: ArrayLike<number> = request.logits === true ? values : softmaxRows(values, numLabels);
+  const { logits = false, tta = "none" } = request;
+  if (logits && (tta === "swap" || request.submission === true)) {
+    throw new ConfigError("PREDICT_LOGITS", "logits: got it together with tta or submission, which are probabilities");
+  }
+  const views: Views = { what: "predicting", labelled: false, of: (rows) => predictViews(rows, request) };
+  const { dataset, numLabels, values } = await inferenceLogits(request, engine, plugins, views, onEvent);
   const arena = dataset.rows.some((row) => row.kind === "arena");
-  const columns = arena ? ARENA_COLUMNS : Array.from({ length: numLabels }, (_, i) => `label_${i}`);
-  const rows = dataset.rows.map((row, i) => ({ id: row.id, values: columns.map((_, c) => shown[i * numLabels + c]!) }));
+  const columns = arena ? ARENA_PROBABILITIES : Array.from({ length: numLabels }, (_, i) => `label_${i}`);
+  const tables = values.map((view): ProbabilityRow[] => {
+    const shown: ArrayLike<number> = logits ? view : softmaxRows(view, numLabels);
+    return dataset.rows.map(({ id }, i) => ({ id, values: columns.map((_, c) => shown[i * numLabels + c]!) }));
+  });
+  const [plain, swapped] = tables;
+  const rows = swapped === undefined ? plain! : averageSwapped(plain!, swapped, dataset.files.join(", "));
   return { columns, rows };
+}
+
+function predictViews(dataset: Dataset, { tta, submission }: PredictRequest): readonly Dataset[] {
+  if (tta !== "swap" && submission !== true) return [dataset];
+  const other = dataset.rows.find((row) => row.kind !== "arena");
+  if (other !== undefined) {
+    const what = submission === true ? "a submission needs" : "tta swap needs";
+    throw new DataError("DATA_NOT_ARENA", `${what} arena rows, this one is ${other.kind}`, other, {
+      hint: "Arena files have the columns prompt, response_a and response_b.",
+    });
+  }
+  requireUniqueIds(dataset);
+  return tta === "swap" ? [dataset, swapResponses(dataset)] : [dataset];
 }
 
 async function inferenceLogits(
   request: InferenceRequest,
   engine: Engine,
   plugins: ResolveContext,
-  labelled: boolean,
+  { what, labelled, of }: Views,
   onEvent: RunListener | undefined,
 ): Promise<Logits> {
   const adapter = await findAdapter(request.run);
   const { record } = adapter;
   const data = requestData(request, record?.config.data);
   const dataset = requestRows(request, data, record !== undefined, labelled);
+  const views = of(dataset);
   const { source } = await openAdapterBase(adapter, request.baseModel, plugins, onEvent);
   const adapterPlugin = adapterFrom(adapter, plugins);
   const numLabels = record?.data.numLabels ?? (await adapterLabels(adapter));
@@ -110,7 +148,7 @@ async function inferenceLogits(
     request.perDeviceEvalBatchSize ?? saved?.perDeviceEvalBatchSize ?? trainingOptions.parse({}).perDeviceEvalBatchSize;
 
   await using tokeniser = openRunTokeniser(source.checkpoint, vocabSize, data);
-  const tokens = await tokeniser.tokenise(dataset);
+  const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
   const device = deviceOptions.parse({ ...request.device }, "device");
   using session = await openSession({
     source,
@@ -121,14 +159,11 @@ async function inferenceLogits(
     initAdapter: adapter.directory,
     onEvent,
   });
-  const values = await computeLogits(
-    session,
-    engine,
-    tokens,
-    { maxTokens, maxSamples },
-    labelled ? "evaluating" : "predicting",
-    onEvent,
-  );
+  const values: Float32Array<ArrayBuffer>[] = [];
+  for (const [i, view] of tokens.entries()) {
+    const label = i === 0 ? what : `${what}, A and B exchanged`;
+    values.push(await computeLogits(session, engine, view, { maxTokens, maxSamples }, label, onEvent));
+  }
   return { dataset, numLabels, values, adapter };
 }
 

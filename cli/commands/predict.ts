@@ -14,11 +14,21 @@ export default defineCommand({
     ...inferenceArgs,
     output: { type: "string", valueHint: "file", description: "Write here instead of stdout; .jsonl gives JSON lines" },
     logits: { type: "boolean", description: "Write raw logits instead of probabilities" },
+    tta: {
+      type: "enum",
+      options: ["none", "swap"],
+      description: "swap: predict arena rows with A and B exchanged too, and average by id",
+    },
+    submission: {
+      type: "string",
+      valueHint: "file",
+      description: "Write the competition's CSV here: id, winner_model_a, winner_model_b, winner_tie",
+    },
     json: { type: "boolean", description: "Write JSON lines instead of CSV" },
   },
   async run(context) {
     const { predict } = await import("../run-inference.ts");
-    const { "base-model": baseModel, output, logits = false, json = false } = context.args;
-    return predict(dataOf(context), { baseModel, output, logits, json });
+    const { "base-model": baseModel, output, submission, logits = false, json = false, tta = "none" } = context.args;
+    return predict(dataOf(context), { baseModel, output, submission, logits, json, tta });
   },
 });

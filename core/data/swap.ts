@@ -1,0 +1,20 @@
+import type { Dataset } from "./dataset.ts";
+import type { ArenaRow, DataRow } from "./row.ts";
+
+/** Class of an arena row (0 = A wins, 1 = B wins, 2 = tie) once its responses have changed places. */
+const SWAPPED_LABELS = [1, 0, 2] as const;
+
+/** An arena row with its responses, and so its label, exchanged. */
+function swapRow(row: ArenaRow): ArenaRow {
+  return {
+    ...row,
+    responseA: row.responseB,
+    responseB: row.responseA,
+    label: row.label === undefined ? undefined : SWAPPED_LABELS[row.label],
+  };
+}
+
+/** The dataset with A and B exchanged in every arena row; other rows stay as they are. */
+export function swapResponses(dataset: Dataset): Dataset {
+  return { ...dataset, rows: dataset.rows.map((row): DataRow => (row.kind === "arena" ? swapRow(row) : row)) };
+}
