@@ -82,6 +82,7 @@ export type { AdaptedLinear, LinearSpec, LowRankBranch, Nf4Weight } from "../cor
 export { accumulate } from "./add/index.ts";
 export { dropout, type DropoutOptions, dropoutScale, dropoutSource, dropoutThreshold } from "./dropout/index.ts";
 export { type GateActivation, geglu } from "./geglu/index.ts";
+export { scaleColumns } from "./scale-columns/index.ts";
 export { softcap } from "./softcap/index.ts";
 
 // ---- a transformer's parts

@@ -9,6 +9,7 @@ export { confusion } from "./confusion/index.ts";
 export { ece } from "./ece/index.ts";
 export { f1 } from "./f1/index.ts";
 export { gemma2 } from "./gemma2/index.ts";
+export { ia3 } from "./ia3/index.ts";
 export { lion8bit } from "./lion8bit/index.ts";
 export { logLoss } from "./log-loss/index.ts";
 export { lora } from "./lora/index.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { dirname, join, normalize } from "node:path";
-import { isPluginFactory } from "../core/plugin-value.ts";
+import { isPluginFactory, type PluginKind } from "../core/plugin-value.ts";
 import { resolvePlugin } from "../core/plugin-resolve.ts";
 import * as plugins from "../plugins/index.ts";
 import { importsOf } from "./support/imports.ts";
@@ -8,7 +8,28 @@ import { importsOf } from "./support/imports.ts";
 const root = join(import.meta.dir, "..");
 
 /** Shipped plugins that stand where a third party stands: they may use what the package exports and nothing else. */
-const PUBLIC_ONLY = ["adafactor", "auc", "brier", "confusion", "ece", "f1", "lion8bit", "mcc", "muon", "sgd"] as const;
+const PUBLIC_ONLY = [
+  "adafactor",
+  "auc",
+  "brier",
+  "confusion",
+  "ece",
+  "f1",
+  "ia3",
+  "lion8bit",
+  "mcc",
+  "muon",
+  "sgd",
+] as const;
+
+/** What is no metric. */
+const KINDS: Readonly<Record<string, PluginKind>> = {
+  adafactor: "optimizer",
+  ia3: "adapter",
+  lion8bit: "optimizer",
+  muon: "optimizer",
+  sgd: "optimizer",
+};
 
 const ENTRY_POINTS = ["qlora", "qlora/kernels", "qlora/plugins"];
 
@@ -39,9 +60,9 @@ test("plugins shipped as proof import the public entry points and their own file
 test("each is found by its name, as the command line looks it up", async () => {
   const shipped = Object.values(plugins).filter((value) => isPluginFactory(value));
   for (const name of PUBLIC_ONLY) {
-    const kind = ["adafactor", "lion8bit", "muon", "sgd"].includes(name) ? "optimizer" : "metric";
+    const kind = KINDS[name] ?? "metric";
     const factory = await resolvePlugin(kind, name, { shipped, from: root });
-    expect(factory.configure({})).toMatchObject({ kind, name });
+    expect(factory.configure(kind === "model" ? { checkpoint: "folder" } : {})).toMatchObject({ kind, name });
   }
 });
 

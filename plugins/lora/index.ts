@@ -1,11 +1,18 @@
 import { defineOptions, option } from "../../core/options.ts";
 import type { LinearSpec } from "../../core/linear.ts";
 import type { ParameterSpec } from "../../core/parameters.ts";
-import { loraKey, loraConfigDefaults, parseLoraConfig, type PeftLoraConfig } from "../../core/peft.ts";
+import { loadAdapterTensors, saveAdapterFiles } from "../../core/adapter-files.ts";
+import {
+  formatLoraConfig,
+  formatModelCard,
+  loraConfigDefaults,
+  loraKey,
+  parseLoraConfig,
+  type PeftLoraConfig,
+} from "../../core/peft.ts";
 import { expandTargets, matchTargets, patternValue } from "../../core/peft-targets.ts";
 import { type Adapter, type AdapterContext, defineAdapter } from "../../core/plugin.ts";
 import { normalValues, uniformValues } from "../../core/random.ts";
-import { loadAdapterTensors, saveAdapterFiles } from "./files.ts";
 
 const options = defineOptions({
   rank: option("number.integer >= 1", { default: 8, help: "rank r of the update" }),
@@ -50,8 +57,8 @@ export const lora = defineAdapter({
       rank: config.r,
       alpha: config.loraAlpha,
       dropout: config.loraDropout,
-      targetModules: config.targetModules as string | string[],
-      ...(config.excludeModules === null ? {} : { excludeModules: config.excludeModules as string | string[] }),
+      targetModules: config.targetModules,
+      ...(config.excludeModules === null ? {} : { excludeModules: config.excludeModules }),
       ...(layers === null ? {} : { layersToTransform: typeof layers === "number" ? [layers] : layers }),
       rankPattern: config.rankPattern,
       alphaPattern: config.alphaPattern,
@@ -89,7 +96,9 @@ function createLora(o: LoraOptions, context: AdapterContext): Adapter {
     useRslora: o.useRslora,
     initLoraWeights: o.initLoraWeights,
   };
-  const parameters = [...branches.values()].flatMap((branch) => branchParameters(branch, o.initLoraWeights, context.seed));
+  const parameters = [...branches.values()].flatMap((branch) =>
+    branchParameters(branch, o.initLoraWeights, context.seed),
+  );
   const shapes = [...parameters, ...context.head];
   return {
     parameters,
@@ -100,7 +109,11 @@ function createLora(o: LoraOptions, context: AdapterContext): Adapter {
       const b = set.get(loraKey(spec.name, "B"));
       return { spec, weight, branch: { a, b, scale: branch.scale, dropout: o.dropout, site: branch.site } };
     },
-    save: (directory, values) => saveAdapterFiles(directory, config, shapes, values),
+    save: (directory, values) => {
+      const body = `LoRA adapter (r ${o.rank}, alpha ${o.alpha}) and score head of a sequence classifier, trained by qlora.`;
+      const card = formatModelCard(context.baseModel, "lora", body);
+      return saveAdapterFiles(directory, { config: formatLoraConfig(config), card, shapes, values });
+    },
     load: (directory) => loadAdapterTensors(directory, shapes),
   };
 }
@@ -115,7 +128,9 @@ function branchParameters({ spec, rank }: Branch, init: boolean | "gaussian", se
       ? normalValues(rank * inFeatures, 1 / rank, seed, a)
       : uniformValues(rank * inFeatures, 1 / Math.sqrt(inFeatures), seed, a);
   const initialB = (): Float32Array<ArrayBuffer> =>
-    init === false ? uniformValues(outFeatures * rank, 1 / Math.sqrt(rank), seed, b) : new Float32Array(outFeatures * rank);
+    init === false
+      ? uniformValues(outFeatures * rank, 1 / Math.sqrt(rank), seed, b)
+      : new Float32Array(outFeatures * rank);
   return [
     { name: a, shape: [rank, inFeatures], initial: initialA },
     { name: b, shape: [outFeatures, rank], initial: initialB },

@@ -3,6 +3,7 @@ import type { Sample } from "../../core/data/pack.ts";
 import type { Tier } from "../../core/device/index.ts";
 import { readAdapterConfig } from "../../core/peft.ts";
 import { openSession, type Session } from "../../core/session.ts";
+import type { AdapterPlugin, ModelSource } from "../../core/plugin.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
 import { tinyCheckpoint } from "./reference.ts";
 
@@ -13,8 +14,18 @@ const provider = (process.env["QLORA_TEST_GPU"] ?? "auto") as "auto" | "bun-webg
 export async function adapterSession(tier: Tier, adapterDir: string, dropout?: number): Promise<Session> {
   const config = await readAdapterConfig(join(adapterDir, "adapter_config.json"));
   const adapter = lora.fromConfig(dropout === undefined ? config : { ...config, lora_dropout: dropout });
+  return pluginSession(tier, gemma2({ checkpoint: tinyCheckpoint }).create(), adapter, adapterDir);
+}
+
+/** Any model with any adapter, whose values are read from a folder; fresh tensors poisoned. */
+export async function pluginSession(
+  tier: Tier,
+  source: ModelSource,
+  adapter: AdapterPlugin,
+  adapterDir?: string,
+): Promise<Session> {
   const session = await openSession({
-    source: gemma2({ checkpoint: tinyCheckpoint }).create(),
+    source,
     adapter,
     device: { gpu: provider, tier },
     numLabels: 3,

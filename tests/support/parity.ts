@@ -1,0 +1,102 @@
+/** Compares a model with an adapter to what peft and transformers recorded of it: logits, loss and every gradient. */
+import { describe, expect, test } from "bun:test";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { negativeLogLikelihood } from "../../core/evaluate.ts";
+import { readAdapterConfig } from "../../core/peft.ts";
+import type { AdapterFactory, ModelSource } from "../../core/plugin.ts";
+import { openSafetensors } from "../../core/safetensors.ts";
+import type { Session } from "../../core/session.ts";
+import { accumulateGradients, readLogits } from "../../core/step.ts";
+import { engine } from "../../kernels/engine.ts";
+import { expectClose, relativeL2 } from "./close.ts";
+import { tiers } from "./gpu.ts";
+import { referenceDir } from "./reference.ts";
+import { pluginSession, samplesFrom } from "./session.ts";
+
+interface Reference {
+  readonly samples: readonly { readonly input_ids: readonly number[]; readonly label: number }[];
+  readonly logits: readonly (readonly number[])[];
+  readonly loss: number;
+}
+
+const LIMITS = {
+  f32: { logits: 1e-4, loss: 2e-5, gradient: 1e-3 },
+  f16: { logits: 6e-3, loss: 6e-3, gradient: 2e-2 },
+  matrix: { logits: 6e-3, loss: 6e-3, gradient: 2e-2 },
+} as const;
+
+/** What is compared. */
+export interface ParityOptions {
+  /** Folder below reference/plugins. */
+  readonly name: string;
+  readonly adapter: AdapterFactory;
+  /** @param plugins the folder reference/plugins */
+  readonly source: (plugins: string) => ModelSource;
+  /** The adapter's name of a gradient that the reference calls otherwise. */
+  readonly gradientName?: (name: string) => string;
+}
+
+/** Declares the tests of one reference in every tier that the device offers. */
+export function parityTests({ name, adapter, source, gradientName = (key) => key }: ParityOptions): void {
+  const dir = referenceDir();
+  if (dir === undefined) {
+    test.skip(`${name} needs the golden data`, () => {});
+    return;
+  }
+  const plugins = join(dir, "plugins");
+  const folder = join(plugins, name);
+  for (const tier of tiers) {
+    const limits = LIMITS[tier];
+    const open = async (): Promise<{ readonly reference: Reference; readonly session: Session }> => {
+      const reference = JSON.parse(await readFile(join(folder, "reference.json"), "utf8")) as Reference;
+      const config = await readAdapterConfig(join(folder, "adapter", "adapter_config.json"));
+      expect(adapter.reads(config)).toBe(true);
+      const plugin = adapter.fromConfig(config);
+      return { reference, session: await pluginSession(tier, source(plugins), plugin, join(folder, "adapter")) };
+    };
+
+    describe(`${name}, tier ${tier}`, () => {
+      test("logits and loss", async () => {
+        const opened = await open();
+        using session = opened.session;
+        const { samples, logits: wanted, loss: wantedLoss } = opened.reference;
+        const labels = wanted[0]!.length;
+        const logits = await readLogits(session, engine, samplesFrom(samples));
+        const flat = wanted.flat();
+        const worst = Math.max(...flat.map((want, i) => Math.abs(logits[i]! - want)));
+        const nll = samples.map(({ label }, i) =>
+          negativeLogLikelihood(logits.subarray(labels * i, labels * (i + 1)), label),
+        );
+        const loss = nll.reduce((sum, value) => sum + value, 0) / samples.length;
+        const off = Math.abs(loss - wantedLoss);
+        console.log(`${name} ${tier}: logits ${worst.toExponential(1)}, loss ${off.toExponential(1)} off`);
+        expectClose(logits, flat, { atol: limits.logits }, "logits");
+        expect(off).toBeLessThanOrEqual(limits.loss);
+      }, 60_000);
+
+      for (const checkpointing of ["none", "block"] as const) {
+        test(`the gradient of every parameter, checkpointing ${checkpointing}`, async () => {
+          const opened = await open();
+          using session = opened.session;
+          const lossScale = tier === "f32" ? 1 : 1024;
+          const settings = { limits: { maxTokens: 512 }, checkpointing, lossScale, stepKey: 0 } as const;
+          const samples = samplesFrom(opened.reference.samples);
+          session.gpu.free(accumulateGradients(session, engine, samples, settings));
+          const gradients = await session.parameters.readGradients();
+          await using golden = await openSafetensors(join(folder, "gradients.safetensors"));
+          expect([...gradients.keys()].sort()).toEqual([...golden.tensors.keys()].map(gradientName).sort());
+          const errors: [string, number][] = [];
+          for (const key of golden.tensors.keys()) {
+            const want = new Float32Array((await golden.read(key)).buffer);
+            const got = gradients.get(gradientName(key))!.map((v) => v / lossScale);
+            errors.push([key, relativeL2(got, want)]);
+          }
+          const [worst, error] = errors.reduce((a, b) => (b[1] <= a[1] ? a : b));
+          console.log(`${name} ${tier}: worst gradient ${worst} ${error.toExponential(1)} relative L2`);
+          expect(error).toBeLessThanOrEqual(limits.gradient);
+        }, 60_000);
+      }
+    });
+  }
+}
