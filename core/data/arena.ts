@@ -53,22 +53,10 @@ function isSet(cell: string, column: string, file: string, line: number): boolea
  */
 export function readArena(csv: CsvFile, firstIndex = 0): ArenaRow[] {
   const { file } = csv;
-  const required = (name: string): number => {
-    const index = csv.column(name);
-    if (index !== undefined) return index;
-    throw new DataError(
-      "DATA_COLUMN_MISSING",
-      `column ${name} is missing; found ${csv.header.join(", ")}`,
-      { file, line: 1 },
-      { hint: `Arena files have ${ARENA_COLUMNS.join(", ")} and, for training, ${WINNER_COLUMNS.join(", ")}.` },
-    );
-  };
+  const required = (name: string): number => requiredColumn(csv, name);
   const [prompt, responseA, responseB] = [required("prompt"), required("response_a"), required("response_b")];
   const idColumn = csv.column("id");
-  const labelled = WINNER_COLUMNS.some((name) => csv.column(name) !== undefined);
-  const winners = labelled ? [required("winner_model_a"), required("winner_model_b")] : [];
-  const tie = csv.column("winner_tie");
-  if (tie !== undefined) winners.push(tie);
+  const labelOf = winnerReader(csv);
 
   let index = firstIndex;
   return csv.map((cells, line) => {
@@ -79,12 +67,35 @@ export function readArena(csv: CsvFile, firstIndex = 0): ArenaRow[] {
       id: idColumn === undefined ? String(position) : cells[idColumn]!,
       file,
       line,
-      label: labelled ? winnerLabel(winners, cells, tie !== undefined, file, line) : undefined,
+      label: labelOf?.(cells, line),
       prompt: text(prompt, "prompt"),
       responseA: text(responseA, "response_a"),
       responseB: text(responseB, "response_b"),
     };
   });
+}
+
+function requiredColumn(csv: CsvFile, name: string): number {
+  const index = csv.column(name);
+  if (index !== undefined) return index;
+  throw new DataError(
+    "DATA_COLUMN_MISSING",
+    `column ${name} is missing; found ${csv.header.join(", ")}`,
+    { file: csv.file, line: 1 },
+    { hint: `Arena files have ${ARENA_COLUMNS.join(", ")} and, for training, ${WINNER_COLUMNS.join(", ")}.` },
+  );
+}
+
+/**
+ * Reads the class of a row (0 = A wins, 1 = B wins, 2 = tie) from the winner columns; undefined for a file without them.
+ * @throws DataError where only some of the columns are there, and, when called, for a row without exactly one winner
+ */
+export function winnerReader(csv: CsvFile): ((cells: readonly string[], line: number) => number) | undefined {
+  if (WINNER_COLUMNS.every((name) => csv.column(name) === undefined)) return undefined;
+  const winners = [requiredColumn(csv, "winner_model_a"), requiredColumn(csv, "winner_model_b")];
+  const tie = csv.column("winner_tie");
+  if (tie !== undefined) winners.push(tie);
+  return (cells, line) => winnerLabel(winners, cells, tie !== undefined, csv.file, line);
 }
 
 function winnerLabel(
