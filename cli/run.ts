@@ -19,6 +19,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   eval: () => import("./commands/eval.ts"),
   predict: () => import("./commands/predict.ts"),
   ensemble: () => import("./commands/ensemble.ts"),
+  adapters: () => import("./commands/adapters.ts"),
   inspect: () => import("./commands/inspect.ts"),
   doctor: () => import("./commands/doctor.ts"),
   bench: () => import("./commands/bench.ts"),
