@@ -64,7 +64,7 @@ export async function loadAdapterTensors(
         { hint: "Use the rank, target modules and number of labels that the adapter was trained with." },
       );
     }
-    values.set(name, (await readFloats(file, name, shape)));
+    values.set(name, await readFloats(file, name, shape));
   }
   return values;
 }

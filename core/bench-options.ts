@@ -25,7 +25,10 @@ export const benchOptions = defineOptions({
   steps: option(count, { default: 8, help: "steps to time" }),
   warmup: option(count, { default: 2, help: "steps before, not timed" }),
   absmax: option("number > 0", { default: 0.05, help: "size of random weights" }),
-  normScale: option("number > 0", { default: 1, help: "factor on random norms, to drive the residual stream up" }),
+  normScale: option("number > 0", {
+    default: 1,
+    help: "1 + w of the norms that end a sublayer, to drive the residual stream up",
+  }),
   profile: option("boolean", { default: false, help: "time every kernel in one more step" }),
   writeCheckpoint: option("string", { optional: true, help: "write the random weights to this folder and stop" }),
 });

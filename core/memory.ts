@@ -35,6 +35,9 @@ export function sizeClass(bytes: number): number {
 /** A pooled buffer serves sizes down to this share of its own. */
 const LEAST_FILL = 0.75;
 
+/** A pool smaller than this is never given up. */
+const HOARD_BYTES = 256 * 2 ** 20;
+
 /** Owns every GPU buffer: allocates, reuses, counts. */
 export class Memory {
   readonly #device: GPUDevice;
@@ -49,14 +52,16 @@ export class Memory {
     scratch: 0,
     data: 0,
   };
-  readonly #onDestroy: (buffer: GPUBuffer) => void;
+  readonly #beforeTrim: () => void;
   #used = 0;
   #pooled = 0;
   #peak = 0;
+  #mostUsed = 0;
 
-  constructor(device: GPUDevice, onDestroy: (buffer: GPUBuffer) => void) {
+  /** @param beforeTrim hands encoded work to the queue and drops bind groups, before pooled buffers are destroyed */
+  constructor(device: GPUDevice, beforeTrim: () => void) {
     this.#device = device;
-    this.#onDestroy = onDestroy;
+    this.#beforeTrim = beforeTrim;
   }
 
   /**
@@ -75,10 +80,11 @@ export class Memory {
         },
       );
     }
-    const buffer = this.#reuse(size) ?? this.#device.createBuffer({ size, usage: STORAGE, label });
+    const buffer = this.#reuse(size) ?? this.#create(size, label);
     this.#live.set(buffer, { buffer, bytes: buffer.size, purpose });
     this.#bytes[purpose] += buffer.size;
     this.#used += buffer.size;
+    this.#mostUsed = Math.max(this.#mostUsed, this.#used);
     this.#peak = Math.max(this.#peak, this.#used + this.#pooled);
     return buffer;
   }
@@ -97,6 +103,14 @@ export class Memory {
     return undefined;
   }
 
+  /** Makes a buffer; first gives up the pool where it has come to hold what other sizes needed. */
+  #create(size: number, label: string): GPUBuffer {
+    const need = Math.max(this.#mostUsed, this.#used + size);
+    const hoarded = this.#pooled > need / 4 && this.#used + this.#pooled + size > need * 1.1;
+    if (hoarded && this.#pooled > HOARD_BYTES) this.trim();
+    return this.#device.createBuffer({ size, usage: STORAGE, label });
+  }
+
   /** Gives a buffer back to the pool. The queue runs in order, so work already encoded may still use it. */
   free(buffer: GPUBuffer): void {
     const block = this.#live.get(buffer);
@@ -113,12 +127,9 @@ export class Memory {
 
   /** Destroys the pooled buffers. */
   trim(): void {
-    for (const list of this.#free.values()) {
-      for (const buffer of list) {
-        this.#onDestroy(buffer);
-        buffer.destroy();
-      }
-    }
+    if (this.#pooled === 0) return;
+    this.#beforeTrim();
+    for (const buffer of [...this.#free.values()].flat()) buffer.destroy();
     this.#free.clear();
     this.#pooled = 0;
   }

@@ -27,8 +27,9 @@ function checkLimits({ maxTokens, maxSamples = 1 }: PackLimits): void {
 }
 
 /**
- * Cuts an optimizer batch into micro-batches by first fit: each sample joins the first micro-batch with room. Order is
- * kept inside each. Only a sample that is longer than `maxTokens` by itself exceeds it, alone.
+ * Cuts an optimizer batch into as few micro-batches as first fit finds, then levels them: equal sizes meet the same
+ * buffers again and keep the device equally busy. Order is kept inside each. Only a sample that is longer than
+ * `maxTokens` by itself exceeds it, alone.
  * @param lengths tokens of each sample
  * @returns positions in `lengths`, one list for each micro-batch
  * @throws ConfigError
@@ -46,7 +47,27 @@ export function cutMicroBatches(lengths: ArrayLike<number>, limits: PackLimits):
       bin.tokens += length;
     }
   }
-  return bins.map(({ members }) => members);
+  const level = Number.isFinite(maxTokens) && bins.length > 1 ? levelled(lengths, bins.length, limits) : undefined;
+  return level ?? bins.map(({ members }) => members);
+}
+
+/** Longest first, each into the emptiest of `count` bins; undefined where that breaks a limit. */
+function levelled(lengths: ArrayLike<number>, count: number, limits: PackLimits): number[][] | undefined {
+  const { maxTokens, maxSamples = Infinity } = limits;
+  const bins = Array.from({ length: count }, () => ({ members: [] as number[], tokens: 0 }));
+  const longestFirst = Array.from(lengths, (_, position) => position).sort(
+    (a, b) => lengths[b]! - lengths[a]! || a - b,
+  );
+  for (const position of longestFirst) {
+    const open = bins.filter(({ members }) => members.length < maxSamples);
+    const emptiest = open.reduce((least, bin) => (bin.tokens < least.tokens ? bin : least), open[0]!);
+    if (emptiest === undefined) return undefined;
+    if (emptiest.members.length > 0 && emptiest.tokens + lengths[position]! > maxTokens) return undefined;
+    emptiest.members.push(position);
+    emptiest.tokens += lengths[position]!;
+  }
+  for (const { members } of bins) members.sort((a, b) => a - b);
+  return bins.map(({ members }) => members).sort((a, b) => a[0]! - b[0]!);
 }
 
 /**

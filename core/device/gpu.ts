@@ -72,7 +72,10 @@ export class Gpu {
     this.device = device;
     this.info = info;
     this.half = info.tier === "f32" ? "f32" : "f16";
-    this.memory = new Memory(device, (buffer) => this.#forget(buffer));
+    this.memory = new Memory(device, () => {
+      this.submit();
+      for (const kernel of this.#kernels.values()) kernel.groups.clear();
+    });
     this.#align = Math.max(16, device.limits.minUniformBufferOffsetAlignment);
     this.#arena = device.createBuffer({ size: ARENA_BYTES, usage: UNIFORM, label: "uniforms" });
     device.addEventListener("uncapturederror", (event) => {
@@ -395,16 +398,6 @@ export class Gpu {
     const group = this.device.createBindGroup({ layout: kernel.layout, entries });
     kernel.groups.set(key, group);
     return group;
-  }
-
-  /** Drops the bind groups of a buffer that is about to be destroyed. */
-  #forget(buffer: GPUBuffer): void {
-    const id = this.#bufferIds.get(buffer);
-    if (id === undefined) return;
-    const uses = new RegExp(`(^|,)${id}[,+]`);
-    for (const kernel of this.#kernels.values()) {
-      for (const key of kernel.groups.keys()) if (uses.test(key)) kernel.groups.delete(key);
-    }
   }
 }
 

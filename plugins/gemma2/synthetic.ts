@@ -60,7 +60,7 @@ export interface SyntheticOptions {
   readonly seed: number;
   /** Largest weight of a block is about this; the published models have some 0.05. Default 0.05. */
   readonly absmax?: number;
-  /** Factor on the norms' (1 + w), to drive the residual stream up. Default 1. */
+  /** 1 + w of the norms that end a sublayer, to drive the residual stream up. Default 1. */
   readonly normScale?: number;
 }
 
@@ -92,9 +92,10 @@ export function syntheticSource(
     at += bytes;
   };
   const norm = (name: string): void => {
+    const level = name.includes("post_") ? normScale : 1;
     const values = Float32Array.from(
       { length: config.hiddenSize },
-      (_, i) => normScale - 1 + 0.1 * Math.sin(i + name.length),
+      (_, i) => level - 1 + 0.1 * Math.sin(i + name.length),
     );
     add(name, "BF16", [config.hiddenSize], config.hiddenSize * 2, whole(bytesOf(f32ToBf16(values))));
   };

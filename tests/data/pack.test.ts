@@ -37,9 +37,10 @@ describe.each([
 });
 
 describe("order", () => {
-  test("micro-batches are first fit and keep order inside", () => {
-    expect(cutMicroBatches([4, 5, 3, 9, 2, 1], { maxTokens: 8 })).toEqual([[0, 2, 5], [1, 4], [3]]);
-    expect(cutMicroBatches([4, 5, 3, 9, 2, 1], { maxTokens: 8, maxSamples: 2 })).toEqual([[0, 2], [1, 4], [3], [5]]);
+  test("micro-batches are levelled and keep order inside", () => {
+    expect(cutMicroBatches([4, 5, 3, 9, 2, 1], { maxTokens: 8 })).toEqual([[0, 2], [1, 4, 5], [3]]);
+    expect(cutMicroBatches([4, 5, 3, 9, 2, 1], { maxTokens: 8, maxSamples: 2 })).toEqual([[0, 5], [1], [2, 4], [3]]);
+    expect(cutMicroBatches([1, 2, 3], { maxTokens: Infinity, maxSamples: 2 })).toEqual([[0, 1], [2]]);
     for (const { lengths, ...limits } of cases) {
       for (const batch of cutMicroBatches(lengths, limits)) expect(batch).toEqual(batch.toSorted((a, b) => a - b));
     }
