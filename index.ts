@@ -25,11 +25,27 @@ import { benchSource, writeSyntheticCheckpoint } from "./plugins/gemma2/bench-so
 import { lora } from "./plugins/lora/index.ts";
 
 export { type AdapterFiles, loadAdapterTensors, saveAdapterFiles } from "./core/adapter-files.ts";
+export {
+  type Checkpoint,
+  checkpointError,
+  expectFloats,
+  openCheckpoint,
+  readFloats,
+  readModelConfig,
+} from "./core/checkpoint.ts";
 export { type Config, type ConfigInput, defineConfig } from "./core/config.ts";
 export { type DryRunResult, dryRun } from "./core/dry-run.ts";
 export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./core/errors.ts";
 export type { RunEvent, RunListener } from "./core/events.ts";
 export { resolveModel, type ResolvedModel, type ResolveOptions } from "./core/hub/index.ts";
+export {
+  invalidModelConfig,
+  ModelConfigReader,
+  type ModelLabels,
+  type ModelQuantization,
+} from "./core/model-config.ts";
+export { type PackedNf4 } from "./core/nf4.ts";
+export { readNf4 } from "./core/nf4-checkpoint.ts";
 export { softmaxRows } from "./core/evaluate.ts";
 export { ConfusionMatrix, eachRow, predictedClass } from "./core/metric-rows.ts";
 export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./core/options.ts";
@@ -68,6 +84,7 @@ export {
   type SavedTensor,
 } from "./core/plugin.ts";
 export { formatPythonJson, pyFloat, type PythonJson } from "./core/python-json.ts";
+export type { TensorSource } from "./core/safetensors.ts";
 export { savedTensor, SavedStateReader } from "./core/saved-state.ts";
 export { version } from "./core/version.ts";
 export type {

@@ -33,6 +33,8 @@ export interface Nf4Weight {
   readonly rounding: "bf16" | "f16" | "f32";
   /** [in,out] f16: a copy kept for forward passes in tier `matrix`, where memory allows; else it is made each time. */
   readonly transposed?: Tensor | undefined;
+  /** [out] f32, frozen: the linear's bias. `adaptedLinears` adds it; products alone do not know of it. */
+  readonly bias?: Tensor | undefined;
 }
 
 /** A low-rank branch beside a linear: y += scale * B(A(dropout(x))). */
@@ -56,7 +58,7 @@ export interface AdaptedLinear {
   /** The common case, which kernels fuse with the base product. */
   readonly branch?: LowRankBranch | undefined;
   /**
-   * Any other adapter: the whole linear. `base(x)` runs the frozen product.
+   * Any other adapter: the whole linear. `base(x)` runs the frozen linear, bias included.
    * @returns y [N,out] in the tier's operand type
    */
   readonly forward?: ((tape: Tape, x: Tensor, base: (x: Tensor) => Tensor, batch: Batch) => Tensor) | undefined;

@@ -80,6 +80,7 @@ export type { AdaptedLinear, LinearSpec, LowRankBranch, Nf4Weight } from "../cor
 
 // ---- elementwise
 export { accumulate } from "./add/index.ts";
+export { addBias, addResidual } from "./add/ops.ts";
 export { dropout, type DropoutOptions, dropoutScale, dropoutSource, dropoutThreshold } from "./dropout/index.ts";
 export { type GateActivation, geglu } from "./geglu/index.ts";
 export { scaleColumns } from "./scale-columns/index.ts";
@@ -88,6 +89,7 @@ export { softcap } from "./softcap/index.ts";
 // ---- a transformer's parts
 export { attention, type AttentionOptions } from "./attention/index.ts";
 export { embedding, type EmbeddingChunk } from "./embedding/index.ts";
+export { type EmbeddingPlace, loadTokenTable, type TokenTable, type TokenTableOptions } from "./embedding/table.ts";
 export { pool } from "./pool/index.ts";
 export { addNorm, rmsNorm, type RmsNormOptions } from "./rms-norm/index.ts";
 export { rope, ropeInverseFrequencies } from "./rope/index.ts";
@@ -95,7 +97,7 @@ export { rope, ropeInverseFrequencies } from "./rope/index.ts";
 // ---- products
 export { linear } from "./linear/index.ts";
 export { matmulNN, matmulNT, type MatmulOptions, matmulTN, type OperandDropout } from "./matmul/index.ts";
-export { gemm, type GemmOptions, type GemmShape, gemmSupports, type GemmTerm } from "./gemm/index.ts";
+export { gemm, type GemmOptions, type GemmShape, gemmSupports, type GemmTerm, keepTransposed } from "./gemm/index.ts";
 
 export { adaptedLinears, branchTrains } from "./project/adapted.ts";
 export { project, type ProjectOptions, type ProjectPart } from "./project/index.ts";

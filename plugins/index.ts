@@ -11,6 +11,7 @@ export { f1 } from "./f1/index.ts";
 export { gemma2 } from "./gemma2/index.ts";
 export { ia3 } from "./ia3/index.ts";
 export { lion8bit } from "./lion8bit/index.ts";
+export { llama } from "./llama/index.ts";
 export { logLoss } from "./log-loss/index.ts";
 export { lora } from "./lora/index.ts";
 export { mcc } from "./mcc/index.ts";

@@ -17,6 +17,7 @@ const PUBLIC_ONLY = [
   "f1",
   "ia3",
   "lion8bit",
+  "llama",
   "mcc",
   "muon",
   "sgd",
@@ -27,6 +28,7 @@ const KINDS: Readonly<Record<string, PluginKind>> = {
   adafactor: "optimizer",
   ia3: "adapter",
   lion8bit: "optimizer",
+  llama: "model",
   muon: "optimizer",
   sgd: "optimizer",
 };

@@ -55,7 +55,8 @@ export function uploadNf4(gpu: Gpu, raw: PackedNf4, name: string): Nf4Weight {
 
 /** Gives a weight's memory back. */
 export function freeNf4(gpu: Gpu, weight: Nf4Weight): void {
-  for (const tensor of [weight.codes, weight.absmax, weight.nested, weight.transposed]) if (tensor !== undefined) gpu.free(tensor);
+  const { codes, absmax, nested, transposed, bias } = weight;
+  for (const tensor of [codes, absmax, nested, transposed, bias]) if (tensor !== undefined) gpu.free(tensor);
 }
 
 /**

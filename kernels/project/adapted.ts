@@ -1,7 +1,8 @@
 import type { Batch } from "../../core/batch.ts";
-import type { AdaptedLinear } from "../../core/linear.ts";
+import type { AdaptedLinear, Nf4Weight } from "../../core/linear.ts";
 import type { Tape } from "../../core/recorder.ts";
 import type { Tensor } from "../../core/tensor.ts";
+import { addBias } from "../add/ops.ts";
 import { project, type ProjectPart } from "./index.ts";
 
 /** Whether anything of an adapted linear trains. */
@@ -20,13 +21,19 @@ export function adaptedLinears(
   batch: Batch,
   options: { readonly training: boolean; readonly seed: number },
 ): Tensor[] {
+  const biased = (y: Tensor, { bias }: Nf4Weight): Tensor => {
+    if (bias === undefined) return y;
+    const sum = addBias(tape, y, bias);
+    tape.release(y);
+    return sum;
+  };
   const settings = { rowKeys: batch.rowKeys, ...options };
   const parts: ProjectPart[] = linears
     .filter((l) => l.forward === undefined)
     .map(({ weight, branch }) => ({ weight, branch }));
   const shared = parts.length === 0 ? [] : [...project(tape, x, parts, settings)];
   return linears.map(({ weight, forward }) => {
-    if (forward === undefined) return shared.shift()!;
-    return forward(tape, x, (input) => project(tape, input, [{ weight }], settings)[0]!, batch);
+    if (forward === undefined) return biased(shared.shift()!, weight);
+    return forward(tape, x, (input) => biased(project(tape, input, [{ weight }], settings)[0]!, weight), batch);
   });
 }

@@ -4,16 +4,16 @@
  * Source: huggingface/transformers, models/gemma2/configuration_gemma2.py.
  */
 import { ModelError } from "../../core/errors.ts";
+import {
+  invalidModelConfig,
+  isObject,
+  type ModelQuantization,
+  ModelConfigReader,
+  show,
+} from "../../core/model-config.ts";
 
 /** How far a layer looks back: `slidingWindow` tokens, or all of them. */
 export type Gemma2LayerType = "sliding_attention" | "full_attention";
-
-/** What `quantization_config` says of a bitsandbytes checkpoint. */
-export interface Gemma2Quantization {
-  readonly quantType: "nf4";
-  readonly useDoubleQuant: boolean;
-  readonly computeDtype: string | undefined;
-}
 
 /** The architecture; names are those of config.json in camelCase. */
 export interface Gemma2Config {
@@ -51,7 +51,7 @@ export interface Gemma2Config {
   /** Label names by class index. */
   readonly id2label: readonly string[] | undefined;
   /** Undefined where the weights are not quantised. */
-  readonly quantization: Gemma2Quantization | undefined;
+  readonly quantization: ModelQuantization | undefined;
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -70,8 +70,8 @@ export function parseGemma2Config(json: Json, path: string): Gemma2Config {
       { hint: "Give a Gemma-2 checkpoint (2B, 9B or 27B), or a model plugin made for this architecture." },
     );
   }
-  const problems: string[] = [];
-  const read = new Reader(json, problems);
+  const read = new ModelConfigReader(json);
+  const { problems } = read;
   const numHiddenLayers = read.size("num_hidden_layers");
   const config: Gemma2Config = {
     modelType: "gemma2",
@@ -96,19 +96,14 @@ export function parseGemma2Config(json: Json, path: string): Gemma2Config {
     bosTokenId: read.token("bos_token_id"),
     eosTokenId: read.token("eos_token_id"),
     dtype: read.text("dtype") ?? read.text("torch_dtype"),
-    ...labels(json, problems),
-    quantization: quantization(json["quantization_config"], problems),
+    ...read.labels(),
+    quantization: read.quantization(),
   };
   checkTogether(config, json, problems);
   for (const key of ["attention_bias", "use_bidirectional_attention"]) {
     if (json[key] === true) problems.push(`${key} is true, which is not supported`);
   }
-  if (problems.length > 0) {
-    const list = problems.length === 1 ? ` ${problems[0]}` : `\n${problems.map((p) => `  - ${p}`).join("\n")}`;
-    throw new ModelError("MODEL_CONFIG_INVALID", `${path}:${list}`, {
-      hint: "Compare the file with the config.json of google/gemma-2-9b-it.",
-    });
-  }
+  if (problems.length > 0) throw invalidModelConfig(path, problems, "google/gemma-2-9b-it");
   return config;
 }
 
@@ -124,48 +119,6 @@ function checkTogether(config: Gemma2Config, json: Json, problems: string[]): vo
   }
   if (known("num_hidden_layers") && Array.isArray(json["layer_types"]) && types.length !== layers) {
     problems.push(`layer_types has ${types.length} entries for ${layers} layers`);
-  }
-}
-
-/** Reads fields and notes what is wrong; a wrong field reads as 1, so that one problem makes no others. */
-class Reader {
-  constructor(
-    private readonly json: Json,
-    private readonly problems: string[],
-  ) {}
-
-  /** A positive whole number. */
-  size(key: string, fallback?: number): number {
-    return this.number(key, fallback, "a positive whole number", (n) => Number.isSafeInteger(n) && n > 0);
-  }
-
-  positive(key: string, fallback?: number): number {
-    return this.number(key, fallback, "a positive number", (n) => Number.isFinite(n) && n > 0);
-  }
-
-  /** A token id; the first of a list. */
-  token(key: string): number | undefined {
-    const value = this.json[key];
-    if (value === undefined || value === null) return undefined;
-    const id: unknown = Array.isArray(value) ? value[0] : value;
-    if (Number.isSafeInteger(id) && (id as number) >= 0) return id as number;
-    this.problems.push(`${key} is ${show(value)}, expected a token id`);
-    return undefined;
-  }
-
-  text(key: string): string | undefined {
-    const value = this.json[key];
-    if (value === undefined || value === null || typeof value === "string") return value ?? undefined;
-    this.problems.push(`${key} is ${show(value)}, expected a string`);
-    return undefined;
-  }
-
-  private number(key: string, fallback: number | undefined, expected: string, ok: (n: number) => boolean): number {
-    const value = this.json[key];
-    if (value === undefined && fallback !== undefined) return fallback;
-    if (typeof value === "number" && ok(value)) return value;
-    this.problems.push(value === undefined ? `${key} is missing` : `${key} is ${show(value)}, expected ${expected}`);
-    return 1;
   }
 }
 
@@ -215,44 +168,4 @@ function activation(json: Json, problems: string[]): "gelu_pytorch_tanh" {
     problems.push(`${key} is ${show(value)}, expected "gelu_pytorch_tanh"`);
   }
   return "gelu_pytorch_tanh";
-}
-
-function labels(json: Json, problems: string[]): Pick<Gemma2Config, "numLabels" | "id2label"> {
-  const map = json["id2label"] ?? undefined;
-  const count = json["num_labels"];
-  if (map === undefined) return { numLabels: typeof count === "number" ? count : undefined, id2label: undefined };
-  const names = isObject(map) ? Object.keys(map).map((_, i) => map[String(i)]) : [];
-  if (names.length === 0 || names.some((name) => typeof name !== "string")) {
-    problems.push(`id2label is ${show(map)}, expected names for the classes 0, 1, ...`);
-  }
-  return { numLabels: names.length, id2label: names as string[] };
-}
-
-function quantization(value: unknown, problems: string[]): Gemma2Quantization | undefined {
-  if (value === undefined || value === null) return undefined;
-  if (!isObject(value)) {
-    problems.push(`quantization_config is ${show(value)}, expected an object`);
-    return undefined;
-  }
-  const expect = (key: string, ok: boolean, expected: string) => {
-    if (!ok) problems.push(`quantization_config.${key} is ${show(value[key])}, expected ${expected}`);
-  };
-  const method = value["quant_method"];
-  expect("quant_method", method === undefined || method === "bitsandbytes", '"bitsandbytes"');
-  expect("load_in_4bit", value["load_in_4bit"] === true || value["_load_in_4bit"] === true, "true");
-  expect("bnb_4bit_quant_type", value["bnb_4bit_quant_type"] === "nf4", '"nf4"');
-  const computeDtype = value["bnb_4bit_compute_dtype"];
-  return {
-    quantType: "nf4",
-    useDoubleQuant: value["bnb_4bit_use_double_quant"] === true,
-    computeDtype: typeof computeDtype === "string" ? computeDtype : undefined,
-  };
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function show(value: unknown): string {
-  return value === undefined ? "missing" : JSON.stringify(value);
 }

@@ -5,10 +5,10 @@ import type { Nf4Weight } from "../../core/linear.ts";
 import { readNf4 } from "../../core/nf4-checkpoint.ts";
 import type { TensorSource } from "../../core/safetensors.ts";
 import type { Tensor } from "../../core/tensor.ts";
+import { type EmbeddingPlace, loadTokenTable, type TokenTable } from "../../kernels/embedding/table.ts";
 import { gemmSupports, keepTransposed } from "../../kernels/gemm/index.ts";
 import { uploadNf4 } from "../../kernels/nf4/index.ts";
 import type { Gemma2Config } from "./config.ts";
-import { type EmbeddingPlace, type Gemma2Embedding, loadEmbedding } from "./embedding.ts";
 import { LAYER_NORMS, layerLinears } from "./outline.ts";
 
 /** Frozen weights of one layer. */
@@ -19,7 +19,7 @@ export interface LayerWeights {
 
 /** All frozen weights on the GPU. */
 export interface Gemma2Weights {
-  readonly embedding: Gemma2Embedding;
+  readonly embedding: TokenTable;
   readonly layers: readonly LayerWeights[];
   /** [C] f32. */
   readonly norm: Tensor;
@@ -67,7 +67,9 @@ export async function loadGemma2(
     return tensor;
   };
 
-  const embedding = await loadEmbedding(gpu, checkpoint, config, embeddings, account);
+  const { vocabSize, hiddenSize } = config;
+  const scale = Math.sqrt(hiddenSize);
+  const embedding = await loadTokenTable(gpu, checkpoint, { vocabSize, hiddenSize, scale, place: embeddings, account });
   const layers: LayerWeights[] = [];
   const linears = new Map<string, Nf4Weight>();
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {

@@ -18,7 +18,6 @@ const SIZES = {
 
 /** Shapes that `syntheticGemma2` knows. */
 export type Gemma2Shape = keyof typeof SIZES;
-export const GEMMA2_SHAPES = Object.keys(SIZES) as readonly Gemma2Shape[];
 
 /** config.json of a shape, as a 4-bit checkpoint has it. */
 export function syntheticConfigJson(shape: Gemma2Shape, layers?: number): Record<string, unknown> {

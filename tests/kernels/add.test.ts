@@ -14,7 +14,10 @@ for (const tier of tiers) {
         const into = tensorOf(gpu, a, [size], gpu.half);
         const source = tensorOf(gpu, b, [size], gpu.half);
         accumulate(gpu, into, source);
-        expectClose(await gpu.readFloats(into), addReference(a, b), { rtol: gpu.half === "f16" ? 2 ** -11 : 2 ** -24, atol: 1e-7 });
+        expectClose(await gpu.readFloats(into), addReference(a, b), {
+          rtol: gpu.half === "f16" ? 2 ** -11 : 2 ** -24,
+          atol: 1e-7,
+        });
         gpu.free(into);
         gpu.free(source);
       });

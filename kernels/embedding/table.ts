@@ -4,42 +4,56 @@ import { expectFloats } from "../../core/checkpoint.ts";
 import type { Gpu } from "../../core/device/index.ts";
 import type { TensorSource } from "../../core/safetensors.ts";
 import type { DType, Tensor } from "../../core/tensor.ts";
-import { embedding, type EmbeddingChunk } from "../../kernels/embedding/index.ts";
-import type { Gemma2Config } from "./config.ts";
+import { embedding, type EmbeddingChunk } from "./index.ts";
 
-/** Where the table lies; 1.8 GB for 9B. */
+/** Where the table lies; 1.8 GB for Gemma-2 9B. */
 export type EmbeddingPlace = "device" | "host";
 
 /** The table, loaded. */
-export interface Gemma2Embedding {
-  /** Writes the batch's rows, scaled by sqrt(hiddenSize), to out [N,C] f32. */
+export interface TokenTable {
+  /** Writes the batch's rows, scaled, to out [N,C] f32. */
   lookup(batch: Batch, out: Tensor): void;
   free(): void;
 }
 
-const NAME = "model.embed_tokens.weight";
+/** Which tensor it is. */
+export interface TokenTableOptions {
+  /** Default `model.embed_tokens.weight`. */
+  readonly name?: string;
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  /** Factor of every row: sqrt(hiddenSize) for Gemma, 1 for models that do not scale. */
+  readonly scale: number;
+  readonly place: EmbeddingPlace;
+  /** Told of bytes read, and waited for. */
+  readonly account?: (bytes: number) => Promise<void>;
+}
+
 const STORAGE: Readonly<Record<"BF16" | "F16" | "F32", DType>> = { BF16: "bf16", F16: "f16", F32: "f32" };
 const PIECE_BYTES = 16 * 2 ** 20;
 
 /**
  * Streams the table to its place, as the file stores it.
- * @param account told of bytes read
  * @throws ModelError naming the tensor where it is missing or misshapen
  */
-export async function loadEmbedding(
+export async function loadTokenTable(
   gpu: Gpu,
   checkpoint: TensorSource,
-  { vocabSize, hiddenSize }: Gemma2Config,
-  place: EmbeddingPlace,
-  account: (bytes: number) => Promise<void>,
-): Promise<Gemma2Embedding> {
-  const info = expectFloats(checkpoint, NAME, [vocabSize, hiddenSize]);
+  {
+    name = "model.embed_tokens.weight",
+    vocabSize,
+    hiddenSize,
+    scale,
+    place,
+    account = async () => {},
+  }: TokenTableOptions,
+): Promise<TokenTable> {
+  const info = expectFloats(checkpoint, name, [vocabSize, hiddenSize]);
   const dtype = STORAGE[info.dtype];
   const rowBytes = (info.end - info.begin) / vocabSize;
-  const scale = Math.sqrt(hiddenSize);
-  const pieces = checkpoint.stream(NAME, Math.max(1, Math.floor(PIECE_BYTES / rowBytes)) * rowBytes);
+  const pieces = checkpoint.stream(name, Math.max(1, Math.floor(PIECE_BYTES / rowBytes)) * rowBytes);
   if (place === "device") {
-    const chunks = await uploadTable(gpu, pieces, { vocabSize, hiddenSize, dtype, rowBytes }, account);
+    const chunks = await uploadTable(gpu, pieces, { name, vocabSize, hiddenSize, dtype, rowBytes }, account);
     return {
       lookup: (batch, out) => embedding(gpu, batch.ids, chunks, out, scale),
       free: () => chunks.forEach(({ tensor }) => gpu.free(tensor)),
@@ -70,6 +84,7 @@ export async function loadEmbedding(
 }
 
 interface TableShape {
+  readonly name: string;
   readonly vocabSize: number;
   readonly hiddenSize: number;
   readonly dtype: DType;
@@ -80,7 +95,7 @@ interface TableShape {
 async function uploadTable(
   gpu: Gpu,
   pieces: AsyncIterable<Uint8Array>,
-  { vocabSize, hiddenSize, dtype, rowBytes }: TableShape,
+  { name, vocabSize, hiddenSize, dtype, rowBytes }: TableShape,
   account: (bytes: number) => Promise<void>,
 ): Promise<EmbeddingChunk[]> {
   // The allocator may round a buffer up by an eighth.
@@ -88,7 +103,7 @@ async function uploadTable(
   const chunks: EmbeddingChunk[] = [];
   for (let firstRow = 0; firstRow < vocabSize; firstRow += perChunk) {
     const rows = Math.min(perChunk, vocabSize - firstRow);
-    chunks.push({ firstRow, tensor: gpu.alloc([rows, hiddenSize], dtype, NAME, "weights") });
+    chunks.push({ firstRow, tensor: gpu.alloc([rows, hiddenSize], dtype, name, "weights") });
   }
   let at = 0;
   for await (const piece of pieces) {

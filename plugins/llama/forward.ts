@@ -1,0 +1,144 @@
+/** The forward pass on a packed batch (huggingface/transformers, models/llama/modeling_llama.py). */
+import type { ForwardOptions } from "qlora";
+import {
+  type AdaptedLinear,
+  adaptedLinears,
+  addResidual,
+  attention,
+  type Batch,
+  branchTrains,
+  geglu,
+  linear,
+  type Parameter,
+  pool,
+  rmsNorm,
+  rope,
+  type Tape,
+  type Tensor,
+} from "qlora/kernels";
+import type { LlamaConfig } from "./config.ts";
+import type { LayerNorms, LlamaWeights } from "./load.ts";
+
+/** One block with its adapted linears. */
+export interface LlamaBlock {
+  readonly norms: LayerNorms;
+  readonly q: AdaptedLinear;
+  readonly k: AdaptedLinear;
+  readonly v: AdaptedLinear;
+  readonly o: AdaptedLinear;
+  readonly gate: AdaptedLinear;
+  readonly up: AdaptedLinear;
+  readonly down: AdaptedLinear;
+  /** Whether any of its linears trains. */
+  readonly trains: boolean;
+  /** 0 in layers that see everything. */
+  readonly window: number;
+}
+
+/** All that the forward pass reads. */
+export interface LlamaNetwork {
+  readonly config: LlamaConfig;
+  readonly seed: number;
+  readonly weights: LlamaWeights;
+  readonly blocks: readonly LlamaBlock[];
+  /** [D/2] f32. */
+  readonly inverseFrequencies: Tensor;
+  readonly score: Parameter;
+}
+
+/** Blocks from the adapter's view of every linear. */
+export function llamaBlocks(
+  config: LlamaConfig,
+  weights: LlamaWeights,
+  linears: ReadonlyMap<string, AdaptedLinear>,
+): LlamaBlock[] {
+  return weights.layers.map((norms, layer) => {
+    const of = (part: string): AdaptedLinear => linears.get(`model.layers.${layer}.${part}`)!;
+    const parts = {
+      q: of("self_attn.q_proj"),
+      k: of("self_attn.k_proj"),
+      v: of("self_attn.v_proj"),
+      o: of("self_attn.o_proj"),
+      gate: of("mlp.gate_proj"),
+      up: of("mlp.up_proj"),
+      down: of("mlp.down_proj"),
+    };
+    return { norms, ...parts, trains: Object.values(parts).some(branchTrains), window: config.windows[layer]! };
+  });
+}
+
+/** One transformer block: residual stream h [N,C] f32 -> [N,C] f32. */
+function block(
+  tape: Tape,
+  h: Tensor,
+  layer: LlamaBlock,
+  network: LlamaNetwork,
+  batch: Batch,
+  training: boolean,
+): Tensor {
+  const { config, seed, inverseFrequencies } = network;
+  const norm = { eps: config.rmsNormEps, offset: 0 } as const;
+  const run = (x: Tensor, ...linears: AdaptedLinear[]): Tensor[] =>
+    adaptedLinears(tape, x, linears, batch, { training, seed });
+
+  const x = rmsNorm(tape, h, layer.norms.input_layernorm, norm);
+  const [q, k, v] = run(x, layer.q, layer.k, layer.v) as [Tensor, Tensor, Tensor];
+  tape.release(x);
+  const turn = (t: Tensor): Tensor => rope(tape, t, batch.segments, inverseFrequencies, config.headDim);
+  const [turnedQ, turnedK] = [turn(q), turn(k)];
+  tape.release(q, k);
+  const context = attention(tape, turnedQ, turnedK, v, {
+    segments: batch.segments,
+    heads: config.numAttentionHeads,
+    kvHeads: config.numKeyValueHeads,
+    headDim: config.headDim,
+    scale: config.headDim ** -0.5,
+    softcap: 0,
+    window: layer.window,
+    longest: batch.longest,
+    causal: true,
+  });
+  tape.release(turnedQ, turnedK, v);
+  const [attended] = run(context, layer.o) as [Tensor];
+  tape.release(context);
+  const h2 = addResidual(tape, h, attended);
+  tape.release(attended);
+
+  const y = rmsNorm(tape, h2, layer.norms.post_attention_layernorm, norm);
+  const [gate, up] = run(y, layer.gate, layer.up) as [Tensor, Tensor];
+  tape.release(y);
+  const activated = geglu(tape, gate, up, "silu");
+  tape.release(gate, up);
+  const [down] = run(activated, layer.down) as [Tensor];
+  tape.release(activated);
+  return addResidual(tape, h2, down);
+}
+
+/** [B,L] f32 logits at each sample's last token. */
+export function llamaForward(
+  tape: Tape,
+  network: LlamaNetwork,
+  batch: Batch,
+  { checkpointing, training, onHidden }: ForwardOptions,
+): Tensor {
+  const { config, weights, blocks, score } = network;
+  let h = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states 0");
+  weights.embedding.lookup(batch, h);
+  onHidden?.(h);
+  for (const layer of blocks) {
+    const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [
+      block(inner, input!, layer, network, batch, training),
+    ];
+    // A block that neither trains nor needs its input's gradient records nothing; replaying it would be waste.
+    const replay = checkpointing === "block" && (layer.trains || tape.needsGradient(h));
+    const [next] = replay ? tape.checkpoint("block", [h], body) : tape.scope(() => body(tape, [h]));
+    tape.release(h);
+    h = next!;
+    onHidden?.(h);
+  }
+  const last = pool(tape, h, batch.lastTokens);
+  tape.release(h);
+  // Only the pooled rows are normalised and scored: the same numbers as Hugging Face's, which scores every position.
+  const normed = rmsNorm(tape, last, weights.norm, { eps: config.rmsNormEps, offset: 0, dtype: "f32" });
+  return linear(tape, normed, score);
+}
