@@ -10,6 +10,14 @@ export const dataOptions = defineOptions(
       help: "arena: columns prompt, response_a, response_b, winner_*; classification: text or input_ids, and label",
     }),
     maxLength: option("number.integer >= 1", { default: 1024, help: "most tokens of a sample, bos and eos included" }),
+    truncate: option("'right' | 'left' | 'thirds' | 'budget-20-40-40' | 'prompt-cap' | 'spread'", {
+      default: "right",
+      help: "what longer samples lose: their end or start; in arena rows, the ends of prompt and responses by shares of the tokens; the prompt beyond its cap and the longer response; or the notebook's three pieces with bos and eos each",
+    }),
+    promptMaxTokens: option("number.integer >= 1", {
+      default: 256,
+      help: "most tokens of a prompt where truncate is prompt-cap",
+    }),
     nSplits: option("number.integer >= 2", {
       optional: true,
       help: "hold out every row whose position % nSplits is foldIdx, to evaluate on",

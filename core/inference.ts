@@ -13,7 +13,7 @@ import { type BaseModel, modelForCheckpoint, openBaseModel } from "./base-model.
 import type { AdapterFactory, AdapterPlugin, MetricPlugin, ModelPlugin } from "./plugin.ts";
 import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
 import { ARENA_PROBABILITIES, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
-import { loadEvaluationData, openRunTokeniser } from "./run-data.ts";
+import { loadEvaluationData, openRunTokeniser, reportCuts } from "./run-data.ts";
 import { findAdapter, type TrainedAdapter } from "./run-record.ts";
 import { openSafetensors } from "./safetensors.ts";
 import { openSession } from "./session.ts";
@@ -164,6 +164,7 @@ async function inferenceLogits(
     const label = i === 0 ? what : `${what}, A and B exchanged`;
     values.push(await computeLogits(session, engine, view, { maxTokens, maxSamples }, label, onEvent));
   }
+  await reportCuts({ input: tokens[0] }, data, onEvent);
   return { dataset, numLabels, values, adapter };
 }
 

@@ -1,8 +1,10 @@
 /** The rows and tokens of a run, from its data options. */
 import type { DataOptions } from "./data-options.ts";
+import { cutMessage, cutReport, type CutReport } from "./data/cut-report.ts";
 import { loadData, loadDataset, requireLabels, type Dataset } from "./data/dataset.ts";
 import { openTokeniser, type TokenisedDataset, type Tokeniser } from "./data/tokenise.ts";
 import { ConfigError } from "./errors.ts";
+import type { RunListener } from "./events.ts";
 
 /** Rows to train on and rows held out. */
 export interface RunData {
@@ -49,6 +51,8 @@ export function openRunTokeniser(
   const tokeniser = openTokeniser({
     dir: checkpoint,
     maxLength: options.maxLength,
+    truncation: options.truncate,
+    promptMaxTokens: options.promptMaxTokens,
     vocabSize,
     cacheDir: options.cacheDir,
   });
@@ -62,4 +66,21 @@ export async function samplesOf(
 ): Promise<{ index: number; inputIds: Uint32Array; label: number | undefined }[]> {
   const ids = await data.ready(rows);
   return Array.from(rows, (index, i) => ({ index, inputIds: ids[i]!, label: data.dataset.rows[index]!.label }));
+}
+
+/** What truncation took from each dataset, once all are tokenised; cut rows are told as info events. @throws DataError */
+export async function reportCuts(
+  datasets: Readonly<Record<string, TokenisedDataset | undefined>>,
+  { maxLength, truncate }: DataOptions,
+  onEvent: RunListener | undefined,
+): Promise<Readonly<Record<string, CutReport>>> {
+  const reports: Record<string, CutReport> = {};
+  for (const [name, data] of Object.entries(datasets)) {
+    if (data === undefined) continue;
+    const report = cutReport(await data.done());
+    reports[name] = report;
+    const message = cutMessage(`${name} data`, report, maxLength, truncate);
+    if (message !== undefined) onEvent?.({ type: "info", message });
+  }
+  return reports;
 }

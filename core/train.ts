@@ -11,7 +11,7 @@ import type { RunListener } from "./events.ts";
 import { GradScaler } from "./grad-scaler.ts";
 import { countLabels } from "./labels.ts";
 import { openBaseModel } from "./base-model.ts";
-import { loadRunData, openRunTokeniser, samplesOf } from "./run-data.ts";
+import { loadRunData, openRunTokeniser, reportCuts, samplesOf } from "./run-data.ts";
 import {
   appendMetrics,
   createRunFolder,
@@ -226,7 +226,7 @@ export async function* trainSteps(
   };
 
   if (resume !== undefined) await rewindMetrics(training.outputDir, step);
-  await writeJson(join(training.outputDir, RUN_FILES.record), {
+  const runRecord = {
     qlora: version,
     bun: Bun.version,
     config: configToJson(config),
@@ -237,7 +237,14 @@ export async function* trainSteps(
     trainableParameters: parameters.count,
     totalSteps,
     startedAt: new Date().toISOString(),
-  });
+  };
+  const writeRecord = (parts: object): Promise<void> =>
+    writeJson(join(training.outputDir, RUN_FILES.record), { ...runRecord, ...parts });
+  await writeRecord({});
+  const cuts = reportCuts({ train: trainData, evaluation: evalData }, data, onEvent).then((truncation) =>
+    writeRecord({ truncation }),
+  );
+  cuts.catch(() => {}); // awaited below; a row that cannot be tokenised is told by the step that needs it
 
   const started = performance.now();
   const firstStep = step;
@@ -342,6 +349,7 @@ export async function* trainSteps(
   }
 
   const interrupted = step < totalSteps;
+  if (!interrupted) await cuts;
   if (interrupted ? saved !== step : training.saveStrategy !== "no" && saved !== step) await save();
   if (!interrupted) {
     const seconds = (performance.now() - started) / 1000;

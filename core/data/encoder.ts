@@ -1,16 +1,11 @@
 import { ConfigError, DataError, ModelError, QloraError } from "../errors.ts";
-import {
-  loadTokenizer,
-  type EncodedBatch,
-  type EncodeOptions,
-  type Tokenizer,
-  type TokenizerBackend,
-} from "./tokenizer.ts";
+import { loadTokenizer, type Tokenizer, type TokenizerBackend } from "./tokenizer.ts";
+import { type EncodedRows, encodeRows, type RowEncodeOptions, type RowText } from "./truncation.ts";
 
-/** Where texts become ids: in this thread or in a worker. */
+/** Where rows become ids: in this thread or in a worker. */
 export interface Encoder {
   /** Rejects with a QloraError where no text can be encoded, with another Error where one of `texts` is to blame. */
-  encode(texts: readonly string[]): Promise<EncodedBatch>;
+  encode(texts: readonly RowText[]): Promise<EncodedRows>;
   close(): void;
 }
 
@@ -18,12 +13,12 @@ export type TokenizerSource = { readonly dir: string; readonly backend: Tokenize
 
 /** What the worker is told. */
 export type WorkerRequest =
-  | { readonly kind: "open"; readonly source: TokenizerSource; readonly options: EncodeOptions }
-  | { readonly kind: "encode"; readonly job: number; readonly texts: readonly string[] };
+  | { readonly kind: "open"; readonly source: TokenizerSource; readonly options: RowEncodeOptions }
+  | { readonly kind: "encode"; readonly job: number; readonly texts: readonly RowText[] };
 
 /** What the worker answers. */
 export type WorkerReply =
-  | ({ readonly kind: "encoded"; readonly job: number } & EncodedBatch)
+  | ({ readonly kind: "encoded"; readonly job: number } & EncodedRows)
   | { readonly kind: "failed"; readonly job: number; readonly error: FlatError };
 
 /** An error that crosses threads; `code` only for those of qlora. */
@@ -49,12 +44,12 @@ function restoreError({ name, message, code, hint }: FlatError, dir: string): Er
 }
 
 /** Encodes in this thread, loading the tokenizer at the first call. */
-export function inlineEncoder(source: TokenizerSource | Tokenizer, options: EncodeOptions): Encoder {
+export function inlineEncoder(source: TokenizerSource | Tokenizer, options: RowEncodeOptions): Encoder {
   let loaded: Promise<Tokenizer> | undefined;
   return {
     encode: async (texts) => {
       loaded ??= "encodeBatch" in source ? Promise.resolve(source) : loadTokenizer(source.dir, source.backend);
-      return (await loaded).encodeBatch(texts, options);
+      return encodeRows(await loaded, texts, options);
     },
     close: () => {
       loaded = undefined;
@@ -63,8 +58,8 @@ export function inlineEncoder(source: TokenizerSource | Tokenizer, options: Enco
 }
 
 /** Encodes in one worker, whose library uses every core; this thread stays free to feed the GPU. */
-export function workerEncoder(source: TokenizerSource, options: EncodeOptions): Encoder {
-  const waiting = new Map<number, PromiseWithResolvers<EncodedBatch>>();
+export function workerEncoder(source: TokenizerSource, options: RowEncodeOptions): Encoder {
+  const waiting = new Map<number, PromiseWithResolvers<EncodedRows>>();
   let lastJob = 0;
   let dead: Error | undefined;
   const worker = new Worker(new URL("./tokenise-worker.ts", import.meta.url).href);
@@ -88,7 +83,7 @@ export function workerEncoder(source: TokenizerSource, options: EncodeOptions): 
   return {
     encode: (texts) => {
       if (dead !== undefined) return Promise.reject(dead);
-      const entry = Promise.withResolvers<EncodedBatch>();
+      const entry = Promise.withResolvers<EncodedRows>();
       const job = ++lastJob;
       waiting.set(job, entry);
       send({ kind: "encode", job, texts });

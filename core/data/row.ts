@@ -1,4 +1,5 @@
 /** A row of data before tokenising, with the place it came from. */
+import type { RowText, TextField } from "./truncation.ts";
 
 type RowOrigin = {
   /** The file's own `id`, or the row's position after concatenation where it has none. */
@@ -31,8 +32,18 @@ export function isText(row: DataRow): row is TextRow | ArenaRow {
   return row.kind !== "ids";
 }
 
+/** What `row` is tokenised from: a text, or an arena row's fields by the seed notebook's template. */
+export function rowFields(row: TextRow | ArenaRow): RowText {
+  if (row.kind === "text") return row.text;
+  return [
+    { head: "<prompt>: ", body: row.prompt },
+    { head: "\n\n<response_a>: ", body: row.responseA },
+    { head: "\n\n<response_b>: ", body: row.responseB },
+  ];
+}
+
 /** The text that is tokenised for `row`; an arena row is joined by the seed notebook's template. */
 export function rowText(row: TextRow | ArenaRow): string {
   if (row.kind === "text") return row.text;
-  return `<prompt>: ${row.prompt}\n\n<response_a>: ${row.responseA}\n\n<response_b>: ${row.responseB}`;
+  return (rowFields(row) as readonly TextField[]).map(({ head, body }) => head + body).join("");
 }

@@ -4,10 +4,10 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 
 /**
- * A cache file, little-endian: "QLORATK1", rows u32, tokens u32, key (32 bytes), padding to 64 bytes; lengths u32[rows];
- * full lengths u32[rows]; ids u32[tokens]; sha256 of all before it (32 bytes).
+ * A cache file, little-endian: "QLORATK2", rows u32, tokens u32, key (32 bytes), padding to 64 bytes; lengths u32[rows];
+ * full lengths u32[rows]; cuts u32[rows]; ids u32[tokens]; sha256 of all before it (32 bytes).
  */
-const MAGIC = "QLORATK1";
+const MAGIC = "QLORATK2";
 const HEADER_BYTES = 64;
 const DIGEST_BYTES = 32;
 const PIECE_BYTES = 4 << 20;
@@ -18,6 +18,8 @@ export type CachedTokens = {
   readonly rows: readonly Uint32Array[];
   /** [rows] tokens of each row before truncation. */
   readonly fullLengths: Uint32Array;
+  /** [rows] what truncation took, as bits (see truncation.ts). */
+  readonly cuts: Uint32Array;
 };
 
 export type CacheLookup =
@@ -50,7 +52,7 @@ export async function readTokenCache(cacheDir: string, key: string, rows: number
   if (buffer.byteLength < HEADER_BYTES + DIGEST_BYTES) return corrupt(`only ${buffer.byteLength} bytes`);
   const bytes = Buffer.from(buffer);
   const [fileRows, tokens] = [bytes.readUInt32LE(8), bytes.readUInt32LE(12)];
-  const expected = HEADER_BYTES + 4 * (2 * fileRows + tokens) + DIGEST_BYTES;
+  const expected = HEADER_BYTES + 4 * (3 * fileRows + tokens) + DIGEST_BYTES;
   if (bytes.toString("latin1", 0, 8) !== MAGIC) return corrupt("not a token cache file");
   if (buffer.byteLength !== expected) return corrupt(`${buffer.byteLength} bytes, expected ${expected}`);
   if (bytes.toString("hex", 16, 48) !== key || fileRows !== rows) return corrupt("it belongs to other data");
@@ -60,16 +62,17 @@ export async function readTokenCache(cacheDir: string, key: string, rows: number
 
   const lengths = new Uint32Array(buffer, HEADER_BYTES, rows);
   const fullLengths = new Uint32Array(buffer, HEADER_BYTES + 4 * rows, rows);
-  const ids = new Uint32Array(buffer, HEADER_BYTES + 8 * rows, tokens);
+  const cuts = new Uint32Array(buffer, HEADER_BYTES + 8 * rows, rows);
+  const ids = new Uint32Array(buffer, HEADER_BYTES + 12 * rows, tokens);
   let at = 0;
-  return { kind: "hit", rows: Array.from(lengths, (length) => ids.subarray(at, (at += length))), fullLengths };
+  return { kind: "hit", rows: Array.from(lengths, (length) => ids.subarray(at, (at += length))), fullLengths, cuts };
 }
 
 /** Writes a cache file aside, syncs it and renames it into place, so that a half-written file never has the name. */
 export async function writeTokenCache(
   cacheDir: string,
   key: string,
-  { rows, fullLengths }: CachedTokens,
+  { rows, fullLengths, cuts }: CachedTokens,
 ): Promise<void> {
   const file = tokenCacheFile(cacheDir, key);
   const folder = dirname(file);
@@ -80,7 +83,7 @@ export async function writeTokenCache(
     const handle = await open(aside, "wx");
     try {
       const hash = new Bun.CryptoHasher("sha256");
-      for (const piece of pieces(key, rows, fullLengths)) {
+      for (const piece of pieces(key, { rows, fullLengths, cuts })) {
         hash.update(piece);
         await handle.writeFile(piece);
       }
@@ -98,7 +101,7 @@ export async function writeTokenCache(
 }
 
 /** The file in pieces of a few megabytes, so that writing it does not hold up training for long at a time. */
-function* pieces(key: string, rows: readonly Uint32Array[], fullLengths: Uint32Array): Generator<Uint8Array> {
+function* pieces(key: string, { rows, fullLengths, cuts }: CachedTokens): Generator<Uint8Array> {
   const header = Buffer.alloc(HEADER_BYTES);
   header.write(MAGIC, "latin1");
   header.writeUInt32LE(rows.length, 8);
@@ -110,6 +113,7 @@ function* pieces(key: string, rows: readonly Uint32Array[], fullLengths: Uint32A
   yield header;
   yield asBytes(Uint32Array.from(rows, (row) => row.length));
   yield asBytes(fullLengths);
+  yield asBytes(cuts);
   let gathered: Uint8Array[] = [];
   let size = 0;
   for (const row of rows) {

@@ -10,6 +10,8 @@ export type TokenLengths = {
   readonly lengths: Uint32Array;
   /** [rows] tokens of each row before truncation. */
   readonly fullLengths: Uint32Array;
+  /** [rows] what truncation took, as bits (see truncation.ts). */
+  readonly cuts: Uint32Array;
 };
 
 /** A dataset whose ids become available as they are made. */
@@ -48,10 +50,11 @@ export function createTokenStore(dataset: Dataset, { vocabSize = Infinity, maxLe
   const { rows } = dataset;
   const ids: (Uint32Array | undefined)[] = Array.from({ length: rows.length });
   const fullLengths = new Uint32Array(rows.length);
+  const cuts = new Uint32Array(rows.length);
   const chunks: TokenChunk[] = [];
   const chunkOf = new Map<number, TokenChunk>();
 
-  const accept = (index: number, row: Uint32Array, fullLength: number): void => {
+  const accept = (index: number, row: Uint32Array, fullLength: number, cut: number): void => {
     // A plain loop: `find` takes ten times as long over millions of ids.
     for (let at = 0; at < row.length; at++) {
       if (row[at]! < vocabSize) continue;
@@ -66,6 +69,7 @@ export function createTokenStore(dataset: Dataset, { vocabSize = Infinity, maxLe
       });
     ids[index] = row;
     fullLengths[index] = fullLength;
+    cuts[index] = cut;
   };
 
   const pending: number[] = [];
@@ -85,7 +89,7 @@ export function createTokenStore(dataset: Dataset, { vocabSize = Infinity, maxLe
         },
       );
     }
-    accept(index, row.inputIds, row.inputIds.length);
+    accept(index, row.inputIds, row.inputIds.length, 0);
   };
   const sorted = order === undefined ? rows.map((_, index) => index) : Array.from(order);
   if (
@@ -120,10 +124,11 @@ export function createTokenStore(dataset: Dataset, { vocabSize = Infinity, maxLe
       return {
         lengths: Uint32Array.from(ids, (row) => row!.length),
         fullLengths: fullLengths.slice(),
+        cuts: cuts.slice(),
       };
     },
   });
-  return { dataset, chunks, accept, view, tokens: () => ({ rows: ids as readonly Uint32Array[], fullLengths }) };
+  return { dataset, chunks, accept, view, tokens: () => ({ rows: ids as readonly Uint32Array[], fullLengths, cuts }) };
 }
 
 export type TokenStore = ReturnType<typeof createTokenStore>;

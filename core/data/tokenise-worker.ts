@@ -15,7 +15,7 @@ self.onmessage = async ({ data }: MessageEvent<WorkerRequest>) => {
     if (encoder === undefined) throw new Error("the worker was not opened");
     const batch = await encoder.encode(texts);
     const reply: WorkerReply = { kind: "encoded", job, ...batch };
-    self.postMessage(reply, [batch.ids.buffer, batch.lengths.buffer, batch.fullLengths.buffer]);
+    self.postMessage(reply, [batch.ids.buffer, batch.lengths.buffer, batch.fullLengths.buffer, batch.cuts.buffer]);
   } catch (error) {
     const reply: WorkerReply = { kind: "failed", job, error: flattenError(error) };
     self.postMessage(reply);

@@ -1,19 +1,22 @@
 import { ConfigError, DataError, QloraError } from "../errors.ts";
 import { digestDataset, type Dataset } from "./dataset.ts";
 import { inlineEncoder, workerEncoder, type Encoder } from "./encoder.ts";
-import { isText, rowText, type ArenaRow, type TextRow } from "./row.ts";
+import { isText, rowFields, type ArenaRow, type TextRow } from "./row.ts";
 import { defaultCacheDir, readTokenCache, tokenCacheFile, writeTokenCache } from "./token-cache.ts";
 import { createTokenStore, type TokenChunk, type TokenisedDataset, type TokenStore } from "./token-store.ts";
-import { readTokenizerFiles, type EncodeOptions, type Tokenizer, type TokenizerBackend } from "./tokenizer.ts";
+import { readTokenizerFiles, type Tokenizer, type TokenizerBackend } from "./tokenizer.ts";
+import type { RowEncodeOptions, RowText } from "./truncation.ts";
 
 export type { TokenisedDataset, TokenLengths } from "./token-store.ts";
 
+/** Part of a cache file's name, so that a file of another layout is never met. */
+const CACHE_VERSION = "2";
 /** Fewer rows than this are not worth a thread. */
 const INLINE_ROWS = 256;
 /** Chunks on their way at once, so that the worker never waits for us. */
 const LANES = 2;
 
-export type TokeniserOptions = EncodeOptions & {
+export type TokeniserOptions = RowEncodeOptions & {
   /** Folder of the tokenizer's files; not needed where every row is input_ids. */
   readonly dir?: string | undefined;
   readonly backend?: TokenizerBackend | undefined;
@@ -43,8 +46,9 @@ export interface Tokeniser {
 
 /** Opens a tokeniser; the tokenizer itself is loaded when a dataset is not in the cache. */
 export function openTokeniser(options: TokeniserOptions): Tokeniser {
-  const { maxLength, addBos, addEos, truncation } = options;
-  const encodeOptions: EncodeOptions = { maxLength, addBos, addEos, truncation };
+  const { maxLength, addBos, addEos, truncation = "right", promptMaxTokens } = options;
+  const encodeOptions: RowEncodeOptions = { maxLength, addBos, addEos, truncation, promptMaxTokens };
+  const cutting = truncation === "prompt-cap" ? [truncation, promptMaxTokens ?? null] : [truncation];
   const cacheDir = options.cache === false ? undefined : (options.cacheDir ?? defaultCacheDir());
   const warn = options.onWarning ?? ((message: string) => console.warn(message));
   let encoder: Encoder | undefined;
@@ -65,17 +69,17 @@ export function openTokeniser(options: TokeniserOptions): Tokeniser {
       texts === 0
         ? ""
         : (options.tokenizer?.digest ?? readTokenizerFiles(requireDir(options.dir, dataset), options.backend).digest);
-    const recipe = JSON.stringify([digest, maxLength ?? null, addBos ?? null, addEos ?? null, truncation ?? "right"]);
+    const recipe = JSON.stringify([digest, maxLength ?? null, addBos ?? null, addEos ?? null, ...cutting]);
     const store = createTokenStore(dataset, { vocabSize: options.vocabSize, maxLength, order });
     const { contents, all } = digestDataset(dataset);
-    const sha256 = (rows: string) => new Bun.CryptoHasher("sha256").update(recipe).update(rows).digest("hex");
-    const [key, fingerprint] = [sha256(contents), sha256(all)];
+    const sha256 = (...parts: readonly string[]) => new Bun.CryptoHasher("sha256").update(parts.join("")).digest("hex");
+    const [key, fingerprint] = [sha256(CACHE_VERSION, recipe, contents), sha256(recipe, all)];
     if (texts === 0) return store.view(fingerprint, false);
 
     if (cacheDir !== undefined) {
       const found = await readTokenCache(cacheDir, key, dataset.rows.length);
       if (found.kind === "hit") {
-        found.rows.forEach((ids, index) => store.accept(index, ids, found.fullLengths[index]!));
+        found.rows.forEach((ids, index) => store.accept(index, ids, found.fullLengths[index]!, found.cuts[index]!));
         store.chunks.forEach((chunk) => chunk.resolve());
         return store.view(fingerprint, true);
       }
@@ -142,13 +146,13 @@ async function encodeAll(store: TokenStore, encoder: Encoder, isClosed: () => bo
 }
 
 async function encodeChunk({ dataset, accept }: TokenStore, chunk: TokenChunk, encoder: Encoder): Promise<void> {
-  const texts = chunk.rows.map((index) => rowText(dataset.rows[index] as TextRow | ArenaRow));
+  const texts = chunk.rows.map((index) => rowFields(dataset.rows[index] as TextRow | ArenaRow));
   const batch = await encoder.encode(texts).catch(async (error: unknown) => {
     throw error instanceof QloraError ? error : await blameRow(dataset, chunk, texts, encoder, error);
   });
   let at = 0;
   chunk.rows.forEach((index, i) =>
-    accept(index, batch.ids.subarray(at, (at += batch.lengths[i]!)), batch.fullLengths[i]!),
+    accept(index, batch.ids.subarray(at, (at += batch.lengths[i]!)), batch.fullLengths[i]!, batch.cuts[i]!),
   );
 }
 
@@ -156,7 +160,7 @@ async function encodeChunk({ dataset, accept }: TokenStore, chunk: TokenChunk, e
 async function blameRow(
   dataset: Dataset,
   chunk: TokenChunk,
-  texts: readonly string[],
+  texts: readonly RowText[],
   encoder: Encoder,
   error: unknown,
 ): Promise<DataError> {

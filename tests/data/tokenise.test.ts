@@ -258,7 +258,7 @@ describe("cache", () => {
   test("another key's file under this key's name is no hit", async () => {
     const [cacheDir, rows] = [tempDir(), [Uint32Array.of(1)]];
     const [key, other] = ["a".repeat(64), "b".repeat(64)];
-    await writeTokenCache(cacheDir, key, { rows, fullLengths: Uint32Array.of(1) });
+    await writeTokenCache(cacheDir, key, { rows, fullLengths: Uint32Array.of(1), cuts: Uint32Array.of(0) });
     writeFileSync(tokenCacheFile(cacheDir, other), readFileSync(tokenCacheFile(cacheDir, key)));
     expect(await readTokenCache(cacheDir, other, 1)).toEqual({ kind: "corrupt", reason: "it belongs to other data" });
     expect(await readTokenCache(cacheDir, key, 1)).toMatchObject({ kind: "hit", rows });
@@ -286,7 +286,7 @@ describe("cache", () => {
         if (begun) process.kill(process.pid, "SIGKILL");
         return last;
       } });
-      await writeTokenCache(${JSON.stringify(cacheDir)}, "${key}", { rows, fullLengths: new Uint32Array(40) });
+      await writeTokenCache(${JSON.stringify(cacheDir)}, "${key}", { rows, fullLengths: new Uint32Array(40), cuts: new Uint32Array(40) });
     `;
     const child = Bun.spawn([process.execPath, "-e", script], { stdout: "inherit", stderr: "inherit" });
     await child.exited;
@@ -296,7 +296,7 @@ describe("cache", () => {
     expect(left).toEqual([expect.stringMatching(/\.tmp$/)]);
     expect(await readTokenCache(cacheDir, key, 40)).toEqual({ kind: "miss" });
 
-    const whole = { rows: [Uint32Array.of(1, 2)], fullLengths: Uint32Array.of(2) };
+    const whole = { rows: [Uint32Array.of(1, 2)], fullLengths: Uint32Array.of(2), cuts: Uint32Array.of(1) };
     await writeTokenCache(cacheDir, key, whole);
     expect(readdirSync(folder).length).toBe(2);
     utimesSync(join(folder, left[0]!), new Date(0), new Date(0));

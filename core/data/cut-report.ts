@@ -1,0 +1,38 @@
+import type { TokenLengths } from "./token-store.ts";
+import { CUT, LOST_RESPONSE_A, LOST_RESPONSE_B } from "./truncation.ts";
+
+/** What truncation did to a dataset. */
+export interface CutReport {
+  readonly rows: number;
+  /** Rows that lost tokens. */
+  readonly cut: number;
+  /** Rows of which nothing of a response is left that had text: A, B, or either. */
+  readonly lostResponseA: number;
+  readonly lostResponseB: number;
+  readonly lostAResponse: number;
+  /** Tokens of the longest row before it was cut. */
+  readonly longest: number;
+}
+
+/** Counts rows cut, and rows that lost a whole response. */
+export function cutReport({ cuts, fullLengths }: TokenLengths): CutReport {
+  const count = (bits: number): number => cuts.reduce((sum, row) => sum + ((row & bits) === 0 ? 0 : 1), 0);
+  return {
+    rows: cuts.length,
+    cut: count(CUT),
+    lostResponseA: count(LOST_RESPONSE_A),
+    lostResponseB: count(LOST_RESPONSE_B),
+    lostAResponse: count(LOST_RESPONSE_A | LOST_RESPONSE_B),
+    longest: fullLengths.reduce((most, length) => Math.max(most, length), 0),
+  };
+}
+
+/** The report as one sentence; undefined where nothing was cut. */
+export function cutMessage(what: string, report: CutReport, maxLength: number, truncate: string): string | undefined {
+  const { rows, cut, lostAResponse, longest } = report;
+  if (cut === 0) return undefined;
+  return (
+    `${what}: ${cut} of ${rows} rows cut to ${maxLength} tokens (--truncate ${truncate}; the longest has ${longest}), ` +
+    `${lostAResponse} lost a whole response`
+  );
+}
