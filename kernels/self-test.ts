@@ -38,6 +38,10 @@ export async function selfTest(gpu: Gpu): Promise<SelfTest[]> {
   const half = gpu.half === "f16" ? 2 ** -10 : 1e-5;
   return [
     { name: "rms-norm", error: relativeError(normed, rmsNormReference(x, w, 1e-6, 1)), tolerance: half },
-    { name: "cross-entropy", error: relativeError(losses, crossEntropyReference(x, oneHot(labels, columns), columns)), tolerance: 1e-5 },
+    {
+      name: "cross-entropy",
+      error: relativeError(losses, crossEntropyReference(x, oneHot(labels, columns), columns)),
+      tolerance: 1e-5,
+    },
   ];
 }

@@ -2,6 +2,7 @@ import { DeviceError } from "../errors.ts";
 import { type KernelSpec, moduleText, type UniformType } from "../kernel.ts";
 import { Memory, type Purpose } from "../memory.ts";
 import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor } from "../tensor.ts";
+import { BindGroups } from "./bind-groups.ts";
 import type { Capabilities, Provider, Tier } from "./probe.ts";
 import { Profile, type ProfileLine, type Work } from "./profile.ts";
 
@@ -52,13 +53,12 @@ export class Gpu {
   poison = false;
 
   readonly #kernels = new Map<string, Kernel>();
-  readonly #bufferIds = new WeakMap<GPUBuffer, number>();
+  readonly #groups: BindGroups;
   readonly #arena: GPUBuffer;
   readonly #arenaData = new ArrayBuffer(ARENA_BYTES);
   readonly #arenaView = new DataView(this.#arenaData);
   readonly #align: number;
   readonly #errors: string[] = [];
-  #nextBufferId = 1;
   #arenaUsed = 0;
   #encoded = 0;
   #encoder: GPUCommandEncoder | undefined;
@@ -78,8 +78,9 @@ export class Gpu {
     });
     this.#align = Math.max(16, device.limits.minUniformBufferOffsetAlignment);
     this.#arena = device.createBuffer({ size: ARENA_BYTES, usage: UNIFORM, label: "uniforms" });
+    this.#groups = new BindGroups(device, this.#arena);
     device.addEventListener("uncapturederror", (event) => {
-      this.#errors.push((event as GPUUncapturedErrorEvent).error.message);
+      this.#errors.push(event.error.message);
     });
     void device.lost.then((lost) => {
       this.#lost = `${lost.reason}: ${lost.message}`;
@@ -133,13 +134,7 @@ export class Gpu {
     // Buffers written here may already be used by encoded work: submit that first, to keep the order.
     if (this.#encoder !== undefined) this.submit();
     if (whole > 0)
-      this.device.queue.writeBuffer(
-        tensor.buffer,
-        tensor.offset + at,
-        data.buffer as ArrayBuffer,
-        data.byteOffset,
-        whole,
-      );
+      this.device.queue.writeBuffer(tensor.buffer, tensor.offset + at, data.buffer, data.byteOffset, whole);
     if (whole < data.byteLength) {
       const tail = new Uint8Array(4);
       tail.set(new Uint8Array(data.buffer, data.byteOffset + whole, data.byteLength - whole));
@@ -239,7 +234,7 @@ export class Gpu {
       else if (type === "u32") this.#arenaView.setUint32(at + i * 4, value, true);
       else this.#arenaView.setInt32(at + i * 4, value, true);
     });
-    const group = this.#bindGroup(kernel, tensors);
+    const group = this.#groups.get(kernel, tensors);
     if (this.#profile !== undefined) this.#profile.begin(kernel.key, work, (writes) => this.#openPass(writes));
     const pass = this.#pass ?? this.#openPass();
     if (this.#current !== kernel) pass.setPipeline(kernel.pipeline);
@@ -371,37 +366,4 @@ export class Gpu {
     this.#pass = undefined;
     this.#current = undefined;
   }
-
-  #bindGroup(kernel: Kernel, tensors: readonly Tensor[]): GPUBindGroup {
-    let key = "";
-    for (const t of tensors) {
-      let id = this.#bufferIds.get(t.buffer);
-      if (id === undefined) {
-        id = this.#nextBufferId++;
-        this.#bufferIds.set(t.buffer, id);
-      }
-      key += t.part !== true ? `${id},` : `${id}+${t.offset}:${byteSize(t)},`;
-    }
-    const known = kernel.groups.get(key);
-    if (known !== undefined) return known;
-    const entries: GPUBindGroupEntry[] = tensors.map((t, binding) => ({
-      binding,
-      // A tensor that owns its buffer binds all of it, so that equal buffers give equal bind groups whatever N is.
-      resource: t.part !== true ? bindWhole(t, this.device) : { buffer: t.buffer, offset: t.offset, size: byteSize(t) },
-    }));
-    if (kernel.uniforms.length > 0) {
-      entries.push({
-        binding: tensors.length,
-        resource: { buffer: this.#arena, offset: 0, size: Math.ceil(kernel.uniforms.length / 4) * 16 },
-      });
-    }
-    const group = this.device.createBindGroup({ layout: kernel.layout, entries });
-    kernel.groups.set(key, group);
-    return group;
-  }
-}
-
-function bindWhole(tensor: Tensor, device: GPUDevice): GPUBufferBinding {
-  const size = Math.min(tensor.buffer.size, device.limits.maxStorageBufferBindingSize & ~3);
-  return { buffer: tensor.buffer, offset: 0, size };
 }

@@ -67,7 +67,7 @@ export async function probe(device: GPUDevice, adapter: GPUAdapter): Promise<Cap
       hint: "This is Dawn's Null backend or a broken driver: install a Vulkan driver (Mesa >= 23 gives a software one).",
     });
   }
-  const has = (name: string): boolean => device.features.has(name as GPUFeatureName);
+  const has = (name: string): boolean => device.features.has(name);
   const half = has("shader-f16")
     ? await runProbe(device, "enable f16;", "let v = f32(f16(f32(i) * 0.5) * f16(3.0));", 64)
     : undefined;

@@ -25,7 +25,7 @@ async function instance(provider: Provider, options: ProviderOptions): Promise<G
     // Its Dawn prints two notes about limits to stderr when asked for an adapter; they are harmless.
     const { createGPUInstance, globalConstructors } = await import("bun-webgpu");
     installGlobals(globalConstructors);
-    made = createGPUInstance() as unknown as GPU;
+    made = createGPUInstance();
   } else {
     const { create, globals } = await import("webgpu");
     installGlobals(globals);

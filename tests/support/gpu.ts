@@ -31,7 +31,7 @@ export function tensorOf(
       : dtype === "u32"
         ? Uint32Array.from(values)
         : Float32Array.from(values);
-  return gpu.upload(data as Float32Array<ArrayBuffer>, shape, dtype, label);
+  return gpu.upload(data, shape, dtype, label);
 }
 
 /** A seeded generator of uniform numbers in [0, 1) (mulberry32). */

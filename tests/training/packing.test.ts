@@ -30,7 +30,7 @@ for (const tier of dir === undefined ? [] : tiers) {
       const lengths = [128, 1, 17, 65, 64, 2];
       const samples: Sample[] = samplesFrom(rows.slice(0, 6)).map((s, i) => ({
         ...s,
-        inputIds: s.inputIds.slice(0, lengths[i]!),
+        inputIds: s.inputIds.slice(0, lengths[i]),
       }));
       using session = await adapterSession(tier, join(folder, "adapter"), 0.3);
       const lossScale = tier === "f32" ? 1 : 4096; // f16 gradients below 6e-8 would be zero

@@ -1,0 +1,56 @@
+import { byteSize, type Tensor } from "../tensor.ts";
+import type { Kernel } from "./gpu.ts";
+
+/** Bytes of a kernel's uniforms as they are bound: whole vectors of 16 bytes. */
+export function uniformBytes(kernel: Pick<Kernel, "uniforms">): number {
+  return Math.ceil(kernel.uniforms.length / 4) * 16;
+}
+
+/** Bind groups by kernel and buffers: making one costs ten times what a dispatch does, so each is made once. */
+export class BindGroups {
+  readonly #device: GPUDevice;
+  readonly #arena: GPUBuffer;
+  readonly #ids = new WeakMap<GPUBuffer, number>();
+  #nextId = 1;
+
+  /** @param arena the buffer that uniforms lie in, bound with a dynamic offset */
+  constructor(device: GPUDevice, arena: GPUBuffer) {
+    this.#device = device;
+    this.#arena = arena;
+  }
+
+  /** The group that binds `tensors` in order, and the uniforms after them. */
+  get(kernel: Kernel, tensors: readonly Tensor[]): GPUBindGroup {
+    let key = "";
+    for (const tensor of tensors) {
+      const id = this.#idOf(tensor.buffer);
+      key += tensor.part === true ? `${id}+${tensor.offset}:${byteSize(tensor)},` : `${id},`;
+    }
+    const known = kernel.groups.get(key);
+    if (known !== undefined) return known;
+    const entries: GPUBindGroupEntry[] = tensors.map((tensor, binding) => ({ binding, resource: this.#range(tensor) }));
+    if (kernel.uniforms.length > 0) {
+      entries.push({
+        binding: tensors.length,
+        resource: { buffer: this.#arena, offset: 0, size: uniformBytes(kernel) },
+      });
+    }
+    const group = this.#device.createBindGroup({ layout: kernel.layout, entries });
+    kernel.groups.set(key, group);
+    return group;
+  }
+
+  #idOf(buffer: GPUBuffer): number {
+    const known = this.#ids.get(buffer);
+    if (known !== undefined) return known;
+    this.#ids.set(buffer, this.#nextId);
+    return this.#nextId++;
+  }
+
+  /** A tensor that owns its buffer binds all of it, so that equal buffers give equal groups whatever N is. */
+  #range(tensor: Tensor): GPUBufferBinding {
+    const { buffer, offset } = tensor;
+    if (tensor.part === true) return { buffer, offset, size: byteSize(tensor) };
+    return { buffer, offset: 0, size: Math.min(buffer.size, this.#device.limits.maxStorageBufferBindingSize & ~3) };
+  }
+}
