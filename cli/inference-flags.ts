@@ -5,7 +5,7 @@ import { trainingOptions } from "../core/training-options.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
 import type { InferenceRequest } from "../core/inference.ts";
 
-const { format, maxLength, truncate, promptMaxTokens, nSplits, foldIdx, cacheDir } = dataOptions.shape;
+const { format, maxLength, truncate, promptMaxTokens, nSplits, foldIdx, foldBy, cacheDir } = dataOptions.shape;
 const { perDeviceEvalBatchSize, tokenBudget } = trainingOptions.shape;
 
 export const inferenceGroups: readonly FlagGroup[] = [
@@ -13,7 +13,7 @@ export const inferenceGroups: readonly FlagGroup[] = [
     title: "Data (default: as the run was trained)",
     section: "data",
     flat: true,
-    shape: { format, maxLength, truncate, promptMaxTokens, nSplits, foldIdx, cacheDir },
+    shape: { format, maxLength, truncate, promptMaxTokens, nSplits, foldIdx, foldBy, cacheDir },
   },
   { title: "Batches", section: "training", flat: true, shape: { perDeviceEvalBatchSize, tokenBudget } },
   { title: "Device", section: "device", flat: true, shape: deviceOptions.shape },

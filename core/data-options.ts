@@ -23,13 +23,26 @@ export const dataOptions = defineOptions(
       help: "hold out every row whose position % nSplits is foldIdx, to evaluate on",
     }),
     foldIdx: option("number.integer >= 0", { default: 0, help: "which fold is held out" }),
+    foldBy: option("'index' | 'id' | 'hash'", {
+      default: "index",
+      help: "what % nSplits is taken of: the row's position, its id (a whole number), or a hash of its id",
+    }),
+    swapAugment: option("boolean", {
+      default: false,
+      help: "train on every arena row a second time with A and B exchanged",
+    }),
+    softLabelColumns: option("string[]", {
+      default: [],
+      help: "columns of the training CSV with the probability of each class; see softLabelWeight",
+    }),
     cacheDir: option("string", { default: ".cache/qlora", help: "folder of tokenised data, kept by content" }),
   },
-  ({ evalFiles, nSplits, foldIdx }) => {
+  ({ evalFiles, nSplits, foldIdx, softLabelColumns }) => {
     const problems: string[] = [];
     if (nSplits !== undefined && foldIdx >= nSplits) {
       problems.push(`foldIdx: got ${foldIdx}, expected less than nSplits (${nSplits})`);
     }
+    if (softLabelColumns.length === 1) problems.push("softLabelColumns: got one column, expected one for each class");
     if (nSplits === undefined && foldIdx > 0) problems.push(`foldIdx: got ${foldIdx} without nSplits, expected both`);
     if (nSplits !== undefined && evalFiles.length > 0) {
       problems.push("evalFiles: got files together with nSplits, expected only one of them");

@@ -11,7 +11,7 @@ const ARENA_LABELS = 3;
 export function countLabels(datasets: readonly Dataset[]): number {
   const rows = datasets.flatMap((dataset) => dataset.rows);
   if (rows.some((row) => row.kind === "arena")) return ARENA_LABELS;
-  const count = rows.reduce((most, row) => Math.max(most, (row.label ?? -1) + 1), 0);
+  const count = rows.reduce((most, row) => Math.max(most, (row.label ?? -1) + 1, row.soft?.length ?? 0), 0);
   if (count >= 2) return count;
   throw new DataError(
     "DATA_ONE_CLASS",

@@ -2,6 +2,7 @@
 import type { DataOptions } from "./data-options.ts";
 import { cutMessage, cutReport, type CutReport } from "./data/cut-report.ts";
 import { loadData, loadDataset, requireLabels, type Dataset } from "./data/dataset.ts";
+import { augmentBySwapping } from "./data/swap.ts";
 import { openTokeniser, type TokenisedDataset, type Tokeniser } from "./data/tokenise.ts";
 import { ConfigError } from "./errors.ts";
 import type { RunListener } from "./events.ts";
@@ -14,18 +15,20 @@ export interface RunData {
 
 /** @throws DataError, ConfigError */
 export function loadRunData(options: DataOptions): RunData {
-  const { trainFiles, evalFiles, format, nSplits, foldIdx } = options;
+  const { trainFiles, evalFiles, format, nSplits, foldIdx, foldBy, swapAugment, softLabelColumns } = options;
   if (trainFiles.length === 0) {
     throw new ConfigError("DATA_NO_FILES", "data.trainFiles: no files are given", {
       hint: "Name at least one CSV or JSONL file: --train-files train.csv",
     });
   }
-  return loadData({
+  const data = loadData({
     train: trainFiles,
     ...(evalFiles.length > 0 ? { evaluation: evalFiles } : {}),
     format,
-    ...(nSplits === undefined ? {} : { nSplits, foldIdx }),
+    softLabelColumns,
+    ...(nSplits === undefined ? {} : { nSplits, foldIdx, foldBy }),
   });
+  return swapAugment ? { ...data, train: augmentBySwapping(data.train) } : data;
 }
 
 /** The rows that `eval` scores: the evaluation files, or the fold held out of the training files. @throws DataError, ConfigError */

@@ -49,14 +49,15 @@ function isSet(cell: string, column: string, file: string, line: number): boolea
  * Rows of an arena CSV (the competition's columns, found by name). Labels: 0 = A wins, 1 = B wins, 2 = tie; without the
  * winner columns the label is undefined.
  * @param firstIndex position of the first row after concatenation, the id of rows that have none
+ * @param labelled whether the winner columns, where there are any, are the labels
  * @throws DataError with file and line
  */
-export function readArena(csv: CsvFile, firstIndex = 0): ArenaRow[] {
+export function readArena(csv: CsvFile, firstIndex = 0, labelled = true): ArenaRow[] {
   const { file } = csv;
   const required = (name: string): number => requiredColumn(csv, name);
   const [prompt, responseA, responseB] = [required("prompt"), required("response_a"), required("response_b")];
   const idColumn = csv.column("id");
-  const labelOf = winnerReader(csv);
+  const labelOf = labelled ? winnerReader(csv) : undefined;
 
   let index = firstIndex;
   return csv.map((cells, line) => {

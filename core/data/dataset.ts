@@ -2,10 +2,14 @@ import { extname } from "node:path";
 import { ConfigError, DataError } from "../errors.ts";
 import { ARENA_COLUMNS, readArena } from "./arena.ts";
 import { readClassificationCsv, readClassificationJsonl } from "./classification.ts";
-import { openCsv } from "./csv.ts";
+import { type CsvFile, openCsv } from "./csv.ts";
 import { isText, type DataRow } from "./row.ts";
+import { withSoftLabels } from "./soft-labels.ts";
 
 export type { ArenaRow, DataRow, TextRow, TokenRow } from "./row.ts";
+
+/** By what rows are dealt into folds. */
+export type FoldBy = "index" | "id" | "hash";
 
 export type DataFormat = "auto" | "arena" | "classification";
 
@@ -19,17 +23,31 @@ export type DataOptions = {
   readonly evaluation?: string | readonly string[] | undefined;
   /** Default "auto": JSONL is classification, a CSV is told by its header. */
   readonly format?: DataFormat | undefined;
-  /** Rows whose position (after concatenation) modulo `nSplits` equals `foldIdx` are held out for evaluation. */
+  /** Columns with the probability of each class, of training files in CSV. */
+  readonly softLabelColumns?: readonly string[] | undefined;
+  /** Rows whose number modulo `nSplits` equals `foldIdx` are held out for evaluation; see {@link splitFold}. */
   readonly nSplits?: number | undefined;
   readonly foldIdx?: number | undefined;
+  /** Default "index". */
+  readonly foldBy?: FoldBy | undefined;
   /** Number of classes; a label outside is an error. */
   readonly numLabels?: number | undefined;
 };
 
 const JSONL = [".jsonl", ".ndjson", ".json"];
 
-function readFile(file: string, format: DataFormat, firstIndex: number): DataRow[] {
+function readFile(file: string, format: DataFormat, firstIndex: number, soft: readonly string[]): DataRow[] {
   if (JSONL.includes(extname(file).toLowerCase())) {
+    if (soft.length > 0) {
+      throw new DataError(
+        "DATA_FORMAT_UNKNOWN",
+        "soft labels are columns of a CSV, got JSONL",
+        { file },
+        {
+          hint: "Write the rows as CSV, or leave softLabelColumns out.",
+        },
+      );
+    }
     if (format !== "arena") return readClassificationJsonl(file, firstIndex);
     throw new DataError(
       "DATA_FORMAT_UNKNOWN",
@@ -39,8 +57,17 @@ function readFile(file: string, format: DataFormat, firstIndex: number): DataRow
     );
   }
   const csv = openCsv(file);
+  const rows = readCsv(csv, format, firstIndex, soft);
+  return soft.length === 0 ? rows : withSoftLabels(csv, rows, soft);
+}
+
+function readCsv(csv: CsvFile, format: DataFormat, firstIndex: number, soft: readonly string[]): DataRow[] {
+  const { file } = csv;
   const looksArena = ARENA_COLUMNS.every((name) => csv.column(name) !== undefined);
-  if (format === "arena" || (format === "auto" && looksArena)) return readArena(csv, firstIndex);
+  if (format === "arena" || (format === "auto" && looksArena)) {
+    // Winner columns that hold probabilities are no labels.
+    return readArena(csv, firstIndex, !soft.some((name) => name.startsWith("winner_")));
+  }
   const looksClassification = csv.column("text") !== undefined || csv.column("input_ids") !== undefined;
   if (format === "classification" || looksClassification) return readClassificationCsv(csv, firstIndex);
   throw new DataError(
@@ -57,13 +84,15 @@ function readFile(file: string, format: DataFormat, firstIndex: number): DataRow
  */
 export function loadDataset(
   files: string | readonly string[],
-  options: Pick<DataOptions, "format" | "numLabels"> = {},
+  options: Pick<DataOptions, "format" | "numLabels" | "softLabelColumns"> = {},
 ): Dataset {
   const list = typeof files === "string" ? [files] : files;
   if (list.length === 0)
     throw new ConfigError("DATA_NO_FILES", "no data files are given", { hint: "Name at least one CSV or JSONL file." });
+  const soft = options.softLabelColumns ?? [];
   const rows: DataRow[] = [];
-  for (const file of list) for (const row of readFile(file, options.format ?? "auto", rows.length)) rows.push(row);
+  for (const file of list)
+    for (const row of readFile(file, options.format ?? "auto", rows.length, soft)) rows.push(row);
   if (rows.length === 0) throw new DataError("DATA_EMPTY", "the data has no rows", { file: list.join(", ") });
   const { numLabels } = options;
   const outside =
@@ -90,16 +119,24 @@ export function loadData(options: DataOptions): { readonly train: Dataset; reado
   if (nSplits === undefined && foldIdx !== undefined) throw new ConfigError("DATA_SPLIT", "foldIdx needs nSplits");
   const all = requireLabels(loadDataset(options.train, options));
   if (options.evaluation !== undefined)
-    return { train: all, evaluation: requireLabels(loadDataset(options.evaluation, options)) };
+    return {
+      train: all,
+      evaluation: requireLabels(loadDataset(options.evaluation, { ...options, softLabelColumns: [] })),
+    };
   if (nSplits === undefined) return { train: all, evaluation: undefined };
-  return splitFold(all, nSplits, foldIdx ?? 0);
+  return splitFold(all, nSplits, foldIdx ?? 0, options.foldBy);
 }
 
-/** Splits by row position: `index % nSplits === foldIdx` is evaluation, the rest training. @throws ConfigError, DataError */
+/**
+ * Splits rows: those whose number modulo `nSplits` is `foldIdx` are evaluation, the rest training. The number is the row's
+ * position, its id (a whole number), or the first four bytes of the id's sha256; by the last two, rows of one id never part.
+ * @throws ConfigError, DataError
+ */
 export function splitFold(
   dataset: Dataset,
   nSplits: number,
   foldIdx: number,
+  foldBy: FoldBy = "index",
 ): { readonly train: Dataset; readonly evaluation: Dataset } {
   if (!Number.isInteger(nSplits) || nSplits < 2)
     throw new ConfigError("DATA_SPLIT", `nSplits: expected a whole number of at least 2, got ${nSplits}`);
@@ -108,7 +145,7 @@ export function splitFold(
   }
   const part = (held: boolean): Dataset => ({
     files: dataset.files,
-    rows: dataset.rows.filter((_, index) => (index % nSplits === foldIdx) === held),
+    rows: dataset.rows.filter((row, index) => (foldNumber(row, index, foldBy) % nSplits === foldIdx) === held),
   });
   const [train, evaluation] = [part(false), part(true)];
   if (train.rows.length === 0 || evaluation.rows.length === 0) {
@@ -120,6 +157,16 @@ export function splitFold(
     );
   }
   return { train, evaluation };
+}
+
+function foldNumber(row: DataRow, index: number, foldBy: FoldBy): number {
+  if (foldBy === "index") return index;
+  if (foldBy === "hash") return new Bun.CryptoHasher("sha256").update(row.id).digest().readUInt32BE(0);
+  const id = /^\d+$/.test(row.id) ? Number(row.id) : Number.NaN;
+  if (Number.isSafeInteger(id)) return id;
+  throw new DataError("DATA_ID_INVALID", `foldBy id: expected a whole number, got ${JSON.stringify(row.id)}`, row, {
+    hint: 'Use foldBy "hash" for ids of other kinds.',
+  });
 }
 
 /** The dataset itself, once every row is seen to have a label. @throws DataError naming the first row without */
@@ -146,7 +193,8 @@ export function digestDataset(dataset: Dataset): DatasetDigest {
   }
   const contents = hash.digest("hex");
   const all = new Bun.CryptoHasher("sha256").update(contents);
-  for (const { id, label } of dataset.rows) all.update(`${label ?? ""},${id.length},${id}`);
+  for (const { id, label, soft } of dataset.rows)
+    all.update(`${label ?? ""},${id.length},${id}${soft === undefined ? "" : `,${soft.join(" ")}`}`);
   return { contents, all: all.digest("hex") };
 }
 

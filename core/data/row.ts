@@ -9,6 +9,8 @@ type RowOrigin = {
   readonly line: number;
   /** Class index; undefined in prediction files. */
   readonly label: number | undefined;
+  /** Probability of each class, where the file gives them to train on. */
+  readonly soft?: readonly number[] | undefined;
 };
 
 /** A text to classify. */
