@@ -56,6 +56,6 @@ export function demoCsv(count: number, seed: number): string {
 }
 
 if (import.meta.main) {
-  const [count = "900", path = "output/demo/arena.csv", seed = "7"] = process.argv.slice(2);
+  const [count = "600", path = "output/demo/arena.csv", seed = "7"] = process.argv.slice(2);
   await writeFileAtomic(path, demoCsv(Number(count), Number(seed)));
 }

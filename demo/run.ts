@@ -16,7 +16,7 @@ function qlora(...args: readonly string[]): void {
 }
 
 const started = performance.now();
-await writeFileAtomic(data, demoCsv(900, 7));
+await writeFileAtomic(data, demoCsv(600, 7));
 qlora("train", "--config", join(root, "demo/qlora.config.ts"));
 qlora("eval", run);
 qlora("predict", run, data, "--output", predictions);
