@@ -25,6 +25,7 @@ import { learningRateAt } from "./schedule.ts";
 import { readRunRecord } from "./run-record.ts";
 import { openSession, type Session } from "./session.ts";
 import { accumulateGradients } from "./step.ts";
+import { createTargets } from "./targets.ts";
 import { formatTrainerState, type LogEntry, type TrainerState } from "./trainer-state.ts";
 import { writeFileAtomic } from "./files.ts";
 import {
@@ -90,6 +91,7 @@ export async function* trainSteps(
   const { onEvent, signal } = options;
   const rows = loadRunData(data);
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
+  const targets = createTargets(rows.train, training, numLabels);
   const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
   const sampler = createSampler({
     size: rows.train.rows.length,
@@ -262,6 +264,10 @@ export async function* trainSteps(
       checkpointing: training.gradientCheckpointing,
       lossScale,
       stepKey: step,
+      targets: targets && {
+        terms: targets.terms,
+        of: (chosen) => targets.of(chosen.map(({ index }) => rows.train.rows[index]!)),
+      },
     });
     engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: training.maxGradNorm });
     const learningRate = learningRateAt(training, totalSteps, updates);

@@ -14,6 +14,19 @@ export const trainingOptions = defineOptions(
       help: "most tokens of one micro-batch; the step's samples are cut by it and the gradient stays the same",
     }),
     learningRate: option("number >= 0", { default: 5e-5, help: "peak learning rate" }),
+    headLearningRate: option("number >= 0", {
+      optional: true,
+      help: "peak learning rate of the classification head (default: learningRate); it follows the same schedule",
+    }),
+    classWeights: option("number[]", { optional: true, help: "the loss of each class is multiplied by its number" }),
+    softLabelWeight: option("0 <= number <= 1", {
+      default: 1,
+      help: "share of the soft labels in the loss, where data.softLabelColumns gives them; the label has the rest",
+    }),
+    softLabelTemperature: option("number > 0", {
+      default: 1,
+      help: "temperature of the soft labels' term (knowledge distillation)",
+    }),
     lrSchedulerType: option("'linear' | 'cosine' | 'constant' | 'constant_with_warmup'", {
       default: "linear",
       help: "how the learning rate goes after warmup",
@@ -42,10 +55,14 @@ export const trainingOptions = defineOptions(
       help: "go on from a checkpoint: its folder, or true for the newest in outputDir",
     }),
   },
-  ({ initAdapter, resumeFromCheckpoint }) =>
-    initAdapter !== undefined && resumeFromCheckpoint !== false
+  ({ initAdapter, resumeFromCheckpoint, classWeights }) => [
+    ...(initAdapter !== undefined && resumeFromCheckpoint !== false
       ? ["initAdapter: got an adapter to start from together with resumeFromCheckpoint, expected only one of them"]
-      : [],
+      : []),
+    ...(classWeights?.some((weight) => !(weight >= 0 && weight < Infinity)) === true
+      ? [`classWeights: got ${classWeights.join(", ")}, expected numbers >= 0`]
+      : []),
+  ],
 );
 
 export type TrainingOptionsInput = InferInput<typeof trainingOptions>;

@@ -1,4 +1,4 @@
-// dLogits = (softmax * sum(target) - target) * dLoss
+// dLogits = (softmax * sum(target) - target) * dLoss * scale; the softmax is that of logits * scale
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(2) var<storage, read> dLosses: array<f32>;
 @group(0) @binding(3) var<storage, read> stats: array<f32>;
@@ -11,6 +11,6 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   if (b >= params.rows) {
     return;
   }
-  let probability = exp(logits[i] - stats[3u * b] - stats[3u * b + 1u]);
-  dLogits[i] = (probability * stats[3u * b + 2u] - wanted(b, i % params.labels)) * dLosses[b];
+  let probability = exp(logits[i] * params.scale - stats[3u * b] - stats[3u * b + 1u]);
+  dLogits[i] = (probability * stats[3u * b + 2u] - wanted(b, i % params.labels)) * dLosses[b] * params.scale;
 }

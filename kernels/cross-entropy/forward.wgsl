@@ -1,4 +1,4 @@
-// One workgroup per sample. stats [B,3]: largest logit, log of the sum of exp(logit - largest), sum of the target.
+// One workgroup per sample. stats [B,3]: largest scaled logit, log of the sum of exp(logit - largest), sum of the target.
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(2) var<storage, read_write> losses: array<f32>;
 @group(0) @binding(3) var<storage, read_write> stats: array<f32>;
@@ -9,14 +9,14 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   let labels = select(0u, params.labels, b < params.rows); // no early return: see rms-norm
   var peak = -3.4e38f;
   for (var l = lane; l < labels; l += LANES) {
-    peak = max(peak, logits[b * labels + l]);
+    peak = max(peak, logits[b * labels + l] * params.scale);
   }
   peak = workgroup_max(peak, lane);
   var exponentials = 0.0f;
   var weighted = 0.0f;
   var weights = 0.0f;
   for (var l = lane; l < labels; l += LANES) {
-    let shifted = logits[b * labels + l] - peak;
+    let shifted = logits[b * labels + l] * params.scale - peak;
     let t = wanted(b, l);
     exponentials += exp(shifted);
     weighted += t * shifted;

@@ -9,6 +9,8 @@ import forwardCode from "./forward.wgsl" with { type: "text" };
 interface CrossEntropyAttrs {
   /** [B] u32 classes or [B,L] f32 weights of the classes. */
   readonly targets: Tensor;
+  /** Logits are multiplied by it before the softmax: 1 / temperature. */
+  readonly scale: number;
 }
 
 const WANTED = {
@@ -22,18 +24,18 @@ function kernelOf(gpu: Gpu, name: "forward" | "backward", targets: Tensor, label
   return gpu.kernel(`cross-entropy/${name}/${kind}/${lanes}`, () => ({
     code: WANTED[kind] + (name === "forward" ? reduceSource(lanes) + forwardCode : backwardCode),
     bindings: name === "forward" ? ["read", "read", "write", "write"] : ["read", "read", "read", "read", "write"],
-    uniforms: { rows: "u32", labels: "u32" },
+    uniforms: { rows: "u32", labels: "u32", scale: "f32" },
   }));
 }
 
 const op: Op<CrossEntropyAttrs> = {
   name: "crossEntropy",
-  forward(tape, [logits], { targets }) {
+  forward(tape, [logits], { targets, scale }) {
     const [rows, labels] = matrixShape(logits!);
     const losses = tape.alloc([rows], "f32", "losses");
     const stats = tape.alloc([rows, 3], "f32", "log-sum-exp");
     const kernel = kernelOf(tape.gpu, "forward", targets, labels);
-    tape.gpu.dispatch(kernel, [logits!, targets, losses, stats], { rows, labels }, gridFor(rows));
+    tape.gpu.dispatch(kernel, [logits!, targets, losses, stats], { rows, labels, scale }, gridFor(rows));
     return { outputs: [losses], saved: [logits!, stats] };
   },
   backward(tape, { saved, attrs, dOutputs, needs }) {
@@ -43,7 +45,12 @@ const op: Op<CrossEntropyAttrs> = {
     const dLogits = tape.like(logits!);
     const kernel = kernelOf(tape.gpu, "backward", attrs.targets, labels);
     const tensors = [logits!, attrs.targets, dOutputs[0]!, stats!, dLogits];
-    tape.gpu.dispatch(kernel, tensors, { rows, labels }, gridFor(elementCount(logits!.shape) / 256));
+    tape.gpu.dispatch(
+      kernel,
+      tensors,
+      { rows, labels, scale: attrs.scale },
+      gridFor(elementCount(logits!.shape) / 256),
+    );
     return [dLogits];
   },
 };
@@ -56,15 +63,15 @@ const op: Op<CrossEntropyAttrs> = {
 export function crossEntropy(tape: Tape, logits: Tensor, labels: Tensor): Tensor {
   expectTensor(logits, [-1, -1], "f32");
   expectTensor(labels, [logits.shape[0]!], "u32");
-  return tape.run(op, [logits], { targets: labels })[0]!;
+  return tape.run(op, [logits], { targets: labels, scale: 1 })[0]!;
 }
 
 /**
  * Cross entropy against weights of the classes (label smoothing, distillation): logits [B,L] f32, targets [B,L] f32 ->
- * losses [B] f32, -sum(target * log softmax(logits)). The targets get no gradient.
+ * losses [B] f32, -sum(target * log softmax(logits / temperature)). The targets get no gradient.
  */
-export function crossEntropySoft(tape: Tape, logits: Tensor, targets: Tensor): Tensor {
+export function crossEntropySoft(tape: Tape, logits: Tensor, targets: Tensor, temperature = 1): Tensor {
   expectTensor(logits, [-1, -1], "f32");
   expectTensor(targets, logits.shape, "f32");
-  return tape.run(op, [logits], { targets })[0]!;
+  return tape.run(op, [logits], { targets, scale: 1 / temperature })[0]!;
 }

@@ -65,6 +65,22 @@ for (const tier of tiers) {
       });
     }
 
+    test("a temperature divides the logits; its gradient is the chain rule's", async () => {
+      const gpu = await gpuOf(tier);
+      const [samples, labels, temperature] = [17, 3, 2.5];
+      const logits = normals(samples * labels, runSeed, 4);
+      const targets = normals(samples * labels, runSeed + 1).map(Math.abs);
+      const dLosses = normals(samples, runSeed + 2);
+      const targetTensor = tensorOf(gpu, targets, [samples, labels], "f32");
+      const input = tensorOf(gpu, logits, [samples, labels], "f32");
+      const run = await runOp(gpu, [input], (tape, t) => crossEntropySoft(tape, t, targetTensor, temperature), dLosses);
+      const scaled = Float64Array.from(logits, (value) => value / temperature);
+      expectClose(run.output, crossEntropyReference(scaled, targets, labels), { rtol: 2e-6, atol: 1e-6 });
+      const want = crossEntropyBackwardReference(scaled, targets, labels, dLosses).map((value) => value / temperature);
+      expectNear(run.gradients[0]!, want, 2e-6);
+      gpu.free(targetTensor);
+    });
+
     test("large logits do not overflow, and a NaN shows", async () => {
       const gpu = await gpuOf(tier);
       const labelTensor = tensorOf(gpu, [0, 1, 1], [3], "u32");
