@@ -58,8 +58,16 @@ export interface AdaptedLinear {
   /** The common case, which kernels fuse with the base product. */
   readonly branch?: LowRankBranch | undefined;
   /**
-   * Any other adapter: the whole linear. `base(x)` runs the frozen linear, bias included.
+   * Any other adapter: the whole linear. `base(x)` runs the frozen linear, bias included. Dropout is on in training only.
    * @returns y [N,out] in the tier's operand type
    */
-  readonly forward?: ((tape: Tape, x: Tensor, base: (x: Tensor) => Tensor, batch: Batch) => Tensor) | undefined;
+  readonly forward?:
+    | ((
+        tape: Tape,
+        x: Tensor,
+        base: (x: Tensor) => Tensor,
+        batch: Batch,
+        options: { readonly training: boolean; readonly seed: number },
+      ) => Tensor)
+    | undefined;
 }

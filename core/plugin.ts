@@ -127,6 +127,11 @@ export interface AdapterContext {
 export interface Adapter {
   /** Trainable parameters in file order, with their first values (the head's are not among them). */
   readonly parameters: readonly ParameterSpec[];
+  /**
+   * Sets first values that depend on the base's weights, on the GPU; called once before `adapt`, and not where a saved
+   * adapter gives the values.
+   */
+  initialise?(gpu: Gpu, weightOf: (linear: LinearSpec) => Nf4Weight, parameters: ParameterSet): void;
   /** The linear with this adapter around it; the bare linear where the adapter leaves it alone. */
   adapt(spec: LinearSpec, weight: Nf4Weight, parameters: ParameterSet): AdaptedLinear;
   /** Writes the adapter's files, head included, into a folder that exists. */

@@ -57,6 +57,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       saved === undefined ? spec : startFrom(spec, saved),
     );
     const parameters = new ParameterSet(gpu, specs);
+    if (saved === undefined) adapter.initialise?.(gpu, (linear) => model.weight(linear), parameters);
     const linears = new Map<string, AdaptedLinear>();
     for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
     model.bind(linears, parameters);

@@ -80,7 +80,7 @@ export type { AdaptedLinear, LinearSpec, LowRankBranch, Nf4Weight } from "../cor
 
 // ---- elementwise
 export { accumulate } from "./add/index.ts";
-export { addBias, addResidual } from "./add/ops.ts";
+export { addBias, addResidual, addScaled } from "./add/ops.ts";
 export { dropout, type DropoutOptions, dropoutScale, dropoutSource, dropoutThreshold } from "./dropout/index.ts";
 export { type GateActivation, geglu } from "./geglu/index.ts";
 export { scaleColumns } from "./scale-columns/index.ts";

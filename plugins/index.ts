@@ -6,6 +6,7 @@ export { adamW8bit } from "./adamw8bit/index.ts";
 export { auc } from "./auc/index.ts";
 export { brier } from "./brier/index.ts";
 export { confusion } from "./confusion/index.ts";
+export { dora } from "./dora/index.ts";
 export { ece } from "./ece/index.ts";
 export { f1 } from "./f1/index.ts";
 export { gemma2 } from "./gemma2/index.ts";

@@ -13,6 +13,7 @@ const PUBLIC_ONLY = [
   "auc",
   "brier",
   "confusion",
+  "dora",
   "ece",
   "f1",
   "ia3",
@@ -26,6 +27,7 @@ const PUBLIC_ONLY = [
 /** What is no metric. */
 const KINDS: Readonly<Record<string, PluginKind>> = {
   adafactor: "optimizer",
+  dora: "adapter",
   ia3: "adapter",
   lion8bit: "optimizer",
   llama: "model",

@@ -1,4 +1,4 @@
-/** Sums on the tape: a residual connection, and a bias. */
+/** Sums on the tape: a residual connection, a bias, a multiple of another tensor. */
 import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/kernel.ts";
 import type { Op, Tape } from "../../core/recorder.ts";
@@ -6,6 +6,7 @@ import { elementCount, expectTensor, matrixShape, type Tensor } from "../../core
 import { vectorSource, widthOf } from "../vector.ts";
 import biasCode from "./bias.wgsl" with { type: "text" };
 import castCode from "./cast.wgsl" with { type: "text" };
+import multipleCode from "./multiple.wgsl" with { type: "text" };
 import residualCode from "./residual.wgsl" with { type: "text" };
 
 const floatType = (tensor: Tensor): "f16" | "f32" => (tensor.dtype === "f16" ? "f16" : "f32");
@@ -76,4 +77,46 @@ export function addBias(tape: Tape, x: Tensor, bias: Tensor): Tensor {
   expectTensor(x, [-1, -1], "f32", "f16");
   expectTensor(bias, [x.shape[1]!], "f32");
   return tape.run(biasOp, [x], { bias })[0]!;
+}
+
+/** y = a + factor * b, or factor * b where there is no a; all of one dtype. */
+function multiple(gpu: Gpu, b: Tensor, y: Tensor, factor: number, a?: Tensor): void {
+  const width = widthOf(elementCount(y.shape));
+  const first =
+    a === undefined
+      ? "fn first(i: u32) -> FV { return FV(0.0); }\n"
+      : "@group(0) @binding(2) var<storage, read> a: array<XV>;\nfn first(i: u32) -> FV { return FV(a[i]); }\n";
+  const kernel = gpu.kernel(`add/multiple/${floatType(y)}/${width}/${a === undefined}`, () => ({
+    code: vectorSource(width, "X") + first + multipleCode,
+    bindings: ["read", "write", ...(a === undefined ? [] : (["read"] as const))],
+    uniforms: { size: "u32", factor: "f32" },
+    types: { X: floatType(y) },
+  }));
+  const size = elementCount(y.shape) / width;
+  gpu.dispatch(kernel, [b, y, ...(a === undefined ? [] : [a])], { size, factor }, gridFor(size / 256));
+}
+
+const multipleOp: Op<{ readonly factor: number }> = {
+  name: "addScaled",
+  forward(tape, [a, b], { factor }) {
+    const y = tape.alloc(a!.shape, a!.dtype, "sum");
+    multiple(tape.gpu, b!, y, factor, a);
+    return { outputs: [y] };
+  },
+  backward(tape, { attrs, dOutputs, needs }) {
+    const dY = dOutputs[0]!;
+    let dB: Tensor | undefined;
+    if (needs[1] === true) {
+      dB = tape.like(dY);
+      multiple(tape.gpu, dY, dB, attrs.factor);
+    }
+    return [needs[0] === true ? dY : undefined, dB];
+  },
+};
+
+/** a + factor * b, formed in f32: a and b [N,C] of one dtype, f32 or f16 -> [N,C] of that dtype. */
+export function addScaled(tape: Tape, a: Tensor, b: Tensor, factor: number): Tensor {
+  expectTensor(a, [-1, -1], "f32", "f16");
+  expectTensor(b, a.shape, a.dtype);
+  return tape.run(multipleOp, [a, b], { factor })[0]!;
 }

@@ -34,6 +34,7 @@ export function adaptedLinears(
   const shared = parts.length === 0 ? [] : [...project(tape, x, parts, settings)];
   return linears.map(({ weight, forward }) => {
     if (forward === undefined) return biased(shared.shift()!, weight);
-    return forward(tape, x, (input) => biased(project(tape, input, [{ weight }], settings)[0]!, weight), batch);
+    const base = (input: Tensor): Tensor => biased(project(tape, input, [{ weight }], settings)[0]!, weight);
+    return forward(tape, x, base, batch, options);
   });
 }

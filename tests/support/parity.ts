@@ -1,6 +1,7 @@
 /** Compares a model with an adapter to what peft and transformers recorded of it: logits, loss and every gradient. */
 import { describe, expect, test } from "bun:test";
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { negativeLogLikelihood } from "../../core/evaluate.ts";
 import { readAdapterConfig } from "../../core/peft.ts";
@@ -15,6 +16,7 @@ import { referenceDir } from "./reference.ts";
 import { pluginSession, samplesFrom } from "./session.ts";
 
 interface Reference {
+  readonly base_model: string;
   readonly samples: readonly { readonly input_ids: readonly number[]; readonly label: number }[];
   readonly logits: readonly (readonly number[])[];
   readonly loss: number;
@@ -46,10 +48,30 @@ export function parityTests({ name, adapter, source, gradientName = (key) => key
   }
   const plugins = join(dir, "plugins");
   const folder = join(plugins, name);
+  const read = async (): Promise<Reference> =>
+    JSON.parse(await readFile(join(folder, "reference.json"), "utf8")) as Reference;
+
+  test(`${name}: the files that it writes are peft's, byte for byte`, async () => {
+    const from = join(folder, "adapter");
+    const { logits, base_model: baseModel } = await read();
+    const { linears, head } = await source(plugins).outline(logits[0]!.length);
+    const plugin = adapter.fromConfig(await readAdapterConfig(join(from, "adapter_config.json")));
+    const live = await plugin.create({ linears, head, baseModel, seed: 1 });
+    const to = await mkdtemp(join(tmpdir(), `qlora-${name}-`));
+    try {
+      await live.save(to, await live.load(from));
+      for (const file of ["adapter_config.json", "adapter_model.safetensors"]) {
+        expect(Buffer.compare(await readFile(join(to, file)), await readFile(join(from, file))), file).toBe(0);
+      }
+    } finally {
+      await rm(to, { recursive: true });
+    }
+  });
+
   for (const tier of tiers) {
     const limits = LIMITS[tier];
     const open = async (): Promise<{ readonly reference: Reference; readonly session: Session }> => {
-      const reference = JSON.parse(await readFile(join(folder, "reference.json"), "utf8")) as Reference;
+      const reference = await read();
       const config = await readAdapterConfig(join(folder, "adapter", "adapter_config.json"));
       expect(adapter.reads(config)).toBe(true);
       const plugin = adapter.fromConfig(config);
