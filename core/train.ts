@@ -9,8 +9,10 @@ import type { Engine } from "./engine.ts";
 import { computeLogits, evaluationRecord, scoreLogits } from "./evaluate.ts";
 import type { RunListener } from "./events.ts";
 import { GradScaler } from "./grad-scaler.ts";
+import { createOptimizer } from "./head-optimizer.ts";
 import { countLabels } from "./labels.ts";
 import { openBaseModel } from "./base-model.ts";
+import { nonFiniteGradients } from "./non-finite.ts";
 import { loadRunData, openRunTokeniser, reportCuts, samplesOf } from "./run-data.ts";
 import {
   appendMetrics,
@@ -101,11 +103,12 @@ export async function* trainSteps(
     numTrainEpochs: training.numTrainEpochs,
     maxSteps: training.maxSteps,
   });
+  const { totalSteps, stepsPerEpoch } = sampler;
   onEvent?.({
     type: "info",
     message:
       `global batch ${samplesPerStep} = ${training.perDeviceTrainBatchSize} per device x ${training.gradientAccumulationSteps} accumulated; ` +
-      `${sampler.totalSteps} steps over ${rows.train.rows.length} rows`,
+      `${totalSteps} steps over ${rows.train.rows.length} rows`,
   });
 
   const resume =
@@ -144,7 +147,7 @@ export async function* trainSteps(
     onEvent,
   });
   const { gpu, parameters } = session;
-  const optimizer = config.optimizer.create({ gpu, parameters });
+  const optimizer = createOptimizer(config, session, totalSteps);
   if (resume !== undefined) optimizer.load(await readOptimizerState(resume));
   const scaler = gpu.tier === "f32" ? undefined : new GradScaler(before?.scaler ?? undefined);
   const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
@@ -164,7 +167,6 @@ export async function* trainSteps(
   let sinceLog = before?.sinceLog ?? { loss: 0, steps: 0, skipped: 0 };
   const history: LogEntry[] = [...(before?.history ?? [])];
   let metrics: Readonly<Record<string, number>> = {};
-  const { totalSteps, stepsPerEpoch } = sampler;
 
   const trainerState = (): TrainerState => ({
     bestGlobalStep: null,
@@ -278,8 +280,15 @@ export async function* trainSteps(
     gpu.free(losses);
     const skip = overflow !== 0;
     scaler?.update(skip);
-    if (skip) skipped++;
-    else updates++;
+    if (skip) {
+      skipped++;
+      const names = await nonFiniteGradients(session, engine);
+      const next = scaler === undefined ? "" : `; loss scale ${lossScale} -> ${scaler.scale}`;
+      onEvent?.({
+        type: "warning",
+        message: `step ${step + 1} skipped: ${names.length} of ${parameters.parameters.length} gradients are not finite, the deepest of them ${names.at(-1)}${next}`,
+      });
+    } else updates++;
     step++;
     const loss = lossValues.reduce((sum, value) => sum + value, 0) / samples.length;
     const stepTokens = samples.reduce((sum, sample) => sum + sample.inputIds.length, 0);

@@ -1,0 +1,40 @@
+import { expect, test } from "bun:test";
+import type { RunEvent } from "../../core/events.ts";
+import { trainSteps } from "../../core/train.ts";
+import { engine } from "../../kernels/engine.ts";
+import { tiers } from "../support/gpu.ts";
+import { smallRun, temporaryFolder } from "../support/run.ts";
+
+test.skipIf(!tiers.includes("f16"))(
+  "a planted overflow is skipped, named and survived",
+  async () => {
+    await using folder = await temporaryFolder();
+    const config = await smallRun(folder.path, { device: { tier: "f16" } });
+    const events: RunEvent[] = [];
+    let planted = false;
+    const scales: number[] = [];
+    // Infinity goes into one parameter's gradient just before the norm of the second step is taken.
+    const sabotaged: typeof engine = {
+      ...engine,
+      gradNorm(gpu, slabs, control, settings) {
+        if (scales.length === 1 && !planted) {
+          planted = true;
+          gpu.write(slabs[0]!.parameters[2]!.grad, Float32Array.of(Number.POSITIVE_INFINITY));
+        }
+        engine.gradNorm(gpu, slabs, control, settings);
+      },
+    };
+    const skipped: boolean[] = [];
+    for await (const step of trainSteps(config, sabotaged, { onEvent: (event) => events.push(event) })) {
+      skipped.push(step.skipped);
+      scales.push(step.lossScale);
+    }
+    expect(planted).toBe(true);
+    expect(skipped[1]).toBe(true);
+    expect(scales[2]).toBe(scales[1]! / 2);
+    const warning = events.find((event) => event.type === "warning" && event.message.includes("step 2 skipped"));
+    expect(warning).toMatchObject({ message: expect.stringContaining("1 of") as string });
+    expect(warning).toMatchObject({ message: expect.stringContaining("v_proj") as string });
+  },
+  120_000,
+);
