@@ -1,4 +1,5 @@
 /** What a report is made of: the files of a run's folder, read and checked. */
+import { parsePythonJson } from "../python-json.ts";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
@@ -83,7 +84,8 @@ async function readObject(path: string, code: string): Promise<JsonObject | unde
 
 function parseObject(text: string): JsonObject | undefined {
   try {
-    const value: unknown = JSON.parse(text);
+    // Python writes NaN and Infinity into its JSON, and so does trainer_state.json.
+    const value: unknown = parsePythonJson(text);
     return isObject(value) ? value : undefined;
   } catch (error) {
     if (error instanceof SyntaxError) return undefined; // the caller says which file and line
