@@ -51,25 +51,12 @@ export class ParameterSet {
   readonly #byName: ReadonlyMap<string, Parameter>;
   readonly #gpu: Gpu;
 
-  /** Allocates values and gradients (zero) for `specs`. @throws RangeError for a repeated name or a wrong initial size */
-  constructor(gpu: Gpu, specs: readonly ParameterSpec[]) {
+  /**
+   * Allocates values and gradients (zero) for `specs`, unless there are `slabs` of them.
+   * @throws RangeError for a repeated name or a wrong initial size
+   */
+  constructor(gpu: Gpu, specs: readonly ParameterSpec[], slabs: readonly Slab[] = makeSlabs(gpu, specs)) {
     this.#gpu = gpu;
-    const slabs: Slab[] = [];
-    const perSlab = Math.floor(gpu.device.limits.maxStorageBufferBindingSize / 4 / PARAMETER_ALIGN) * PARAMETER_ALIGN;
-    let pending: ParameterSpec[] = [];
-    let size = 0;
-    const flush = (): void => {
-      if (pending.length > 0) slabs.push(makeSlab(gpu, slabs.length, pending, size));
-      pending = [];
-      size = 0;
-    };
-    for (const spec of specs) {
-      const count = elementCount(spec.shape);
-      if (size + aligned(count) > perSlab) flush();
-      pending.push(spec);
-      size += aligned(count);
-    }
-    flush();
     this.slabs = slabs;
     this.parameters = slabs.flatMap((slab) => slab.parameters);
     this.#byName = new Map(this.parameters.map((p) => [p.name, p]));
@@ -111,6 +98,26 @@ export class ParameterSet {
     }
     return values;
   }
+}
+
+function makeSlabs(gpu: Gpu, specs: readonly ParameterSpec[]): Slab[] {
+  const slabs: Slab[] = [];
+  const perSlab = Math.floor(gpu.device.limits.maxStorageBufferBindingSize / 4 / PARAMETER_ALIGN) * PARAMETER_ALIGN;
+  let pending: ParameterSpec[] = [];
+  let size = 0;
+  const flush = (): void => {
+    if (pending.length > 0) slabs.push(makeSlab(gpu, slabs.length, pending, size));
+    pending = [];
+    size = 0;
+  };
+  for (const spec of specs) {
+    const count = elementCount(spec.shape);
+    if (size + aligned(count) > perSlab) flush();
+    pending.push(spec);
+    size += aligned(count);
+  }
+  flush();
+  return slabs;
 }
 
 function makeSlab(gpu: Gpu, index: number, specs: readonly ParameterSpec[], size: number): Slab {

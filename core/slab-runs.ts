@@ -1,5 +1,5 @@
-import type { Parameter, Slab } from "./parameters.ts";
-import { PARAMETER_ALIGN } from "./parameters.ts";
+import type { Gpu } from "./device/gpu.ts";
+import { PARAMETER_ALIGN, type Parameter, ParameterSet, type Slab } from "./parameters.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** Consecutive parameters of a slab that are alike in `kind`, as a slab of their own over the same memory. */
@@ -25,6 +25,20 @@ export function slabRuns<K extends string | number | boolean>(
     else runs.push({ kind, members: [parameter] });
   }
   return runs.map(({ kind, members }) => ({ kind, slab: runSlab(whole, members) }));
+}
+
+/** The parameters that `chosen` picks, as a set of its own over the same memory. */
+export function parameterSubset(
+  gpu: Gpu,
+  whole: ParameterSet,
+  chosen: (parameter: Parameter) => boolean,
+): ParameterSet {
+  const runs = whole.slabs.flatMap((slab) => slabRuns(slab, chosen));
+  return new ParameterSet(
+    gpu,
+    [],
+    runs.filter(({ kind }) => kind).map(({ slab }) => slab),
+  );
 }
 
 function runSlab(whole: Slab, members: readonly Parameter[]): Slab {
