@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import type { BenchCommandOptions } from "./core/bench-options.ts";
 import { type BenchResult, benchSteps } from "./core/bench.ts";
 import type { Config } from "./core/config.ts";
+import { type CrossValidation, crossValidate as crossValidateFolds } from "./core/cross-validate.ts";
 import type { DeviceOptions } from "./core/device-options.ts";
 import { type DoctorReport, examineDevice } from "./core/doctor.ts";
 import {
@@ -34,6 +35,8 @@ export {
   readModelConfig,
 } from "./core/checkpoint.ts";
 export { type Config, type ConfigInput, defineConfig } from "./core/config.ts";
+export { type AverageAdaptersRequest, type AverageAdaptersResult, averageAdapters } from "./core/adapter-average.ts";
+export { ensemble, type EnsembleRequest, type EnsembleResult } from "./core/ensemble.ts";
 export { type DryRunResult, dryRun } from "./core/dry-run.ts";
 export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./core/errors.ts";
 export type { RunEvent, RunListener } from "./core/events.ts";
@@ -88,6 +91,7 @@ export type { TensorSource } from "./core/safetensors.ts";
 export { savedTensor, SavedStateReader } from "./core/saved-state.ts";
 export { version } from "./core/version.ts";
 export type {
+  CrossValidation,
   DoctorReport,
   EvaluateResult,
   InferenceRequest,
@@ -125,6 +129,14 @@ export async function train(config: Config, options?: TrainOptions): Promise<Tra
     const { done, value } = await steps.next();
     if (done === true) return value;
   }
+}
+
+/**
+ * Trains every fold of a config's data and predicts each row by the model that did not see it; resumes by itself.
+ * @throws QloraError of every kind
+ */
+export function crossValidate(config: Config, folds: number, options?: TrainOptions): Promise<CrossValidation> {
+  return crossValidateFolds(config, folds, engine, options);
 }
 
 /** Metrics of a trained adapter. @throws QloraError of every kind */

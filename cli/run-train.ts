@@ -1,12 +1,10 @@
 import { configToJson, type Config } from "../core/config.ts";
 import { ConfigError } from "../core/errors.ts";
 import type { CommandData } from "./command.ts";
+import { INTERRUPTED, interruptible } from "./interrupt.ts";
 import { columns, notes, thousands, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
-import type { TrainResult } from "../core/train.ts";
 import type { Sdk } from "./sdk.ts";
-
-const INTERRUPTED = 130;
 
 interface TrainFlags {
   readonly printConfig: boolean;
@@ -45,23 +43,9 @@ async function dryRun(sdk: Sdk, config: Config, json: boolean): Promise<number> 
 
 async function run(sdk: Sdk, config: Config, json: boolean): Promise<number> {
   const progress = createProgress();
-  const stop = new AbortController();
-  const onSignal = (): void => {
-    if (stop.signal.aborted) process.exit(INTERRUPTED);
-    stop.abort();
-    progress.listen({
-      type: "warning",
-      message: "interrupted: finishing the step and saving; once more leaves at once",
-    });
-  };
-  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
-  let result: TrainResult;
-  try {
-    result = await sdk.train(config, { onEvent: progress.listen, signal: stop.signal });
-  } finally {
-    progress.end();
-    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
-  }
+  const result = await interruptible(progress.listen, (signal) =>
+    sdk.train(config, { onEvent: progress.listen, signal }),
+  ).finally(() => progress.end());
   if (json) await writeJson(result);
   notes.info(`${result.steps} steps, train loss ${result.trainLoss.toFixed(4)}, in ${result.outputDir}`);
   notes.info(`report: ${result.report}`);

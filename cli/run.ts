@@ -17,6 +17,7 @@ const INTERRUPTED = 130;
 const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   train: () => import("./commands/train.ts"),
   eval: () => import("./commands/eval.ts"),
+  cv: () => import("./commands/cv.ts"),
   predict: () => import("./commands/predict.ts"),
   ensemble: () => import("./commands/ensemble.ts"),
   adapters: () => import("./commands/adapters.ts"),

@@ -2,6 +2,7 @@
 import type { BenchCommandOptions } from "../core/bench-options.ts";
 import type { BenchResult } from "../core/bench.ts";
 import type { Config } from "../core/config.ts";
+import type { CrossValidation } from "../core/cross-validate.ts";
 import type { DeviceOptions } from "../core/device-options.ts";
 import type { DoctorReport } from "../core/doctor.ts";
 import type { DryRunResult } from "../core/dry-run.ts";
@@ -12,6 +13,7 @@ import type { TrainOptions, TrainResult } from "../core/train.ts";
 
 export interface Sdk {
   train(config: Config, options?: TrainOptions): Promise<TrainResult>;
+  crossValidate(config: Config, folds: number, options?: TrainOptions): Promise<CrossValidation>;
   dryRun(config: Config): Promise<DryRunResult>;
   evaluate(request: InferenceRequest, options?: TrainOptions): Promise<EvaluateResult>;
   predict(request: PredictRequest, options?: TrainOptions): Promise<PredictResult>;

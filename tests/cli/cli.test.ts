@@ -197,6 +197,20 @@ describe("commands", () => {
     expect(stderr).not.toContain("\u001B");
   });
 
+  test("cv: a row for each fold, their mean, and all rows together", async () => {
+    const { code, stdout, stderr } = await qlora("cv", ...model, "--train-files", "a.csv", "--folds", "2");
+    expect(code).toBe(0);
+    expect(stdout.split("\n").map((line) => line.split(/ +/))).toEqual([
+      ["fold", "rows", "steps", "eval_log_loss"],
+      ["0", "10", "2", "1.0000"],
+      ["1", "10", "2", "1.1000"],
+      ["mean", "1.0500"],
+      ["all", "20", "1.0600"],
+      [""],
+    ]);
+    expect(stderr).toContain("output/out-of-fold.csv");
+  });
+
   test(
     "train: SIGINT lets the step finish and exits 130",
     async () => {

@@ -1,0 +1,20 @@
+import { defineCommand } from "citty";
+import { dataOf, type CommandModule } from "../command.ts";
+import { configArgs } from "../config-args.ts";
+
+export const prepare: CommandModule["prepare"] = async (...args) =>
+  (await import("../config-flags.ts")).prepareConfig(...args);
+
+export default defineCommand({
+  meta: { name: "cv", description: "Cross-validate: train every fold, write out-of-fold predictions and a table" },
+  args: {
+    ...configArgs,
+    folds: { type: "string", valueHint: "N", description: "Number of folds (default: 5)" },
+    json: { type: "boolean", description: "Print the result as JSON on stdout" },
+  },
+  async run(context) {
+    const { crossValidate } = await import("../run-cv.ts");
+    const { folds, "print-config": printConfig = false, json = false } = context.args;
+    return crossValidate(dataOf(context), { folds, printConfig, json });
+  },
+});
