@@ -88,10 +88,18 @@ export async function requestAdapter(provider: Provider, options: ProviderOption
   return adapter;
 }
 
+/** Adapters and devices are few; one that is collected while its library still calls back crashes the process. */
+const held: unknown[] = [];
+
+/** Attempts at a device whose request arrived garbled. */
+const MOST_REQUESTS = 5;
+
 const WANTED = ["shader-f16", "subgroups", "timestamp-query", "chromium-experimental-subgroup-matrix"];
 
 /** A device with every feature that qlora can use and the adapter's own limits. */
 export async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
+  // bun-webgpu reads memory that a garbage collection may have freed meanwhile: collect now, so that none comes then.
+  Bun.gc(true);
   const requiredLimits: Record<string, number> = {};
   // bun-webgpu takes limits only all together, so every numeric limit is passed to both.
   for (const name of limitNames(adapter.limits)) {
@@ -99,7 +107,22 @@ export async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
     if (typeof value === "number") requiredLimits[name] = value;
   }
   const requiredFeatures = WANTED.filter((name) => adapter.features.has(name)) as GPUFeatureName[];
-  return adapter.requestDevice({ requiredFeatures, requiredLimits });
+  for (let attempt = 1; attempt <= MOST_REQUESTS; attempt++) {
+    // A request whose memory was freed all the same names a feature that does not exist, or comes back empty (one in a
+    // hundred without the collection above). Asking again is safe: no device was made.
+    const device = await adapter.requestDevice({ requiredFeatures, requiredLimits }).catch((error: unknown) => {
+      if (error instanceof Error && /Invalid feature required: Value \d+/.test(error.message)) return null;
+      throw error;
+    });
+    if (device !== null) {
+      held.push(adapter, device);
+      return device;
+    }
+    Bun.gc(true);
+  }
+  throw new DeviceError("DEVICE_REFUSED", `the adapter gave no device in ${MOST_REQUESTS} requests`, {
+    hint: "Try the other provider with --gpu.",
+  });
 }
 
 function limitNames(limits: GPUSupportedLimits): Set<string> {
