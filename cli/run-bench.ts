@@ -1,5 +1,7 @@
 import { benchOptions } from "../core/bench-options.ts";
 import type { BenchResult } from "../core/bench.ts";
+import type { ProfileLine } from "../core/device/index.ts";
+import type { Ceilings } from "../core/engine.ts";
 import { deviceOptions } from "../core/device-options.ts";
 import type { CommandData } from "./command.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
@@ -33,14 +35,33 @@ function benchText(result: BenchResult): string {
   ]);
   if (result.profile.length === 0) return head;
   const total = result.profile.reduce((sum, line) => sum + line.ms, 0);
-  const rows = result.profile.map(({ key, calls, ms, rate }) => [
-    key,
-    String(calls),
-    ms.toFixed(2),
-    `${((100 * ms) / total).toFixed(1)} %`,
-    rate ?? "",
+  const ceilings = result.ceilings!;
+  const rows = result.profile.map((line) => [
+    line.key,
+    String(line.calls),
+    line.ms.toFixed(2),
+    `${((100 * line.ms) / total).toFixed(1)} %`,
+    ...rateColumns(line, ceilings),
   ]);
-  return `${head}\n${columns([["kernel", "calls", "ms", "share", "rate"], ...rows], [false, true, true, true, true])}total ${total.toFixed(1)} ms\n`;
+  const table = columns(
+    [["kernel", "calls", "ms", "share", "rate", "of ceiling"], ...rows],
+    [false, true, true, true, true, true],
+  );
+  const limits = `${flops(ceilings.flopsPerSecond)} in products, ${bandwidth(ceilings.bytesPerSecond)} in a copy`;
+  return `${head}\n${table}total ${total.toFixed(1)} ms; ceilings, measured: ${limits}\n`;
+}
+
+const flops = (perSecond: number): string =>
+  perSecond >= 1e12 ? `${(perSecond / 1e12).toFixed(1)} TFLOP/s` : `${(perSecond / 1e9).toFixed(2)} GFLOP/s`;
+const bandwidth = (perSecond: number): string => `${(perSecond / 1e9).toPrecision(3)} GB/s`;
+
+/** A kernel's rate, and its share of the ceiling that is nearer. */
+function rateColumns({ ms, flops: count, bytes }: ProfileLine, ceilings: Ceilings): [string, string] {
+  if (ms === 0) return ["", ""];
+  const [arithmetic, memory] = [(count * 1000) / ms, (bytes * 1000) / ms];
+  const shares = [arithmetic / ceilings.flopsPerSecond, memory / ceilings.bytesPerSecond] as const;
+  const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
+  return shares[0] > shares[1] ? [flops(arithmetic), percent(shares[0])] : [bandwidth(memory), percent(shares[1])];
 }
 
 /** Fastest and slowest step against the median. */

@@ -2,7 +2,7 @@
 import type { DeviceOptions } from "./device-options.ts";
 import type { ProfileLine } from "./device/index.ts";
 import type { Sample } from "./data/pack.ts";
-import type { Engine } from "./engine.ts";
+import type { Ceilings, Engine } from "./engine.ts";
 import type { RunListener } from "./events.ts";
 import type { AdapterPlugin, ForwardOptions, ModelSource, OptimizerPlugin } from "./plugin.ts";
 import { openSession } from "./session.ts";
@@ -51,6 +51,8 @@ export interface BenchResult {
   /** Steps skipped because a gradient was not finite. */
   readonly skipped: number;
   readonly profile: readonly ProfileLine[];
+  /** What the profile's rates are held against; undefined without a profile. */
+  readonly ceilings: Ceilings | undefined;
 }
 
 /** Deterministic ids in 5 … vocabSize-1; every sample differs. */
@@ -124,10 +126,12 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
   const hostGrowthBytes = process.memoryUsage.rss() - before.host;
   const gpuGrowthBytes = after.used + after.pooled - before.gpu.used - before.gpu.pooled;
   let profile: readonly ProfileLine[] = [];
+  let ceilings: Ceilings | undefined;
   if (options.profile) {
     gpu.profileStart();
     await runStep(warmup + steps);
     profile = await gpu.profileEnd();
+    ceilings = await engine.measureCeilings(gpu);
   }
   optimizer.destroy();
   gpu.free(control);
@@ -148,5 +152,6 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
     gpuGrowthBytes,
     skipped,
     profile,
+    ceilings,
   };
 }

@@ -3,6 +3,14 @@ import type { Slab } from "./parameters.ts";
 import type { Accumulate, Tape } from "./recorder.ts";
 import type { Tensor } from "./tensor.ts";
 
+/** What a device reaches at most, measured. */
+export interface Ceilings {
+  /** In products of the tier's operand type. */
+  readonly flopsPerSecond: number;
+  /** In a copy, reads and writes counted. */
+  readonly bytesPerSecond: number;
+}
+
 /** The few kernels that the training loop itself needs; the composition root gives them, since core imports no kernels. */
 export interface Engine {
   readonly accumulate: Accumulate;
@@ -17,4 +25,6 @@ export interface Engine {
   gradNorm(gpu: Gpu, slabs: readonly Slab[], control: Tensor, settings: { lossScale: number; maxNorm: number }): void;
   /** Adds the number of elements that are NaN or infinite to `counters[slot]` (u32). */
   countNonFinite(gpu: Gpu, tensor: Tensor, counters: Tensor, slot: number): void;
+  /** What the profile's rates are held against. Needs the feature timestamp-query. */
+  measureCeilings(gpu: Gpu): Promise<Ceilings>;
 }

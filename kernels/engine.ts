@@ -1,8 +1,9 @@
 import type { Engine } from "../core/engine.ts";
 import { accumulate } from "./add/index.ts";
+import { measureCeilings } from "./ceilings/index.ts";
 import { crossEntropy, crossEntropySoft } from "./cross-entropy/index.ts";
 import { gradNorm } from "./grad-norm/index.ts";
 import { countNonFinite } from "./non-finite/index.ts";
 
 /** The kernels that the training loop itself uses. */
-export const engine: Engine = { accumulate, crossEntropy, crossEntropySoft, gradNorm, countNonFinite };
+export const engine: Engine = { accumulate, crossEntropy, crossEntropySoft, gradNorm, countNonFinite, measureCeilings };

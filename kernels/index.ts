@@ -88,6 +88,7 @@ export { softcap } from "./softcap/index.ts";
 
 // ---- a transformer's parts
 export { attention, type AttentionOptions } from "./attention/index.ts";
+export { visiblePairs } from "./attention/work.ts";
 export { embedding, type EmbeddingChunk } from "./embedding/index.ts";
 export { type EmbeddingPlace, loadTokenTable, type TokenTable, type TokenTableOptions } from "./embedding/table.ts";
 export { pool } from "./pool/index.ts";

@@ -207,7 +207,7 @@ export class Gpu {
    * @param tensors the storage bindings, in order
    * @param uniforms a value for every uniform of the kernel
    * @param grid workgroups in x, y, z
-   * @param work for the profile's rates
+   * @param work for the profile's rates, where it is more than to read and write the tensors once
    */
   dispatch(
     kernel: Kernel,
@@ -235,7 +235,10 @@ export class Gpu {
       else this.#arenaView.setInt32(at + i * 4, value, true);
     });
     const group = this.#groups.get(kernel, tensors);
-    if (this.#profile !== undefined) this.#profile.begin(kernel.key, work, (writes) => this.#openPass(writes));
+    if (this.#profile !== undefined) {
+      const moved = { bytes: tensors.reduce((sum, tensor) => sum + byteSize(tensor), 0) };
+      this.#profile.begin(kernel.key, { ...moved, ...work }, (writes) => this.#openPass(writes));
+    }
     const pass = this.#pass ?? this.#openPass();
     if (this.#current !== kernel) pass.setPipeline(kernel.pipeline);
     this.#current = kernel;

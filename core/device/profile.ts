@@ -4,26 +4,22 @@ export interface ProfileLine {
   readonly calls: number;
   /** GPU time in milliseconds. */
   readonly ms: number;
-  /** What was reached, where the launcher says its work: `312 TFLOP/s` or `2410 GB/s`. */
-  readonly rate: string | undefined;
+  /** Floating-point operations that the launchers asked for; 0 for kernels that only move data. */
+  readonly flops: number;
+  /** Bytes of the tensors they named, each counted once a dispatch. */
+  readonly bytes: number;
 }
 
 /** What a dispatch has to do at least, for the profile. */
 export interface Work {
+  /** Multiplications and additions of its products; default 0. */
   readonly flops?: number;
-  /** Read and written, each once. */
+  /** Read and written, each once; default the size of all tensors it binds. */
   readonly bytes?: number;
 }
 
 const READBACK = 0x1 | 0x8; // MAP_READ | COPY_DST
 const QUERIES = 1024;
-
-interface Total {
-  readonly calls: number;
-  readonly ms: number;
-  readonly flops: number;
-  readonly bytes: number;
-}
 
 /** Timestamps around every dispatch, resolved at each submit. */
 export class Profile {
@@ -31,7 +27,7 @@ export class Profile {
   readonly #set: GPUQuerySet;
   readonly #buffer: GPUBuffer;
   readonly #pending: Promise<void>[] = [];
-  readonly #totals = new Map<string, Total>();
+  readonly #totals = new Map<string, ProfileLine>();
   #open: { readonly key: string; readonly work: Work }[] = [];
   #staging: GPUBuffer | undefined;
 
@@ -76,6 +72,7 @@ export class Profile {
   #add(key: string, { flops = 0, bytes = 0 }: Work, ms: number): void {
     const line = this.#totals.get(key) ?? { calls: 0, ms: 0, flops: 0, bytes: 0 };
     this.#totals.set(key, {
+      key,
       calls: line.calls + 1,
       ms: line.ms + ms,
       flops: line.flops + flops,
@@ -87,13 +84,6 @@ export class Profile {
     await Promise.all(this.#pending);
     this.#set.destroy();
     this.#buffer.destroy();
-    const lines = [...this.#totals].map(([key, t]) => ({ key, calls: t.calls, ms: t.ms, rate: rateOf(t) }));
-    return lines.sort((a, b) => b.ms - a.ms);
+    return [...this.#totals.values()].sort((a, b) => b.ms - a.ms);
   }
-}
-
-function rateOf({ ms, flops, bytes }: Total): string | undefined {
-  if (flops > 0)
-    return flops / ms > 1e9 ? `${(flops / ms / 1e9).toFixed(1)} TFLOP/s` : `${(flops / ms / 1e6).toFixed(2)} GFLOP/s`;
-  return bytes > 0 ? `${(bytes / ms / 1e6).toFixed(1)} GB/s` : undefined;
 }

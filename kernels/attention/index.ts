@@ -9,6 +9,7 @@ import keysCode from "./keys.wgsl" with { type: "text" };
 import { runMatrixBackward, runMatrixForward } from "./matrix.ts";
 import { matrixServes } from "./matrix-plan.ts";
 import queriesCode from "./queries.wgsl" with { type: "text" };
+import { attentionWork } from "./work.ts";
 
 /** Shapes and numbers of one attention layer over a packed batch. */
 export interface AttentionOptions {
@@ -28,6 +29,8 @@ export interface AttentionOptions {
   readonly window: number;
   /** Rows of the longest sample. */
   readonly longest: number;
+  /** `visiblePairs` of the batch, for the profile's rate. */
+  readonly pairs?: number | undefined;
   /** A row never sees later rows. */
   readonly causal: true;
 }
@@ -78,7 +81,13 @@ function runTiled(gpu: Gpu, part: keyof typeof CODES, tensors: readonly Tensor[]
   const window = options.window === 0 ? NO_WINDOW : options.window;
   const uniforms = { rows, tiles, heads, kv_heads: kvHeads, window, scale, softcap };
   const groups = tiles * (part === "keys" || part === "values" ? kvHeads : heads);
-  gpu.dispatch(tiledKernel(gpu, part, options.headDim), tensors, uniforms, gridFor(groups));
+  gpu.dispatch(
+    tiledKernel(gpu, part, options.headDim),
+    tensors,
+    uniforms,
+    gridFor(groups),
+    attentionWork(options, part),
+  );
 }
 
 /**

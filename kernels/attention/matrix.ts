@@ -5,6 +5,7 @@ import type { AttentionOptions, AttentionSaved } from "./index.ts";
 import { matrixKeys, matrixQueries, type Wanted } from "./matrix-backward.ts";
 import { matrixForward } from "./matrix-forward.ts";
 import { type HeadShape, MATRIX_TUNING, type MatrixPart, type MatrixTuning, planOf } from "./matrix-plan.ts";
+import { attentionWork } from "./work.ts";
 
 /** Tuning of each kernel; the default is what the head size gets. */
 export type MatrixTunings = Readonly<Partial<Record<MatrixPart, MatrixTuning>>>;
@@ -39,7 +40,9 @@ function run(
   const inner = capped ? scale / softcap : 1;
   const outer = (capped ? softcap : scale) * Math.LOG2E;
   const groups = tiles * (part === "keys" ? kvHeads : heads / plan.packed);
-  gpu.dispatch(kernel, tensors, { rows, tiles, window, inner, outer, scale }, gridFor(groups));
+  const work = attentionWork(options, part === "keys" ? (wanted === "both" ? "keysAndValues" : wanted) : part);
+  const uniforms = { rows, tiles, window, inner, outer, scale };
+  gpu.dispatch(kernel, tensors, uniforms, gridFor(groups), work);
 }
 
 /** `attentionForward` on subgroup matrices, for layers that `matrixServes`. */

@@ -45,6 +45,8 @@ export function embedding(gpu: Gpu, ids: Tensor, chunks: readonly EmbeddingChunk
       uniforms: { tokens: "u32", words: "u32", rows: "u32", firstRow: "u32", first: "u32", scale: "f32" },
     }));
     const uniforms = { tokens, words, rows: tensor.shape[0]!, firstRow, first: index === 0 ? 1 : 0, scale };
-    gpu.dispatch(kernel, [ids, tensor, out], uniforms, gridFor((tokens * words) / 256));
+    // Of the table only the rows of the batch are read.
+    const work = { bytes: tokens * (4 + words * 4 + columns * 4) };
+    gpu.dispatch(kernel, [ids, tensor, out], uniforms, gridFor((tokens * words) / 256), work);
   }
 }

@@ -81,6 +81,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
       scale,
     },
     gridFor(size / 256),
+    { bytes: size * 4 * (splits + 2) },
   );
 }
 
@@ -180,5 +181,6 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
       scale: options.scale,
     },
     gridFor(Math.ceil(paddedRows / 32) * Math.ceil(paddedColumns / 32)),
+    { bytes: rows * columns * 4 + paddedRows * paddedColumns * 4 },
   );
 }

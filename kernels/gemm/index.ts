@@ -1,5 +1,6 @@
 /** Products on subgroup matrices (tier `matrix`): the linears of a transformer block, f16 in and out, f32 sums. */
 import type { Gpu, Kernel } from "../../core/device/gpu.ts";
+import type { Work } from "../../core/device/index.ts";
 import { gridFor } from "../../core/kernel.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/tensor.ts";
 import {
@@ -89,8 +90,18 @@ export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: G
     const shape = { columns, terms: shapes, accumulate: accumulate && parts === 1, parts };
     return gpu.kernel(matmulKey(unit, tiling, shape, variant), () => matmulSpec(unit, tiling, shape, variant));
   };
+  // The tail's kernel does the rest of the product.
+  const work = (share: number): Work => ({
+    flops: ((2 * rows * columns * share) / tiles) * shapes.reduce((sum, { depth }) => sum + depth, 0),
+  });
   if (plan.full > 0)
-    gpu.dispatch(kernel(1), [...operands, c], { rows, first: 0, tiles: plan.full }, gridFor(plan.full));
+    gpu.dispatch(
+      kernel(1),
+      [...operands, c],
+      { rows, first: 0, tiles: plan.full },
+      gridFor(plan.full),
+      work(plan.full),
+    );
   if (plan.tail === 0) return;
   const partial = gpu.alloc(
     [plan.parts, plan.tail, tiling.rows * tiling.columns],
@@ -99,7 +110,7 @@ export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: G
     "scratch",
   );
   const tail = { rows, first: plan.full, tiles: plan.tail };
-  gpu.dispatch(kernel(plan.parts), [...operands, partial], tail, gridFor(plan.tail * plan.parts));
+  gpu.dispatch(kernel(plan.parts), [...operands, partial], tail, gridFor(plan.tail * plan.parts), work(plan.tail));
   sumTail(gpu, partial, c, { tiling, group: variant.group, accumulate, ...tail });
   gpu.free(partial);
 }

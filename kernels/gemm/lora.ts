@@ -85,13 +85,14 @@ function thin(
   const uniforms = { rows, ...(dropout === undefined ? {} : dropoutValues(dropout.seed, dropout.members)) };
   const grid = gridFor(tiles * splits);
   const keys = dropout === undefined ? [] : [dropout.rowKeys];
+  const work = { flops: 2 * rows * depth * columns };
   if (splits === 1) {
-    gpu.dispatch(kernel, [a, b, out, ...keys], uniforms, grid);
+    gpu.dispatch(kernel, [a, b, out, ...keys], uniforms, grid, work);
     return;
   }
   const padded = Math.ceil(rows / tileRows) * tileRows;
   const partial = gpu.alloc([splits, padded, columns], "f32", `partial ${out.label}`, "scratch");
-  gpu.dispatch(kernel, [a, b, partial, ...keys], uniforms, grid);
+  gpu.dispatch(kernel, [a, b, partial, ...keys], uniforms, grid, work);
   sumToHalf(gpu, partial, out, rows, column);
   gpu.free(partial);
 }
@@ -148,6 +149,7 @@ export function loraMaskedGradient(gpu: Gpu, dU: Tensor, a: Tensor, dX: Tensor, 
     [dU, a, dropout.rowKeys, dX],
     { rows, ...dropoutValues(dropout.seed, dropout.members) },
     gridFor(Math.ceil(rows / tile.rows) * (columns / tile.columns)),
+    { flops: 2 * rows * dU.shape[1]! * columns },
   );
 }
 
@@ -200,6 +202,7 @@ function tokenSum(gpu: Gpu, a: Tensor, b: Tensor, { columns, column, transposed,
       ...(dropout === undefined ? {} : dropoutValues(dropout.seed, dropout.members)),
     },
     gridFor(tiles * count),
+    { flops: 2 * rows * features * columns },
   );
   return partial;
 }

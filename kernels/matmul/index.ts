@@ -180,6 +180,7 @@ function launch(
     dropout === undefined ? [a, b, c] : [a, b, c, dropout.rowKeys],
     uniforms,
     gridFor(cut.tiles * cut.splits),
+    { flops: 2 * m * n * k },
   );
 }
 

@@ -1,7 +1,7 @@
 import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/kernel.ts";
 import type { Op, Tape } from "../../core/recorder.ts";
-import { elementCount, expectTensor, matrixShape, type Tensor } from "../../core/tensor.ts";
+import { byteSize, elementCount, expectTensor, matrixShape, type Tensor } from "../../core/tensor.ts";
 import { vectorSource, widthOf } from "../vector.ts";
 import gatherCode from "./gather.wgsl" with { type: "text" };
 import scatterCode from "./scatter.wgsl" with { type: "text" };
@@ -21,7 +21,8 @@ function move(gpu: Gpu, name: "gather" | "scatter", all: Tensor, some: Tensor, l
   }));
   const size = elementCount(some.shape) / width;
   const tensors = name === "gather" ? [all, lastTokens, some] : [some, lastTokens, all];
-  gpu.dispatch(kernel, tensors, { size, rows, columns: columns / width }, gridFor(size / 256));
+  const work = { bytes: 2 * byteSize(some) };
+  gpu.dispatch(kernel, tensors, { size, rows, columns: columns / width }, gridFor(size / 256), work);
 }
 
 const op: Op<PoolAttrs> = {

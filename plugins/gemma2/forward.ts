@@ -6,6 +6,7 @@ import type { ForwardOptions } from "../../core/plugin.ts";
 import type { Tape } from "../../core/recorder.ts";
 import type { Tensor } from "../../core/tensor.ts";
 import { attention } from "../../kernels/attention/index.ts";
+import { visiblePairs } from "../../kernels/attention/work.ts";
 import { geglu } from "../../kernels/geglu/index.ts";
 import { linear } from "../../kernels/linear/index.ts";
 import { pool } from "../../kernels/pool/index.ts";
@@ -98,6 +99,7 @@ function block(
     softcap,
     window: layer.window,
     longest: batch.longest,
+    pairs: visiblePairs(batch.host.cuSeqlens, layer.window),
     causal: true,
   });
   tape.release(...rotated, v);

@@ -15,6 +15,7 @@ import {
   rope,
   type Tape,
   type Tensor,
+  visiblePairs,
 } from "qlora/kernels";
 import type { LlamaConfig } from "./config.ts";
 import type { LayerNorms, LlamaWeights } from "./load.ts";
@@ -96,6 +97,7 @@ function block(
     softcap: 0,
     window: layer.window,
     longest: batch.longest,
+    pairs: visiblePairs(batch.host.cuSeqlens, layer.window),
     causal: true,
   });
   tape.release(turnedQ, turnedK, v);

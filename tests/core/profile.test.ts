@@ -1,0 +1,64 @@
+import { describe, expect, test } from "bun:test";
+import type { Gpu, ProfileLine } from "../../core/device/index.ts";
+import { accumulate } from "../../kernels/add/index.ts";
+import { attentionForward } from "../../kernels/attention/index.ts";
+import { visiblePairs } from "../../kernels/attention/work.ts";
+import { matmulNN } from "../../kernels/matmul/index.ts";
+import { gpuOf, tiers } from "../support/gpu.ts";
+
+test("visible pairs are those that a mask, counted pair by pair, lets through", () => {
+  const cuSeqlens = [0, 1, 8, 30, 31];
+  for (const window of [0, 1, 5, 22, 100]) {
+    let pairs = 0;
+    for (let query = 0; query < 31; query++) {
+      for (let key = 0; key <= query; key++) {
+        const together =
+          cuSeqlens.filter((start) => start <= query).length === cuSeqlens.filter((s) => s <= key).length;
+        if (together && (window === 0 || query - key < window)) pairs++;
+      }
+    }
+    expect(visiblePairs(cuSeqlens, window)).toBe(pairs);
+  }
+});
+
+for (const tier of tiers) {
+  describe(`profile, tier ${tier}`, () => {
+    const profiled = async (gpu: Gpu, work: () => void): Promise<ProfileLine[]> => {
+      gpu.profileStart();
+      work();
+      return gpu.profileEnd();
+    };
+
+    test("a kernel that names no work moves its tensors once", async () => {
+      const gpu = await gpuOf(tier);
+      const [into, source] = [1, 2].map(() => gpu.upload(new Float32Array(1000), [1000], "f32", "x"));
+      const lines = await profiled(gpu, () => {
+        accumulate(gpu, into!, source!);
+        accumulate(gpu, into!, source!);
+      });
+      expect(lines).toEqual([{ key: "add/f32", calls: 2, ms: lines[0]!.ms, flops: 0, bytes: 16_000 }]);
+      for (const tensor of [into!, source!]) gpu.free(tensor);
+    });
+
+    test("a product of [3,5] and [5,4] is 120 operations", async () => {
+      const gpu = await gpuOf(tier);
+      const tensors = [[3, 5] as const, [5, 4] as const, [3, 4] as const].map((shape) => gpu.alloc(shape, "f32", "x"));
+      const lines = await profiled(gpu, () => matmulNN(gpu, tensors[0]!, tensors[1]!, tensors[2]!));
+      expect(lines.reduce((sum, { flops }) => sum + flops, 0)).toBe(120);
+      for (const tensor of tensors) gpu.free(tensor);
+    });
+
+    test("attention counts the pairs it is told of", async () => {
+      const gpu = await gpuOf(tier);
+      const segments = gpu.upload(Uint32Array.of(0, 2, 0, 2), [2, 2], "u32", "segments");
+      const [q, k, v, out] = [2, 1, 1, 2].map((heads) => gpu.alloc([2, heads * 32], gpu.half, "x"));
+      const lse = gpu.alloc([2, 2], "f32", "lse");
+      const shape = { heads: 2, kvHeads: 1, headDim: 32, scale: 1, softcap: 0, window: 0, longest: 2 } as const;
+      const options = { ...shape, segments, pairs: visiblePairs([0, 2], 0), causal: true } as const;
+      const [line] = await profiled(gpu, () => attentionForward(gpu, { q: q!, k: k!, v: v!, out: out!, lse }, options));
+      // 3 pairs, 2 heads, 2 products of 32 multiplications and additions
+      expect(line!.flops).toBe(3 * 2 * 2 * 32 * 2);
+      for (const tensor of [segments, q!, k!, v!, out!, lse]) gpu.free(tensor);
+    });
+  });
+}
