@@ -1,4 +1,5 @@
 import { ConfigError } from "../errors.ts";
+import { sfc32 } from "../sfc32.ts";
 
 export type SamplerOptions = {
   /** Number of training rows. */
@@ -63,7 +64,7 @@ export function createSampler(options: SamplerOptions): Sampler {
 
 /** A uniform permutation of 0..size-1 by Fisher and Yates, fixed by (seed, epoch). */
 export function permutation(size: number, seed: number, epoch: number): Uint32Array {
-  const next = randomUint32(seed, epoch);
+  const next = sfc32(seed, epoch);
   const order = Uint32Array.from({ length: size }, (_, i) => i);
   for (let last = size - 1; last > 0; last--) {
     const other = below(last + 1, next);
@@ -81,19 +82,4 @@ function below(bound: number, next: () => number): number {
     const draw = next();
     if (draw < limit) return draw % bound;
   }
-}
-
-/** Chris Doty-Humphrey's sfc32 (PractRand), seeded by both numbers and run in by twenty draws. */
-function randomUint32(seed: number, epoch: number): () => number {
-  let [a, b, c, counter] = [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0, epoch >>> 0, 1];
-  const next = (): number => {
-    const sum = (a + b + counter) >>> 0;
-    counter = (counter + 1) >>> 0;
-    a = (b ^ (b >>> 9)) >>> 0;
-    b = (c + (c << 3)) >>> 0;
-    c = (((c << 21) | (c >>> 11)) + sum) >>> 0;
-    return sum;
-  };
-  for (let i = 0; i < 20; i++) next();
-  return next;
 }

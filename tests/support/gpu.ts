@@ -2,6 +2,9 @@ import type { Gpu, Tier } from "../../core/device/index.ts";
 import type { DType, Tensor } from "../../core/tensor.ts";
 import { elementCount } from "../../core/tensor.ts";
 import { testGpu, testTiers } from "../../testing/gpu.ts";
+import { random } from "./random.ts";
+
+export { random };
 
 /** The device of a tier, shared by all tests, with fresh tensors poisoned. */
 export const gpuOf: (tier: Tier) => Promise<Gpu> = testGpu;
@@ -32,17 +35,6 @@ export function tensorOf(
         ? Uint32Array.from(values)
         : Float32Array.from(values);
   return gpu.upload(data, shape, dtype, label);
-}
-
-/** A seeded generator of uniform numbers in [0, 1) (mulberry32). */
-export function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
 }
 
 /** `n` seeded normal numbers times `scale`. */

@@ -15,13 +15,12 @@ interface Source {
 
 /** f32 elements that one array element holds when its bits are read as `type`. */
 function perElement(element: string, type: "f16" | "f32"): number {
-  const bytes = element.startsWith("vec4") ? 16 : element.startsWith("vec2") ? 8 : 4;
+  const bytes = element.startsWith("vec4") ? 16 : 4;
   return bytes / (type === "f16" ? 2 : 4);
 }
 
 function word({ name, element }: Source, index: string): string {
   if (element === "f32") return `bitcast<u32>(${name}[${index}])`;
-  if (element === "vec2<u32>") return `${name}[(${index}) / 2u][(${index}) % 2u]`;
   if (element === "vec4<u32>") return `${name}[(${index}) / 4u][(${index}) % 4u]`;
   throw new Error(`no emulation for arrays of ${element}`);
 }
