@@ -18,7 +18,8 @@ import { type InspectReport, inspectConfig } from "./core/inspect.ts";
 import { ConfigError } from "./core/errors.ts";
 import { isPluginFactory } from "./core/plugin-value.ts";
 import type { ResolveContext } from "./core/plugin-resolve.ts";
-import { type TrainOptions, type TrainResult, type TrainStep, trainSteps } from "./core/train.ts";
+import { trainSteps } from "./core/train.ts";
+import type { TrainOptions, TrainResult, TrainStep } from "./core/train-types.ts";
 import { engine } from "./kernels/engine.ts";
 import { selfTest } from "./kernels/self-test.ts";
 import { adamW8bit } from "./plugins/adamw8bit/index.ts";
@@ -40,6 +41,8 @@ export { ensemble, type EnsembleRequest, type EnsembleResult } from "./core/ense
 export { type DryRunResult, dryRun } from "./core/dry-run.ts";
 export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./core/errors.ts";
 export type { RunEvent, RunListener } from "./core/events.ts";
+export type { ComputeGradients, GradientStep, StepSample } from "./core/gradients.ts";
+export { defineLoss, type Loss, type LossDefinition, type LossInput, type LossOutput } from "./core/loss.ts";
 export { resolveModel, type ResolvedModel, type ResolveOptions } from "./core/hub/index.ts";
 export {
   invalidModelConfig,

@@ -9,7 +9,7 @@ import type { DryRunResult } from "../core/dry-run.ts";
 import type { EvaluateResult, InferenceRequest, PredictRequest, PredictResult } from "../core/inference.ts";
 import type { InspectReport } from "../core/inspect.ts";
 import type { PluginFactory } from "../core/plugin-value.ts";
-import type { TrainOptions, TrainResult } from "../core/train.ts";
+import type { TrainOptions, TrainResult } from "../core/train-types.ts";
 
 export interface Sdk {
   train(config: Config, options?: TrainOptions): Promise<TrainResult>;

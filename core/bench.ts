@@ -99,7 +99,7 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
       lossScale,
       stepKey: step,
     };
-    const losses = accumulateGradients(session, engine, samples, settings);
+    const losses = await accumulateGradients(session, engine, samples, settings);
     engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: 1 });
     optimizer.step({ learningRate: 1e-4, update: step + 1, control });
     const values = await gpu.readFloats(losses);

@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url";
 import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
 import { deviceOptions, type DeviceOptions, type DeviceOptionsInput } from "./device-options.ts";
 import { ConfigError } from "./errors.ts";
+import { isLoss, type Loss } from "./loss.ts";
 import { showValue } from "./option-words.ts";
 import type { OptionSet, OptionShape, OptionsOutput } from "./options.ts";
 import type { AdapterPlugin, MetricPlugin, ModelPlugin, OptimizerPlugin } from "./plugin.ts";
@@ -18,14 +19,17 @@ export interface ConfigInput {
   readonly adapter: AdapterPlugin;
   readonly optimizer: OptimizerPlugin;
   readonly metrics?: readonly MetricPlugin[];
+  /** A loss of your own (`defineLoss`) in place of `training.loss`. */
+  readonly loss?: Loss | undefined;
   readonly data?: DataOptionsInput;
   readonly training?: TrainingOptionsInput;
   readonly device?: DeviceOptionsInput;
 }
 
 /** A checked config, defaults filled in. */
-export interface Config extends Required<Omit<ConfigInput, "data" | "training" | "device">> {
+export interface Config extends Required<Omit<ConfigInput, "data" | "training" | "device" | "loss">> {
   readonly kind: "config";
+  readonly loss: Loss | undefined;
   readonly data: DataOptions;
   readonly training: TrainingOptions;
   readonly device: DeviceOptions;
@@ -53,7 +57,7 @@ export interface ConfigOverrides {
 
 export const CONFIG_FILE = "qlora.config.ts";
 
-const CONFIG_KEYS = ["model", "adapter", "optimizer", "metrics", "data", "training", "device"];
+const CONFIG_KEYS = ["model", "adapter", "optimizer", "metrics", "loss", "data", "training", "device"];
 const SINGLE_KINDS = ["model", "adapter", "optimizer"] as const;
 type SingleKind = (typeof SINGLE_KINDS)[number];
 
@@ -89,6 +93,13 @@ function checkPlugins(input: ConfigInput, problems: string[]): void {
   else problems.push(`metrics: got ${showValue(metrics)}, expected a list of metrics`);
 }
 
+function checkLoss({ loss }: ConfigInput, training: TrainingOptions, problems: string[]): void {
+  if (loss === undefined) return;
+  if (!isLoss(loss)) problems.push(`loss: got ${showValue(loss)}, expected a loss (what defineLoss returns)`);
+  else if (training.loss !== "auto" || training.classWeights !== undefined)
+    problems.push(`loss: got ${loss.name} together with training.loss or training.classWeights, expected only one`);
+}
+
 /**
  * Checks a config and fills in defaults.
  * @throws ConfigError listing every problem
@@ -100,9 +111,10 @@ export function defineConfig(input: ConfigInput): Config {
     .map((key) => `${key}: unknown section${suggestion(key, CONFIG_KEYS)}`);
   checkPlugins(input, problems);
   const sections = checkSections(input, problems);
+  if (problems.length === 0) checkLoss(input, sections.training, problems);
   if (problems.length > 0) throw new ConfigError("CONFIG_INVALID", problems);
-  const { model, adapter, optimizer, metrics = [] } = input;
-  return { kind: "config", model, adapter, optimizer, metrics, ...sections, given: input };
+  const { model, adapter, optimizer, metrics = [], loss } = input;
+  return { kind: "config", model, adapter, optimizer, metrics, loss, ...sections, given: input };
 }
 
 /**
@@ -161,6 +173,7 @@ export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): C
     adapter: plugin("adapter"),
     optimizer: plugin("optimizer"),
     metrics: flags.metrics?.map((factory) => factory.configure({}) as MetricPlugin) ?? given?.metrics ?? [],
+    loss: given?.loss,
     data: { ...given?.data, ...flags.data },
     training: { ...given?.training, ...flags.training },
     device: { ...given?.device, ...flags.device },
@@ -178,6 +191,7 @@ export function configToJson(config: Config): Readonly<Record<string, unknown>> 
     adapter: plain(config.adapter),
     optimizer: plain(config.optimizer),
     metrics: config.metrics.map(plain),
+    ...(config.loss === undefined ? {} : { loss: plain(config.loss) }),
     data: config.data,
     training: config.training,
     device: config.device,

@@ -14,7 +14,8 @@ import { ARENA_PROBABILITIES, formatProbabilities, requireUniqueIds } from "./pr
 import { type EvaluationRecord, parseEvaluation } from "./report/evaluation-record.ts";
 import { loadRunData } from "./run-data.ts";
 import { listCheckpoints, RUN_FILES, writeJson } from "./run-folder.ts";
-import { type TrainOptions, trainSteps } from "./train.ts";
+import { trainSteps } from "./train.ts";
+import type { TrainOptions } from "./train-types.ts";
 
 /** Files beside the folds' folders. */
 export const CV_FILES = { record: "cv.json", outOfFold: "out-of-fold.csv" } as const;
@@ -55,9 +56,10 @@ export async function crossValidate(
   config: Config,
   folds: number,
   engine: Engine,
-  { onEvent, signal }: TrainOptions = {},
+  options: TrainOptions = {},
 ): Promise<CrossValidation> {
   const { outputDir, overwriteOutputDir } = config.training;
+  const { onEvent, signal } = options;
   checkConfig(config, folds);
   const { trainFiles, format, softLabelColumns } = config.data;
   const all = requireUniqueIds(loadDataset(trainFiles, { format, softLabelColumns }));
@@ -82,7 +84,7 @@ export async function crossValidate(
     const foldConfig = foldOf(config, folds, fold, folder);
     const finished = existsSync(join(folder, ADAPTER_WEIGHTS_FILE));
     if (finished) onEvent?.({ type: "info", message: "it is done already" });
-    else if (await trainFold(foldConfig, engine, { onEvent, signal })) break;
+    else if (await trainFold(foldConfig, engine, options)) break;
     const { evaluation } = loadRunData(foldConfig.data);
     const record = await readEvaluation(folder);
     const rows = evaluation!.rows.map(({ id, label }, i) => ({ id, label: label!, values: record.probabilities[i]! }));

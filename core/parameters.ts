@@ -90,6 +90,18 @@ export class ParameterSet {
     return this.#read((slab) => slab.grad);
   }
 
+  /**
+   * Sets gradients to these values, by parameter name; others stay.
+   * @throws RangeError for an unknown name or a wrong number of values
+   */
+  writeGradients(values: ReadonlyMap<string, Float32Array<ArrayBuffer>>): void {
+    for (const [name, value] of values) {
+      const { grad, size, shape } = this.get(name);
+      if (value.length !== size) throw new RangeError(`${name}: ${value.length} values for [${shape.join(",")}]`);
+      this.#gpu.write(grad, value);
+    }
+  }
+
   async #read(pick: (slab: Slab) => Tensor): Promise<Map<string, Float32Array<ArrayBuffer>>> {
     const values = new Map<string, Float32Array<ArrayBuffer>>();
     for (const slab of this.slabs) {

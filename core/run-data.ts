@@ -6,6 +6,7 @@ import { augmentBySwapping } from "./data/swap.ts";
 import { openTokeniser, type TokenisedDataset, type Tokeniser } from "./data/tokenise.ts";
 import { ConfigError } from "./errors.ts";
 import type { RunListener } from "./events.ts";
+import type { StepSample } from "./gradients.ts";
 
 /** Rows to train on and rows held out. */
 export interface RunData {
@@ -63,12 +64,12 @@ export function openRunTokeniser(
 }
 
 /** Samples of rows, once their ids are there. */
-export async function samplesOf(
-  data: TokenisedDataset,
-  rows: ArrayLike<number>,
-): Promise<{ index: number; inputIds: Uint32Array; label: number | undefined }[]> {
+export async function samplesOf(data: TokenisedDataset, rows: ArrayLike<number>): Promise<StepSample[]> {
   const ids = await data.ready(rows);
-  return Array.from(rows, (index, i) => ({ index, inputIds: ids[i]!, label: data.dataset.rows[index]!.label }));
+  return Array.from(rows, (index, i) => {
+    const row = data.dataset.rows[index]!;
+    return { index, inputIds: ids[i]!, label: row.label, row };
+  });
 }
 
 /** What truncation took from each dataset, once all are tokenised; cut rows are told as info events. @throws DataError */

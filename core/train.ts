@@ -7,8 +7,8 @@ import { writeReport } from "./report/index.ts";
 import { createSampler } from "./data/sampler.ts";
 import type { Engine } from "./engine.ts";
 import { computeLogits, evaluationRecord, scoreLogits } from "./evaluate.ts";
-import type { RunListener } from "./events.ts";
 import { GradScaler } from "./grad-scaler.ts";
+import { stepGradients } from "./gradients.ts";
 import { createOptimizer } from "./head-optimizer.ts";
 import { countLabels } from "./labels.ts";
 import { openBaseModel } from "./base-model.ts";
@@ -25,9 +25,9 @@ import {
 } from "./run-folder.ts";
 import { learningRateAt } from "./schedule.ts";
 import { readRunRecord } from "./run-record.ts";
-import { openSession, type Session } from "./session.ts";
-import { accumulateGradients } from "./step.ts";
-import { createTargets } from "./targets.ts";
+import { openSession } from "./session.ts";
+import { createStepLoss } from "./step-loss.ts";
+import type { TrainOptions, TrainResult, TrainStep } from "./train-types.ts";
 import { formatTrainerState, type LogEntry, type TrainerState } from "./trainer-state.ts";
 import { writeFileAtomic } from "./files.ts";
 import {
@@ -39,47 +39,6 @@ import {
 } from "./training-state.ts";
 import { version } from "./version.ts";
 
-/** How a run is watched and stopped. */
-export interface TrainOptions {
-  readonly onEvent?: RunListener;
-  /** Aborting finishes the step under way, saves a checkpoint and returns. */
-  readonly signal?: AbortSignal;
-}
-
-/** One optimizer step, as the loop yields it. */
-export interface TrainStep {
-  /** Optimizer steps done. */
-  readonly step: number;
-  readonly totalSteps: number;
-  readonly epoch: number;
-  /** Mean cross entropy over the step's samples. */
-  readonly loss: number;
-  /** L2 norm over all gradients, before clipping. */
-  readonly gradNorm: number;
-  readonly learningRate: number;
-  /** True where a gradient was not finite, so that nothing was updated. */
-  readonly skipped: boolean;
-  readonly lossScale: number;
-  readonly samples: number;
-  readonly tokens: number;
-  readonly session: Session;
-}
-
-/** What a finished (or interrupted) run gives back. */
-export interface TrainResult {
-  readonly outputDir: string;
-  readonly steps: number;
-  readonly totalSteps: number;
-  /** Mean loss over all steps. */
-  readonly trainLoss: number;
-  /** The last evaluation's metrics, `eval_…`; empty where none was made. */
-  readonly metrics: Readonly<Record<string, number>>;
-  /** Path of report.html. */
-  readonly report: string;
-  readonly history: readonly LogEntry[];
-  readonly interrupted: boolean;
-}
-
 /**
  * Trains as the config says, yielding after each optimizer step; the run's folder is complete when it returns.
  * @throws ConfigError, DataError, ModelError, DeviceError
@@ -90,10 +49,10 @@ export async function* trainSteps(
   options: TrainOptions = {},
 ): AsyncGenerator<TrainStep, TrainResult> {
   const { training, data, device } = config;
-  const { onEvent, signal } = options;
+  const { onEvent, signal, computeGradients } = options;
   const rows = loadRunData(data);
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
-  const targets = createTargets(rows.train, training, numLabels);
+  const stepLoss = createStepLoss(rows.train.rows, config, numLabels, onEvent);
   const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
   const sampler = createSampler({
     size: rows.train.rows.length,
@@ -260,24 +219,18 @@ export async function* trainSteps(
     const from = performance.now();
     const samples = await samplesOf(trainData, sampler.batch(step));
     const lossScale = scaler?.scale ?? 1;
-    parameters.zeroGrad();
-    const losses = accumulateGradients(session, engine, samples, {
-      limits,
-      checkpointing: training.gradientCheckpointing,
-      lossScale,
-      stepKey: step,
-      targets: targets && {
-        terms: targets.terms,
-        of: (chosen) => targets.of(chosen.map(({ index }) => rows.train.rows[index]!)),
-      },
-    });
+    const settings = { limits, checkpointing: training.gradientCheckpointing, lossScale, stepKey: step, ...stepLoss };
+    const { losses, count } = await stepGradients(session, engine, { step, samples }, settings, computeGradients);
     engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: training.maxGradNorm });
     const learningRate = learningRateAt(training, totalSteps, updates);
     optimizer.step({ learningRate, update: updates + 1, control });
 
     const [, overflow, gradNorm] = (await gpu.readFloats(control)) as Float32Array & [number, number, number];
-    const lossValues = await gpu.readFloats(losses);
-    gpu.free(losses);
+    let lossSum = 0;
+    for (const part of losses) {
+      lossSum = (await gpu.readFloats(part)).reduce((sum, value) => sum + value, lossSum);
+      gpu.free(part);
+    }
     const skip = overflow !== 0;
     scaler?.update(skip);
     if (skip) {
@@ -290,7 +243,7 @@ export async function* trainSteps(
       });
     } else updates++;
     step++;
-    const loss = lossValues.reduce((sum, value) => sum + value, 0) / samples.length;
+    const loss = lossSum / count;
     const stepTokens = samples.reduce((sum, sample) => sum + sample.inputIds.length, 0);
     tokens += stepTokens;
     tokensDone += stepTokens;

@@ -18,6 +18,14 @@ export const trainingOptions = defineOptions(
       optional: true,
       help: "peak learning rate of the classification head (default: learningRate); it follows the same schedule",
     }),
+    loss: option("'auto' | 'cross-entropy' | 'soft-label' | 'pairwise'", {
+      default: "auto",
+      help: "auto: soft-label where data.softLabelColumns gives them, else cross-entropy; pairwise: Bradley-Terry over the scores of A and B",
+    }),
+    pairwiseWeight: option("0 <= number <= 1", {
+      default: 1,
+      help: "share of Bradley-Terry in the loss pairwise; cross entropy has the rest and trains the tie's logit",
+    }),
     classWeights: option("number[]", { optional: true, help: "the loss of each class is multiplied by its number" }),
     softLabelWeight: option("0 <= number <= 1", {
       default: 1,
@@ -55,12 +63,26 @@ export const trainingOptions = defineOptions(
       help: "go on from a checkpoint: its folder, or true for the newest in outputDir",
     }),
   },
-  ({ initAdapter, resumeFromCheckpoint, classWeights }) => [
+  ({
+    initAdapter,
+    resumeFromCheckpoint,
+    classWeights,
+    loss,
+    pairwiseWeight,
+    softLabelTemperature,
+    softLabelWeight,
+  }) => [
     ...(initAdapter !== undefined && resumeFromCheckpoint !== false
       ? ["initAdapter: got an adapter to start from together with resumeFromCheckpoint, expected only one of them"]
       : []),
     ...(classWeights?.some((weight) => !(weight >= 0 && weight < Infinity)) === true
       ? [`classWeights: got ${classWeights.join(", ")}, expected numbers >= 0`]
+      : []),
+    ...(loss === "pairwise" && (classWeights !== undefined || softLabelTemperature !== 1 || softLabelWeight !== 1)
+      ? ["loss: got pairwise with classWeights, softLabelWeight or softLabelTemperature, which are of cross entropy"]
+      : []),
+    ...(loss !== "pairwise" && pairwiseWeight !== 1
+      ? [`pairwiseWeight: got ${pairwiseWeight} with loss ${loss}, expected loss pairwise`]
       : []),
   ],
 );

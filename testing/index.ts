@@ -10,6 +10,7 @@ export {
   type GradientProblem,
   type GradientReport,
 } from "./gradient.ts";
+export { lossContract, type LossContractOptions } from "./loss.ts";
 export { metricContract, type MetricContractOptions } from "./metric.ts";
 export { optimizerContract, type OptimizerContractOptions } from "./optimizer.ts";
 export { OptimizerBench, type BenchParameter, type BenchStep, savedCodes, savedFloats } from "./optimizer-bench.ts";

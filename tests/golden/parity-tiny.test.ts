@@ -56,7 +56,7 @@ for (const tier of offered) {
       using session = await adapterSession(tier, join(folder, "adapter"));
       const lossScale = tier === "f32" ? 1 : 1024;
       const settings = { limits: { maxTokens: 512 }, checkpointing: "none", lossScale, stepKey: 0 } as const;
-      session.gpu.free(accumulateGradients(session, engine, samplesFrom(reference.samples), settings));
+      session.gpu.free(await accumulateGradients(session, engine, samplesFrom(reference.samples), settings));
       const gradients = await session.parameters.readGradients();
       await using golden = await openSafetensors(join(folder, "gradients.safetensors"));
       expect([...gradients.keys()].sort()).toEqual([...golden.tensors.keys()].sort());

@@ -104,7 +104,7 @@ export function parityTests({ name, adapter, source, gradientName = (key) => key
           const lossScale = tier === "f32" ? 1 : 1024;
           const settings = { limits: { maxTokens: 512 }, checkpointing, lossScale, stepKey: 0 } as const;
           const samples = samplesFrom(opened.reference.samples);
-          session.gpu.free(accumulateGradients(session, engine, samples, settings));
+          session.gpu.free(await accumulateGradients(session, engine, samples, settings));
           const gradients = await session.parameters.readGradients();
           await using golden = await openSafetensors(join(folder, "gradients.safetensors"));
           expect([...gradients.keys()].sort()).toEqual([...golden.tensors.keys()].map(gradientName).sort());

@@ -40,7 +40,9 @@ for (const tier of dir === undefined ? [] : tiers) {
         checkpointing: "none" | "block" = "none",
       ): Promise<Map<string, Float32Array>> => {
         session.parameters.zeroGrad();
-        session.gpu.free(accumulateGradients(session, engine, list, { limits, checkpointing, lossScale, stepKey: 5 }));
+        session.gpu.free(
+          await accumulateGradients(session, engine, list, { limits, checkpointing, lossScale, stepKey: 5 }),
+        );
         return session.parameters.readGradients();
       };
       const whole = await run(samples, { maxTokens: 1000 });
@@ -61,7 +63,7 @@ for (const tier of dir === undefined ? [] : tiers) {
       // Another step draws another mask.
       session.parameters.zeroGrad();
       session.gpu.free(
-        accumulateGradients(session, engine, samples, {
+        await accumulateGradients(session, engine, samples, {
           limits: { maxTokens: 1000 },
           checkpointing: "none",
           lossScale,

@@ -1,0 +1,48 @@
+/** What a training run takes and gives. */
+import type { RunListener } from "./events.ts";
+import type { ComputeGradients } from "./gradients.ts";
+import type { Session } from "./session.ts";
+import type { LogEntry } from "./trainer-state.ts";
+
+/** How a run is watched, stopped and changed. */
+export interface TrainOptions {
+  readonly onEvent?: RunListener;
+  /** Aborting finishes the step under way, saves a checkpoint and returns. */
+  readonly signal?: AbortSignal;
+  /** Gradients of a step computed in your own way, between its samples and clipping. */
+  readonly computeGradients?: ComputeGradients | undefined;
+}
+
+/** One optimizer step, as the loop yields it. */
+export interface TrainStep {
+  /** Optimizer steps done. */
+  readonly step: number;
+  readonly totalSteps: number;
+  readonly epoch: number;
+  /** Mean loss over the step's samples. */
+  readonly loss: number;
+  /** L2 norm over all gradients, before clipping. */
+  readonly gradNorm: number;
+  readonly learningRate: number;
+  /** True where a gradient was not finite, so that nothing was updated. */
+  readonly skipped: boolean;
+  readonly lossScale: number;
+  readonly samples: number;
+  readonly tokens: number;
+  readonly session: Session;
+}
+
+/** What a finished (or interrupted) run gives back. */
+export interface TrainResult {
+  readonly outputDir: string;
+  readonly steps: number;
+  readonly totalSteps: number;
+  /** Mean loss over all steps. */
+  readonly trainLoss: number;
+  /** The last evaluation's metrics, `eval_…`; empty where none was made. */
+  readonly metrics: Readonly<Record<string, number>>;
+  /** Path of report.html. */
+  readonly report: string;
+  readonly history: readonly LogEntry[];
+  readonly interrupted: boolean;
+}
