@@ -121,10 +121,11 @@ function checkConfig({ data, training }: Config, folds: number): void {
 
 /** The config of one fold; it evaluates at each epoch's end, and so when it is done. */
 function foldOf(config: Config, nSplits: number, foldIdx: number, outputDir: string): Config {
+  const loggingDir = config.training.loggingDir && join(config.training.loggingDir, `fold-${foldIdx}`);
   return {
     ...config,
     data: { ...config.data, nSplits, foldIdx },
-    training: { ...config.training, outputDir, evalStrategy: "epoch" },
+    training: { ...config.training, outputDir, loggingDir, evalStrategy: "epoch" },
   };
 }
 
@@ -157,7 +158,7 @@ type Identity = Readonly<Record<"folds" | "data" | "config", unknown>>;
 /** What must be the same for folds to belong together. */
 function identityOf(config: Config, folds: number, all: Dataset): Identity {
   const { training, device: _, ...rest } = configToJson(config) as Record<string, Record<string, unknown>>;
-  const { overwriteOutputDir: __, outputDir: ___, ...compared } = training!;
+  const { overwriteOutputDir: _o, outputDir: _d, reportTo: _r, loggingDir: _l, ...compared } = training!;
   const value = { folds, data: fingerprintDataset(all), config: { ...rest, training: compared } };
   return JSON.parse(JSON.stringify(value)) as Identity;
 }

@@ -26,8 +26,10 @@ function describeTerm(term: string): string {
   return term;
 }
 
-/** `number.integer >= 1` -> `an integer >= 1`; `'a' | 'b'` -> `"a" or "b"`; what is not known stays as written. */
+/** `number.integer >= 1` -> `an integer >= 1`; `'a' | 'b'` -> `"a" or "b"`; `('a' | 'b')[]` -> `a list of ...`; what is not known stays as written. */
 export function describeDefinition(definition: string): string {
+  const list = /^\((.*)\)\[\]$/.exec(definition);
+  if (list !== null) return `a list of ${describeDefinition(list[1]!)}`;
   const terms = definition.split("|").map((term) => describeTerm(term.trim()));
   const last = terms.pop()!;
   return terms.length === 0 ? last : `${terms.join(", ")} or ${last}`;

@@ -19,6 +19,12 @@ export const RUN_FILES = {
   report: "report.html",
 } as const;
 
+/** Folder of TensorBoard's event files in a run's folder, where loggingDir names no other. */
+export const EVENTS_FOLDER = "runs";
+
+/** TensorBoard reads a folder's event files in the order of their names, so the time comes first. */
+export const EVENT_FILE = /^events\.out\.tfevents\.(\d{10,})\./;
+
 const CHECKPOINT = /^checkpoint-(\d+)$/;
 
 /** Folder of the checkpoint after `step` optimizer steps. */
@@ -46,6 +52,9 @@ export async function createRunFolder(outputDir: string, overwrite: boolean): Pr
     }
     for (const step of await listCheckpoints(outputDir)) await rm(checkpointPath(outputDir, step), { recursive: true });
     for (const name of Object.values(RUN_FILES)) await rm(join(outputDir, name), { force: true });
+    const events = join(outputDir, EVENTS_FOLDER);
+    const files = existsSync(events) ? await readdir(events) : [];
+    for (const name of files) if (EVENT_FILE.test(name)) await rm(join(events, name));
   }
   await mkdir(outputDir, { recursive: true });
 }

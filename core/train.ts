@@ -14,15 +14,8 @@ import { countLabels } from "./labels.ts";
 import { openBaseModel } from "./base-model.ts";
 import { nonFiniteGradients } from "./non-finite.ts";
 import { loadRunData, openRunTokeniser, reportCuts, samplesOf } from "./run-data.ts";
-import {
-  appendMetrics,
-  createRunFolder,
-  findCheckpoint,
-  rewindMetrics,
-  RUN_FILES,
-  saveCheckpoint,
-  writeJson,
-} from "./run-folder.ts";
+import { createRunFolder, findCheckpoint, RUN_FILES, saveCheckpoint, writeJson } from "./run-folder.ts";
+import { openRunLog } from "./run-log.ts";
 import { learningRateAt } from "./schedule.ts";
 import { readRunRecord } from "./run-record.ts";
 import { openSession } from "./session.ts";
@@ -146,7 +139,7 @@ export async function* trainSteps(
   });
   const log = async (entry: LogEntry): Promise<void> => {
     history.push(entry);
-    await appendMetrics(training.outputDir, entry);
+    await runLog.append(entry);
   };
   const evaluate = async (): Promise<void> => {
     if (evalData === undefined) return;
@@ -188,7 +181,7 @@ export async function* trainSteps(
     onEvent?.({ type: "save", step, path });
   };
 
-  if (resume !== undefined) await rewindMetrics(training.outputDir, step);
+  await using runLog = await openRunLog(training, resume === undefined ? undefined : step);
   const runRecord = {
     qlora: version,
     bun: Bun.version,

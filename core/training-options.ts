@@ -49,6 +49,11 @@ export const trainingOptions = defineOptions(
       help: "keep only each block's input and run it again in the backward pass: less memory, more time",
     }),
     loggingSteps: option(count, { default: 10, help: "log every so many steps" }),
+    reportTo: option("('tensorboard' | 'none')[]", { default: [], help: "where to log besides metrics.jsonl" }),
+    loggingDir: option("string", {
+      optional: true,
+      help: "folder of TensorBoard's event files (default: runs in outputDir); one for each run",
+    }),
     evalStrategy: option("'no' | 'epoch' | 'steps'", { default: "no", help: "when to evaluate" }),
     evalSteps: option(count, { defaultFrom: "loggingSteps", help: "evaluate every so many steps" }),
     saveStrategy: option("'no' | 'epoch' | 'steps'", { default: "steps", help: "when to save a checkpoint" }),

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { train, trainer } from "../../index.ts";
 import { adamW } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
+import { readEventFile, shownPoints } from "../support/tfevents.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 
 const adapterBytes = (run: string): Promise<Buffer> => readFile(join(run, "adapter_model.safetensors"));
@@ -19,13 +20,14 @@ for (const tier of tiers) {
       expect(straight.steps).toBe(6);
 
       const outputDir = join(folder.path, "halted");
+      const halted = { outputDir, reportTo: ["tensorboard"] as const };
       const stop = new AbortController();
-      const steps = trainer(await smallRun(folder.path, { device, training: { outputDir } }), { signal: stop.signal });
+      const steps = trainer(await smallRun(folder.path, { device, training: halted }), { signal: stop.signal });
       for await (const step of steps) if (step.step === 3) stop.abort();
       expect((await readdir(outputDir)).filter((name) => name.startsWith("checkpoint-"))).toEqual(["checkpoint-3"]);
 
       const resumed = await train(
-        await smallRun(folder.path, { device, training: { outputDir, resumeFromCheckpoint: true } }),
+        await smallRun(folder.path, { device, training: { ...halted, resumeFromCheckpoint: true } }),
       );
       expect(resumed.steps).toBe(6);
       expect((await adapterBytes(outputDir)).equals(await adapterBytes(straight.outputDir))).toBe(true);
@@ -34,6 +36,16 @@ for (const tier of tiers) {
           e["loss"] === undefined ? [] : [[e.step, e["loss"], e["grad_norm"], e["learning_rate"]]],
         );
       expect(losses(resumed.history)).toEqual(losses(straight.history));
+
+      const runs = join(outputDir, "runs");
+      const names = (await readdir(runs)).sort();
+      const points = shownPoints(
+        await Promise.all(names.map(async (n) => readEventFile(await readFile(join(runs, n))))),
+      );
+      expect(names).toHaveLength(2);
+      expect(points.flatMap(({ tag, step, value }) => (tag === "train/loss" ? [[step, value]] : []))).toEqual(
+        straight.history.flatMap((e) => (e["loss"] === undefined ? [] : [[e.step, Math.fround(e["loss"])]])),
+      );
     }, 120_000);
   });
 }
