@@ -22,7 +22,7 @@ type Launch = (turns: number) => number;
 
 /** Time of a launch of enough turns, in FLOP/s; the best of three. */
 async function rate(gpu: Gpu, launch: Launch): Promise<number> {
-  let turns = 64;
+  let turns = 16;
   let best = 0;
   for (let kept = 0; kept < 3;) {
     gpu.profileStart();
