@@ -36,8 +36,7 @@ export async function examineDevice(
   device: Partial<DeviceOptions>,
   selfTest: (gpu: Gpu) => Promise<SelfTest[]>,
 ): Promise<DoctorReport> {
-  const { gpu: provider = "auto", tier = "auto" } = device;
-  const gpu = await openGpu({ gpu: provider, ...(tier === "auto" ? {} : { tier }) });
+  const gpu = await openGpu(device);
   try {
     const { adapter, capabilities } = gpu.info;
     return {

@@ -29,7 +29,7 @@ export async function dryRun(config: Config): Promise<DryRunResult> {
     maxSteps: training.maxSteps,
   });
   const { trainableParameters, allParameters } = await inspectConfig(config);
-  const gpu = await openGpu({ gpu: device.gpu, ...(device.tier === "auto" ? {} : { tier: device.tier }) });
+  const gpu = await openGpu(device);
   const { adapter, provider, tier } = gpu.info;
   gpu.destroy();
   return {

@@ -13,7 +13,7 @@ export interface SessionOptions {
   /** What the adapter's files call the base model; its folder where it is undefined. */
   readonly baseModel?: string | undefined;
   readonly adapter: AdapterPlugin;
-  readonly device: DeviceOptions;
+  readonly device: Partial<DeviceOptions>;
   readonly numLabels: number;
   readonly seed: number;
   /** Folder of an adapter whose values replace the fresh ones. */
@@ -48,7 +48,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     seed,
   });
   const saved = options.initAdapter === undefined ? undefined : await adapter.load(options.initAdapter);
-  const gpu = await openGpu({ gpu: device.gpu, ...(device.tier === "auto" ? {} : { tier: device.tier }) });
+  const gpu = await openGpu(device);
   try {
     const onProgress = (done: number, total: number): void =>
       onEvent?.({ type: "progress", what: "loading the model", done, total });

@@ -7,8 +7,8 @@ import { requestAdapter, requestDevice } from "./providers.ts";
 export interface OpenOptions {
   /** `auto` takes bun-webgpu, but webgpu where that offers a better tier (f16 on NVIDIA). Default `auto`. */
   readonly gpu?: "auto" | Provider;
-  /** Default: the best tier the device offers. */
-  readonly tier?: Tier;
+  /** `auto` (the default): the best tier the device offers. */
+  readonly tier?: "auto" | Tier;
   /** Bounds checks of the driver; default true. `false` needs the provider `webgpu`. */
   readonly robustness?: boolean;
 }
@@ -29,7 +29,8 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const robustness = options.robustness ?? true;
   const chosen = await choose(options.gpu ?? "auto", robustness);
   const tiers = tiersOf(chosen.capabilities);
-  const tier = options.tier ?? tiers.at(-1)!;
+  const { tier: wanted = "auto" } = options;
+  const tier = wanted === "auto" ? tiers.at(-1)! : wanted;
   const { info } = chosen.adapter;
   if (!tiers.includes(tier)) {
     chosen.device.destroy();

@@ -6,7 +6,7 @@ import type { Provider } from "./probe.ts";
 
 /** Dawn toggles wanted from the `webgpu` binding. */
 export interface ProviderOptions {
-  /** Keep the driver's bounds checks. Off is 15-20 % faster in matrix products; only `webgpu` can turn them off. */
+  /** Keep the driver's bounds checks. Off is 4-8 % faster in matrix products; only `webgpu` can turn them off. */
   readonly robustness: boolean;
 }
 

@@ -156,7 +156,7 @@ describe("--print-config", () => {
       metrics: [{ name: "accuracy" }],
       data: { trainFiles: ["train.csv"], nSplits: 5, foldIdx: 1, maxLength: 1024 },
       training: { learningRate: 3e-4, shuffle: false, loggingSteps: 7, evalSteps: 7, seed: 42 },
-      device: { gpu: "auto", tier: "auto" },
+      device: { gpu: "auto", robustness: true, tier: "auto" },
     });
   });
 
