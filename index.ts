@@ -69,17 +69,20 @@ export {
   type Adapter,
   type AdapterContext,
   type AdapterPlugin,
+  type Checkpointing,
   defineAdapter,
   defineMetric,
   defineModel,
   defineOptimizer,
   type ForwardOptions,
+  isCheckpointed,
   type Metric,
   type MetricContext,
   type MetricPlugin,
   type Model,
   type ModelContext,
   type ModelOutline,
+  type ModelPlacement,
   type ModelPlugin,
   type ModelSource,
   type Optimizer,
@@ -88,6 +91,7 @@ export {
   type OptimizerStep,
   type ParameterRow,
   type SavedTensor,
+  settlePlacement,
 } from "./core/plugin.ts";
 export { formatPythonJson, pyFloat, type PythonJson } from "./core/python-json.ts";
 export type { TensorSource } from "./core/safetensors.ts";

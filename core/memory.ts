@@ -40,6 +40,9 @@ const HOARD_BYTES = 256 * 2 ** 20;
 
 /** Owns every GPU buffer: allocates, reuses, counts. */
 export class Memory {
+  /** The pool is given up before buffers in use and pooled ones pass it together. Default: no limit. */
+  limit = Infinity;
+
   readonly #device: GPUDevice;
   readonly #free = new Map<number, GPUBuffer[]>();
   readonly #live = new Map<GPUBuffer, Block>();
@@ -107,7 +110,8 @@ export class Memory {
   #create(size: number, label: string): GPUBuffer {
     const need = Math.max(this.#mostUsed, this.#used + size);
     const hoarded = this.#pooled > need / 4 && this.#used + this.#pooled + size > need * 1.1;
-    if (hoarded && this.#pooled > HOARD_BYTES) this.trim();
+    const tight = this.#used + this.#pooled + size > this.limit;
+    if (tight || (hoarded && this.#pooled > HOARD_BYTES)) this.trim();
     return this.#device.createBuffer({ size, usage: STORAGE, label });
   }
 

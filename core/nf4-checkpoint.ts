@@ -11,7 +11,6 @@ import {
   type NestedAbsmax,
   type Nf4DType,
   type PackedNf4,
-  type PlainAbsmax,
 } from "./nf4.ts";
 import { missingTensor, type TensorSource } from "./safetensors.ts";
 
@@ -85,6 +84,43 @@ export async function readNf4State(
   return state;
 }
 
+/** What is small of an NF4 weight: all but its codes and its absmax. */
+export interface Nf4Frame extends Nf4State {
+  readonly codeBook: Float32Array<ArrayBuffer>;
+  /** Of a weight whose absmax values are double-quantised. */
+  readonly nested: Pick<NestedAbsmax, "nestedAbsmax" | "nestedMap" | "nestedOffset"> | undefined;
+}
+
+/**
+ * Reads and checks what is small of an NF4 weight, so that the rest can be streamed: the codes under `name`, the absmax
+ * under `name.absmax`, u8 where `nested` is given and f32 where it is not.
+ * @param shape what the model expects `[out, in]`, where it knows
+ * @throws ModelError TENSOR_MISSING, SAFETENSORS_INVALID or CHECKPOINT_INVALID naming the tensor
+ */
+export async function readNf4Frame(
+  source: TensorSource,
+  name: string,
+  shape?: readonly [outFeatures: number, inFeatures: number],
+): Promise<Nf4Frame> {
+  const state = await readNf4State(source, name, shape);
+  const codeBook = await readF32(source, `${name}.quant_map`);
+  if (codeBook.some((value, i) => value !== nf4CodeBook[i])) {
+    throw nf4Error(source, `${name}.quant_map`, `is not the code book of NF4 (${codeBook.join(", ")})`);
+  }
+  if (state.nestedOffset === undefined) return { ...state, codeBook, nested: undefined };
+  const nested = {
+    nestedAbsmax: await readF32(source, `${name}.nested_absmax`),
+    nestedMap: await readF32(source, `${name}.nested_quant_map`),
+    nestedOffset: state.nestedOffset,
+  };
+  return { ...state, codeBook, nested };
+}
+
+/** The absmax of a weight that is not double-quantised, `[blocks]` f32. @throws ModelError where one is not finite */
+export function readPlainAbsmax(source: TensorSource, name: string): Promise<Float32Array<ArrayBuffer>> {
+  return readF32(source, `${name}.absmax`);
+}
+
 /**
  * Reads one NF4 weight with everything that dequantises it.
  * @param shape what the model expects `[out, in]`, where it knows
@@ -95,23 +131,13 @@ export async function readNf4(
   name: string,
   shape?: readonly [outFeatures: number, inFeatures: number],
 ): Promise<PackedNf4> {
-  const state = await readNf4State(source, name, shape);
-  const codeBook = await readF32(source, `${name}.quant_map`);
-  if (codeBook.some((value, i) => value !== nf4CodeBook[i])) {
-    throw nf4Error(source, `${name}.quant_map`, `is not the code book of NF4 (${codeBook.join(", ")})`);
-  }
-  const absmax = await readAbsmax(source, name, state);
-  return { shape: state.shape, dtype: state.dtype, codes: await source.read(name), codeBook, ...absmax };
-}
-
-async function readAbsmax(source: TensorSource, name: string, state: Nf4State): Promise<NestedAbsmax | PlainAbsmax> {
-  if (state.nestedOffset === undefined) return { absmax: await readF32(source, `${name}.absmax`) };
-  return {
-    absmax: await source.read(`${name}.absmax`),
-    nestedAbsmax: await readF32(source, `${name}.nested_absmax`),
-    nestedMap: await readF32(source, `${name}.nested_quant_map`),
-    nestedOffset: state.nestedOffset,
-  };
+  const frame = await readNf4Frame(source, name, shape);
+  const { codeBook, dtype, nested } = frame;
+  const absmax =
+    nested === undefined
+      ? { absmax: await readPlainAbsmax(source, name) }
+      : { absmax: await source.read(`${name}.absmax`), ...nested };
+  return { shape: frame.shape, dtype, codes: await source.read(name), codeBook, ...absmax };
 }
 
 /** What follows `name.` in the names of its sub-tensors. */

@@ -42,6 +42,9 @@ export interface Slab {
 /** Alignment of a parameter's first element within its slab. */
 export const PARAMETER_ALIGN = 256;
 
+/** Bytes of first values that may be on their way to the GPU. */
+const FLUSH_BYTES = 64 * 2 ** 20;
+
 const aligned = (n: number): number => Math.ceil(n / PARAMETER_ALIGN) * PARAMETER_ALIGN;
 
 /** All trainable parameters of a run, in the adapter's order. */
@@ -55,12 +58,25 @@ export class ParameterSet {
    * Allocates values and gradients (zero) for `specs`, unless there are `slabs` of them.
    * @throws RangeError for a repeated name or a wrong initial size
    */
-  constructor(gpu: Gpu, specs: readonly ParameterSpec[], slabs: readonly Slab[] = makeSlabs(gpu, specs)) {
+  constructor(gpu: Gpu, specs: readonly ParameterSpec[], slabs: readonly Slab[] = filledSlabs(gpu, specs)) {
     this.#gpu = gpu;
     this.slabs = slabs;
     this.parameters = slabs.flatMap((slab) => slab.parameters);
     this.#byName = new Map(this.parameters.map((p) => [p.name, p]));
     if (this.#byName.size !== this.parameters.length) throw new RangeError("two parameters have the same name");
+  }
+
+  /** As the constructor, with few values on their way to the GPU at a time. */
+  static async load(gpu: Gpu, specs: readonly ParameterSpec[]): Promise<ParameterSet> {
+    const set = new ParameterSet(gpu, specs, makeSlabs(gpu, specs));
+    let unflushed = 0;
+    for (const bytes of fill(gpu, specs, set.slabs)) {
+      unflushed += bytes;
+      if (unflushed < FLUSH_BYTES) continue;
+      await gpu.idle();
+      unflushed = 0;
+    }
+    return set;
   }
 
   /** @throws RangeError for an unknown name */
@@ -112,6 +128,27 @@ export class ParameterSet {
   }
 }
 
+function filledSlabs(gpu: Gpu, specs: readonly ParameterSpec[]): Slab[] {
+  const slabs = makeSlabs(gpu, specs);
+  for (const _ of fill(gpu, specs, slabs));
+  return slabs;
+}
+
+/** Clears the slabs and writes first values into them, one parameter at a time; yields the bytes of each. */
+function* fill(gpu: Gpu, specs: readonly ParameterSpec[], slabs: readonly Slab[]): Generator<number> {
+  for (const { value, grad } of slabs) for (const tensor of [value, grad]) gpu.clear(tensor);
+  if (gpu.paper) return;
+  const parameters = slabs.flatMap((slab) => slab.parameters);
+  for (const [i, spec] of specs.entries()) {
+    const values = spec.initial();
+    const { name, shape, size, value } = parameters[i]!;
+    if (values.length !== size)
+      throw new RangeError(`${name}: ${values.length} initial values for [${shape.join(",")}]`);
+    gpu.write(value, values);
+    yield values.byteLength;
+  }
+}
+
 function makeSlabs(gpu: Gpu, specs: readonly ParameterSpec[]): Slab[] {
   const slabs: Slab[] = [];
   const perSlab = Math.floor(gpu.device.limits.maxStorageBufferBindingSize / 4 / PARAMETER_ALIGN) * PARAMETER_ALIGN;
@@ -133,7 +170,6 @@ function makeSlabs(gpu: Gpu, specs: readonly ParameterSpec[]): Slab[] {
 }
 
 function makeSlab(gpu: Gpu, index: number, specs: readonly ParameterSpec[], size: number): Slab {
-  const data = new Float32Array(size);
   const value = gpu.alloc([size], "f32", `parameters ${index}`, "adapter");
   const grad = gpu.alloc([size], "f32", `gradients ${index}`, "gradients");
   const parameters: Parameter[] = [];
@@ -142,10 +178,6 @@ function makeSlab(gpu: Gpu, index: number, specs: readonly ParameterSpec[], size
   for (const spec of specs) {
     const { name, shape } = spec;
     const size = elementCount(shape);
-    const initial = spec.initial();
-    if (initial.length !== size)
-      throw new RangeError(`${name}: ${initial.length} initial values for [${shape.join(",")}]`);
-    data.set(initial, start);
     const part = (of: Tensor, label: string): Tensor => ({
       buffer: of.buffer,
       part: true,
@@ -157,7 +189,5 @@ function makeSlab(gpu: Gpu, index: number, specs: readonly ParameterSpec[], size
     parameters.push({ name, shape, size, value: part(value, name), grad: part(grad, `grad ${name}`), slab, start });
     start += aligned(size);
   }
-  gpu.write(value, data);
-  gpu.clear(grad);
   return slab;
 }

@@ -20,8 +20,28 @@ export interface ModelContext {
   readonly numLabels: number;
   /** Seed of the head's first values. */
   readonly seed: number;
+  /** The memory plan's choice; undefined without one. Options that the user set win over it. */
+  readonly placement?: ModelPlacement | undefined;
   /** Bytes read and in total, for a progress line. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
+}
+
+/** Where a model's weights lie and in which forms; what the memory plan chooses where the config leaves it open. */
+export interface ModelPlacement {
+  readonly embeddings: "device" | "host";
+  /** Keep f16 copies of the linears for forward passes. */
+  readonly keepDequantised: boolean;
+}
+
+/** What of it the user's options settle; undefined is open. */
+export type GivenPlacement = { readonly [K in keyof ModelPlacement]: ModelPlacement[K] | undefined };
+
+/** The user's options before the plan's choice before what costs least to think about: all on the device, packed. */
+export function settlePlacement(given: GivenPlacement, planned: ModelPlacement | undefined): ModelPlacement {
+  return {
+    embeddings: given.embeddings ?? planned?.embeddings ?? "device",
+    keepDequantised: given.keepDequantised ?? planned?.keepDequantised ?? false,
+  };
 }
 
 /** What is known of a model before its weights are read. */
@@ -38,10 +58,20 @@ export interface ModelOutline {
   readonly numLabels: number | undefined;
 }
 
+/**
+ * Which blocks keep only their input and run again in backward: none, every `block`, or so many of the first ones (backward
+ * comes to them last, when the others have given their memory back). Gradients are the same, to the bit.
+ */
+export type Checkpointing = "none" | "block" | number;
+
+/** Whether block `index` (0 is the first) runs again in backward. */
+export function isCheckpointed(checkpointing: Checkpointing, index: number): boolean {
+  return checkpointing === "block" || (checkpointing !== "none" && index < checkpointing);
+}
+
 /** How a forward pass is run. */
 export interface ForwardOptions {
-  /** `block` keeps only each block's input and runs the block again in backward. */
-  readonly checkpointing: "none" | "block";
+  readonly checkpointing: Checkpointing;
   /** Dropout is on in training only. */
   readonly training: boolean;
   /** Called with the embedding's output and each block's, [N,C] f32, as they are encoded; copy what you want to read. */
@@ -76,6 +106,8 @@ export interface Model {
  */
 export interface ModelSource {
   readonly checkpoint: string;
+  /** The parts of `ModelPlacement` that it obeys, each with what is already settled; without it the plan has no say. */
+  readonly placement?: GivenPlacement | undefined;
   /** From config.json and, where there are any, the headers; reads no weights. @throws ModelError */
   outline(numLabels: number): Promise<ModelOutline>;
   /** Streams the weights to the GPU. @throws ModelError, DeviceError */

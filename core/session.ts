@@ -1,11 +1,11 @@
 /** A model with its adapter on a GPU: what training, evaluation and prediction share. */
 import type { DeviceOptions } from "./device-options.ts";
-import { openGpu, type Gpu } from "./device/index.ts";
+import { type Gpu, openGpu } from "./device/index.ts";
 import { ModelError } from "./errors.ts";
 import type { RunListener } from "./events.ts";
 import type { AdaptedLinear } from "./linear.ts";
 import { ParameterSet, type ParameterSpec } from "./parameters.ts";
-import type { Adapter, AdapterPlugin, Model, ModelOutline, ModelSource } from "./plugin.ts";
+import type { Adapter, AdapterPlugin, Model, ModelOutline, ModelPlacement, ModelSource } from "./plugin.ts";
 
 /** What a session is opened with. */
 export interface SessionOptions {
@@ -14,6 +14,10 @@ export interface SessionOptions {
   readonly baseModel?: string | undefined;
   readonly adapter: AdapterPlugin;
   readonly device: Partial<DeviceOptions>;
+  /** An open GPU, which the session takes over; default: one opened as `device` says. */
+  readonly gpu?: Gpu | undefined;
+  /** What the memory plan chose for the model. */
+  readonly placement?: ModelPlacement | undefined;
   readonly numLabels: number;
   readonly seed: number;
   /** Folder of an adapter whose values replace the fresh ones. */
@@ -39,7 +43,17 @@ export interface Session {
  * @throws DeviceError, ModelError
  */
 export async function openSession(options: SessionOptions): Promise<Session> {
-  const { source, numLabels, seed, device, onEvent } = options;
+  const gpu = options.gpu ?? (await openGpu(options.device));
+  try {
+    return await loadSession(gpu, options);
+  } catch (error) {
+    gpu.destroy();
+    throw error;
+  }
+}
+
+async function loadSession(gpu: Gpu, options: SessionOptions): Promise<Session> {
+  const { source, numLabels, seed, onEvent, placement } = options;
   const outline = await source.outline(numLabels);
   const adapter = await options.adapter.create({
     linears: outline.linears,
@@ -48,28 +62,22 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     seed,
   });
   const saved = options.initAdapter === undefined ? undefined : await adapter.load(options.initAdapter);
-  const gpu = await openGpu(device);
-  try {
-    const onProgress = (done: number, total: number): void =>
-      onEvent?.({ type: "progress", what: "loading the model", done, total });
-    const model = await source.load({ gpu, numLabels, seed, onProgress });
-    const specs = [...adapter.parameters, ...model.head].map((spec) =>
-      saved === undefined ? spec : startFrom(spec, saved),
-    );
-    const parameters = new ParameterSet(gpu, specs);
-    if (saved === undefined) adapter.initialise?.(gpu, (linear) => model.weight(linear), parameters);
-    const linears = new Map<string, AdaptedLinear>();
-    for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
-    model.bind(linears, parameters);
-    const dispose = (): void => {
-      model.destroy();
-      gpu.destroy();
-    };
-    return { gpu, source, outline, model, adapter, parameters, numLabels, [Symbol.dispose]: dispose };
-  } catch (error) {
+  const onProgress = (done: number, total: number): void =>
+    onEvent?.({ type: "progress", what: "loading the model", done, total });
+  const model = await source.load({ gpu, numLabels, seed, placement, onProgress });
+  const specs = [...adapter.parameters, ...model.head].map((spec) =>
+    saved === undefined ? spec : startFrom(spec, saved),
+  );
+  const parameters = await ParameterSet.load(gpu, specs);
+  if (saved === undefined) adapter.initialise?.(gpu, (linear) => model.weight(linear), parameters);
+  const linears = new Map<string, AdaptedLinear>();
+  for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
+  model.bind(linears, parameters);
+  const dispose = (): void => {
+    model.destroy();
     gpu.destroy();
-    throw error;
-  }
+  };
+  return { gpu, source, outline, model, adapter, parameters, numLabels, [Symbol.dispose]: dispose };
 }
 
 function startFrom(spec: ParameterSpec, saved: ReadonlyMap<string, Float32Array<ArrayBuffer>>): ParameterSpec {

@@ -105,6 +105,8 @@ export { project, type ProjectOptions, type ProjectPart } from "./project/index.
 
 // ---- NF4 weights and bitsandbytes' 8-bit map
 export { dequantise, freeNf4, quantise, uploadNf4 } from "./nf4/index.ts";
+export { loadNf4 } from "./nf4/load.ts";
+export { type LoadProgress, TensorStream } from "../core/stream-tensor.ts";
 export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./nf4/index.ts";
 export { createDynamicMap, nearestCode } from "../core/dynamic-map.ts";
 

@@ -3,6 +3,7 @@ import { type KernelSpec, moduleText, type UniformType } from "../kernel.ts";
 import { Memory, type Purpose } from "../memory.ts";
 import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor } from "../tensor.ts";
 import { BindGroups } from "./bind-groups.ts";
+import { deviceFailure, reportOf } from "./failure.ts";
 import type { Capabilities, Provider, Tier } from "./probe.ts";
 import { Profile, type ProfileLine, type Work } from "./profile.ts";
 
@@ -51,6 +52,8 @@ export class Gpu {
   readonly half: "f16" | "f32";
   /** Fill every fresh tensor with NaN bits, so that an element nobody wrote shows. For tests. */
   poison = false;
+  /** True for a GPU that only counts bytes: what is written to it is never looked at. */
+  readonly paper: boolean;
 
   readonly #kernels = new Map<string, Kernel>();
   readonly #groups: BindGroups;
@@ -68,8 +71,9 @@ export class Gpu {
   #profile: Profile | undefined;
   #nan: GPUBuffer | undefined;
 
-  constructor(device: GPUDevice, info: GpuInfo) {
+  constructor(device: GPUDevice, info: GpuInfo, { paper = false } = {}) {
     this.device = device;
+    this.paper = paper;
     this.info = info;
     this.half = info.tier === "f32" ? "f32" : "f16";
     this.memory = new Memory(device, () => {
@@ -80,7 +84,7 @@ export class Gpu {
     this.#arena = device.createBuffer({ size: ARENA_BYTES, usage: UNIFORM, label: "uniforms" });
     this.#groups = new BindGroups(device, this.#arena);
     device.addEventListener("uncapturederror", (event) => {
-      this.#errors.push(event.error.message);
+      this.#errors.push(reportOf(event.error));
     });
     void device.lost.then((lost) => {
       this.#lost = `${lost.reason}: ${lost.message}`;
@@ -287,7 +291,10 @@ export class Gpu {
     this.#flushPass();
     this.#encode().copyBufferToBuffer(tensor.buffer, tensor.offset, staging, 0, size);
     this.submit();
-    await staging.mapAsync(1);
+    await staging.mapAsync(1).catch((error: unknown) => {
+      this.check(); // says why, where the device does
+      throw error;
+    });
     const bytes = new Uint8Array(
       staging.getMappedRange().slice(0, elementCount(tensor.shape) * bytesPerElement(tensor.dtype)),
     );
@@ -307,13 +314,8 @@ export class Gpu {
 
   /** @throws DeviceError for errors the device has reported since the last check, and for a lost device */
   check(): void {
-    if (this.#lost !== undefined) {
-      throw new DeviceError("DEVICE_LOST", `the GPU was lost (${this.#lost})`, {
-        hint: "Out of memory or a driver fault: lower the token budget, then resume from the last checkpoint.",
-      });
-    }
-    const [first] = this.#errors.splice(0);
-    if (first !== undefined) throw new DeviceError("DEVICE_ERROR", `the GPU reported: ${first}`);
+    const failure = deviceFailure(this.#errors.splice(0), this.#lost, this.memory.report());
+    if (failure !== undefined) throw failure;
   }
 
   /** Records the GPU time of every dispatch until `profileEnd`. Needs the feature timestamp-query. */

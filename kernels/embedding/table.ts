@@ -3,6 +3,7 @@ import type { Batch } from "../../core/batch.ts";
 import { expectFloats } from "../../core/checkpoint.ts";
 import type { Gpu } from "../../core/device/index.ts";
 import type { TensorSource } from "../../core/safetensors.ts";
+import { TensorStream } from "../../core/stream-tensor.ts";
 import type { DType, Tensor } from "../../core/tensor.ts";
 import { embedding, type EmbeddingChunk } from "./index.ts";
 
@@ -25,13 +26,11 @@ export interface TokenTableOptions {
   /** Factor of every row: sqrt(hiddenSize) for Gemma, 1 for models that do not scale. */
   readonly scale: number;
   readonly place: EmbeddingPlace;
-  /** Told of bytes read, and waited for. */
-  readonly account?: (bytes: number) => Promise<void>;
+  /** What moves the bytes, where it also counts those of other tensors. */
+  readonly stream?: TensorStream;
 }
 
 const STORAGE: Readonly<Record<"BF16" | "F16" | "F32", DType>> = { BF16: "bf16", F16: "f16", F32: "f32" };
-const PIECE_BYTES = 16 * 2 ** 20;
-
 /**
  * Streams the table to its place, as the file stores it.
  * @throws ModelError naming the tensor where it is missing or misshapen
@@ -39,33 +38,22 @@ const PIECE_BYTES = 16 * 2 ** 20;
 export async function loadTokenTable(
   gpu: Gpu,
   checkpoint: TensorSource,
-  {
-    name = "model.embed_tokens.weight",
-    vocabSize,
-    hiddenSize,
-    scale,
-    place,
-    account = async () => {},
-  }: TokenTableOptions,
+  options: TokenTableOptions,
 ): Promise<TokenTable> {
+  const { name = "model.embed_tokens.weight", vocabSize, hiddenSize, scale, place } = options;
+  const { stream = new TensorStream(gpu, checkpoint) } = options;
   const info = expectFloats(checkpoint, name, [vocabSize, hiddenSize]);
   const dtype = STORAGE[info.dtype];
   const rowBytes = (info.end - info.begin) / vocabSize;
-  const pieces = checkpoint.stream(name, Math.max(1, Math.floor(PIECE_BYTES / rowBytes)) * rowBytes);
   if (place === "device") {
-    const chunks = await uploadTable(gpu, pieces, { name, vocabSize, hiddenSize, dtype, rowBytes }, account);
+    const chunks = await uploadTable(gpu, stream, { name, vocabSize, hiddenSize, dtype, rowBytes });
     return {
       lookup: (batch, out) => embedding(gpu, batch.ids, chunks, out, scale),
       free: () => chunks.forEach(({ tensor }) => gpu.free(tensor)),
     };
   }
   const table = new Uint8Array(info.end - info.begin);
-  let at = 0;
-  for await (const piece of pieces) {
-    table.set(piece, at);
-    at += piece.byteLength;
-    await account(piece.byteLength);
-  }
+  await stream.fill(name, table);
   return {
     lookup: (batch, out) => {
       const rows = new Uint8Array(batch.tokens * rowBytes);
@@ -94,29 +82,17 @@ interface TableShape {
 /** The table on the GPU, cut by rows into chunks that one binding holds. */
 async function uploadTable(
   gpu: Gpu,
-  pieces: AsyncIterable<Uint8Array>,
+  stream: TensorStream,
   { name, vocabSize, hiddenSize, dtype, rowBytes }: TableShape,
-  account: (bytes: number) => Promise<void>,
 ): Promise<EmbeddingChunk[]> {
   // The allocator may round a buffer up by an eighth.
   const perChunk = Math.min(vocabSize, Math.floor(gpu.device.limits.maxStorageBufferBindingSize / 1.125 / rowBytes));
   const chunks: EmbeddingChunk[] = [];
   for (let firstRow = 0; firstRow < vocabSize; firstRow += perChunk) {
     const rows = Math.min(perChunk, vocabSize - firstRow);
-    chunks.push({ firstRow, tensor: gpu.alloc([rows, hiddenSize], dtype, name, "weights") });
-  }
-  let at = 0;
-  for await (const piece of pieces) {
-    let taken = 0;
-    while (taken < piece.byteLength) {
-      const chunk = chunks[Math.floor(at / rowBytes / perChunk)]!;
-      const offset = at - chunk.firstRow * rowBytes;
-      const bytes = Math.min(piece.byteLength - taken, chunk.tensor.shape[0]! * rowBytes - offset);
-      gpu.write(chunk.tensor, piece.subarray(taken, taken + bytes), offset);
-      taken += bytes;
-      at += bytes;
-    }
-    await account(piece.byteLength);
+    const tensor = gpu.alloc([rows, hiddenSize], dtype, name, "weights");
+    await stream.copy(name, tensor, firstRow * rowBytes, rows * rowBytes);
+    chunks.push({ firstRow, tensor });
   }
   return chunks;
 }

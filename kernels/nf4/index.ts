@@ -10,7 +10,8 @@ import quantiseCode from "./quantise.wgsl" with { type: "text" };
 
 export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./decode.ts";
 
-const ROUNDING: Readonly<Record<Nf4DType, Nf4Weight["rounding"]>> = {
+/** What dequantised values are rounded to, by the dtype that the weight was quantised from. */
+export const ROUNDING: Readonly<Record<Nf4DType, Nf4Weight["rounding"]>> = {
   float32: "f32",
   bfloat16: "bf16",
   float16: "f16",

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { BenchCommandOptions } from "../../core/bench-options.ts";
 import { writeJson } from "../../core/run-folder.ts";
-import type { ModelSource } from "../../core/plugin.ts";
+import { type ModelSource, settlePlacement } from "../../core/plugin.ts";
 import { writeSafetensors } from "../../core/safetensors.ts";
 import { gemma2 } from "./index.ts";
 import { createGemma2 } from "./model.ts";
@@ -20,11 +20,16 @@ export function benchSource(options: BenchCommandOptions): ModelSource {
   if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings, keepDequantised }).create();
   if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings, keepDequantised }).create();
   const { config, source } = syntheticGemma2(shape, { seed: SEED, absmax, normScale }, layers);
+  const placement = { embeddings, keepDequantised };
   return {
+    placement,
     checkpoint: `synthetic ${shape}`,
     outline: async (numLabels) => gemma2Outline(config, numLabels),
     load: (context) =>
-      createGemma2(context, source, config, { softcap: config.attnLogitSoftcapping ?? 0, embeddings, keepDequantised }),
+      createGemma2(context, source, config, {
+        softcap: config.attnLogitSoftcapping ?? 0,
+        ...settlePlacement(placement, context.placement),
+      }),
   };
 }
 

@@ -2,7 +2,7 @@
 import type { Batch } from "../../core/batch.ts";
 import type { AdaptedLinear } from "../../core/linear.ts";
 import type { Parameter } from "../../core/parameters.ts";
-import type { ForwardOptions } from "../../core/plugin.ts";
+import { type ForwardOptions, isCheckpointed } from "../../core/plugin.ts";
 import type { Tape } from "../../core/recorder.ts";
 import type { Tensor } from "../../core/tensor.ts";
 import { attention } from "../../kernels/attention/index.ts";
@@ -129,12 +129,12 @@ export function gemma2Forward(
   let h = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states 0");
   weights.embedding.lookup(batch, h);
   onHidden?.(h);
-  for (const layer of blocks) {
+  for (const [index, layer] of blocks.entries()) {
     const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [
       block(inner, input!, layer, network, batch, training),
     ];
     // A block that neither trains nor needs its input's gradient records nothing; replaying it would be waste.
-    const replay = checkpointing === "block" && (layer.trains || tape.needsGradient(h));
+    const replay = isCheckpointed(checkpointing, index) && (layer.trains || tape.needsGradient(h));
     const [next] = replay ? tape.checkpoint("block", [h], body) : tape.scope(() => body(tape, [h]));
     tape.release(h);
     h = next!;

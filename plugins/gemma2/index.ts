@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { openCheckpoint, readModelConfig } from "../../core/checkpoint.ts";
 import { defineOptions, option } from "../../core/options.ts";
-import { defineModel } from "../../core/plugin.ts";
+import { defineModel, settlePlacement } from "../../core/plugin.ts";
 import { type Gemma2Config, parseGemma2Config } from "./config.ts";
 import { createGemma2 } from "./model.ts";
 import { gemma2Outline } from "./outline.ts";
@@ -16,12 +16,12 @@ const options = defineOptions({
     help: "cap of the attention scores; 0 switches capping off (default: as config.json says)",
   }),
   embeddings: option("'device' | 'host'", {
-    default: "device",
-    help: "where the token table lies; on the host it costs no GPU memory (9B: 1.8 GB)",
+    optional: true,
+    help: "where the token table lies (default: as training.memory chooses); on the host it costs no GPU memory (9B: 1.8 GB)",
   }),
   keepDequantised: option("boolean", {
-    default: false,
-    help: "keep f16 copies of the linears for forward passes: faster in tier matrix, more memory (9B: 18 GB)",
+    optional: true,
+    help: "keep f16 copies of the linears for forward passes (default: as training.memory chooses): faster in tier matrix, more memory (9B: 18 GB)",
   }),
 });
 
@@ -36,14 +36,19 @@ export const gemma2 = defineModel({
   create({ checkpoint, attnLogitSoftcapping, embeddings, keepDequantised }) {
     const readConfig = async (): Promise<Gemma2Config> =>
       parseGemma2Config(await readModelConfig(checkpoint), join(checkpoint, "config.json"));
+    const placement = { embeddings, keepDequantised };
     return {
       checkpoint,
+      placement,
       outline: async (numLabels) => gemma2Outline(await readConfig(), numLabels),
       load: async (context) => {
         const config = await readConfig();
         await using files = await openCheckpoint(checkpoint);
         const softcap = attnLogitSoftcapping ?? config.attnLogitSoftcapping ?? 0;
-        return await createGemma2(context, files, config, { softcap, embeddings, keepDequantised });
+        return await createGemma2(context, files, config, {
+          softcap,
+          ...settlePlacement(placement, context.placement),
+        });
       },
     };
   },

@@ -1,5 +1,5 @@
 /** The forward pass on a packed batch (huggingface/transformers, models/llama/modeling_llama.py). */
-import type { ForwardOptions } from "qlora";
+import { type ForwardOptions, isCheckpointed } from "qlora";
 import {
   type AdaptedLinear,
   adaptedLinears,
@@ -127,12 +127,12 @@ export function llamaForward(
   let h = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states 0");
   weights.embedding.lookup(batch, h);
   onHidden?.(h);
-  for (const layer of blocks) {
+  for (const [index, layer] of blocks.entries()) {
     const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [
       block(inner, input!, layer, network, batch, training),
     ];
     // A block that neither trains nor needs its input's gradient records nothing; replaying it would be waste.
-    const replay = checkpointing === "block" && (layer.trains || tape.needsGradient(h));
+    const replay = isCheckpointed(checkpointing, index) && (layer.trains || tape.needsGradient(h));
     const [next] = replay ? tape.checkpoint("block", [h], body) : tape.scope(() => body(tape, [h]));
     tape.release(h);
     h = next!;

@@ -8,6 +8,7 @@ import {
   openCheckpoint,
   option,
   readModelConfig,
+  settlePlacement,
   type TensorSource,
 } from "qlora";
 import { freeNf4, normalValues } from "qlora/kernels";
@@ -23,12 +24,12 @@ const options = defineOptions({
   }),
   revision: option("string", { optional: true, help: "branch, tag or commit of a hub checkpoint (default: main)" }),
   embeddings: option("'device' | 'host'", {
-    default: "device",
-    help: "where the token table lies; on the host it costs no GPU memory",
+    optional: true,
+    help: "where the token table lies (default: as training.memory chooses); on the host it costs no GPU memory",
   }),
   keepDequantised: option("boolean", {
-    default: false,
-    help: "keep f16 copies of the linears for forward passes: faster in tier matrix, more memory",
+    optional: true,
+    help: "keep f16 copies of the linears for forward passes (default: as training.memory chooses): faster in tier matrix, more memory",
   }),
 });
 
@@ -44,13 +45,15 @@ export const llama = defineModel({
   create({ checkpoint, embeddings, keepDequantised }) {
     const readConfig = async (): Promise<LlamaConfig> =>
       parseLlamaConfig(await readModelConfig(checkpoint), join(checkpoint, "config.json"));
+    const placement = { embeddings, keepDequantised };
     return {
       checkpoint,
+      placement,
       outline: async (numLabels) => llamaOutline(await readConfig(), numLabels),
       load: async (context) => {
         const config = await readConfig();
         await using files = await openCheckpoint(checkpoint);
-        return await createLlama(context, files, config, { embeddings, keepDequantised });
+        return await createLlama(context, files, config, settlePlacement(placement, context.placement));
       },
     };
   },

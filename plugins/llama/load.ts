@@ -1,16 +1,18 @@
-/** Streams a checkpoint to the GPU, tensor by tensor: the host never holds more than one of them. */
-import { readFloats, readNf4, type TensorSource } from "qlora";
+/** Streams a checkpoint to the GPU: the host holds a piece of a tensor at a time. */
+import { readFloats, type TensorSource } from "qlora";
 import {
   type EmbeddingPlace,
   gemmSupports,
   type Gpu,
   keepTransposed,
   type LinearSpec,
+  loadNf4,
+  type LoadProgress,
   loadTokenTable,
   type Nf4Weight,
   type Tensor,
+  TensorStream,
   type TokenTable,
-  uploadNf4,
 } from "qlora/kernels";
 import type { LlamaConfig } from "./config.ts";
 import { hasBias, LAYER_NORMS, layerLinears } from "./outline.ts";
@@ -35,9 +37,6 @@ export interface LoadSettings {
   readonly keepDequantised: boolean;
 }
 
-/** Uploads are flushed whenever so many bytes are on their way, so that staging memory stays bounded. */
-const FLUSH_BYTES = 256 * 2 ** 20;
-
 /**
  * Loads every frozen tensor but the language model's head, which a classifier has no use for.
  * @throws ModelError naming the tensor that is missing, misshapen or damaged
@@ -47,37 +46,24 @@ export async function loadLlama(
   checkpoint: TensorSource,
   config: LlamaConfig,
   { embeddings, keepDequantised }: LoadSettings,
-  onProgress?: (done: number, total: number) => void,
+  onProgress?: LoadProgress,
 ): Promise<LlamaWeights> {
-  const used = [...checkpoint.tensors].filter(([name]) => !name.startsWith("lm_head."));
-  const total = used.reduce((sum, [, info]) => sum + info.end - info.begin, 0);
-  let done = 0;
-  let unflushed = 0;
-  const account = async (bytes: number): Promise<void> => {
-    done += bytes;
-    unflushed += bytes;
-    if (unflushed >= FLUSH_BYTES) {
-      await gpu.idle();
-      unflushed = 0;
-    }
-    onProgress?.(Math.min(done, total), total);
-  };
+  const stream = new TensorStream(gpu, checkpoint, onProgress, (name) => !name.startsWith("lm_head."));
   const vector = async (name: string, size: number): Promise<Tensor> => {
     const values = await readFloats(checkpoint, name, [size]);
-    await account(values.byteLength);
-    return gpu.upload(values, [size], "f32", name, "weights");
+    const tensor = gpu.upload(values, [size], "f32", name, "weights");
+    await stream.account(values.byteLength);
+    return tensor;
   };
   const linear = async (spec: LinearSpec): Promise<Nf4Weight> => {
-    const raw = await readNf4(checkpoint, `${spec.name}.weight`, [spec.outFeatures, spec.inFeatures]);
     // bitsandbytes' 4-bit products dequantise straight to the activation's type, not through quant_state.dtype.
-    const weight: Nf4Weight = { ...uploadNf4(gpu, raw, spec.name), rounding: "f32" };
-    await account(raw.codes.byteLength + raw.absmax.byteLength);
+    const weight: Nf4Weight = { ...(await loadNf4(gpu, stream, spec)), rounding: "f32" };
     const kept = keepDequantised && gemmSupports(gpu, weight) ? keepTransposed(gpu, weight) : weight;
     return hasBias(config, spec) ? { ...kept, bias: await vector(`${spec.name}.bias`, spec.outFeatures) } : kept;
   };
 
   const { vocabSize, hiddenSize, numHiddenLayers } = config;
-  const table = { vocabSize, hiddenSize, scale: 1, place: embeddings, account };
+  const table = { vocabSize, hiddenSize, scale: 1, place: embeddings, stream };
   const embedding = await loadTokenTable(gpu, checkpoint, table);
   const layers: LayerNorms[] = [];
   const linears = new Map<string, Nf4Weight>();
@@ -88,7 +74,6 @@ export async function loadLlama(
     layers.push(norms as LayerNorms);
   }
   const norm = await vector("model.norm.weight", hiddenSize);
-  await gpu.idle();
-  onProgress?.(total, total);
+  await stream.finish();
   return { embedding, layers, norm, linears };
 }

@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { PackLimits, Sample } from "../../core/data/pack.ts";
+import type { Checkpointing } from "../../core/plugin.ts";
 import { accumulateGradients } from "../../core/step.ts";
 import { engine } from "../../kernels/engine.ts";
 import { relativeL2 } from "../support/close.ts";
@@ -37,7 +38,7 @@ for (const tier of dir === undefined ? [] : tiers) {
       const run = async (
         list: readonly Sample[],
         limits: PackLimits,
-        checkpointing: "none" | "block" = "none",
+        checkpointing: Checkpointing = "none",
       ): Promise<Map<string, Float32Array>> => {
         session.parameters.zeroGrad();
         session.gpu.free(
@@ -60,6 +61,7 @@ for (const tier of dir === undefined ? [] : tiers) {
       same(await run(samples, { maxTokens: 130 }), LIMITS[tier]);
       same(await run(samples.toReversed(), { maxTokens: 1000 }), LIMITS[tier]);
       same(await run(samples, { maxTokens: 1000 }, "block"), 0); // bit-equal
+      same(await run(samples, { maxTokens: 1000 }, 2), 0);
       // Another step draws another mask.
       session.parameters.zeroGrad();
       session.gpu.free(

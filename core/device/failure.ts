@@ -1,0 +1,52 @@
+/** What a device reports, as errors that say what to do. */
+import { DeviceError } from "../errors.ts";
+import type { MemoryReport } from "../memory.ts";
+
+/** What less memory can be asked for with, dearest last. */
+export const LOWER_MEMORY =
+  "Use --memory lean; or lower --token-budget, --per-device-train-batch-size or --max-length, set --gradient-checkpointing block, " +
+  "and put the token table on the host with --model.embeddings host.";
+
+/** Drivers word it differently: Vulkan's result codes, Dawn's own message, D3D12's and Metal's. */
+const OUT_OF_MEMORY = /out[ _-]?of[ _-]?(device[ _-]?|host[ _-]?)?memory|E_OUTOFMEMORY|insufficient memory/i;
+
+/** What an error event says, its kind included where the message leaves it out. */
+export function reportOf(error: GPUError): string {
+  const { message } = error;
+  return error.constructor.name === "GPUOutOfMemoryError" && !OUT_OF_MEMORY.test(message)
+    ? `out of memory: ${message}`
+    : message;
+}
+
+/** Binary units, as device tools show them. */
+export const gib = (bytes: number): string =>
+  bytes >= 2 ** 28 ? `${(bytes / 2 ** 30).toFixed(2)} GiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+/** The driver refused memory. */
+export function outOfMemory(reason: string, memory: MemoryReport, cause?: unknown): DeviceError {
+  const parts = Object.entries(memory.byPurpose)
+    .filter(([, bytes]) => bytes > 0)
+    .toSorted(([, a], [, b]) => b - a)
+    .map(([purpose, bytes]) => `${purpose} ${gib(bytes)}`);
+  const held = `${gib(memory.used + memory.pooled)} were held (${[...parts, `kept for reuse ${gib(memory.pooled)}`].join(", ")})`;
+  return new DeviceError("OUT_OF_MEMORY", `the GPU's driver refused memory: ${reason}; ${held}`, {
+    hint: LOWER_MEMORY,
+    cause,
+  });
+}
+
+/** The error for what a device reported, the cause before its consequences; undefined for no reports. */
+export function deviceFailure(
+  reports: readonly string[],
+  lost: string | undefined,
+  memory: MemoryReport,
+): DeviceError | undefined {
+  const refused = [...reports, ...(lost === undefined ? [] : [lost])].find((report) => OUT_OF_MEMORY.test(report));
+  if (refused !== undefined) return outOfMemory(refused, memory);
+  if (lost !== undefined) {
+    return new DeviceError("DEVICE_LOST", `the GPU was lost (${lost})`, {
+      hint: "Out of memory or a driver fault: try --memory lean, then resume from the last checkpoint.",
+    });
+  }
+  return reports[0] === undefined ? undefined : new DeviceError("DEVICE_ERROR", `the GPU reported: ${reports[0]}`);
+}

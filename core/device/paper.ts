@@ -1,0 +1,103 @@
+/**
+ * A GPU on paper: buffers have sizes and nothing else, and no work is done. The real code runs on it for the planner's
+ * account of memory, so that the account is what the code would allocate and no formula beside it.
+ */
+import { Gpu, type GpuInfo } from "./gpu.ts";
+import type { MatrixShape } from "./probe.ts";
+
+/** The limits of a device that kernels and allocations depend on. */
+export interface PaperLimits {
+  readonly maxBufferSize: number;
+  readonly maxStorageBufferBindingSize: number;
+  readonly maxStorageBuffersPerShaderStage: number;
+  readonly maxComputeWorkgroupStorageSize: number;
+  readonly maxComputeInvocationsPerWorkgroup: number;
+  readonly minUniformBufferOffsetAlignment: number;
+}
+
+/** A device as the planner knows it. */
+export interface PaperDevice {
+  readonly info: GpuInfo;
+  readonly limits: PaperLimits;
+  /** Bytes after which an allocation is refused as a driver does it; default: never. */
+  readonly capacity?: number | undefined;
+}
+
+const shape = (m: number, n: number, k: number): MatrixShape => ({ m, n, k, component: "f16", result: "f32" });
+
+/** What Dawn's own binding tells of an NVIDIA card with tensor cores (H100, driver 580). */
+export const NVIDIA: PaperDevice = {
+  info: {
+    provider: "webgpu",
+    tier: "matrix",
+    capabilities: {
+      f16: true,
+      subgroups: true,
+      subgroupSize: 32,
+      timestamps: true,
+      matrixShapes: [shape(16, 16, 16), shape(16, 8, 16), shape(16, 8, 8)],
+    },
+    adapter: { vendor: "nvidia", architecture: "", device: "", description: "an NVIDIA GPU with tensor cores" },
+    robustness: true,
+  },
+  limits: {
+    maxBufferSize: 2 ** 40,
+    maxStorageBufferBindingSize: 2_147_483_644,
+    maxStorageBuffersPerShaderStage: 16,
+    maxComputeWorkgroupStorageSize: 48 * 1024,
+    maxComputeInvocationsPerWorkgroup: 1024,
+    minUniformBufferOffsetAlignment: 64,
+  },
+};
+
+/** A GPU that allocates as the device would, and computes nothing: reads give zeros. */
+export function paperGpu(paper: PaperDevice): Gpu {
+  return new Gpu(paperDevice(paper), paper.info, { paper: true });
+}
+
+const nothing = (): void => {};
+
+function paperDevice({ limits, capacity = Infinity }: PaperDevice): GPUDevice {
+  let held = 0;
+  const listeners: ((event: { error: { message: string } }) => void)[] = [];
+  const createBuffer = ({ size, usage, label = "" }: GPUBufferDescriptor): unknown => {
+    held += size;
+    if (held > capacity)
+      for (const tell of listeners) tell({ error: { message: `VK_ERROR_OUT_OF_DEVICE_MEMORY: ${label}` } });
+    let live = true;
+    return {
+      size,
+      usage,
+      label,
+      destroy: () => {
+        if (live) held -= size;
+        live = false;
+      },
+      mapAsync: async () => {},
+      getMappedRange: () => new ArrayBuffer(size),
+      unmap: nothing,
+    };
+  };
+  const pass = { setPipeline: nothing, setBindGroup: nothing, dispatchWorkgroups: nothing, end: nothing };
+  const encoder = {
+    beginComputePass: () => pass,
+    clearBuffer: nothing,
+    copyBufferToBuffer: nothing,
+    finish: () => ({}),
+  };
+  return {
+    limits,
+    features: new Set<string>(),
+    lost: new Promise(nothing),
+    queue: { writeBuffer: nothing, submit: nothing, onSubmittedWorkDone: async () => {} },
+    addEventListener: (_: string, listener: (typeof listeners)[number]) => listeners.push(listener),
+    createBuffer,
+    createBindGroupLayout: () => ({}),
+    createPipelineLayout: () => ({}),
+    createShaderModule: () => ({}),
+    createComputePipeline: () => ({}),
+    createBindGroup: () => ({}),
+    createCommandEncoder: () => encoder,
+    destroy: nothing,
+  } as unknown as GPUDevice;
+}

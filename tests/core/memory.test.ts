@@ -1,0 +1,50 @@
+/** What the allocator does at its limit and where the driver refuses; on paper, so that it needs no GPU. */
+import { describe, expect, test } from "bun:test";
+import { DeviceError } from "../../core/errors.ts";
+import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
+
+const MIB = 2 ** 20;
+
+describe("memory", () => {
+  test("a refused allocation is an error that names it, what is held, and what to lower", async () => {
+    const gpu = paperGpu({ ...NVIDIA, capacity: 100 * MIB });
+    const weights = gpu.alloc([64 * MIB], "u8", "codes", "weights");
+    await gpu.idle();
+    gpu.alloc([40 * MIB], "u8", "gate activations");
+    const error = await gpu.idle().then(
+      () => undefined,
+      (thrown: unknown) => thrown as DeviceError,
+    );
+    expect(error).toBeInstanceOf(DeviceError);
+    expect(error?.code).toBe("OUT_OF_MEMORY");
+    expect(error?.message).toContain("gate activations");
+    expect(error?.message).toContain("weights 64.0 MiB");
+    expect(error?.hint).toContain("--memory lean");
+    gpu.free(weights);
+  });
+
+  test("a lost device says that it may be memory, and a device that says so is believed", async () => {
+    const { deviceFailure } = await import("../../core/device/failure.ts");
+    const memory = paperGpu(NVIDIA).memory.report();
+    expect(deviceFailure([], undefined, memory)).toBeUndefined();
+    expect(deviceFailure(["bad binding"], undefined, memory)?.code).toBe("DEVICE_ERROR");
+    expect(deviceFailure(["[Buffer] is invalid"], "unknown: vkQueueSubmit", memory)?.code).toBe("DEVICE_LOST");
+    // The refused buffer is told, not the invalid bind groups that follow from it.
+    for (const told of ["VK_ERROR_OUT_OF_DEVICE_MEMORY", "E_OUTOFMEMORY", "Out of memory"]) {
+      expect(deviceFailure(["[Buffer] is invalid", told], undefined, memory)?.code).toBe("OUT_OF_MEMORY");
+      expect(deviceFailure([], `device lost: ${told}`, memory)?.code).toBe("OUT_OF_MEMORY");
+    }
+  });
+
+  test("the pool is given up before used and pooled bytes pass the limit together", () => {
+    const gpu = paperGpu(NVIDIA);
+    gpu.memory.limit = 100 * MIB;
+    const first = gpu.alloc([60 * MIB], "u8", "first");
+    gpu.free(first);
+    gpu.free(gpu.alloc([60 * MIB], "u8", "the same again"));
+    expect(gpu.memory.report().pooled).toBe(60 * MIB);
+    const larger = gpu.alloc([80 * MIB], "u8", "larger");
+    expect(gpu.memory.report()).toMatchObject({ used: 80 * MIB, pooled: 0, peak: 80 * MIB });
+    gpu.free(larger);
+  });
+});

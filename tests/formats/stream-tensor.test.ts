@@ -1,0 +1,72 @@
+/** Loading in pieces gives the bytes that loading whole tensors gives. */
+import { describe, expect, test } from "bun:test";
+import { openCheckpoint } from "../../core/checkpoint.ts";
+import { readNf4 } from "../../core/nf4-checkpoint.ts";
+import type { TensorSource } from "../../core/safetensors.ts";
+import { TensorStream } from "../../core/stream-tensor.ts";
+import { uploadNf4 } from "../../kernels/nf4/index.ts";
+import { loadNf4 } from "../../kernels/nf4/load.ts";
+import { gpuOf, tiers } from "../support/gpu.ts";
+import { tinyCheckpoint } from "../support/reference.ts";
+
+/** One tensor "t" of `bytes`, which says how large the reads were. */
+function sourceOf(data: Uint8Array<ArrayBuffer>, reads: number[]): TensorSource {
+  const readInto = async (_: string, target: Uint8Array, offset = 0): Promise<void> => {
+    reads.push(target.length);
+    target.set(data.subarray(offset, offset + target.length));
+  };
+  return {
+    tensors: new Map([["t", { dtype: "U8", shape: [data.length], begin: 100, end: 100 + data.length }]]),
+    pathOf: () => "memory",
+    read: async () => data,
+    readInto,
+    // oxlint-disable-next-line require-yield -- never called
+    async *stream() {
+      throw new Error("not used");
+    },
+    close: async () => {},
+    [Symbol.asyncDispose]: async () => {},
+  };
+}
+
+describe.skipIf(tiers.length === 0)("TensorStream", () => {
+  test("copies a tensor of several pieces and a ragged end, and reports each", async () => {
+    const gpu = await gpuOf("f32");
+    const data = new Uint8Array(36 * 2 ** 20 + 3);
+    for (let i = 0; i < data.length; i += 1021) data[i] = i % 251;
+    data.fill(77, -5);
+    const reads: number[] = [];
+    const progress: number[] = [];
+    const stream = new TensorStream(gpu, sourceOf(data, reads), (done) => progress.push(done));
+    const target = gpu.alloc([data.length], "u8", "target");
+    await stream.copy("t", target);
+    await stream.finish();
+    expect(Buffer.compare(await gpu.readBytes(target), data)).toBe(0);
+    expect(Math.max(...reads)).toBeLessThanOrEqual(16 * 2 ** 20);
+    expect(progress.at(-1)).toBe(data.length);
+    expect(progress.length).toBeGreaterThan(2);
+    await stream.copy("t", target, 20 * 2 ** 20, 1000);
+    expect((await gpu.readBytes(target)).slice(0, 1000)).toEqual(data.slice(20 * 2 ** 20, 20 * 2 ** 20 + 1000));
+    gpu.free(target);
+    const host = new Uint8Array(data.length);
+    await stream.fill("t", host);
+    expect(Buffer.compare(host, data)).toBe(0);
+  });
+
+  test("an NF4 weight arrives as readNf4 and uploadNf4 bring it", async () => {
+    const gpu = await gpuOf("f32");
+    await using files = await openCheckpoint(tinyCheckpoint);
+    for (const [name, outFeatures, inFeatures] of [
+      ["model.layers.0.self_attn.k_proj", 64, 128],
+      ["model.layers.3.mlp.down_proj", 128, 512],
+    ] as const) {
+      const spec = { name, layer: 0, outFeatures, inFeatures };
+      const streamed = await loadNf4(gpu, new TensorStream(gpu, files), spec);
+      const whole = uploadNf4(gpu, await readNf4(files, `${name}.weight`, [outFeatures, inFeatures]), name);
+      for (const part of ["codes", "absmax", "nested"] as const) {
+        expect(await gpu.readBytes(streamed[part]!)).toEqual(await gpu.readBytes(whole[part]!));
+      }
+      expect({ ...streamed, codes: 0, absmax: 0, nested: 0 }).toEqual({ ...whole, codes: 0, absmax: 0, nested: 0 });
+    }
+  });
+});
