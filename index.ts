@@ -1,5 +1,6 @@
 /** qlora's SDK: `import { defineConfig, train } from "qlora"`. Here core, kernels and plugins are put together. */
 import { readFile } from "node:fs/promises";
+import type { InferenceRequest } from "./core/adapter-run.ts";
 import type { BenchCommandOptions } from "./core/bench-options.ts";
 import { type BenchResult, benchSteps } from "./core/bench.ts";
 import type { Config } from "./core/config.ts";
@@ -9,13 +10,13 @@ import { type DoctorReport, examineDevice } from "./core/doctor.ts";
 import {
   type EvaluateResult,
   evaluateAdapter,
-  type InferenceRequest,
   type PredictRequest,
   type PredictResult,
   predictWithAdapter,
 } from "./core/inference.ts";
 import { type InspectReport, inspectConfig } from "./core/inspect.ts";
 import { ConfigError } from "./core/errors.ts";
+import { mergeAdapter, type MergeRequest, type MergeResult } from "./core/merge/index.ts";
 import { isPluginFactory } from "./core/plugin-value.ts";
 import type { ResolveContext } from "./core/plugin-resolve.ts";
 import { trainSteps } from "./core/train.ts";
@@ -36,6 +37,7 @@ export {
   readModelConfig,
 } from "./core/checkpoint.ts";
 export { type Config, type ConfigInput, defineConfig } from "./core/config.ts";
+export { addLowRank } from "./core/merge/low-rank.ts";
 export { type AverageAdaptersRequest, type AverageAdaptersResult, averageAdapters } from "./core/adapter-average.ts";
 export { ensemble, type EnsembleRequest, type EnsembleResult } from "./core/ensemble.ts";
 export { type DryRunResult, dryRun } from "./core/dry-run.ts";
@@ -103,6 +105,8 @@ export type {
   EvaluateResult,
   InferenceRequest,
   InspectReport,
+  MergeRequest,
+  MergeResult,
   PredictRequest,
   PredictResult,
   TrainOptions,
@@ -154,6 +158,16 @@ export async function evaluate(request: InferenceRequest, options: TrainOptions 
 /** Probabilities, or logits, of every row. @throws QloraError of every kind */
 export async function predict(request: PredictRequest, options: TrainOptions = {}): Promise<PredictResult> {
   return predictWithAdapter(request, engine, await resolveContext(), options.onEvent);
+}
+
+/**
+ * Writes the base model with a trained adapter merged into it as a bf16 checkpoint that transformers loads, and measures
+ * how far its logits are from those of the adapter on the 4-bit base.
+ * @throws QloraError of every kind
+ * @example const { difference } = await merge({ run: "output/run", outputDir: "output/merged" });
+ */
+export async function merge(request: MergeRequest, options: TrainOptions = {}): Promise<MergeResult> {
+  return mergeAdapter(request, engine, await resolveContext(), options.onEvent);
 }
 
 /** What the device is, and whether it computes right. @throws DeviceError */

@@ -3,7 +3,7 @@ import { dataOptions } from "../core/data-options.ts";
 import { deviceOptions } from "../core/device-options.ts";
 import { trainingOptions } from "../core/training-options.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
-import type { InferenceRequest } from "../core/inference.ts";
+import type { InferenceRequest } from "../core/adapter-run.ts";
 
 const { format, maxLength, truncate, promptMaxTokens, nSplits, foldIdx, foldBy, cacheDir } = dataOptions.shape;
 const { perDeviceEvalBatchSize, tokenBudget } = trainingOptions.shape;

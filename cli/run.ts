@@ -21,6 +21,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   predict: () => import("./commands/predict.ts"),
   ensemble: () => import("./commands/ensemble.ts"),
   adapters: () => import("./commands/adapters.ts"),
+  merge: () => import("./commands/merge.ts"),
   inspect: () => import("./commands/inspect.ts"),
   doctor: () => import("./commands/doctor.ts"),
   bench: () => import("./commands/bench.ts"),

@@ -18,6 +18,8 @@ export interface Engine {
   crossEntropy(tape: Tape, logits: Tensor, labels: Tensor): Tensor;
   /** Cross entropy with weights of the classes: logits, targets [B,L] f32 -> losses [B] f32, of softmax(logits / temperature). */
   crossEntropySoft(tape: Tape, logits: Tensor, targets: Tensor, temperature?: number): Tensor;
+  /** y [N,out] = x [N,in] W^T + bias: weight [out,in], x and y in the tier's operand type, bias [out] f32. */
+  denseLinear(tape: Tape, x: Tensor, weight: Tensor, bias?: Tensor): Tensor;
   /**
    * Global L2 norm of all gradients divided by `lossScale`. Writes control [4] f32: factor that unscales and clips
    * (to `maxNorm`, 0 = never), 1 where a gradient is not finite (else 0), the norm, unused.

@@ -30,7 +30,12 @@ export function roundToF16(value: number): number {
 /** `[n]` f32 -> `[n]` bfloat16 bits. */
 export function f32ToBf16(values: Float32Array): Uint16Array<ArrayBuffer> {
   const out = new Uint16Array(values.length);
-  for (let i = 0; i < values.length; i++) out[i] = f32ToBf16Bits(values[i]!);
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < out.length; i++) {
+    const word = bits[i]!;
+    const nan = (word & 0x7fffffff) > 0x7f800000;
+    out[i] = nan ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+  }
   return out;
 }
 

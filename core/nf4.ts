@@ -4,7 +4,7 @@
  * Sources: QLoRA (arXiv 2305.14314); bitsandbytes csrc/kernels.cu and bitsandbytes/functional.py.
  */
 import { createDynamicMap, nearestCode } from "./dynamic-map.ts";
-import { roundToBf16, roundToF16 } from "./half.ts";
+import { bf16ToF32, f32ToBf16, roundToF16 } from "./half.ts";
 
 /** Consecutive elements of the flattened weight that share one absmax. */
 export const NF4_BLOCK_SIZE = 64;
@@ -140,14 +140,14 @@ export function restoreAbsmax(weight: NestedAbsmax | PlainAbsmax): Float32Array<
  */
 export function dequantizeNf4(weight: PackedNf4, dtype: Nf4DType = weight.dtype): Float32Array<ArrayBuffer> {
   const absmax = restoreAbsmax(weight);
+  const { codes, codeBook } = weight;
   const out = new Float32Array(weight.shape[0] * weight.shape[1]);
   for (let i = 0; i < out.length; i++) {
-    const byte = weight.codes[i >> 1]!;
-    const code = i % 2 === 0 ? byte >> 4 : byte & 15;
-    out[i] = weight.codeBook[code]! * absmax[Math.floor(i / NF4_BLOCK_SIZE)]!;
+    const byte = codes[i >> 1]!;
+    out[i] = codeBook[(i & 1) === 0 ? byte >> 4 : byte & 15]! * absmax[(i / NF4_BLOCK_SIZE) | 0]!;
   }
-  if (dtype === "float32") return out;
-  return out.map(dtype === "bfloat16" ? roundToBf16 : roundToF16);
+  if (dtype === "float16") return out.map(roundToF16);
+  return dtype === "float32" ? out : bf16ToF32(f32ToBf16(out));
 }
 
 function largestMagnitude(values: Float32Array, begin: number, end: number): number {

@@ -8,6 +8,7 @@ import type { AdaptedLinear, LinearSpec, Nf4Weight } from "./linear.ts";
 import type { OptionShape, OptionsInput } from "./options.ts";
 import type { ParameterSet, ParameterShape, ParameterSpec } from "./parameters.ts";
 import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./plugin-value.ts";
+import type { PythonJson } from "./python-json.ts";
 import type { Tape } from "./recorder.ts";
 import type { DType, Tensor } from "./tensor.ts";
 
@@ -108,6 +109,8 @@ export interface ModelSource {
   readonly checkpoint: string;
   /** The parts of `ModelPlacement` that it obeys, each with what is already settled; without it the plan has no say. */
   readonly placement?: GivenPlacement | undefined;
+  /** What the options change of config.json, in its own spelling; `merge` writes it. */
+  readonly configChanges?: Readonly<Record<string, PythonJson>> | undefined;
   /** From config.json and, where there are any, the headers; reads no weights. @throws ModelError */
   outline(numLabels: number): Promise<ModelOutline>;
   /** Streams the weights to the GPU. @throws ModelError, DeviceError */
@@ -166,6 +169,23 @@ export interface Adapter {
   initialise?(gpu: Gpu, weightOf: (linear: LinearSpec) => Nf4Weight, parameters: ParameterSet): void;
   /** The linear with this adapter around it; the bare linear where the adapter leaves it alone. */
   adapt(spec: LinearSpec, weight: Nf4Weight, parameters: ParameterSet): AdaptedLinear;
+  /**
+   * Changes a dense weight [out,in] f32, row-major and in place, so that the linear alone computes what it computes with this
+   * adapter around it (dropout off). Called for every linear; one that the adapter leaves alone keeps its weight. An
+   * adapter without this method cannot be merged.
+   * @param values by parameter name, as `load` gives them
+   */
+  mergeWeight?(
+    linear: LinearSpec,
+    weight: Float32Array<ArrayBuffer>,
+    values: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
+  ): void;
+  /** The same for the linear's bias [out] f32, where it has one and the adapter changes it. */
+  mergeBias?(
+    linear: LinearSpec,
+    bias: Float32Array<ArrayBuffer>,
+    values: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
+  ): void;
   /** Writes the adapter's files, head included, into a folder that exists. */
   save(directory: string, values: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<void>;
   /**

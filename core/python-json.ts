@@ -43,6 +43,16 @@ export function parsePythonJson(text: string): unknown {
   );
 }
 
+/**
+ * JSON whose numbers stay what they were in Python: one written with a point or an exponent is a float.
+ * @throws SyntaxError
+ */
+export function parsePythonNumbers(text: string): PythonJson {
+  const reviver = (_: string, value: unknown, { source = "" }: { readonly source?: string } = {}): unknown =>
+    typeof value === "number" && /[.eE]/.test(source) ? pyFloat(value) : value;
+  return JSON.parse(text, reviver) as PythonJson;
+}
+
 /** `repr(value)` of a Python float: shortest digits, an exponent below 1e-4 and from 1e16 on. */
 export function formatPythonFloat(value: number): string {
   if (Number.isNaN(value)) return "NaN";

@@ -143,9 +143,9 @@ async function readFully(
   }
 }
 
-/** A tensor to write; `data` may be made only when its turn comes, so that one at a time is in memory. */
+/** A tensor to write; `data` may be made only when its turn comes, whole or in pieces, so that one at a time is in memory. */
 export interface TensorToWrite extends TensorSpec {
-  readonly data: ArrayBufferView | (() => Promise<ArrayBufferView>);
+  readonly data: ArrayBufferView | (() => Promise<ArrayBufferView | AsyncIterable<Uint8Array>>);
 }
 
 /**
@@ -175,10 +175,14 @@ async function* piecesOf(
   yield formatHeader(ordered, metadata);
   for (const [name, tensor] of ordered) {
     const data = typeof tensor.data === "function" ? await tensor.data() : tensor.data;
-    if (data.byteLength !== tensorBytes(tensor)) {
-      const kind = `${tensor.dtype} [${tensor.shape.join(",")}]`;
-      throw new RangeError(`${name}: ${data.byteLength} bytes for ${kind}, expected ${tensorBytes(tensor)}`);
+    let bytes = 0;
+    for await (const piece of Symbol.asyncIterator in data ? data : [data]) {
+      bytes += piece.byteLength;
+      yield new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);
     }
-    yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    if (bytes !== tensorBytes(tensor)) {
+      const kind = `${tensor.dtype} [${tensor.shape.join(",")}]`;
+      throw new RangeError(`${name}: ${bytes} bytes for ${kind}, expected ${tensorBytes(tensor)}`);
+    }
   }
 }

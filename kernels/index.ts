@@ -96,6 +96,7 @@ export { addNorm, rmsNorm, type RmsNormOptions } from "./rms-norm/index.ts";
 export { rope, ropeInverseFrequencies } from "./rope/index.ts";
 
 // ---- products
+export { denseLinear } from "./dense-linear/index.ts";
 export { linear } from "./linear/index.ts";
 export { matmulNN, matmulNT, type MatmulOptions, matmulTN, type OperandDropout } from "./matmul/index.ts";
 export { gemm, type GemmOptions, type GemmShape, gemmSupports, type GemmTerm, keepTransposed } from "./gemm/index.ts";

@@ -14,6 +14,15 @@ const FAST_TOKENIZER = "tokenizer.json";
 const SLOW_TOKENIZERS = ["tokenizer.model", "vocab.json", "merges.txt", "vocab.txt"];
 const BESIDES = ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
 
+/** Everything that makes a tokenizer. */
+export const TOKENIZER_FILES: readonly string[] = [
+  FAST_TOKENIZER,
+  ...SLOW_TOKENIZERS,
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+];
+
 /** Small files of `part` that a model has: everything but the shards, which the index lists. */
 export function smallFiles(id: string, names: readonly string[], part: ModelPart): string[] {
   const has = new Set(names);

@@ -1,6 +1,7 @@
 import {
   type Adapter,
   type AdapterContext,
+  addLowRank,
   defineAdapter,
   defineOptions,
   expandTargets,
@@ -137,6 +138,13 @@ function createDora(o: DoraOptions, { linears, head, baseModel, seed }: AdapterC
       if (plan === undefined) return { spec, weight };
       return { spec, weight, forward: doraForward(weight, branchOf(plan, set)) };
     },
+    mergeWeight(spec, weight, values) {
+      const plan = planned.get(spec.name);
+      if (plan === undefined) return;
+      const [a, b] = [values.get(loraKey(spec.name, "A"))!, values.get(loraKey(spec.name, "B"))!];
+      addLowRank(weight, { a, b, scale: plan.scale, ...spec });
+      setRowLengths(weight, values.get(magnitudeKey(spec.name))!);
+    },
     save(directory, values) {
       const body = `DoRA adapter (r ${o.rank}, alpha ${o.alpha}) and score head of a sequence classifier, trained by qlora.`;
       const card = formatModelCard(baseModel, "lora", body);
@@ -164,4 +172,16 @@ function branchParameters({ spec, rank }: Planned, init: boolean | "gaussian", s
     { name: b, shape: [outFeatures, rank], initial: initialB },
     { name: magnitudeKey(name), shape: [outFeatures], initial: () => new Float32Array(outFeatures).fill(1) },
   ];
+}
+
+/** Gives every row of weight [out,in] the L2 norm that `lengths` [out] says, in place. */
+function setRowLengths(weight: Float32Array, lengths: Float32Array): void {
+  const columns = weight.length / lengths.length;
+  lengths.forEach((length, row) => {
+    const values = weight.subarray(row * columns, (row + 1) * columns);
+    let sum = 0;
+    for (let i = 0; i < columns; i++) sum += values[i]! ** 2;
+    const factor = length / Math.sqrt(sum);
+    for (let i = 0; i < columns; i++) values[i]! *= factor;
+  });
 }

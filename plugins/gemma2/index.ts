@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { openCheckpoint, readModelConfig } from "../../core/checkpoint.ts";
 import { defineOptions, option } from "../../core/options.ts";
 import { defineModel, settlePlacement } from "../../core/plugin.ts";
+import { pyFloat } from "../../core/python-json.ts";
 import { type Gemma2Config, parseGemma2Config } from "./config.ts";
 import { createGemma2 } from "./model.ts";
 import { gemma2Outline } from "./outline.ts";
@@ -40,6 +41,13 @@ export const gemma2 = defineModel({
     return {
       checkpoint,
       placement,
+      ...(attnLogitSoftcapping === undefined
+        ? {}
+        : {
+            configChanges: {
+              attn_logit_softcapping: attnLogitSoftcapping === 0 ? null : pyFloat(attnLogitSoftcapping),
+            },
+          }),
       outline: async (numLabels) => gemma2Outline(await readConfig(), numLabels),
       load: async (context) => {
         const config = await readConfig();

@@ -90,6 +90,21 @@ function createIa3(o: InferOptions<typeof options>, { linears, head, baseModel }
         },
       };
     },
+    mergeWeight(spec, weight, values) {
+      const factors = values.get(keyOf(spec));
+      if (factors === undefined) return;
+      const { inFeatures } = spec;
+      // Inputs are columns, outputs are rows.
+      const of = feedforward(spec)
+        ? (i: number) => factors[i % inFeatures]!
+        : (i: number) => factors[Math.floor(i / inFeatures)]!;
+      for (let i = 0; i < weight.length; i++) weight[i]! *= of(i);
+    },
+    mergeBias(spec, bias, values) {
+      const factors = values.get(keyOf(spec));
+      if (factors === undefined || feedforward(spec)) return;
+      for (let i = 0; i < bias.length; i++) bias[i]! *= factors[i]!;
+    },
     save(directory, values) {
       const config = { ...o, targetModules: expandTargets(names, targets) };
       const body = "(IA)^3 adapter and score head of a sequence classifier, trained by qlora.";

@@ -2,6 +2,7 @@ import { defineOptions, option } from "../../core/options.ts";
 import type { LinearSpec } from "../../core/linear.ts";
 import type { ParameterSpec } from "../../core/parameters.ts";
 import { loadAdapterTensors, saveAdapterFiles } from "../../core/adapter-files.ts";
+import { addLowRank } from "../../core/merge/low-rank.ts";
 import {
   formatLoraConfig,
   formatModelCard,
@@ -108,6 +109,12 @@ function createLora(o: LoraOptions, context: AdapterContext): Adapter {
       const a = set.get(loraKey(spec.name, "A"));
       const b = set.get(loraKey(spec.name, "B"));
       return { spec, weight, branch: { a, b, scale: branch.scale, dropout: o.dropout, site: branch.site } };
+    },
+    mergeWeight(spec, weight, values) {
+      const branch = branches.get(spec.name);
+      if (branch === undefined) return;
+      const [a, b] = [values.get(loraKey(spec.name, "A"))!, values.get(loraKey(spec.name, "B"))!];
+      addLowRank(weight, { a, b, scale: branch.scale, ...spec });
     },
     save: (directory, values) => {
       const body = `LoRA adapter (r ${o.rank}, alpha ${o.alpha}) and score head of a sequence classifier, trained by qlora.`;

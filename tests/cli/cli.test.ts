@@ -271,6 +271,18 @@ describe("commands", () => {
     expect(readFileSync(join(folder, "out.csv"), "utf8")).toBe(csv.stdout);
   });
 
+  test("merge prints the measured difference as data", async () => {
+    const done = await qlora("merge", "output", "--output", "merged", "--rows", "7");
+    expect(done.stdout).toBe("max |logit difference| 0.0123 over 7 rows\nmean |logit difference| 0.00456\n");
+    expect(done.stderr).toContain("wrote 3 tensors (2.00 GB in 1 file) to merged");
+    const unmeasured = await qlora("merge", "output", "--output", "merged", "--rows", "0");
+    expect([unmeasured.code, unmeasured.stdout]).toEqual([0, ""]);
+    expect(unmeasured.stderr).toContain("the difference was not measured");
+    const nowhere = await qlora("merge", "output");
+    expect(nowhere.code).toBe(2);
+    expect(nowhere.stderr).toContain("--output: got nothing, expected a folder");
+  });
+
   test("inspect ends with peft's line", async () => {
     const { stdout } = await qlora("inspect", ...model);
     expect(stdout).toMatch(/^model\.norm\.weight +\[3584\] +f32\n/);

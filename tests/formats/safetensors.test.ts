@@ -103,6 +103,20 @@ test("the writer refuses data that does not fit, and a name given twice", async 
   expect(await Bun.file(path).exists()).toBe(false);
 });
 
+test("data may come in pieces; pieces that are too few are refused", async () => {
+  const path = join(dir, "pieces.safetensors");
+  const write = (count: number): Promise<void> => {
+    async function* pieces(): AsyncGenerator<Uint8Array> {
+      for (let i = 0; i < count; i++) yield Uint8Array.of(i, 10 * i);
+    }
+    return writeSafetensors(path, [["a", { dtype: "U8", shape: [6], data: async () => pieces() }]]);
+  };
+  await write(3);
+  await using file = await openSafetensors(path);
+  expect([...(await file.read("a"))]).toEqual([0, 0, 1, 10, 2, 20]);
+  expect(String(await rejection(write(2)))).toContain("a: 4 bytes for U8 [6], expected 6");
+});
+
 test("read, readInto and stream give the same bytes", async () => {
   const whole = readFileSync(tiny);
   await using file = await openSafetensors(tiny);

@@ -1,0 +1,148 @@
+/** What a trained adapter is run on: the rows, the base model, the plugin that reads it. */
+import { join } from "node:path";
+import { type BaseModel, modelForCheckpoint, openBaseModel } from "./base-model.ts";
+import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
+import { loadDataset, requireLabels, type Dataset } from "./data/dataset.ts";
+import type { PackLimits } from "./data/pack.ts";
+import { deviceOptions, type DeviceOptions } from "./device-options.ts";
+import { ConfigError, ModelError } from "./errors.ts";
+import type { RunListener } from "./events.ts";
+import { ADAPTER_WEIGHTS_FILE, savedModuleKey } from "./peft.ts";
+import type { AdapterFactory, AdapterPlugin, ModelPlugin, ModelSource } from "./plugin.ts";
+import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
+import { loadEvaluationData } from "./run-data.ts";
+import type { TrainedAdapter } from "./run-record.ts";
+import { openSafetensors } from "./safetensors.ts";
+import { trainingOptions } from "./training-options.ts";
+
+/** A trained adapter and the data to run it on. What is undefined is taken from the run's own record. */
+export interface InferenceRequest {
+  /** Output folder of a run, one of its checkpoints, or a PEFT adapter's folder. */
+  readonly run: string;
+  /** CSV or JSONL files; empty means the run's own evaluation data. */
+  readonly files?: readonly string[] | undefined;
+  /** Folder or hub id of the base model. */
+  readonly baseModel?: string | undefined;
+  readonly data?: DataOptionsInput | undefined;
+  readonly perDeviceEvalBatchSize?: number | undefined;
+  readonly tokenBudget?: number | undefined;
+  readonly device?: Partial<DeviceOptions> | undefined;
+}
+
+/** Everything about a trained adapter that is known before a GPU is open. */
+export interface AdapterRun {
+  readonly source: ModelSource;
+  /** The base model as the config or the adapter's files name it. */
+  readonly baseModel: string;
+  readonly plugin: AdapterPlugin;
+  readonly numLabels: number;
+  readonly vocabSize: number;
+  readonly limits: PackLimits;
+  readonly device: DeviceOptions;
+}
+
+/** Finds, and where need be downloads, what an adapter is run on. @throws ConfigError, ModelError */
+export async function openAdapterRun(
+  request: InferenceRequest,
+  adapter: TrainedAdapter,
+  plugins: ResolveContext,
+  onEvent: RunListener | undefined,
+): Promise<AdapterRun> {
+  const { record } = adapter;
+  const { source, name } = await openAdapterBase(adapter, request.baseModel, plugins, onEvent);
+  const plugin = adapterFrom(adapter, plugins);
+  const numLabels = record?.data.numLabels ?? (await adapterLabels(adapter));
+  const { vocabSize } = await source.outline(numLabels);
+  const saved = record === undefined ? undefined : trainingOptions.parse(record.config.training, "run.json training");
+  const maxTokens = request.tokenBudget ?? saved?.tokenBudget ?? Infinity;
+  const maxSamples =
+    request.perDeviceEvalBatchSize ?? saved?.perDeviceEvalBatchSize ?? trainingOptions.parse({}).perDeviceEvalBatchSize;
+  const device = deviceOptions.parse({ ...request.device }, "device");
+  return { source, baseModel: name, plugin, numLabels, vocabSize, limits: { maxTokens, maxSamples }, device };
+}
+
+/** The data options: what the request names, over those of the run. @throws ConfigError */
+export function requestData(
+  request: InferenceRequest,
+  recorded: Readonly<Record<string, unknown>> | undefined,
+): DataOptions {
+  const given = Object.entries(request.data ?? {}).filter(([, value]) => value !== undefined);
+  return dataOptions.parse({ ...recorded, ...Object.fromEntries(given) }, "data");
+}
+
+/** The rows that the request names, else those that the run kept to evaluate on. @throws DataError, ConfigError */
+export function requestRows(
+  { files = [] }: InferenceRequest,
+  data: DataOptions,
+  recorded: boolean,
+  labelled: boolean,
+): Dataset {
+  if (files.length > 0) {
+    const rows = loadDataset(files, { format: data.format });
+    return labelled ? requireLabels(rows) : rows;
+  }
+  if (recorded) return loadEvaluationData(data);
+  throw new ConfigError(
+    "DATA_NO_FILES",
+    "no files are given, and the adapter's folder has no run.json that names any",
+    {
+      hint: "Name the CSV or JSONL files after the adapter.",
+    },
+  );
+}
+
+/** The base model that an adapter was trained on, at the same commit; or another one, where `baseModel` names it. */
+async function openAdapterBase(
+  { record, config, directory }: TrainedAdapter,
+  baseModel: string | undefined,
+  plugins: ResolveContext,
+  onEvent: RunListener | undefined,
+): Promise<BaseModel> {
+  const recorded = record?.config.model;
+  const options = { ...withoutUndefined(recorded?.options ?? {}) };
+  if (recorded === undefined && typeof config["revision"] === "string") options["revision"] = config["revision"];
+  if (baseModel !== undefined) delete options["revision"];
+  const checkpoint = baseModel ?? options["checkpoint"] ?? config["base_model_name_or_path"];
+  if (typeof checkpoint !== "string") {
+    throw new ModelError("BASE_MODEL_UNKNOWN", `${directory}: adapter_config.json names no base model`, {
+      hint: "Name its folder or hub id with --base-model.",
+    });
+  }
+  const revision = options["revision"] as string | undefined;
+  const factory =
+    recorded === undefined
+      ? await modelForCheckpoint(checkpoint, plugins.shipped, { revision, onEvent })
+      : await resolvePlugin("model", recorded.name, plugins);
+  const plugin = factory.configure({ ...options, checkpoint }) as ModelPlugin;
+  return openBaseModel(plugin, { onEvent, before: record?.baseModel });
+}
+
+function withoutUndefined(options: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null));
+}
+
+function adapterFrom({ config, directory }: TrainedAdapter, { shipped }: ResolveContext): AdapterPlugin {
+  const factories = shipped.filter(
+    (factory): factory is AdapterFactory => factory.kind === "adapter" && "reads" in factory,
+  );
+  const found = factories.find((factory) => factory.reads(config));
+  if (found !== undefined) return found.fromConfig(config);
+  throw new ModelError(
+    "ADAPTER_UNKNOWN",
+    `${directory}: no adapter plugin reads peft_type ${JSON.stringify(config["peft_type"])}`,
+    {
+      hint: `Shipped adapters: ${factories.map((factory) => factory.name).join(", ")}.`,
+    },
+  );
+}
+
+/** Classes of an adapter without a run.json: rows of the score head that it saved. */
+async function adapterLabels({ directory }: TrainedAdapter): Promise<number> {
+  await using file = await openSafetensors(join(directory, ADAPTER_WEIGHTS_FILE));
+  const name = savedModuleKey("score");
+  const rows = file.tensors.get(name)?.shape[0];
+  if (rows !== undefined) return rows;
+  throw new ModelError("ADAPTER_HEAD_MISSING", `${file.path}: there is no tensor "${name}": the head was not saved`, {
+    hint: "An adapter without its trained score head predicts at random; save it again with modules_to_save.",
+  });
+}

@@ -1,0 +1,107 @@
+/** Merging a trained adapter into its base: the checkpoint that transformers loads, and what merging changed. */
+import { readdir } from "node:fs/promises";
+import { type InferenceRequest, openAdapterRun, requestData, requestRows } from "../adapter-run.ts";
+import type { DataOptions } from "../data-options.ts";
+import type { Dataset } from "../data/dataset.ts";
+import type { Engine } from "../engine.ts";
+import { ConfigError, ModelError } from "../errors.ts";
+import type { RunListener } from "../events.ts";
+import { writeFolderAtomic } from "../files.ts";
+import type { ResolveContext } from "../plugin-resolve.ts";
+import { openRunTokeniser } from "../run-data.ts";
+import { findAdapter } from "../run-record.ts";
+import { type MergedFiles, writeMergedCheckpoint } from "./checkpoint.ts";
+import { type LogitDifference, measureDifference } from "./measure.ts";
+
+/** A trained adapter, where its merged model goes, and the rows to measure on. */
+export interface MergeRequest extends InferenceRequest {
+  /** A new or empty folder. */
+  readonly outputDir: string;
+  /** Replace what the folder holds. Default false. */
+  readonly overwrite?: boolean | undefined;
+  /** Most rows that the difference is measured on, from the first; 0 measures nothing. Default 20. */
+  readonly rows?: number | undefined;
+  /** Bytes after which another file begins; default 5 GB, as transformers' `save_pretrained`. */
+  readonly maxShardSize?: number | undefined;
+}
+
+/** What `merge` gives. */
+export interface MergeResult extends MergedFiles {
+  readonly outputDir: string;
+  /** Undefined where nothing was measured. */
+  readonly difference: LogitDifference | undefined;
+}
+
+const DEFAULT_ROWS = 20;
+
+/**
+ * Writes the base model with an adapter merged into it as a bf16 checkpoint, and measures the difference of the logits.
+ * @throws QloraError of every kind; PLUGIN errors where the adapter cannot be merged
+ */
+export async function mergeAdapter(
+  request: MergeRequest,
+  engine: Engine,
+  plugins: ResolveContext,
+  onEvent?: RunListener,
+): Promise<MergeResult> {
+  const { outputDir, rows = DEFAULT_ROWS, maxShardSize } = request;
+  await checkRequest(request);
+  const trained = await findAdapter(request.run);
+  const data = requestData(request, trained.record?.config.data);
+  const dataset = rows === 0 ? undefined : measuredRows(request, data, trained.record !== undefined, rows);
+  const run = await openAdapterRun(request, trained, plugins, onEvent);
+  const { source, numLabels, baseModel } = run;
+  const outline = await source.outline(numLabels);
+  const adapter = await run.plugin.create({ linears: outline.linears, head: outline.head, baseModel, seed: 0 });
+  if (adapter.mergeWeight === undefined) {
+    throw new ModelError("ADAPTER_NOT_MERGEABLE", `${request.run}: adapter ${run.plugin.name} cannot be merged`, {
+      hint: "Its plugin has no mergeWeight: use the adapter unmerged.",
+    });
+  }
+  const plan = {
+    base: source.checkpoint,
+    outline,
+    adapter,
+    values: await adapter.load(trained.directory),
+    numLabels,
+    configChanges: source.configChanges ?? {},
+    maxShardSize,
+    onTensor: (done: number, total: number) => onEvent?.({ type: "progress", what: "merging tensors", done, total }),
+  };
+  let files: MergedFiles | undefined;
+  await writeFolderAtomic(outputDir, async (folder) => {
+    files = await writeMergedCheckpoint(folder, plan);
+  });
+  if (dataset === undefined) return { outputDir, ...files!, difference: undefined };
+  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data);
+  const tokens = await tokeniser.tokenise(dataset);
+  const folders = { adapter: trained.directory, merged: outputDir };
+  return { outputDir, ...files!, difference: await measureDifference(run, engine, tokens, folders, onEvent) };
+}
+
+async function checkRequest({ outputDir, overwrite = false, rows = 0, maxShardSize = 1 }: MergeRequest): Promise<void> {
+  const problems: string[] = [];
+  if (!Number.isInteger(rows) || rows < 0) problems.push(`rows: got ${rows}, expected a whole number, 0 or more`);
+  if (!(maxShardSize >= 1)) problems.push(`maxShardSize: got ${maxShardSize}, expected a number of bytes`);
+  const held = overwrite ? [] : await readdir(outputDir).catch(nothing);
+  if (held.length > 0) problems.push(`${outputDir}: expected a new or empty folder, found ${held[0]}`);
+  if (problems.length === 0) return;
+  const hint = held.length === 0 ? {} : { hint: "Name another folder, or replace it with --overwrite." };
+  throw new ConfigError(held.length === 0 ? "MERGE_OPTIONS" : "OUTPUT_NOT_EMPTY", problems, hint);
+}
+
+function nothing(error: NodeJS.ErrnoException): string[] {
+  if (error.code === "ENOENT") return [];
+  throw error;
+}
+
+function measuredRows(request: MergeRequest, data: DataOptions, recorded: boolean, rows: number): Dataset {
+  const { files = [] } = request;
+  if (files.length === 0 && (!recorded || (data.evalFiles.length === 0 && data.nSplits === undefined))) {
+    throw new ConfigError("DATA_NO_FILES", "there are no rows to measure on: the run kept none to evaluate on", {
+      hint: "Name a CSV or JSONL file after the run, or measure nothing with --rows 0.",
+    });
+  }
+  const dataset = requestRows(request, data, recorded, false);
+  return { ...dataset, rows: dataset.rows.slice(0, rows) };
+}

@@ -1,0 +1,116 @@
+/** How far merged weights are from the adapter on its 4-bit base: both are run. */
+import { readFloats, openCheckpoint } from "../checkpoint.ts";
+import type { AdapterRun } from "../adapter-run.ts";
+import type { TokenisedDataset } from "../data/tokenise.ts";
+import type { Engine } from "../engine.ts";
+import { computeLogits } from "../evaluate.ts";
+import type { RunListener } from "../events.ts";
+import { f32ToF16 } from "../half.ts";
+import { defineOptions } from "../options.ts";
+import { defineAdapter } from "../plugin.ts";
+import { openSession } from "../session.ts";
+import type { Tensor } from "../tensor.ts";
+import { headTensor } from "./checkpoint.ts";
+
+/** |logit of the merged weights - logit of the adapter on the base|, over all rows and classes. */
+export interface LogitDifference {
+  readonly rows: number;
+  readonly max: number;
+  readonly mean: number;
+}
+
+/** A linear of a merged checkpoint on the GPU. */
+interface DenseLinear {
+  readonly weight: Tensor;
+  readonly bias: Tensor | undefined;
+}
+
+/** Uploads are flushed whenever so many bytes are on their way. */
+const FLUSH_BYTES = 256 * 2 ** 20;
+
+/**
+ * Runs rows twice: the base with its adapter, then the base with every linear replaced by that of the merged checkpoint, and
+ * with its score head. The other tensors of the two checkpoints are the same bytes.
+ * @param adapterFolder the trained adapter
+ * @param merged folder of the merged checkpoint
+ */
+export async function measureDifference(
+  run: AdapterRun,
+  engine: Engine,
+  data: TokenisedDataset,
+  folders: { readonly adapter: string; readonly merged: string },
+  onEvent?: RunListener,
+): Promise<LogitDifference> {
+  const { source, numLabels, device, limits } = run;
+  const common = { source, numLabels, device, seed: 0, onEvent };
+  const unmerged = async (): Promise<Float32Array> => {
+    using session = await openSession({ ...common, adapter: run.plugin, initAdapter: folders.adapter });
+    return await computeLogits(session, engine, data, limits, "running the adapter on its base", onEvent);
+  };
+  const merged = async (): Promise<Float32Array> => {
+    const dense = new Map<string, DenseLinear>();
+    using session = await openSession({
+      ...common,
+      adapter: mergedLinears(engine, dense),
+      initAdapter: folders.merged,
+    });
+    const { gpu, outline } = session;
+    await using checkpoint = await openCheckpoint(folders.merged);
+    let pending = 0;
+    for (const { name, outFeatures, inFeatures } of outline.linears) {
+      const values = await readFloats(checkpoint, `${name}.weight`, [outFeatures, inFeatures]);
+      // A half holds the seven bits after a bf16's point exactly.
+      const stored = gpu.half === "f16" ? f32ToF16(values) : values;
+      const weight = gpu.upload(stored, [outFeatures, inFeatures], gpu.half, name, "weights");
+      const biased = checkpoint.tensors.has(`${name}.bias`);
+      const bias = biased ? await readFloats(checkpoint, `${name}.bias`, [outFeatures]) : undefined;
+      dense.set(name, { weight, bias: bias && gpu.upload(bias, [outFeatures], "f32", `${name}.bias`, "weights") });
+      pending += stored.byteLength;
+      if (pending < FLUSH_BYTES) continue;
+      await gpu.idle();
+      pending = 0;
+    }
+    return await computeLogits(session, engine, data, limits, "running the merged weights", onEvent);
+  };
+  const [before, after] = [await unmerged(), await merged()];
+  return { rows: data.size, ...differenceOf(before, after) };
+}
+
+/** A NaN on either side shows in both figures. */
+function differenceOf(before: Float32Array, after: Float32Array): { readonly max: number; readonly mean: number } {
+  let [max, sum] = [0, 0];
+  before.forEach((value, i) => {
+    const difference = Math.abs(after[i]! - value);
+    max = Math.max(max, difference);
+    sum += difference;
+  });
+  return { max, mean: sum / before.length };
+}
+
+/** In the place of an adapter: linears of a merged checkpoint, filled in before the first forward pass, and its head. */
+function mergedLinears(engine: Engine, dense: ReadonlyMap<string, DenseLinear>) {
+  return defineAdapter({
+    name: "merged",
+    options: defineOptions({}),
+    reads: () => false,
+    optionsFrom: () => ({}),
+    create: async (_, { head }) => ({
+      parameters: [],
+      adapt: (spec, weight) => ({
+        spec,
+        weight,
+        forward(tape, x) {
+          const linear = dense.get(spec.name)!;
+          return engine.denseLinear(tape, x, linear.weight, linear.bias);
+        },
+      }),
+      save: () => Promise.reject(new Error("merged linears are not saved")),
+      async load(folder) {
+        await using checkpoint = await openCheckpoint(folder);
+        const values = new Map<string, Float32Array<ArrayBuffer>>();
+        for (const { name, shape } of head) values.set(name, await readFloats(checkpoint, headTensor(name), shape));
+        return values;
+      },
+    }),
+  })();
+}

@@ -1,0 +1,39 @@
+import { describe, test } from "bun:test";
+import { denseLinear } from "../../kernels/dense-linear/index.ts";
+import { matmulNNReference, matmulNTReference } from "../../kernels/matmul/reference.ts";
+import { expectNear } from "../support/close.ts";
+import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
+import { runOp } from "../support/op.ts";
+
+for (const tier of tiers) {
+  describe(`dense-linear, tier ${tier} (seed ${runSeed})`, () => {
+    const limit = tier === "f32" ? 2e-6 : 5e-4;
+    for (const [tokens, out, columns] of [
+      [1, 3, 64],
+      [17, 36, 257],
+      [257, 64, 128],
+    ] as const) {
+      test(`[${tokens},${columns}] through a weight [${out},${columns}] and a bias, forward and input gradient`, async () => {
+        const gpu = await gpuOf(tier);
+        const xv = rounded(normals(tokens * columns, runSeed + 1), gpu.half);
+        const wv = rounded(normals(out * columns, runSeed + 2, 0.1), gpu.half);
+        const dv = rounded(normals(tokens * out, runSeed + 3), gpu.half);
+        const bv = normals(out, runSeed + 4);
+        const x = tensorOf(gpu, xv, [tokens, columns], gpu.half, "x");
+        const weight = tensorOf(gpu, wv, [out, columns], gpu.half, "weight");
+        const bias = tensorOf(gpu, bv, [out], "f32", "bias");
+        const ran = await runOp(gpu, [x], (tape, input) => denseLinear(tape, input, weight, bias), dv);
+        const product = matmulNTReference(xv, wv, tokens, out, columns);
+        expectNear(
+          ran.output,
+          product.map((value, i) => value + bv[i % out]!),
+          limit,
+          "y",
+        );
+        expectNear(ran.gradients[0]!, matmulNNReference(dv, wv, tokens, columns, out), limit, "dX");
+        gpu.free(weight);
+        gpu.free(bias);
+      }, 120_000);
+    }
+  });
+}
