@@ -17,6 +17,7 @@ import {
 import { type InspectReport, inspectConfig } from "./core/inspect.ts";
 import { ConfigError } from "./core/errors.ts";
 import { mergeAdapter, type MergeRequest, type MergeResult } from "./core/merge/index.ts";
+import { openConfigModel, type OpenedModel, type OpenModelOptions } from "./core/open-model.ts";
 import { isPluginFactory } from "./core/plugin-value.ts";
 import type { ResolveContext } from "./core/plugin-resolve.ts";
 import { trainSteps } from "./core/train.ts";
@@ -55,6 +56,8 @@ export {
 export { type PackedNf4 } from "./core/nf4.ts";
 export { readNf4 } from "./core/nf4-checkpoint.ts";
 export { softmaxRows } from "./core/evaluate.ts";
+export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./core/probabilities.ts";
+export { writeFileAtomic } from "./core/files.ts";
 export { ConfusionMatrix, eachRow, predictedClass } from "./core/metric-rows.ts";
 export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./core/options.ts";
 export {
@@ -107,6 +110,8 @@ export type {
   InspectReport,
   MergeRequest,
   MergeResult,
+  OpenedModel,
+  OpenModelOptions,
   PredictRequest,
   PredictResult,
   TrainOptions,
@@ -178,6 +183,17 @@ export function doctor(device: Partial<DeviceOptions> = {}): Promise<DoctorRepor
 /** Every parameter of a config's model and adapter; reads config.json only. @throws ConfigError, ModelError */
 export function inspect(config: Config): Promise<InspectReport> {
   return inspectConfig(config);
+}
+
+/**
+ * Opens a config's model with its adapter, to read logits and hidden states of texts.
+ * @throws ConfigError, DataError, ModelError, DeviceError
+ * @example
+ * using model = await openModel(config);
+ * const [states] = await model.hiddenStates(await model.encode(["What colour is the sky?"]), 2);
+ */
+export function openModel(config: Config, options?: OpenModelOptions): Promise<OpenedModel> {
+  return openConfigModel(config, engine, options);
 }
 
 /** Modules of the notebook's adapter. */
