@@ -67,7 +67,7 @@ describe("a loss that is wrong is caught", () => {
       compute: (input) => ({ ...pairwiseLoss(input, 1), loss: input.logits[0]! ** 2 }),
     });
     const [gradient] = lossContract(wrong);
-    await expect(gradient!.run()).rejects.toThrow("wrong: row 0: dLogits: relative error");
+    expect(gradient!.run()).rejects.toThrow("wrong: row 0: dLogits: relative error");
   });
 
   test("by what it remembers", async () => {
@@ -76,7 +76,7 @@ describe("a loss that is wrong is caught", () => {
       name: "counts",
       compute: ({ logits }) => ({ loss: calls++, dLogits: logits.map(() => 0) }),
     });
-    await expect(lossContract(wrong)[1]!.run()).rejects.toThrow("counts: row 11");
+    expect(lossContract(wrong)[1]!.run()).rejects.toThrow("counts: row 11");
   });
 
   test("by the number of its derivatives", () => {
@@ -169,6 +169,6 @@ describe.skipIf(tiers.length === 0)("training", () => {
     expect(warnings).toEqual([expect.stringContaining("leaves the tie's logit untrained")]);
 
     const nothing = losses({}, {}, { computeGradients: async () => {} });
-    await expect(nothing).rejects.toThrow("step 1: computeGradients called backward for no sample");
+    expect(nothing).rejects.toThrow("step 1: computeGradients called backward for no sample");
   }, 120_000);
 });

@@ -102,20 +102,13 @@ describe.skipIf(tiers.length === 0)("examples", () => {
       await writeFileAtomic(csv, demoCsv(24, 7));
       const head = async (rate: string): Promise<Float32Array> => {
         const out = join(folder.path, rate);
+        const flags =
+          "--adapter.target-modules q_proj,v_proj --max-length 48 --max-steps 1 --per-device-train-batch-size 4 --save-strategy no";
+        const paths = ["--train-files", csv, "--output-dir", out, "--cache-dir", join(folder.path, "cache")];
         await runScript(
-          ...["cli/main.ts", "train", "--optimizer", "./examples/one-file-plugin.ts", "--gpu", testProvider],
-          ...[
-            "--model.checkpoint",
-            tinyCheckpoint,
-            "--train-files",
-            csv,
-            "--max-length",
-            "48",
-            "--learning-rate",
-            rate,
-          ],
-          ...["--adapter.target-modules", "q_proj,v_proj", "--max-steps", "1", "--per-device-train-batch-size", "4"],
-          ...["--output-dir", out, "--save-strategy", "no", "--cache-dir", join(folder.path, "cache")],
+          ...`cli/main.ts train --optimizer ./examples/one-file-plugin.ts --gpu ${testProvider}`.split(" "),
+          ...`--model.checkpoint ${tinyCheckpoint} --learning-rate ${rate} ${flags}`.split(" "),
+          ...paths,
         );
         await using file = await openSafetensors(join(out, "adapter_model.safetensors"));
         return new Float32Array((await file.read("base_model.model.score.weight")).buffer);

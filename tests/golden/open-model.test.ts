@@ -41,7 +41,7 @@ test.skipIf(dir === undefined || tiers.length === 0)(
       expect(states!.length).toBe(want.length);
       expect(relativeL2(states!, want)).toBeLessThanOrEqual(1e-5);
     }
-    await expect(model.hiddenStates(ids, 5)).rejects.toThrow("hiddenStates: got block 5, expected 0 to 4");
+    expect(model.hiddenStates(ids, 5)).rejects.toThrow("hiddenStates: got block 5, expected 0 to 4");
     const [first] = await model.encode(["The sky is blue."]);
     expect([first![0], first!.at(-1)]).toEqual([2, 1]); // bos and eos
   },
