@@ -15,7 +15,7 @@ export interface History {
   readonly training: readonly LogEntry[];
   /** `{ eval_loss, ... }` */
   readonly evaluations: readonly LogEntry[];
-  /** `{ train_loss, train_runtime, ... }`, which only a finished run has. */
+  /** `{ train_loss, train_runtime, ... }`, the last entry of a finished run; one that went on afterwards has none. */
   readonly summary: LogEntry | undefined;
   /** The last step that the log names; 0 in an empty log. */
   readonly lastStep: number;
@@ -34,7 +34,7 @@ export function splitHistory(entries: readonly LogEntry[]): History {
   return {
     training: entries.filter((entry) => "loss" in entry),
     evaluations: entries.filter(isEvaluation),
-    summary: entries.findLast((entry) => "train_loss" in entry || "train_runtime" in entry),
+    summary: last !== undefined && ("train_loss" in last || "train_runtime" in last) ? last : undefined,
     lastStep: last?.step ?? 0,
     lastEpoch: last?.epoch ?? 0,
   };

@@ -1,7 +1,8 @@
 // Points at the same step in every chart: by pointer, by touch, or with the arrow keys. Works on charts that are put
 // into the page later too. Without it the page lacks the read-outs only.
 (() => {
-  const readings = new WeakMap();
+  let readings = new WeakMap();
+  let pointedStep;
 
   const plots = () => document.querySelectorAll("[data-plot]");
 
@@ -37,14 +38,25 @@
     scrub.setAttribute("aria-valuetext", reading[1]);
   };
 
-  const pointAll = (step) => plots().forEach((plot) => pointAt(plot, step));
+  const pointAll = (step) => {
+    pointedStep = step;
+    plots().forEach((plot) => pointAt(plot, step));
+  };
 
-  const rest = () =>
+  const rest = () => {
+    pointedStep = undefined;
     document.querySelectorAll(".pointed").forEach((plot) => {
       plot.classList.remove("pointed");
       const readout = plot.closest("figure").querySelector(".readout");
       readout.textContent = readout.dataset.rest;
     });
+  };
+
+  // A live page says so when it has put new charts into place.
+  document.addEventListener("report-changed", () => {
+    readings = new WeakMap();
+    if (pointedStep !== undefined) pointAll(pointedStep);
+  });
 
   const onPointer = (event) => {
     const plot = event.target instanceof Element ? event.target.closest("[data-plot]") : null;

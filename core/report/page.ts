@@ -5,6 +5,7 @@ import hoverScript from "./hover.client.js" with { type: "text" };
 import { splitHistory } from "./history.ts";
 import { markup, trusted, type Markup } from "./markup.ts";
 import { at, textAt, type ReportRun } from "./run.ts";
+import type { RunState } from "./run-state.ts";
 import stylesheet from "./report.css" with { type: "text" };
 import { renderSummary } from "./summary.ts";
 import { renderEvaluations, renderJson, renderTrainingLog } from "./tables.ts";
@@ -12,10 +13,34 @@ import { renderEvaluations, renderJson, renderTrainingLog } from "./tables.ts";
 /** Classes of arena data, by label. */
 const ARENA_NAMES = ["A wins", "B wins", "tie"];
 
+/** What a page is made of. */
+export interface PageParts {
+  readonly title: string;
+  readonly body: Markup;
+  /** Rules beside the report's own. */
+  readonly style?: string;
+  readonly scripts: readonly string[];
+  /** The scripts may talk to the server that the page came from. */
+  readonly connects?: boolean;
+}
+
 /** The whole page as text. */
 export function renderReport(run: ReportRun): string {
-  const hash = new Bun.CryptoHasher("sha256").update(hoverScript).digest("base64");
-  const policy = `default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'`;
+  return renderDocument({ title: `${run.name}: training report`, body: renderMain(run), scripts: [hoverScript] });
+}
+
+/** A page that holds all it needs, and a policy that forbids the browser to fetch anything else. */
+export function renderDocument({ title, body, style = "", scripts, connects = false }: PageParts): string {
+  const hashes = scripts.map((script) => `'sha256-${new Bun.CryptoHasher("sha256").update(script).digest("base64")}'`);
+  const policy = [
+    "default-src 'none'",
+    "img-src data:",
+    "style-src 'unsafe-inline'",
+    `script-src ${hashes.join(" ")}`,
+    ...(connects ? ["connect-src 'self'"] : []),
+    "base-uri 'none'",
+    "form-action 'none'",
+  ].join("; ");
   const page = markup`<!doctype html>
 <html lang="en">
 <head>
@@ -23,28 +48,28 @@ export function renderReport(run: ReportRun): string {
 <meta http-equiv="Content-Security-Policy" content="${policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>${run.name}: training report</title>
+<title>${title}</title>
 <link rel="icon" href="data:,">
 <style>
-${trusted(stylesheet)}</style>
+${trusted(stylesheet)}${trusted(style)}</style>
 </head>
 <body>
-${renderMain(run)}
-<script>${trusted(hoverScript)}</script>
+${body}
+${scripts.map((script) => markup`<script>${trusted(script)}</script>`)}
 </body>
 </html>
 `;
   return page.text;
 }
 
-/** The content of the page, for a page that shows a run while it goes on. */
-export function renderMain(run: ReportRun): Markup {
+/** The content of the page; `state` where more is known of the run than its files say. */
+export function renderMain(run: ReportRun, state?: RunState): Markup {
   const { record, evaluation } = run;
   const history = splitHistory(run.history);
   const config = record["config"];
   const version = textAt(record, "qlora");
   return markup`<main>
-${renderSummary(run, history)}
+${renderSummary(run, history, state)}
 <section aria-labelledby="training"><h2 id="training">Training</h2>
 ${renderCurves(history, record)}
 ${renderTrainingLog(history.training)}

@@ -18,6 +18,7 @@ import { metricFormat } from "./curves.ts";
 import { bestPoint, metricKeys, pointsOf, type History } from "./history.ts";
 import { markup, type Content, type Markup } from "./markup.ts";
 import { at, numberAt, textAt, type ReportRun } from "./run.ts";
+import type { RunState } from "./run-state.ts";
 
 interface Figure {
   readonly name: string;
@@ -26,12 +27,12 @@ interface Figure {
 }
 
 /** Title, state, recipe and headline figures. */
-export function renderSummary(run: ReportRun, history: History): Markup {
+export function renderSummary(run: ReportRun, history: History, state?: RunState): Markup {
   const figures = figuresOf(run, history);
   return markup`
 <header>
 <h1>${run.name}</h1>
-<p class="lead">${stateOf(run, history)}</p>
+<p class="lead">${standing(run, history, state)}</p>
 ${recipe(run).map((line) => markup`<p class="recipe">${line.map((part) => markup`<span>${part}</span> `)}</p>`)}
 </header>
 <dl class="figures">
@@ -39,11 +40,16 @@ ${figures.map(({ name, value, note }) => markup`<div><dt>${name}</dt><dd>${value
 </dl>`;
 }
 
-function stateOf({ record }: ReportRun, { summary, lastStep, lastEpoch }: History): Markup {
+function standing(
+  { record }: ReportRun,
+  { summary, lastStep, lastEpoch }: History,
+  known: RunState | undefined,
+): Markup {
   const total = numberAt(record, "totalSteps");
   const of = total === undefined ? "" : ` of ${formatCount(total)}`;
   const started = textAt(record, "startedAt");
-  const state = summary !== undefined ? "Finished" : lastStep === 0 ? "Not a step logged yet" : "Not finished";
+  const read = summary !== undefined ? "Finished" : lastStep === 0 ? "Not a step logged yet" : "Not finished";
+  const state = known === undefined ? read : capitalise(known);
   const where = `${formatCount(lastStep)}${of} ${(total ?? lastStep) === 1 ? "step" : "steps"}, ${formatEpoch(lastEpoch)} epochs`;
   return markup`<b>${state}</b>: ${where}${started !== undefined && `; started ${formatMoment(started)}`}`;
 }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { writeReport } from "../../core/report/index.ts";
 import { findChromium, launchChromium, type Browser, type Page } from "../support/chromium.ts";
-import { longEvaluation, longHistory, record, runFolder, type RunFiles } from "./runs.ts";
+import { longEvaluation, longHistory, overflow, record, runFolder, type RunFiles } from "./runs.ts";
 
 const chromium = findChromium();
 
@@ -99,13 +99,6 @@ const LOW_CONTRAST = `(() => {
   }
   return { low, seen };
 })()`;
-
-/** What sticks out of the page to the right although it is in no box that scrolls. A phone's innerWidth grows with it. */
-const overflow = (
-  width: number,
-): string => `[document.documentElement.scrollWidth - ${width}, innerWidth - ${width}, ...[...document.querySelectorAll("main *")]
-  .filter((e) => e.closest(".scroll") === null && e.getBoundingClientRect().right > ${width} + 0.5)
-  .map((e) => e.outerHTML.slice(0, 120))]`;
 
 describe.skipIf(chromium === undefined)("report.html in Chromium", () => {
   let browser: Browser;

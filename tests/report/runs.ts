@@ -166,3 +166,10 @@ export function longEvaluation(): EvaluationRecord {
     maxLength: 1024,
   };
 }
+
+/** What sticks out of the page to the right although it is in no box that scrolls. A phone's innerWidth grows with it. */
+export const overflow = (
+  width: number,
+): string => `[document.documentElement.scrollWidth - ${width}, innerWidth - ${width}, ...[...document.querySelectorAll("main *")]
+  .filter((e) => e.closest(".scroll") === null && e.getBoundingClientRect().right > ${width} + 0.5)
+  .map((e) => e.outerHTML.slice(0, 120))]`;
