@@ -118,6 +118,11 @@ export class ParameterSet {
     }
   }
 
+  /** Gives the memory of values and gradients back; the set is dead afterwards. */
+  free(): void {
+    for (const { value, grad } of this.slabs) for (const tensor of [value, grad]) this.#gpu.free(tensor);
+  }
+
   async #read(pick: (slab: Slab) => Tensor): Promise<Map<string, Float32Array<ArrayBuffer>>> {
     const values = new Map<string, Float32Array<ArrayBuffer>>();
     for (const slab of this.slabs) {

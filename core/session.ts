@@ -45,14 +45,23 @@ export interface Session {
 export async function openSession(options: SessionOptions): Promise<Session> {
   const gpu = options.gpu ?? (await openGpu(options.device));
   try {
-    return await loadSession(gpu, options);
+    return await loadSession(gpu, options, () => gpu.destroy());
   } catch (error) {
     gpu.destroy();
     throw error;
   }
 }
 
-async function loadSession(gpu: Gpu, options: SessionOptions): Promise<Session> {
+/** The same on a GPU that stays open: `Symbol.dispose` frees what the session took of it. @throws as `openSession` */
+export function openSessionOn(gpu: Gpu, options: Omit<SessionOptions, "device" | "gpu">): Promise<Session> {
+  return loadSession(gpu, options, () => {});
+}
+
+async function loadSession(
+  gpu: Gpu,
+  options: Omit<SessionOptions, "device" | "gpu">,
+  close: () => void,
+): Promise<Session> {
   const { source, numLabels, seed, onEvent, placement } = options;
   const outline = await source.outline(numLabels);
   const adapter = await options.adapter.create({
@@ -65,19 +74,29 @@ async function loadSession(gpu: Gpu, options: SessionOptions): Promise<Session> 
   const onProgress = (done: number, total: number): void =>
     onEvent?.({ type: "progress", what: "loading the model", done, total });
   const model = await source.load({ gpu, numLabels, seed, placement, onProgress });
-  const specs = [...adapter.parameters, ...model.head].map((spec) =>
-    saved === undefined ? spec : startFrom(spec, saved),
-  );
-  const parameters = await ParameterSet.load(gpu, specs);
-  if (saved === undefined) adapter.initialise?.(gpu, (linear) => model.weight(linear), parameters);
-  const linears = new Map<string, AdaptedLinear>();
-  for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
-  model.bind(linears, parameters);
-  const dispose = (): void => {
+  let parameters: ParameterSet | undefined;
+  const free = (): void => {
     model.destroy();
-    gpu.destroy();
+    parameters?.free();
   };
-  return { gpu, source, outline, model, adapter, parameters, numLabels, [Symbol.dispose]: dispose };
+  try {
+    const specs = [...adapter.parameters, ...model.head].map((spec) =>
+      saved === undefined ? spec : startFrom(spec, saved),
+    );
+    parameters = await ParameterSet.load(gpu, specs);
+    if (saved === undefined) adapter.initialise?.(gpu, (linear) => model.weight(linear), parameters);
+    const linears = new Map<string, AdaptedLinear>();
+    for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
+    model.bind(linears, parameters);
+    const dispose = (): void => {
+      free();
+      close();
+    };
+    return { gpu, source, outline, model, adapter, parameters, numLabels, [Symbol.dispose]: dispose };
+  } catch (error) {
+    free();
+    throw error;
+  }
 }
 
 function startFrom(spec: ParameterSpec, saved: ReadonlyMap<string, Float32Array<ArrayBuffer>>): ParameterSpec {

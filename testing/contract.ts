@@ -64,3 +64,21 @@ export function errorOf(run: () => unknown, what: string): unknown {
   }
   throw new ContractError(`${what}: nothing was thrown`);
 }
+
+/**
+ * Fails unless `run` throws qlora's ModelError (of whichever copy) whose message names all of `names`.
+ * @param what what was done, for the message
+ */
+export async function expectModelError(run: () => unknown, names: readonly string[], what: string): Promise<void> {
+  let error: unknown;
+  try {
+    await run();
+  } catch (thrown) {
+    error = thrown;
+  }
+  expectThat(error !== undefined, `${what}: nothing was thrown, expected a ModelError`);
+  if (!(error instanceof Error)) throw new ContractError(`${what}: threw no Error, expected a ModelError`);
+  expectThat(error.name === "ModelError", `${what}: threw ${error.name}: ${error.message}; expected a ModelError`);
+  for (const name of names)
+    expectThat(error.message.includes(name), `${what}: the error does not say ${name}: ${error.message}`);
+}

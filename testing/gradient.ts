@@ -146,7 +146,7 @@ class Runner {
       return await body(inputs, parameters);
     } finally {
       for (const tensor of inputs) this.#gpu.free(tensor);
-      for (const slab of parameters.slabs) for (const tensor of [slab.value, slab.grad]) this.#gpu.free(tensor);
+      parameters.free();
     }
   }
 }

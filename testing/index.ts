@@ -2,6 +2,7 @@
  * The contracts that the shipped plugins keep, for those of others: `import { metricContract } from "qlora/testing"`.
  * Nothing here knows a test runner: checks have a name and throw.
  */
+export { adapterContract, type AdapterContractOptions } from "./adapter.ts";
 export { type Check, ContractError } from "./contract.ts";
 export {
   checkGradient,
@@ -13,6 +14,9 @@ export {
 export { lossContract, type LossContractOptions } from "./loss.ts";
 export { metricContract, type MetricContractOptions } from "./metric.ts";
 export { optimizerContract, type OptimizerContractOptions } from "./optimizer.ts";
+export { ModelBench, type NamedValues, type PassSettings, randomSamples, type SessionSettings } from "./model-bench.ts";
+export { toyModel } from "./toy-model.ts";
+export { modelContract, type ModelContractOptions } from "./model.ts";
 export { OptimizerBench, type BenchParameter, type BenchStep, savedCodes, savedFloats } from "./optimizer-bench.ts";
 export { differences, directional, dot } from "./differences.ts";
 export { testGpu, testTiers } from "./gpu.ts";

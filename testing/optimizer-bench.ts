@@ -69,10 +69,7 @@ export class OptimizerBench {
   /** Frees the optimizer, the parameters and their gradients. */
   destroy(): void {
     this.optimizer.destroy();
-    for (const slab of this.parameters.slabs) {
-      this.#gpu.free(slab.value);
-      this.#gpu.free(slab.grad);
-    }
+    this.parameters.free();
     this.#gpu.free(this.#control);
   }
 }

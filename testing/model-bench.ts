@@ -1,0 +1,145 @@
+/** A model with an adapter on a device that tests share, and what contracts ask of it. */
+import { uploadBatch } from "../core/batch.ts";
+import { packSamples, type Sample } from "../core/data/pack.ts";
+import type { Gpu } from "../core/device/index.ts";
+import type { ParameterSet } from "../core/parameters.ts";
+import type { AdapterPlugin, ForwardOptions, ModelSource } from "../core/plugin.ts";
+import { uniformValues } from "../core/random.ts";
+import { Tape } from "../core/recorder.ts";
+import { openSessionOn, type Session } from "../core/session.ts";
+import { accumulateGradients } from "../core/step.ts";
+import type { Tensor } from "../core/tensor.ts";
+import { engine } from "../kernels/engine.ts";
+
+/** Values or gradients by parameter name. */
+export type NamedValues = Map<string, Float32Array<ArrayBuffer>>;
+
+/** How a session is opened. */
+export interface SessionSettings {
+  /** Classes. Default 3. */
+  readonly numLabels?: number;
+  /** Of first values and dropout. Default 1. */
+  readonly seed?: number;
+  /** Folder of an adapter whose values replace the fresh ones. */
+  readonly initAdapter?: string;
+}
+
+/** How a pass is run; defaults: no checkpointing, all samples in one batch, dropout of step 0. */
+export interface PassSettings {
+  readonly checkpointing?: ForwardOptions["checkpointing"];
+  readonly maxSamples?: number;
+  readonly stepKey?: number;
+}
+
+/** f16 gradients below 6e-8 would be zero. */
+const LOSS_SCALE = 1024;
+
+/**
+ * A model with an adapter on it, on a GPU that stays open: logits, losses and gradients of samples, read back.
+ * @example
+ * using bench = await ModelBench.open(gpu, toyModel(), lora());
+ * const logits = await bench.logits(randomSamples([5, 1, 17], 61));
+ */
+export class ModelBench {
+  readonly session: Session;
+  readonly #seed: number;
+
+  private constructor(session: Session, seed: number) {
+    this.session = session;
+    this.#seed = seed;
+  }
+
+  /** @throws ModelError, DeviceError */
+  static async open(
+    gpu: Gpu,
+    source: ModelSource,
+    adapter: AdapterPlugin,
+    { numLabels = 3, seed = 1, initAdapter }: SessionSettings = {},
+  ): Promise<ModelBench> {
+    return new ModelBench(await openSessionOn(gpu, { source, adapter, numLabels, seed, initAdapter }), seed);
+  }
+
+  get parameters(): ParameterSet {
+    return this.session.parameters;
+  }
+
+  /** [B, numLabels] logits as evaluation computes them. */
+  async logits(samples: readonly Sample[], onHidden?: (hidden: Tensor) => void): Promise<Float32Array<ArrayBuffer>> {
+    return this.#forward(samples, { training: false, stepKey: 0, onHidden }, (_tape, logits) => logits);
+  }
+
+  /** Mean loss in training, dropout included; summed in f64. */
+  async loss(samples: readonly Sample[], stepKey = 0): Promise<number> {
+    const losses = await this.#forward(samples, { training: true, stepKey }, (tape, logits, labels) =>
+      engine.crossEntropy(tape, logits, labels),
+    );
+    return losses.reduce((sum, loss) => sum + loss, 0) / samples.length;
+  }
+
+  /** Gradients of the mean loss in training. */
+  async gradients(
+    samples: readonly Sample[],
+    { checkpointing = "none", maxSamples, stepKey = 0 }: PassSettings = {},
+  ): Promise<NamedValues> {
+    const { gpu, parameters } = this.session;
+    const lossScale = gpu.half === "f16" ? LOSS_SCALE : 1;
+    const limits = { maxTokens: Number.MAX_SAFE_INTEGER, maxSamples };
+    parameters.zeroGrad();
+    gpu.free(await accumulateGradients(this.session, engine, samples, { limits, checkpointing, lossScale, stepKey }));
+    const gradients = await parameters.readGradients();
+    for (const gradient of gradients.values()) for (const i of gradient.keys()) gradient[i]! /= lossScale;
+    return gradients;
+  }
+
+  /** Sets parameters' values. */
+  write(values: ReadonlyMap<string, Float32Array<ArrayBuffer>>): void {
+    for (const [name, value] of values) this.session.gpu.write(this.parameters.get(name).value, value);
+  }
+
+  /** Moves every parameter by a tenth of its size, or of what a fresh linear would have, and gives the new values. */
+  async perturb(): Promise<NamedValues> {
+    const values = await this.parameters.readValues();
+    for (const [name, value] of values) {
+      const size = Math.max(0.5, Math.max(...value.map(Math.abs)));
+      const noise = uniformValues(value.length, 0.2 * size, this.#seed, `perturb ${name}`);
+      for (const i of value.keys()) value[i]! += noise[i]!;
+    }
+    this.write(values);
+    return values;
+  }
+
+  /** Gives the memory back; the GPU stays open. */
+  [Symbol.dispose](): void {
+    this.session[Symbol.dispose]();
+  }
+
+  async #forward(
+    samples: readonly Sample[],
+    { training, stepKey, onHidden }: Pick<ForwardOptions, "training" | "onHidden"> & { readonly stepKey: number },
+    result: (tape: Tape, logits: Tensor, labels: Tensor) => Tensor,
+  ): Promise<Float32Array<ArrayBuffer>> {
+    const { gpu, model } = this.session;
+    const batch = uploadBatch(gpu, packSamples(samples), stepKey);
+    const tape = new Tape(gpu, { accumulate: engine.accumulate, recording: false });
+    const logits = model.forward(tape, batch, { checkpointing: "none", training, onHidden });
+    const values = await gpu.readFloats(result(tape, logits, batch.labels));
+    tape.close();
+    batch.free();
+    return values;
+  }
+}
+
+/** Samples of these lengths with random ids below `vocabSize` and labels that take turns. */
+export function randomSamples(
+  lengths: readonly number[],
+  vocabSize: number,
+  { numLabels = 3, seed = 1 }: { numLabels?: number; seed?: number } = {},
+): Sample[] {
+  return lengths.map((length, index) => ({
+    index,
+    inputIds: Uint32Array.from(uniformValues(length, 0.5, seed, `ids ${index}`), (u) =>
+      Math.min(vocabSize - 1, Math.floor((u + 0.5) * vocabSize)),
+    ),
+    label: index % numLabels,
+  }));
+}

@@ -1,0 +1,174 @@
+/** A transformer of random NF4 weights, so that adapters can be tested without a checkpoint. */
+import type { Batch } from "../core/batch.ts";
+import type { Gpu } from "../core/device/index.ts";
+import { ModelError } from "../core/errors.ts";
+import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../core/linear.ts";
+import { nf4CodeBook, quantizeNf4 } from "../core/nf4.ts";
+import type { ParameterSet } from "../core/parameters.ts";
+import {
+  type ForwardOptions,
+  isCheckpointed,
+  type Model,
+  type ModelContext,
+  type ModelOutline,
+  type ModelSource,
+} from "../core/plugin.ts";
+import { normalValues } from "../core/random.ts";
+import type { Tape } from "../core/recorder.ts";
+import type { Tensor } from "../core/tensor.ts";
+import { addResidual } from "../kernels/add/ops.ts";
+import { attention } from "../kernels/attention/index.ts";
+import { embedding } from "../kernels/embedding/index.ts";
+import { geglu } from "../kernels/geglu/index.ts";
+import { linear } from "../kernels/linear/index.ts";
+import { freeNf4, uploadNf4 } from "../kernels/nf4/index.ts";
+import { pool } from "../kernels/pool/index.ts";
+import { adaptedLinears, branchTrains } from "../kernels/project/adapted.ts";
+import { rmsNorm } from "../kernels/rms-norm/index.ts";
+import { rope, ropeInverseFrequencies } from "../kernels/rope/index.ts";
+
+const HEADS = 2;
+const KV_HEADS = 1;
+const HEAD_DIM = 32;
+const HIDDEN = HEADS * HEAD_DIM;
+const INTERMEDIATE = 128;
+const VOCAB = 61;
+const SCORE = "base_model.model.score.weight";
+const NORM = { eps: 1e-6, offset: 1 } as const;
+
+const PARTS: readonly (readonly [string, number, number])[] = [
+  ["self_attn.q_proj", HIDDEN, HIDDEN],
+  ["self_attn.k_proj", KV_HEADS * HEAD_DIM, HIDDEN],
+  ["self_attn.v_proj", KV_HEADS * HEAD_DIM, HIDDEN],
+  ["self_attn.o_proj", HIDDEN, HIDDEN],
+  ["mlp.gate_proj", INTERMEDIATE, HIDDEN],
+  ["mlp.up_proj", INTERMEDIATE, HIDDEN],
+  ["mlp.down_proj", HIDDEN, INTERMEDIATE],
+];
+
+/**
+ * A model with the linears of two transformer blocks under Hugging Face's names (hidden size 64, intermediate 128), random
+ * and the same for the same seed; nothing is read from disk.
+ * @example const session = await ContractSession.open(gpu, toyModel(), lora());
+ */
+export function toyModel({ layers = 2, seed = 1 }: { layers?: number; seed?: number } = {}): ModelSource {
+  const linears = Array.from({ length: layers }, (_, layer) =>
+    PARTS.map(([part, outFeatures, inFeatures]): LinearSpec => ({
+      name: `model.layers.${layer}.${part}`,
+      layer,
+      inFeatures,
+      outFeatures,
+    })),
+  ).flat();
+  return {
+    checkpoint: "toy",
+    outline: async (numLabels) => toyOutline(linears, numLabels),
+    load: async (context) => loadToy(context, linears, layers, seed),
+  };
+}
+
+function toyOutline(linears: readonly LinearSpec[], numLabels: number): ModelOutline {
+  return {
+    linears,
+    head: [{ name: SCORE, shape: [numLabels, HIDDEN] }],
+    baseParameters: [
+      { name: "model.embed_tokens.weight", shape: [VOCAB, HIDDEN], dtype: "F32" },
+      ...linears.map((l) => ({ name: `${l.name}.weight`, shape: [l.outFeatures, l.inFeatures], dtype: "NF4" })),
+      { name: "score.weight", shape: [numLabels, HIDDEN], dtype: "F32" },
+    ],
+    vocabSize: VOCAB,
+    numLabels: undefined,
+  };
+}
+
+function loadToy(
+  { gpu, numLabels, seed: headSeed }: ModelContext,
+  linears: readonly LinearSpec[],
+  layers: number,
+  seed: number,
+): Model {
+  const weights = new Map(linears.map((spec) => [spec.name, randomNf4(gpu, spec, seed)]));
+  const table = gpu.upload(normalValues(VOCAB * HIDDEN, 1, seed, "table"), [VOCAB, HIDDEN], "f32", "table", "weights");
+  const norm = gpu.upload(normalValues(HIDDEN, 0.1, seed, "norm"), [HIDDEN], "f32", "norm", "weights");
+  const turns = gpu.upload(ropeInverseFrequencies(HEAD_DIM, 100), [HEAD_DIM / 2], "f32", "frequencies", "weights");
+  let adapted: ReadonlyMap<string, AdaptedLinear> = new Map();
+  let parameters: ParameterSet | undefined;
+
+  function block(tape: Tape, h: Tensor, layer: number, batch: Batch, training: boolean): Tensor {
+    const run = (x: Tensor, ...parts: string[]): Tensor[] =>
+      adaptedLinears(
+        tape,
+        x,
+        parts.map((part) => adapted.get(`model.layers.${layer}.${part}`)!),
+        batch,
+        { training, seed: headSeed },
+      );
+    const x = rmsNorm(tape, h, norm, NORM);
+    const [q, k, v] = run(x, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj");
+    const turn = (t: Tensor): Tensor => rope(tape, t, batch.segments, turns, HEAD_DIM);
+    const context = attention(tape, turn(q!), turn(k!), v!, {
+      segments: batch.segments,
+      heads: HEADS,
+      kvHeads: KV_HEADS,
+      headDim: HEAD_DIM,
+      scale: HEAD_DIM ** -0.5,
+      softcap: 0,
+      window: 0,
+      longest: batch.longest,
+      causal: true,
+    });
+    const h2 = addResidual(tape, h, run(context, "self_attn.o_proj")[0]!);
+    const [gate, up] = run(rmsNorm(tape, h2, norm, NORM), "mlp.gate_proj", "mlp.up_proj");
+    return addResidual(tape, h2, run(geglu(tape, gate!, up!, "silu"), "mlp.down_proj")[0]!);
+  }
+
+  const trains = (layer: number): boolean =>
+    [...adapted.values()].some((each) => each.spec.layer === layer && branchTrains(each));
+
+  return {
+    head: [
+      {
+        name: SCORE,
+        shape: [numLabels, HIDDEN],
+        initial: () => normalValues(numLabels * HIDDEN, 0.5, headSeed, SCORE),
+      },
+    ],
+    record: {},
+    weight({ name }) {
+      const found = weights.get(name);
+      if (found === undefined) throw new ModelError("LINEAR_UNKNOWN", `the toy has no linear ${name}`);
+      return found;
+    },
+    bind(bound, set) {
+      adapted = bound;
+      parameters = set;
+    },
+    forward(tape, batch, { checkpointing, training, onHidden }: ForwardOptions) {
+      let h = tape.alloc([batch.tokens, HIDDEN], "f32", "hidden states");
+      embedding(gpu, batch.ids, [{ tensor: table, firstRow: 0 }], h, 1);
+      onHidden?.(h);
+      for (let layer = 0; layer < layers; layer++) {
+        const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [
+          block(inner, input!, layer, batch, training),
+        ];
+        const replay = isCheckpointed(checkpointing, layer) && (trains(layer) || tape.needsGradient(h));
+        const [next] = replay ? tape.checkpoint("block", [h], body) : tape.scope(() => body(tape, [h]));
+        tape.release(h);
+        h = next!;
+        onHidden?.(h);
+      }
+      const last = rmsNorm(tape, pool(tape, h, batch.lastTokens), norm, { ...NORM, dtype: "f32" });
+      return linear(tape, last, parameters!.get(SCORE));
+    },
+    destroy() {
+      for (const weight of weights.values()) freeNf4(gpu, weight);
+      for (const tensor of [table, norm, turns]) gpu.free(tensor);
+    },
+  };
+}
+
+function randomNf4(gpu: Gpu, { name, inFeatures, outFeatures }: LinearSpec, seed: number): Nf4Weight {
+  const { codes, absmax } = quantizeNf4(normalValues(inFeatures * outFeatures, inFeatures ** -0.5, seed, name));
+  const packed = { shape: [outFeatures, inFeatures], dtype: "float32", codes, codeBook: nf4CodeBook, absmax } as const;
+  return { ...uploadNf4(gpu, packed, name), rounding: "f32" };
+}
