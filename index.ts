@@ -8,6 +8,7 @@ import { type CrossValidation, crossValidate as crossValidateFolds } from "./cor
 import type { DeviceOptions } from "./core/device-options.ts";
 import { type DoctorReport, examineDevice } from "./core/doctor.ts";
 import {
+  type EvaluateRequest,
   type EvaluateResult,
   evaluateAdapter,
   type PredictRequest,
@@ -58,6 +59,8 @@ export { readNf4 } from "./core/nf4-checkpoint.ts";
 export { softmaxRows } from "./core/evaluate.ts";
 export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./core/probabilities.ts";
 export { writeFileAtomic } from "./core/files.ts";
+export { bothEmpty, identicalAnswers, type PostProcess } from "./core/post-process.ts";
+export type { ArenaRow, DataRow } from "./core/data/row.ts";
 export { ConfusionMatrix, eachRow, predictedClass } from "./core/metric-rows.ts";
 export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./core/options.ts";
 export {
@@ -106,6 +109,7 @@ export { version } from "./core/version.ts";
 export type {
   CrossValidation,
   DoctorReport,
+  EvaluateRequest,
   EvaluateResult,
   InferenceRequest,
   InspectReport,
@@ -157,7 +161,7 @@ export function crossValidate(config: Config, folds: number, options?: TrainOpti
 }
 
 /** Metrics of a trained adapter. @throws QloraError of every kind */
-export async function evaluate(request: InferenceRequest, options: TrainOptions = {}): Promise<EvaluateResult> {
+export async function evaluate(request: EvaluateRequest, options: TrainOptions = {}): Promise<EvaluateResult> {
   return evaluateAdapter(request, engine, await resolveContext(), options.onEvent);
 }
 

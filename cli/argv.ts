@@ -18,6 +18,8 @@ export interface FlagGroup {
 export interface OwnFlag {
   readonly name: string;
   readonly takesValue: boolean;
+  /** Given several times, the values are joined by spaces; otherwise the last one counts. */
+  readonly repeatable?: boolean | undefined;
   /** Words allowed, where it is a choice. */
   readonly choices?: readonly string[] | undefined;
   /** One letter: `h` for `-h`. */
@@ -154,7 +156,9 @@ function readOwn(
   }
   const expected = flag.choices === undefined ? "a value" : `one of ${flag.choices.join(", ")}`;
   const fits = text !== undefined && text !== "" && (flag.choices?.includes(text) ?? true);
-  if (fits) canonical.push(`--${flag.name}=${text}`);
+  const before = flag.repeatable === true ? canonical.findIndex((given) => given.startsWith(`--${flag.name}=`)) : -1;
+  if (fits && before >= 0) canonical[before] += ` ${text}`;
+  else if (fits) canonical.push(`--${flag.name}=${text}`);
   else problems.push(`${written}: got ${text === undefined ? "nothing" : JSON.stringify(text)}, expected ${expected}`);
 }
 

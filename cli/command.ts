@@ -19,6 +19,8 @@ export interface CommandModule {
   readonly default: AnyCommand;
   /** Further positionals are allowed. */
   readonly variadic?: boolean;
+  /** Own flags that may be given several times; `run` gets the values joined by spaces. */
+  readonly repeatable?: readonly string[];
   /** Finds the command's options; `help` says that nothing will run, so no config file is loaded. */
   readonly prepare?: (argv: readonly string[], services: Services, help: boolean) => Promise<Prepared>;
 }

@@ -1,5 +1,8 @@
+import { ConfigError } from "../core/errors.ts";
 import { writeFileAtomic } from "../core/files.ts";
+import { POST_PROCESSES, type PostProcess } from "../core/post-process.ts";
 import { formatProbabilities } from "../core/probabilities.ts";
+import { suggestion } from "../core/suggest.ts";
 import type { CommandData } from "./command.ts";
 import { inferenceRequest } from "./inference-flags.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
@@ -9,12 +12,13 @@ import type { PredictResult } from "../core/inference.ts";
 interface EvaluateFlags {
   readonly baseModel: string | undefined;
   readonly json: boolean;
+  readonly tta: "none" | "swap";
 }
 
 interface PredictFlags extends EvaluateFlags {
   readonly output: string | undefined;
   readonly logits: boolean;
-  readonly tta: "none" | "swap";
+  readonly postProcess: string | undefined;
   readonly submission: string | undefined;
 }
 
@@ -22,13 +26,30 @@ interface PredictFlags extends EvaluateFlags {
 export async function evaluate({ services, values, positionals }: CommandData, flags: EvaluateFlags): Promise<void> {
   const sdk = await services.sdk();
   const progress = createProgress();
-  const result = await sdk.evaluate(inferenceRequest(values, positionals, flags.baseModel), {
-    onEvent: progress.listen,
-  });
+  const request = { ...inferenceRequest(values, positionals, flags.baseModel), tta: flags.tta };
+  const result = await sdk.evaluate(request, { onEvent: progress.listen });
   progress.end();
   if (flags.json) return writeJson(result);
   const rows = Object.entries({ samples: result.samples, ...result.metrics });
   await writeData(columns(rows.map(([name, value]) => [name, String(value)])));
+}
+
+/** Steps of `name=A,B,tie`, separated by spaces. @throws ConfigError */
+function postProcessSteps(text = ""): PostProcess[] {
+  return text
+    .split(/\s+/)
+    .filter((part) => part !== "")
+    .map((part) => {
+      const [name = "", numbers = ""] = part.split("=");
+      const known = Object.keys(POST_PROCESSES);
+      if (!Object.hasOwn(POST_PROCESSES, name)) {
+        const message = `--post-process: got ${JSON.stringify(part)}, expected ${known.join(" or ")} and its probabilities${suggestion(name, known)}`;
+        throw new ConfigError("USAGE", message, { hint: "For example --post-process both-empty=0.04,0.88,0.08" });
+      }
+      const values =
+        numbers === "" ? [] : numbers.split(",").map((item) => (item.trim() === "" ? Number.NaN : Number(item)));
+      return POST_PROCESSES[name]!(values);
+    });
 }
 
 /** Writes a row of probabilities (or logits) for each row of data. */
@@ -36,7 +57,8 @@ export async function predict({ services, values, positionals }: CommandData, fl
   const sdk = await services.sdk();
   const progress = createProgress();
   const { output, submission, logits, tta } = flags;
-  const asked = { ...inferenceRequest(values, positionals, flags.baseModel), logits, tta };
+  const postProcess = postProcessSteps(flags.postProcess);
+  const asked = { ...inferenceRequest(values, positionals, flags.baseModel), logits, tta, postProcess };
   const result = await sdk.predict({ ...asked, submission: submission !== undefined }, { onEvent: progress.listen });
   progress.end();
   const write = async (file: string, text: string): Promise<void> => {

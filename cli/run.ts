@@ -86,7 +86,7 @@ async function runModule(
     return DONE;
   }
   const args = (command.args ?? {}) as ArgsDef;
-  const parsed = parseArguments(argv, ownFlags(args), prepared.groups);
+  const parsed = parseArguments(argv, ownFlags(args, module.repeatable), prepared.groups);
   const problems = [...parsed.problems, ...positionalProblems(args, module.variadic === true, parsed.positionals)];
   const config = makeConfig(prepared, parsed.values, problems, parsed.failed);
   if (problems.length > 0) {
@@ -117,12 +117,13 @@ function makeConfig(
   }
 }
 
-function ownFlags(args: ArgsDef): OwnFlag[] {
+function ownFlags(args: ArgsDef, repeatable: readonly string[] = []): OwnFlag[] {
   return Object.entries(args)
     .filter(([, arg]) => arg.type !== "positional")
     .map(([name, arg]) => ({
       name,
       takesValue: arg.type !== "boolean",
+      repeatable: repeatable.includes(name),
       choices: arg.type === "enum" ? arg.options : undefined,
       letter: "alias" in arg && typeof arg.alias === "string" ? arg.alias : undefined,
     }));

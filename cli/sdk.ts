@@ -1,5 +1,4 @@
 /** What the command line needs of the SDK; the root index.ts provides it. */
-import type { InferenceRequest } from "../core/adapter-run.ts";
 import type { BenchCommandOptions } from "../core/bench-options.ts";
 import type { BenchResult } from "../core/bench.ts";
 import type { Config } from "../core/config.ts";
@@ -7,7 +6,7 @@ import type { CrossValidation } from "../core/cross-validate.ts";
 import type { DeviceOptions } from "../core/device-options.ts";
 import type { DoctorReport } from "../core/doctor.ts";
 import type { DryRunResult } from "../core/dry-run.ts";
-import type { EvaluateResult, PredictRequest, PredictResult } from "../core/inference.ts";
+import type { EvaluateRequest, EvaluateResult, PredictRequest, PredictResult } from "../core/inference.ts";
 import type { InspectReport } from "../core/inspect.ts";
 import type { MergeRequest, MergeResult } from "../core/merge/index.ts";
 import type { PluginFactory } from "../core/plugin-value.ts";
@@ -17,7 +16,7 @@ export interface Sdk {
   train(config: Config, options?: TrainOptions): Promise<TrainResult>;
   crossValidate(config: Config, folds: number, options?: TrainOptions): Promise<CrossValidation>;
   dryRun(config: Config): Promise<DryRunResult>;
-  evaluate(request: InferenceRequest, options?: TrainOptions): Promise<EvaluateResult>;
+  evaluate(request: EvaluateRequest, options?: TrainOptions): Promise<EvaluateResult>;
   predict(request: PredictRequest, options?: TrainOptions): Promise<PredictResult>;
   merge(request: MergeRequest, options?: TrainOptions): Promise<MergeResult>;
   /** @throws DeviceError where no driver answers */

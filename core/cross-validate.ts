@@ -6,7 +6,7 @@ import { configToJson, type Config } from "./config.ts";
 import { type Dataset, fingerprintDataset, loadDataset } from "./data/dataset.ts";
 import type { Engine } from "./engine.ts";
 import { ConfigError, QloraError } from "./errors.ts";
-import { scoreLogits } from "./evaluate.ts";
+import { logarithms, scoreLogits } from "./evaluate.ts";
 import { writeFileAtomic } from "./files.ts";
 import { countLabels } from "./labels.ts";
 import { ADAPTER_WEIGHTS_FILE } from "./peft.ts";
@@ -71,10 +71,7 @@ export async function crossValidate(
 
   const done: HeldOut[] = [];
   const score = (rows: HeldOut["rows"]): Record<string, number> => {
-    // Softmax of the logs of probabilities is the probabilities.
-    const logits = Float32Array.from(
-      rows.flatMap(({ values }) => values.map((value) => Math.log(Math.max(value, Number.MIN_VALUE)))),
-    );
+    const logits = logarithms(rows.map(({ values }) => values));
     const labels = rows.map(({ label }) => label);
     return scoreLogits(logits, labels, numLabels, config.metrics);
   };

@@ -58,6 +58,11 @@ export function softmaxRows(logits: ArrayLike<number>, columns: number): Float64
   return out;
 }
 
+/** Logs of rows of probabilities, end to end: what stands in the place of logits, since their softmax is the probabilities. */
+export function logarithms(rows: readonly (readonly number[])[]): Float32Array<ArrayBuffer> {
+  return Float32Array.from(rows.flatMap((row) => row.map((value) => Math.log(Math.max(value, Number.MIN_VALUE)))));
+}
+
 /** `eval_loss` (mean cross entropy) and what each metric names, prefixed with `eval_`. */
 export function scoreLogits(
   logits: Float32Array,

@@ -4,10 +4,11 @@ import type { Dataset } from "./data/dataset.ts";
 import { swapResponses } from "./data/swap.ts";
 import type { Engine } from "./engine.ts";
 import { ConfigError, DataError } from "./errors.ts";
-import { computeLogits, scoreLogits, softmaxRows } from "./evaluate.ts";
+import { computeLogits, logarithms, scoreLogits, softmaxRows } from "./evaluate.ts";
 import type { RunListener } from "./events.ts";
 import type { MetricPlugin } from "./plugin.ts";
 import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
+import { applyPostProcess, checkPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
 import { ARENA_PROBABILITIES, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
 import { openRunTokeniser, reportCuts } from "./run-data.ts";
 import { findAdapter, type TrainedAdapter } from "./run-record.ts";
@@ -20,18 +21,33 @@ export interface EvaluateResult {
   readonly metrics: Readonly<Record<string, number>>;
 }
 
+/** What `evaluate` is asked for beside the adapter and the data. */
+export interface EvaluateRequest extends InferenceRequest {
+  /**
+   * "swap": score the mean of the probabilities of each arena row and of the same row with A and B exchanged (see
+   * `predict`). `eval_loss` is then the mean of -log of the averaged probability of the label, and every metric is given
+   * the logs of the averaged probabilities in the place of logits. Ids must be unique.
+   */
+  readonly tta?: "none" | "swap" | undefined;
+}
+
 /** What `predict` is asked for beside the adapter and the data. */
 export interface PredictRequest extends InferenceRequest {
   /** Raw logits instead of probabilities. */
   readonly logits?: boolean | undefined;
   /** "swap": predict arena rows with A and B exchanged too, and average; ids must be unique. */
   readonly tta?: "none" | "swap" | undefined;
+  /** Steps over the probabilities (averaged, with tta), in order. */
+  readonly postProcess?: readonly PostProcess[] | undefined;
   /** Refuse data that cannot make a submission (not arena rows, ids that repeat) before anything is computed. */
   readonly submission?: boolean | undefined;
 }
 
 /** What `predict` gives: rows in the order of the data. */
-export type PredictResult = ProbabilityTable;
+export interface PredictResult extends ProbabilityTable {
+  /** Rows that each step of `postProcess` changed. */
+  readonly postProcessed: readonly PostProcessCount[];
+}
 
 interface Logits {
   readonly dataset: Dataset;
@@ -51,12 +67,12 @@ interface Views {
 
 /** Metrics of a trained adapter on labelled data. @throws QloraError of every kind */
 export async function evaluateAdapter(
-  request: InferenceRequest,
+  request: EvaluateRequest,
   engine: Engine,
   plugins: ResolveContext,
   onEvent?: RunListener,
 ): Promise<EvaluateResult> {
-  const views: Views = { what: "evaluating", labelled: true, of: (rows) => [rows] };
+  const views: Views = { what: "evaluating", labelled: true, of: (rows) => inferenceViews(rows, request) };
   const { dataset, numLabels, values, adapter } = await inferenceLogits(request, engine, plugins, views, onEvent);
   const names = adapter.record?.config.metrics ?? [
     { name: "log-loss", options: {} },
@@ -66,7 +82,9 @@ export async function evaluateAdapter(
   for (const { name, options } of names)
     metrics.push((await resolvePlugin("metric", name, plugins)).configure(options) as MetricPlugin);
   const labels = dataset.rows.map((row) => row.label!);
-  return { samples: labels.length, metrics: scoreLogits(values[0]!, labels, numLabels, metrics) };
+  const logits =
+    request.tta === "swap" ? logarithms(averagedRows(dataset, values, numLabels).map((row) => row.values)) : values[0]!;
+  return { samples: labels.length, metrics: scoreLogits(logits, labels, numLabels, metrics) };
 }
 
 /** Probabilities (or logits) of every row, in row order. @throws QloraError of every kind */
@@ -76,24 +94,43 @@ export async function predictWithAdapter(
   plugins: ResolveContext,
   onEvent?: RunListener,
 ): Promise<PredictResult> {
-  const { logits = false, tta = "none" } = request;
-  if (logits && (tta === "swap" || request.submission === true)) {
-    throw new ConfigError("PREDICT_LOGITS", "logits: got it together with tta or submission, which are probabilities");
+  const { logits = false, tta = "none", postProcess = [] } = request;
+  if (logits && (tta === "swap" || request.submission === true || postProcess.length > 0)) {
+    const message = "logits: got it together with tta, submission or postProcess, which are of probabilities";
+    throw new ConfigError("PREDICT_LOGITS", message);
   }
-  const views: Views = { what: "predicting", labelled: false, of: (rows) => predictViews(rows, request) };
+  const views: Views = { what: "predicting", labelled: false, of: (rows) => inferenceViews(rows, request) };
   const { dataset, numLabels, values } = await inferenceLogits(request, engine, plugins, views, onEvent);
   const arena = dataset.rows.some((row) => row.kind === "arena");
   const columns = arena ? ARENA_PROBABILITIES : Array.from({ length: numLabels }, (_, i) => `label_${i}`);
-  const tables = values.map((view): ProbabilityRow[] => {
-    const shown: ArrayLike<number> = logits ? view : softmaxRows(view, numLabels);
-    return dataset.rows.map(({ id }, i) => ({ id, values: columns.map((_, c) => shown[i * numLabels + c]!) }));
-  });
-  const [plain, swapped] = tables;
-  const rows = swapped === undefined ? plain! : averageSwapped(plain!, swapped, dataset.files.join(", "));
-  return { columns, rows };
+  if (logits) return { columns, rows: tableOf(dataset, values[0]!, numLabels), postProcessed: [] };
+  const { rows, counts } = applyPostProcess(postProcess, dataset.rows, averagedRows(dataset, values, numLabels));
+  for (const { name, rows: changed } of counts) {
+    onEvent?.({ type: "info", message: `post-process ${name}: changed ${changed} of ${rows.length} rows` });
+  }
+  return { columns, rows, postProcessed: counts };
 }
 
-function predictViews(dataset: Dataset, { tta, submission }: PredictRequest): readonly Dataset[] {
+/** Probabilities of every row: of the rows themselves, or the mean with those of the rows with A and B exchanged. */
+function averagedRows(dataset: Dataset, views: readonly Float32Array[], numLabels: number): ProbabilityRow[] {
+  const [plain, swapped] = views.map((view) => tableOf(dataset, softmaxRows(view, numLabels), numLabels));
+  return swapped === undefined ? plain! : averageSwapped(plain!, swapped, dataset.files.join(", "));
+}
+
+/** @param values [rows, numLabels] */
+function tableOf(dataset: Dataset, values: ArrayLike<number>, numLabels: number): ProbabilityRow[] {
+  return dataset.rows.map(({ id }, i) => ({
+    id,
+    values: Array.from({ length: numLabels }, (_, c) => values[i * numLabels + c]!),
+  }));
+}
+
+/** The rows, and with tta the rows with A and B exchanged. @throws DataError for rows that do not serve */
+function inferenceViews(
+  dataset: Dataset,
+  { tta, submission, postProcess = [] }: Pick<PredictRequest, "tta" | "submission" | "postProcess">,
+): readonly Dataset[] {
+  checkPostProcess(postProcess, dataset.rows);
   if (tta !== "swap" && submission !== true) return [dataset];
   const other = dataset.rows.find((row) => row.kind !== "arena");
   if (other !== undefined) {

@@ -50,6 +50,12 @@ export function formatProbabilities({ columns, rows }: ProbabilityTable): string
 /** Probabilities of a row may miss 1 by so much: files are often rounded. */
 const SUM_TOLERANCE = 1e-3;
 
+/** Whether these are probabilities of all classes, up to rounding. */
+export function isDistribution(values: readonly number[]): boolean {
+  const sum = values.reduce((total, value) => total + value, 0);
+  return values.every((value) => value >= 0 && value <= 1) && Math.abs(sum - 1) <= SUM_TOLERANCE;
+}
+
 function idColumn(csv: CsvFile): number {
   const column = csv.column("id");
   if (column !== undefined) return column;

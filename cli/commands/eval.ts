@@ -10,10 +10,18 @@ export const prepare: CommandModule["prepare"] = async () => ({
 
 export default defineCommand({
   meta: { name: "eval", description: "Evaluate a trained adapter and print its metrics" },
-  args: { ...inferenceArgs, json: { type: "boolean", description: "Print the metrics as JSON" } },
+  args: {
+    ...inferenceArgs,
+    tta: {
+      type: "enum",
+      options: ["none", "swap"],
+      description: "swap: score the mean of the probabilities of each arena row and of the row with A and B exchanged",
+    },
+    json: { type: "boolean", description: "Print the metrics as JSON" },
+  },
   async run(context) {
     const { evaluate } = await import("../run-inference.ts");
-    const { "base-model": baseModel, json = false } = context.args;
-    return evaluate(dataOf(context), { baseModel, json });
+    const { "base-model": baseModel, json = false, tta = "none" } = context.args;
+    return evaluate(dataOf(context), { baseModel, json, tta });
   },
 });

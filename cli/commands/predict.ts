@@ -4,6 +4,8 @@ import { inferenceArgs } from "../inference-args.ts";
 
 export const variadic = true;
 
+export const repeatable = ["post-process"];
+
 export const prepare: CommandModule["prepare"] = async () => ({
   groups: (await import("../inference-flags.ts")).inferenceGroups,
 });
@@ -19,6 +21,12 @@ export default defineCommand({
       options: ["none", "swap"],
       description: "swap: predict arena rows with A and B exchanged too, and average by id",
     },
+    "post-process": {
+      type: "string",
+      valueHint: "name=A,B,tie",
+      description:
+        "Fixed probabilities of arena rows: both-empty=0.04,0.88,0.08 (no answer says anything), identical=0.06,0.06,0.88 (equal answers); may be repeated",
+    },
     submission: {
       type: "string",
       valueHint: "file",
@@ -29,6 +37,7 @@ export default defineCommand({
   async run(context) {
     const { predict } = await import("../run-inference.ts");
     const { "base-model": baseModel, output, submission, logits = false, json = false, tta = "none" } = context.args;
-    return predict(dataOf(context), { baseModel, output, submission, logits, json, tta });
+    const postProcess = context.args["post-process"];
+    return predict(dataOf(context), { baseModel, output, submission, logits, json, tta, postProcess });
   },
 });

@@ -271,6 +271,19 @@ describe("commands", () => {
     expect(readFileSync(join(folder, "out.csv"), "utf8")).toBe(csv.stdout);
   });
 
+  test("predict --post-process may be repeated; eval --tta", async () => {
+    const steps = ["--post-process", "both-empty=0.04,0.88,0.08", "--post-process=identical=0.06,0.06,0.88"];
+    const ran = await qlora("predict", "output", "a.csv", ...steps);
+    expect(ran).toMatchObject({ code: 0, stderr: "both-empty would run\nidentical would run\n" });
+    const refused = async (...argv: string[]): Promise<string> => (await qlora("predict", "output", ...argv)).stderr;
+    const both = await refused(...steps, "--post-process", "identicl=1,0,0");
+    expect(both).toContain('--post-process: got "identicl=1,0,0", expected both-empty or identical');
+    expect(both).toContain('did you mean "identical"');
+    expect(await refused("--post-process", "identical=1,0")).toContain("identical: got 1,0, expected three");
+    expect((await qlora("eval", "output", "a.csv", "--tta", "swap")).stdout).toContain("eval_log_loss  0.99\n");
+    expect((await qlora("eval", "output", "a.csv")).stdout).toContain("eval_log_loss  1.01\n");
+  });
+
   test("merge prints the measured difference as data", async () => {
     const done = await qlora("merge", "output", "--output", "merged", "--rows", "7");
     expect(done.stdout).toBe("max |logit difference| 0.0123 over 7 rows\nmean |logit difference| 0.00456\n");
