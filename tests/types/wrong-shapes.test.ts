@@ -32,7 +32,8 @@ import { metricContract, optimizerContract } from "../../testing/index.ts";
 
 /** True where two types are the same. */
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
-const same = <A, B>(..._: Same<A, B> extends true ? [] : [never]): void => {};
+/** Called without arguments; takes one that cannot be given where the types differ. */
+const same: <A, B>(...proof: Same<A, B> extends true ? [] : [never]) => void = () => {};
 
 const parts: ConfigInput = { model: gemma2({ checkpoint: "c" }), adapter: lora(), optimizer: adamW8bit() };
 const optimizer: Optimizer = { step() {}, save: async () => new Map(), load() {}, destroy() {} };
@@ -86,12 +87,12 @@ describe("what a user writes wrong is refused by the compiler and by a message",
   test.each(refused.map((row) => [...row]))("%s", (_, run, message) => {
     let error: unknown;
     try {
-      (run as () => unknown)();
+      run();
     } catch (caught) {
       error = caught;
     }
     expect(error).toBeInstanceOf(ConfigError);
-    expect((error as ConfigError).message).toContain(message as string);
+    expect((error as ConfigError).message).toContain(message);
   });
 });
 
@@ -133,7 +134,7 @@ test("what an author writes wrong is refused by the compiler", () => {
       return optimizer;
     },
   });
-  const { load: _load, ...withoutLoad } = optimizer;
+  const withoutLoad: Omit<Optimizer, "load"> = optimizer;
   // @ts-expect-error an optimizer also loads its state
   defineOptimizer({ name: "typed", options, create: () => withoutLoad });
   // @ts-expect-error an optimizer is made at once
