@@ -104,6 +104,8 @@ export {
 export { formatPythonJson, pyFloat, type PythonJson } from "./core/python-json.ts";
 export type { TensorSource } from "./core/safetensors.ts";
 export { savedTensor, SavedStateReader } from "./core/saved-state.ts";
+export { compareRuns, type RunComparison } from "./core/compare-runs.ts";
+export { listRuns, type RunSummary, type UnreadableRun } from "./core/runs.ts";
 export { type RunWatch, watchRun, type WatchOptions } from "./core/report/watch.ts";
 export { version } from "./core/version.ts";
 export type {

@@ -22,6 +22,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   ensemble: () => import("./commands/ensemble.ts"),
   adapters: () => import("./commands/adapters.ts"),
   merge: () => import("./commands/merge.ts"),
+  runs: () => import("./commands/runs.ts"),
   watch: () => import("./commands/watch.ts"),
   inspect: () => import("./commands/inspect.ts"),
   doctor: () => import("./commands/doctor.ts"),

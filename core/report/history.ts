@@ -57,7 +57,7 @@ export function metricKeys(evaluations: readonly LogEntry[]): string[] {
 
 /** The best point by the metric's name (a loss is better low, an accuracy high); undefined where the name says neither. */
 export function bestPoint(points: readonly Point[], key: string): Point | undefined {
-  const sign = LOWER_IS_BETTER.test(key) ? 1 : HIGHER_IS_BETTER.test(key) ? -1 : 0;
+  const sign = betterSign(key);
   if (sign === 0) return undefined;
   return points
     .filter((point) => Number.isFinite(point.value))
@@ -65,6 +65,20 @@ export function bestPoint(points: readonly Point[], key: string): Point | undefi
       (best, point) => (best === undefined || sign * point.value < sign * best.value ? point : best),
       undefined,
     );
+}
+
+/** 1 where a metric of that name is better low, -1 where it is better high, 0 where the name says neither. */
+export function betterSign(key: string): -1 | 0 | 1 {
+  return LOWER_IS_BETTER.test(key) ? 1 : HIGHER_IS_BETTER.test(key) ? -1 : 0;
+}
+
+/** The lower median of the finite values; undefined without any. */
+export function medianOf(points: readonly Point[]): number | undefined {
+  const values = points
+    .map(({ value }) => value)
+    .filter(Number.isFinite)
+    .sort((a, b) => a - b);
+  return values[Math.floor((values.length - 1) / 2)];
 }
 
 /** Exponential moving average with the start's bias taken out, as TensorBoard smooths; NaN is passed over. */

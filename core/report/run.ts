@@ -114,3 +114,9 @@ export function textAt(value: unknown, ...keys: readonly string[]): string | und
   const found = at(value, ...keys);
   return typeof found === "string" && found !== "" ? found : undefined;
 }
+
+/** Last part of the checkpoint's folder, or of its name on the hub. */
+export function checkpointName(record: JsonObject): string | undefined {
+  const checkpoint = textAt(record, "config", "model", "options", "checkpoint");
+  return checkpoint?.split(/[\\/]/).findLast((part) => part !== "");
+}

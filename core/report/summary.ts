@@ -15,9 +15,9 @@ import {
   type NumberFormat,
 } from "./format.ts";
 import { metricFormat } from "./curves.ts";
-import { bestPoint, metricKeys, pointsOf, type History } from "./history.ts";
+import { bestPoint, medianOf, metricKeys, pointsOf, type History } from "./history.ts";
 import { markup, type Content, type Markup } from "./markup.ts";
-import { at, numberAt, textAt, type ReportRun } from "./run.ts";
+import { at, checkpointName, numberAt, textAt, type ReportRun } from "./run.ts";
 import type { RunState } from "./run-state.ts";
 
 interface Figure {
@@ -60,9 +60,6 @@ function recipe({ record }: ReportRun): string[][] {
   const name = (kind: string): string | undefined => textAt(config, kind, "name");
   const option = (kind: string, key: string): number | undefined => numberAt(config, kind, "options", key);
   const training = (key: string): number | undefined => numberAt(config, "training", key);
-  const checkpoint = textAt(config, "model", "options", "checkpoint")
-    ?.split(/[\\/]/)
-    .findLast((part) => part !== "");
   const [rank, alpha] = [option("adapter", "rank"), option("adapter", "alpha")];
   const parameters = numberAt(record, "trainableParameters");
   const [batch, accumulation] = [training("perDeviceTrainBatchSize"), training("gradientAccumulationSteps")];
@@ -70,7 +67,7 @@ function recipe({ record }: ReportRun): string[][] {
   const rows = numberAt(record, "data", "trainRows");
   const maxLength = numberAt(config, "data", "maxLength");
   const what = [
-    checkpoint ?? name("model"),
+    checkpointName(record) ?? name("model"),
     name("adapter") &&
       `${name("adapter")}${rank === undefined ? "" : ` rank ${rank}`}${alpha === undefined ? "" : ` alpha ${alpha}`}`,
     parameters !== undefined && `${formatLarge(parameters)} trainable parameters`,
@@ -164,11 +161,7 @@ function trainLossFigures({ training, summary }: History): Figure[] {
 
 function tokenFigures(run: ReportRun, { training, summary }: History): Figure[] {
   const tokens = pointsOf(training, "num_input_tokens_seen").at(-1)?.value ?? run.tokens;
-  const speeds = pointsOf(training, "tokens_per_second")
-    .map(({ value }) => value)
-    .filter(Number.isFinite)
-    .sort((a, b) => a - b);
-  const median = speeds[Math.floor((speeds.length - 1) / 2)];
+  const median = medianOf(pointsOf(training, "tokens_per_second"));
   const samples = summary?.["train_samples_per_second"];
   const pace: Figure[] =
     median !== undefined
