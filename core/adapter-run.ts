@@ -10,6 +10,7 @@ import type { RunListener } from "./events.ts";
 import { ADAPTER_WEIGHTS_FILE, savedModuleKey } from "./peft.ts";
 import type { AdapterFactory, AdapterPlugin, ModelPlugin, ModelSource } from "./plugin.ts";
 import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
+import type { PluginFactory } from "./plugin-value.ts";
 import { loadEvaluationData } from "./run-data.ts";
 import type { TrainedAdapter } from "./run-record.ts";
 import { openSafetensors } from "./safetensors.ts";
@@ -50,7 +51,7 @@ export async function openAdapterRun(
 ): Promise<AdapterRun> {
   const { record } = adapter;
   const { source, name } = await openAdapterBase(adapter, request.baseModel, plugins, onEvent);
-  const plugin = adapterFrom(adapter, plugins);
+  const plugin = await adapterFrom(adapter, plugins);
   const numLabels = record?.data.numLabels ?? (await adapterLabels(adapter));
   const { vocabSize } = await source.outline(numLabels);
   const saved = record === undefined ? undefined : trainingOptions.parse(record.config.training, "run.json training");
@@ -112,7 +113,7 @@ async function openAdapterBase(
   const factory =
     recorded === undefined
       ? await modelForCheckpoint(checkpoint, plugins.shipped, { revision, onEvent })
-      : await resolvePlugin("model", recorded.name, plugins);
+      : await resolvePlugin("model", recorded.from ?? recorded.name, plugins);
   const plugin = factory.configure({ ...options, checkpoint }) as ModelPlugin;
   return openBaseModel(plugin, { onEvent, before: record?.baseModel });
 }
@@ -121,17 +122,24 @@ function withoutUndefined(options: Readonly<Record<string, unknown>>): Record<st
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null));
 }
 
-function adapterFrom({ config, directory }: TrainedAdapter, { shipped }: ResolveContext): AdapterPlugin {
-  const factories = shipped.filter(
-    (factory): factory is AdapterFactory => factory.kind === "adapter" && "reads" in factory,
-  );
-  const found = factories.find((factory) => factory.reads(config));
-  if (found !== undefined) return found.fromConfig(config);
+/** The plugin that the run found by a package or a file; else the shipped one that reads the files; else by its name. */
+async function adapterFrom(
+  { config, directory, record }: TrainedAdapter,
+  plugins: ResolveContext,
+): Promise<AdapterPlugin> {
+  const isReader = (factory: PluginFactory): factory is AdapterFactory =>
+    factory.kind === "adapter" && "reads" in factory;
+  const recorded = record?.config.adapter;
+  const shipped = plugins.shipped.filter(isReader);
+  const reader = recorded?.from === undefined ? shipped.find((factory) => factory.reads(config)) : undefined;
+  const named = recorded?.from ?? (reader === undefined ? recorded?.name : undefined);
+  const factory = named === undefined ? reader : await resolvePlugin("adapter", named, plugins);
+  if (factory !== undefined && isReader(factory) && factory.reads(config)) return factory.fromConfig(config);
   throw new ModelError(
     "ADAPTER_UNKNOWN",
-    `${directory}: no adapter plugin reads peft_type ${JSON.stringify(config["peft_type"])}`,
+    `${directory}: ${factory === undefined ? "no adapter plugin reads" : `the adapter ${factory.name} does not read`} peft_type ${JSON.stringify(config["peft_type"])}`,
     {
-      hint: `Shipped adapters: ${factories.map((factory) => factory.name).join(", ")}.`,
+      hint: `Shipped adapters: ${shipped.map(({ name }) => name).join(", ")}.`,
     },
   );
 }

@@ -9,7 +9,9 @@ import { isLoss, type Loss } from "./loss.ts";
 import { showValue } from "./option-words.ts";
 import type { OptionSet, OptionShape, OptionsOutput } from "./options.ts";
 import type { AdapterPlugin, MetricPlugin, ModelPlugin, OptimizerPlugin } from "./plugin.ts";
+import { specOf } from "./plugin-resolve.ts";
 import { isPlugin, type Plugin, type PluginFactory, type PluginKind } from "./plugin-value.ts";
+import { versionProblem } from "./plugin-version.ts";
 import { suggestion } from "./suggest.ts";
 import { trainingOptions, type TrainingOptions, type TrainingOptionsInput } from "./training-options.ts";
 
@@ -84,7 +86,11 @@ function checkSections(input: ConfigInput, problems: string[]): Sections {
 
 function checkPlugins(input: ConfigInput, problems: string[]): void {
   const check = (path: string, kind: PluginKind, value: unknown): void => {
-    if (isPlugin(value, kind)) return;
+    if (isPlugin(value, kind)) {
+      const problem = versionProblem(value.factory.qlora);
+      if (problem !== undefined) problems.push(`${path}: ${value.name} ${problem}`);
+      return;
+    }
     problems.push(`${path}: got ${showValue(value)}, expected a configured ${kind} (what calling its factory returns)`);
   };
   for (const kind of SINGLE_KINDS) check(kind, kind, input[kind]);
@@ -185,13 +191,16 @@ export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): C
 
 /** The config as plain JSON: each plugin as its name and options, and the three sections. */
 export function configToJson(config: Config): Readonly<Record<string, unknown>> {
-  const plain = ({ name, options }: Pick<Plugin, "name" | "options">): object => ({ name, options });
+  const plain = ({ name, options, factory }: Pick<Plugin, "name" | "options" | "factory">): object => {
+    const from = specOf(factory);
+    return { name, options, ...(from === undefined ? {} : { from }) };
+  };
   return {
     model: plain(config.model),
     adapter: plain(config.adapter),
     optimizer: plain(config.optimizer),
     metrics: config.metrics.map(plain),
-    ...(config.loss === undefined ? {} : { loss: plain(config.loss) }),
+    ...(config.loss === undefined ? {} : { loss: { name: config.loss.name, options: config.loss.options } }),
     data: config.data,
     training: config.training,
     device: config.device,

@@ -10,8 +10,22 @@ export interface ErrorDetails {
   readonly cause?: unknown;
 }
 
-/** Base of every error that qlora throws on purpose. */
+const STAMP = Symbol.for("qlora.error");
+
+/**
+ * Base of every error that qlora throws on purpose. A plugin may bring a copy of qlora of its own: `instanceof` knows the
+ * errors of every copy, by a stamp and the names of their classes.
+ */
 export class QloraError extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (typeof value !== "object" || value === null || !(STAMP in value)) return false;
+    for (let at: unknown = Object.getPrototypeOf(value); at !== null; at = Object.getPrototypeOf(at)) {
+      if ((at as object).constructor.name === this.name) return true;
+    }
+    return false;
+  }
+
+  readonly [STAMP] = true;
   override readonly name: string = "QloraError";
   /** Stable identifier such as `CONFIG_INVALID` or `CHECKPOINT_TENSOR_MISSING`. */
   readonly code: string;

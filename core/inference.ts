@@ -11,7 +11,7 @@ import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
 import { applyPostProcess, checkPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
 import { ARENA_PROBABILITIES, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
 import { openRunTokeniser, reportCuts } from "./run-data.ts";
-import { findAdapter, type TrainedAdapter } from "./run-record.ts";
+import { findAdapter, type RecordedPlugin, type TrainedAdapter } from "./run-record.ts";
 import { openSession } from "./session.ts";
 import { averageSwapped } from "./tta.ts";
 
@@ -74,13 +74,13 @@ export async function evaluateAdapter(
 ): Promise<EvaluateResult> {
   const views: Views = { what: "evaluating", labelled: true, of: (rows) => inferenceViews(rows, request) };
   const { dataset, numLabels, values, adapter } = await inferenceLogits(request, engine, plugins, views, onEvent);
-  const names = adapter.record?.config.metrics ?? [
+  const names: readonly RecordedPlugin[] = adapter.record?.config.metrics ?? [
     { name: "log-loss", options: {} },
     { name: "accuracy", options: {} },
   ];
   const metrics: MetricPlugin[] = [];
-  for (const { name, options } of names)
-    metrics.push((await resolvePlugin("metric", name, plugins)).configure(options) as MetricPlugin);
+  for (const { name, options, from = name } of names)
+    metrics.push((await resolvePlugin("metric", from, plugins)).configure(options) as MetricPlugin);
   const labels = dataset.rows.map((row) => row.label!);
   const logits =
     request.tta === "swap" ? logarithms(averagedRows(dataset, values, numLabels).map((row) => row.values)) : values[0]!;

@@ -1,9 +1,20 @@
-/** Finds the plugin that a command line names: a shipped one, an npm package, or a file. */
-import { isAbsolute, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+/** Finds the plugin that a command line names: a shipped one, an npm package, a file, or a package's folder. */
+import { existsSync, readdirSync } from "node:fs";
+import { basename, dirname, isAbsolute, join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { PluginError } from "./errors.ts";
+import {
+  entryOf,
+  findPackage,
+  installedPlugins,
+  isFolder,
+  manifestOf,
+  packageNames,
+  PLUGIN_PREFIX,
+} from "./plugin-package.ts";
 import { isPluginFactory, type PluginFactory, type PluginKind } from "./plugin-value.ts";
-import { suggestion } from "./suggest.ts";
+import { peerProblem, versionProblem } from "./plugin-version.ts";
+import { nearestName, suggestion } from "./suggest.ts";
 
 export interface ResolveContext {
   /** The plugins that ship with qlora. */
@@ -16,13 +27,17 @@ const article = (kind: PluginKind): string => (/^[aeiou]/.test(kind) ? `an ${kin
 const maker = (kind: PluginKind): string => `define${kind[0]!.toUpperCase()}${kind.slice(1)}`;
 const isFile = (spec: string): boolean => /^(\.{1,2}[\\/]|file:)/.test(spec) || isAbsolute(spec);
 
-/** Package names that a bare word may mean, the likeliest first. */
-const packageNames = (spec: string): readonly string[] =>
-  spec.startsWith("@") || spec.startsWith("qlora-plugin-") ? [spec] : [`qlora-plugin-${spec}`, spec];
+const OTHER_RELEASE = "Install a release of the plugin that is made for this qlora, or the qlora that it is made for.";
+
+/** What found a factory, for the run record. */
+const specs = new WeakMap<PluginFactory, string>();
+
+/** How `resolvePlugin` can find this factory again: a package's name or a file's path; undefined for one that ships. */
+export const specOf = (factory: PluginFactory): string | undefined => specs.get(factory);
 
 /**
- * The factory that `spec` names: `lora`, `qlora-plugin-dora`, `@me/dora` or `./dora.ts`; `#name` picks one of several
- * exports.
+ * The factory that `spec` names: `lora`; `foo`, which is the package qlora-plugin-foo or foo; `@me/foo`, which is itself or
+ * @me/qlora-plugin-foo; `./foo.ts`, or `./foo` for a package's folder. `#name` picks one of several exports.
  * @throws PluginError saying which package or file, which exports, and what was expected
  */
 export async function resolvePlugin<K extends PluginKind>(
@@ -42,39 +57,82 @@ export async function resolvePlugin<K extends PluginKind>(
     );
   }
   const [source = "", exportName] = spec.split("#");
-  const path = isFile(source) ? filePath(source, from) : packagePath(kind, source, { shipped, from });
+  const path = isFile(source) ? filePath(kind, source, from) : packagePath(kind, source, { shipped, from });
+  checkPackage(kind, spec, path);
   const module = await load(kind, spec, path);
-  return pick(kind, spec, path, module, exportName) as PluginFactory<K>;
+  const factory = pick(kind, spec, path, module, exportName) as PluginFactory<K>;
+  const problem = versionProblem(factory.qlora);
+  if (problem !== undefined) {
+    throw new PluginError("PLUGIN_VERSION", `--${kind} ${spec}: ${factory.name} ${problem}`, { hint: OTHER_RELEASE });
+  }
+  const again = isFile(source) ? path : source;
+  specs.set(factory, exportName === undefined ? again : `${again}#${exportName}`);
+  return factory;
 }
 
-function filePath(source: string, from: string): string {
-  return source.startsWith("file:") ? source : pathToFileURL(resolve(from, source)).href;
+function filePath(kind: PluginKind, source: string, from: string): string {
+  const path = source.startsWith("file:") ? fileURLToPath(source) : resolve(from, source);
+  if (!existsSync(path)) {
+    const folder = dirname(path);
+    const near = nearestName(basename(path), existsSync(folder) ? readdirSync(folder) : []);
+    const guess = near === undefined ? "" : `; did you mean "${near}"?`;
+    throw new PluginError("PLUGIN_NOT_FOUND", `--${kind} ${source}: ${path} does not exist${guess}`, {
+      hint: "Give the path of a TypeScript or JavaScript file, or of a package's folder.",
+    });
+  }
+  if (!isFolder(path)) return path;
+  const entry = entryOf(path);
+  if (entry !== undefined) return entry;
+  throw noEntry(kind, source, path);
 }
 
 function packagePath(kind: PluginKind, source: string, { shipped, from }: ResolveContext): string {
   const candidates = packageNames(source);
   for (const name of candidates) {
     try {
-      return pathToFileURL(Bun.resolveSync(name, from)).href;
+      return Bun.resolveSync(name, from);
     } catch {
-      continue; // not installed under this name: the next one may be
+      const folder = findPackage(name, from);
+      if (folder !== undefined) throw noEntry(kind, source, folder);
     }
   }
   const names = shipped.filter((factory) => factory.kind === kind).map((factory) => factory.name);
+  const installed = installedPlugins(from).flatMap((name) => [name, name.replace(PLUGIN_PREFIX, "")]);
+  const near = nearestName(source, [...names, ...installed]);
+  const guess = near === undefined ? suggestion(source, names) : `; did you mean "${near}"?`;
   throw new PluginError(
     "PLUGIN_NOT_FOUND",
-    `--${kind} ${source}: no shipped ${kind} has this name and no package ${candidates.join(" or ")} is installed` +
-      suggestion(source, names),
+    `--${kind} ${source}: no shipped ${kind} has this name and no package ${candidates.join(" or ")} is installed${guess}`,
     { hint: `Install the package (bun add ${candidates[0]}), or write ./${source}.ts for a file.` },
   );
 }
 
+const noEntry = (kind: PluginKind, source: string, folder: string): PluginError =>
+  new PluginError("PLUGIN_LOAD_FAILED", `--${kind} ${source}: ${folder} has no entry file`, {
+    hint: `Name it in ${join(folder, "package.json")} as "exports", and build the package where its source is built.`,
+  });
+
+/** Refuses a package that says itself that it is made for another qlora, before any of its code runs. */
+function checkPackage(kind: PluginKind, spec: string, path: string): void {
+  const manifest = manifestOf(path);
+  const problem = peerProblem(manifest?.peerDependencies?.["qlora"]);
+  if (problem === undefined) return;
+  const title = `package ${manifest?.name ?? path} ${manifest?.version ?? ""}`.trim();
+  throw new PluginError("PLUGIN_VERSION", `--${kind} ${spec}: ${title} ${problem}`, { hint: OTHER_RELEASE });
+}
+
 async function load(kind: PluginKind, spec: string, path: string): Promise<Readonly<Record<string, unknown>>> {
   try {
-    return (await import(path)) as Readonly<Record<string, unknown>>;
+    return (await import(pathToFileURL(path).href)) as Readonly<Record<string, unknown>>;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new PluginError("PLUGIN_LOAD_FAILED", `--${kind} ${spec}: ${path} does not load: ${reason}`, { cause });
+    const missing = /Cannot find (?:package|module) ['"]qlora(?:\/\w+)?['"]/.test(reason);
+    throw new PluginError("PLUGIN_LOAD_FAILED", `--${kind} ${spec}: ${path} does not load: ${reason}`, {
+      cause,
+      ...(missing
+        ? { hint: `Install qlora where the plugin can see it: bun add qlora in ${dirname(path)} or above.` }
+        : {}),
+    });
   }
 }
 
@@ -92,10 +150,12 @@ function pick(
   const [only] = chosen;
   if (chosen.length === 1 && only !== undefined) return only;
   const which = names.map((name) => `${name} (${whatIs(module[name])})`).join(", ") || "nothing";
+  const near = exportName === undefined ? undefined : nearestName(exportName, names);
   const expected =
     chosen.length > 1
       ? `expected one ${kind}; pick one with ${spec}#NAME`
-      : `expected ${exportName === undefined ? "an export" : `the export ${exportName}`} made with ${maker(kind)}`;
+      : `expected ${exportName === undefined ? "an export" : `the export ${exportName}`} made with ${maker(kind)}` +
+        (near === undefined ? "" : `; did you mean "${near}"?`);
   throw new PluginError("PLUGIN_EXPORT", `--${kind} ${spec}: ${path} exports ${which}; ${expected}`, {
     hint: `Export ${article(kind)}: export const name = ${maker(kind)}({ name, options, create }).`,
   });

@@ -1,6 +1,7 @@
 /** Plugins as values: a factory stamped with its kind, and what it makes from options. Told apart by `kind` alone. */
 import { ConfigError } from "./errors.ts";
 import type { OptionSet, OptionShape, OptionsInput, OptionsOutput } from "./options.ts";
+import { version } from "./version.ts";
 
 export const PLUGIN_KINDS = ["model", "adapter", "optimizer", "metric"] as const;
 export type PluginKind = (typeof PLUGIN_KINDS)[number];
@@ -39,6 +40,8 @@ export interface PluginFactory<
 > {
   readonly kind: K;
   readonly name: string;
+  /** Version of the copy of qlora that stamped it. */
+  readonly qlora: string;
   readonly options: OptionSet;
   /** Checks `input` and configures the plugin. @throws ConfigError listing every problem */
   configure(input: unknown): Plugin<K, A, R>;
@@ -82,6 +85,7 @@ export function definePlugin<const K extends PluginKind, const S extends OptionS
   const factory = Object.defineProperties(call, {
     kind: { value: kind, enumerable: true },
     name: { value: name, enumerable: true },
+    qlora: { value: version, enumerable: true },
     options: { value: schema, enumerable: true },
     configure: { value: configure, enumerable: true },
   }) as TypedPluginFactory<K, S, A, R>;

@@ -10,6 +10,8 @@ import { checkpointPath, listCheckpoints, RUN_FILES } from "./run-folder.ts";
 export interface RecordedPlugin {
   readonly name: string;
   readonly options: Readonly<Record<string, unknown>>;
+  /** What the command line found it by, where it does not ship with qlora. */
+  readonly from?: string;
 }
 
 /** The part of run.json that later commands read. */
