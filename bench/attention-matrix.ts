@@ -3,9 +3,7 @@
  * Each variant is checked against the kernels of tier f16 on ragged samples with window and soft-cap (outputs poisoned
  * first) and on the batch that is timed. `--check` validates every variant on Dawn's Null backend and runs nothing.
  */
-import type { Kernel } from "../core/device/index.ts";
-import { Gpu } from "../core/device/index.ts";
-import type { KernelSpec } from "../core/kernel.ts";
+import { Gpu, validateKernels } from "../core/device/index.ts";
 import type { Tensor } from "../core/tensor.ts";
 import {
   attentionBackward,
@@ -16,7 +14,7 @@ import {
 import { runMatrixBackward, runMatrixForward } from "../kernels/attention/matrix.ts";
 import { type MatrixPart, type MatrixTuning, planOf } from "../kernels/attention/matrix-plan.ts";
 import { Clock } from "./gemm/clock.ts";
-import { benchGpu, CheckGpu, CompiledGpu } from "./gemm/device.ts";
+import { benchGpu, collectingGpu } from "./gemm/device.ts";
 
 const HEADS = 16;
 const KV_HEADS = 8;
@@ -97,19 +95,6 @@ const VARIANTS: Readonly<Record<MatrixPart, Readonly<Record<string, readonly Mat
 
 const nameOf = (t: MatrixTuning): string =>
   `${t.warps} warps, split ${t.split}, blocks ${t.rowBlocks}, columns ${t.columns}, packed ${t.packed}${t.prefetch ? ", prefetch" : ""}`;
-
-/** A device that can note kernels down instead of running them, so that all compile at once. */
-class NotingGpu extends CompiledGpu {
-  noted: Map<string, KernelSpec> | undefined;
-  override kernel(key: string, make: () => KernelSpec): Kernel {
-    if (this.noted === undefined) return super.kernel(key, make);
-    this.noted.set(key, make());
-    return { key } as Kernel;
-  }
-  override dispatch(...call: Parameters<Gpu["dispatch"]>): void {
-    if (this.noted === undefined) super.dispatch(...call);
-  }
-}
 
 /** A packed batch of random inputs and poisoned outputs. */
 function batchOf(gpu: Gpu, lengths: readonly number[], headDim: number, window: number) {
@@ -222,22 +207,42 @@ for (const { headDim, part, t } of todo) {
     throw new Error(`${part} ${headDim} ${nameOf(t)}: ${workgroupBytes} bytes of workgroup memory`);
 }
 
+const UNIT = { m: 16, n: 16, k: 16, lanes: 32 };
+
+/** The kernels of variants of one head size, and the key of each variant's. */
+function collect(
+  variants: typeof todo,
+  headDim: number,
+): { readonly specs: Gpu["kernelSpecs"]; readonly keys: string[] } {
+  const gpu = collectingGpu(UNIT);
+  const batch = batchOf(gpu, [20], headDim, 0);
+  const keys = variants.map(({ part, t }) => {
+    runVariant(gpu, part, batch, t);
+    return [...gpu.kernelSpecs.keys()].at(-1)!;
+  });
+  return { specs: gpu.kernelSpecs, keys };
+}
+
 async function validate(): Promise<void> {
-  const gpu = await CheckGpu.open({ m: 16, n: 16, k: 16, lanes: 32 });
+  let count = 0;
+  let failures = 0;
   for (const headDim of headDims) {
-    const batch = batchOf(gpu, [20], headDim, 0);
-    for (const v of todo) if (v.headDim === headDim) runVariant(gpu, v.part, batch, v.t);
+    const { specs } = collect(
+      todo.filter((v) => v.headDim === headDim),
+      headDim,
+    );
+    const problems = await validateKernels(specs);
+    for (const problem of problems) console.log(problem);
+    count += specs.size;
+    failures += problems.length;
   }
-  await gpu.finish();
-  for (const problem of gpu.problems) console.log(problem);
-  console.log(`${gpu.specs.size} kernels validated, ${gpu.problems.length} problems`);
-  process.exit(gpu.problems.length === 0 ? 0 : 1);
+  console.log(`${count} kernels validated, ${failures} problems`);
+  process.exit(failures === 0 ? 0 : 1);
 }
 
 async function measure(): Promise<void> {
-  const opened = await benchGpu();
-  const gpu = new NotingGpu(opened.device, opened.info);
-  const plain = new Gpu(opened.device, { ...opened.info, tier: "f16" });
+  const gpu = await benchGpu();
+  const plain = new Gpu(gpu.device, { ...gpu.info, tier: "f16" });
   gpu.poison = true;
   plain.poison = true;
   const clock = new Clock(gpu);
@@ -249,15 +254,10 @@ async function measure(): Promise<void> {
     const ragged = batchOf(gpu, RAGGED, headDim, 200);
     const long = batchOf(gpu, LONG, headDim, 0);
     const variants = todo.filter((v) => v.headDim === headDim);
-    const noted = (gpu.noted = new Map<string, KernelSpec>());
-    const keys = variants.map(({ part, t }) => {
-      runVariant(gpu, part, ragged, t);
-      return [...noted.keys()].at(-1)!;
-    });
-    gpu.noted = undefined;
+    const { specs, keys } = collect(variants, headDim);
     const failed = new Map<string, string>();
     await Promise.all(
-      [...noted].map(([key, spec]) =>
+      [...specs].map(([key, spec]) =>
         gpu.compile(new Map([[key, spec]])).catch((error: unknown) => failed.set(key, String(error).slice(0, 200))),
       ),
     );
@@ -266,7 +266,7 @@ async function measure(): Promise<void> {
     for (const batch of [ragged, long]) runReference(plain, batch);
     await plain.idle();
     console.log(
-      `head_dim ${headDim}: ${noted.size} kernels compiled in ${((compiled - started) / 1e3).toFixed(1)} s, ` +
+      `head_dim ${headDim}: ${specs.size} kernels compiled in ${((compiled - started) / 1e3).toFixed(1)} s, ` +
         `references after ${((performance.now() - compiled) / 1e3).toFixed(1)} s`,
     );
     for (const [i, { part, t }] of variants.entries()) {

@@ -8,10 +8,11 @@
  * Prints a line a measurement, then tables; all of it as JSON to `$OUT/gemm-matrix.json` where OUT is set.
  */
 import { parseArgs } from "node:util";
-import type { Gpu } from "../core/device/gpu.ts";
+import { type Gpu, validateKernels } from "../core/device/index.ts";
 import { Clock } from "./gemm/clock.ts";
-import { benchGpu, CheckGpu, CompiledGpu } from "./gemm/device.ts";
+import { benchGpu, collectingGpu } from "./gemm/device.ts";
 import { operands, thinProducts } from "./gemm/lora.ts";
+import type { MatrixUnit } from "../kernels/gemm/index.ts";
 import { block, blockWithLora, fewTokens, product, variants } from "./gemm/products.ts";
 import { Session } from "./gemm/session.ts";
 import { printTables } from "./gemm/tables.ts";
@@ -49,16 +50,22 @@ const runAll = async (session: Session): Promise<void> => {
   for (const name of wanted) await SECTIONS[name]!(session);
 };
 
-/** Runs everything without a device, which collects the kernels and validates their WGSL. */
-async function validate(unit: { m: number; n: number; k: number; lanes: number }): Promise<CheckGpu> {
-  const gpu = await CheckGpu.open(unit);
+/** The kernels that everything asks for, collected without a device. */
+async function collect(unit: MatrixUnit): Promise<Gpu["kernelSpecs"]> {
+  const gpu = collectingGpu(unit);
   await runAll(new Session(gpu, undefined, Infinity));
-  await gpu.finish();
-  for (const problem of gpu.problems) console.log(`INVALID ${problem}`);
+  return gpu.kernelSpecs;
+}
+
+/** Validates their WGSL; the number of problems. */
+async function validate(unit: MatrixUnit): Promise<number> {
+  const specs = await collect(unit);
+  const problems = await validateKernels(specs);
+  for (const problem of problems) console.log(`INVALID ${problem}`);
   console.log(
-    `${gpu.specs.size} kernels, ${gpu.problems.length} problems, unit ${unit.m} x ${unit.n} x ${unit.k}, ${elapsed()}`,
+    `${specs.size} kernels, ${problems.length} problems, unit ${unit.m} x ${unit.n} x ${unit.k}, ${elapsed()}`,
   );
-  return gpu;
+  return problems.length;
 }
 
 /** A clock that has idled is slow: half a second of products first. */
@@ -69,20 +76,19 @@ async function warmUp(gpu: Gpu): Promise<void> {
   }
 }
 
+const unit: MatrixUnit = { m: 16, n: 16, k: 16, lanes: 32 };
 if (values.check) {
-  const checked = [await validate({ m: 16, n: 16, k: 16, lanes: 32 })];
-  if (wanted.length > 1) checked.push(await validate({ m: 8, n: 8, k: 8, lanes: 32 }));
-  process.exit(checked.some((gpu) => gpu.problems.length > 0) ? 1 : 0);
+  const problems = [await validate(unit)];
+  if (wanted.length > 1) problems.push(await validate({ m: 8, n: 8, k: 8, lanes: 32 }));
+  process.exit(problems.some((count) => count > 0) ? 1 : 0);
 }
 
-const opened = await benchGpu();
-const { device, info } = opened;
+const gpu = await benchGpu();
+const { info } = gpu;
 console.log(`${info.adapter.description || info.adapter.device}, ${info.provider}, tier ${info.tier}`);
-const gpu = new CompiledGpu(device, info);
-const collected = await CheckGpu.open({ m: 16, n: 16, k: 16, lanes: 32 });
-await runAll(new Session(collected, undefined, Infinity));
-console.log(`${collected.specs.size} kernels to compile ... ${elapsed()}`);
-await gpu.compile(collected.specs);
+const specs = await collect(unit);
+console.log(`${specs.size} kernels to compile ... ${elapsed()}`);
+await gpu.compile(specs);
 console.log(`compiled ${elapsed()}`);
 await warmUp(gpu);
 const seconds = Number(values.seconds) - (performance.now() - start) / 1000;

@@ -1,5 +1,5 @@
 import { byteSize, type Tensor } from "../tensor.ts";
-import type { Kernel } from "./gpu.ts";
+import type { Kernel } from "./kernels.ts";
 
 /** Bytes of a kernel's uniforms as they are bound: whole vectors of 16 bytes. */
 export function uniformBytes(kernel: Pick<Kernel, "uniforms">): number {

@@ -1,22 +1,12 @@
 import { DeviceError } from "../errors.ts";
-import { type KernelSpec, moduleText, type UniformType } from "../kernel.ts";
+import type { KernelSpec } from "../kernel.ts";
 import { Memory, type Purpose } from "../memory.ts";
 import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor } from "../tensor.ts";
 import { BindGroups } from "./bind-groups.ts";
 import { deviceFailure, reportOf } from "./failure.ts";
+import { type Kernel, Kernels } from "./kernels.ts";
 import type { Capabilities, Provider, Tier } from "./probe.ts";
 import { Profile, type ProfileLine, type Work } from "./profile.ts";
-
-/** A compiled kernel, made by `Gpu.kernel`. */
-export interface Kernel {
-  readonly key: string;
-  readonly pipeline: GPUComputePipeline;
-  readonly layout: GPUBindGroupLayout;
-  readonly storageBindings: number;
-  readonly uniforms: readonly (readonly [string, UniformType])[];
-  /** @internal bind groups by the buffers they bind */
-  readonly groups: Map<string, GPUBindGroup>;
-}
 
 /** What `openGpu` found and chose. */
 export interface GpuInfo {
@@ -55,7 +45,7 @@ export class Gpu {
   /** True for a GPU that only counts bytes: what is written to it is never looked at. */
   readonly paper: boolean;
 
-  readonly #kernels = new Map<string, Kernel>();
+  readonly #kernels: Kernels;
   readonly #groups: BindGroups;
   readonly #arena: GPUBuffer;
   readonly #arenaData = new ArrayBuffer(ARENA_BYTES);
@@ -78,11 +68,12 @@ export class Gpu {
     this.half = info.tier === "f32" ? "f32" : "f16";
     this.memory = new Memory(device, () => {
       this.submit();
-      for (const kernel of this.#kernels.values()) kernel.groups.clear();
+      this.#kernels.clearGroups();
     });
     this.#align = Math.max(16, device.limits.minUniformBufferOffsetAlignment);
     this.#arena = device.createBuffer({ size: ARENA_BYTES, usage: UNIFORM, label: "uniforms" });
     this.#groups = new BindGroups(device, this.#arena);
+    this.#kernels = new Kernels(device);
     device.addEventListener("uncapturederror", (event) => {
       this.#errors.push(reportOf(event.error));
     });
@@ -172,38 +163,29 @@ export class Gpu {
    * @throws DeviceError with the compiler's messages
    */
   kernel(key: string, make: () => KernelSpec): Kernel {
-    const known = this.#kernels.get(key);
-    if (known !== undefined) return known;
-    const spec = make();
-    const uniforms = Object.entries(spec.uniforms ?? {});
-    const entries: GPUBindGroupLayoutEntry[] = spec.bindings.map((access, binding) => ({
-      binding,
-      visibility: 4,
-      buffer: { type: access === "read" ? "read-only-storage" : "storage" },
-    }));
-    if (uniforms.length > 0) {
-      entries.push({
-        binding: spec.bindings.length,
-        visibility: 4,
-        buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: Math.ceil(uniforms.length / 4) * 16 },
-      });
-    }
-    const layout = this.device.createBindGroupLayout({ entries, label: key });
-    const pipeline = this.device.createComputePipeline({
-      label: key,
-      layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-      compute: { module: this.device.createShaderModule({ code: moduleText(spec), label: key }), entryPoint: "main" },
+    return this.#kernels.get(key, make);
+  }
+
+  /** What every kernel so far was made of, by key. */
+  get kernelSpecs(): ReadonlyMap<string, KernelSpec> {
+    return this.#kernels.specs;
+  }
+
+  /**
+   * Compiles kernels up front, those of `kernelSpecs` of a GPU on paper: while weights load, the driver's threads are free.
+   * @param onProgress kernels compiled, and in total
+   * @throws DeviceError with the compiler's messages
+   */
+  async compile(
+    specs: ReadonlyMap<string, KernelSpec>,
+    onProgress?: (done: number, total: number) => void,
+  ): Promise<void> {
+    // bun-webgpu's callbacks and garbage collection do not get along: with it, each is compiled at once.
+    const background = this.info.provider === "webgpu";
+    await this.#kernels.compile(specs, background, onProgress).catch((cause: unknown) => {
+      throw new DeviceError("KERNEL_INVALID", `a kernel does not compile: ${String(cause)}`, { cause });
     });
-    const kernel = {
-      key,
-      pipeline,
-      layout,
-      storageBindings: spec.bindings.length,
-      uniforms,
-      groups: new Map<string, GPUBindGroup>(),
-    };
-    this.#kernels.set(key, kernel);
-    return kernel;
+    this.check();
   }
 
   /**

@@ -1,4 +1,6 @@
-export { Gpu, type GpuInfo, type Kernel } from "./gpu.ts";
+export { Gpu, type GpuInfo } from "./gpu.ts";
+export { validateKernels } from "./validate.ts";
+export type { Kernel } from "./kernels.ts";
 export { openGpu, type OpenOptions } from "./open.ts";
 export type { ProfileLine, Work } from "./profile.ts";
 export { type Capabilities, type MatrixShape, type Provider, type Tier, tiersOf } from "./probe.ts";

@@ -136,3 +136,23 @@ function limitNames(limits: GPUSupportedLimits): Set<string> {
   }
   return names;
 }
+
+let nullDevice: Promise<GPUDevice> | undefined;
+
+/** A device of Dawn's Null backend: it validates WGSL, subgroup matrices included, and computes nothing. */
+export function openNullDevice(): Promise<GPUDevice> {
+  return (nullDevice ??= makeNullDevice());
+}
+
+async function makeNullDevice(): Promise<GPUDevice> {
+  const { create, globals } = await import("webgpu");
+  installGlobals(globals);
+  const gpu = create(["backend=null", "enable-dawn-features=allow_unsafe_apis"]);
+  const adapter = await gpu.requestAdapter();
+  if (adapter === null) throw new DeviceError("NO_ADAPTER", "the binding webgpu has no Null backend on this platform");
+  const device = await adapter.requestDevice({
+    requiredFeatures: WANTED.filter((name) => adapter.features.has(name)) as GPUFeatureName[],
+  });
+  held.push(gpu, adapter, device);
+  return device;
+}

@@ -1,4 +1,4 @@
-import type { Gpu, Kernel } from "../../core/device/gpu.ts";
+import type { Gpu, Kernel } from "../../core/device/index.ts";
 import { gridFor, type KernelSpec } from "../../core/kernel.ts";
 import type { Op, Tape } from "../../core/recorder.ts";
 import { expectTensor, type Tensor } from "../../core/tensor.ts";

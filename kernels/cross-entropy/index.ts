@@ -1,4 +1,4 @@
-import type { Gpu, Kernel } from "../../core/device/gpu.ts";
+import type { Gpu, Kernel } from "../../core/device/index.ts";
 import { gridFor } from "../../core/kernel.ts";
 import type { Op, Tape } from "../../core/recorder.ts";
 import { elementCount, expectTensor, matrixShape, type Tensor } from "../../core/tensor.ts";

@@ -1,0 +1,109 @@
+/** Kernels compiled up front, and the kernels of whole steps at the published widths validated without a GPU. */
+import { describe, expect, test } from "bun:test";
+import { benchOptions } from "../../core/bench-options.ts";
+import { type Gpu, openGpu, validateKernels } from "../../core/device/index.ts";
+import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
+import { openSessionOn } from "../../core/session.ts";
+import { accumulateGradients } from "../../core/step.ts";
+import { engine } from "../../kernels/engine.ts";
+import { benchSource } from "../../plugins/gemma2/bench-source.ts";
+import { adamW8bit, lora } from "../../plugins/index.ts";
+import { tiers } from "../support/gpu.ts";
+
+const TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"];
+
+/** A GPU of tier matrix on paper that has taken one training step of two blocks. */
+async function stepped(
+  shape: "gemma2-2b" | "gemma2-9b" | "gemma2-27b",
+  unit: { readonly m: number; readonly n: number; readonly k: number },
+  rank: number,
+): Promise<Gpu> {
+  const matrixShapes = [{ ...unit, component: "f16", result: "f32" }];
+  const gpu = paperGpu({
+    ...NVIDIA,
+    info: { ...NVIDIA.info, capabilities: { ...NVIDIA.info.capabilities, matrixShapes } },
+  });
+  const options = benchOptions.parse({ shape, layers: 2, embeddings: "host" }, "bench");
+  const session = await openSessionOn(gpu, {
+    source: benchSource(options),
+    adapter: lora({ rank, alpha: 32, dropout: 0.05, targetModules: TARGETS }),
+    numLabels: 3,
+    seed: 1,
+  });
+  const optimizer = adamW8bit().create({ gpu, parameters: session.parameters });
+  const control = gpu.alloc([4], "f32", "control", "optimizer");
+  for (const lengths of [
+    [1024, 1024],
+    [300, 17, 1],
+  ]) {
+    const samples = lengths.map((tokens, index) => ({ index, inputIds: new Uint32Array(tokens), label: 0 }));
+    const settings = { limits: { maxTokens: 4096 }, checkpointing: "none", lossScale: 1024, stepKey: 0 } as const;
+    gpu.free(await accumulateGradients(session, engine, samples, settings));
+  }
+  engine.gradNorm(gpu, session.parameters.slabs, control, { lossScale: 1024, maxNorm: 1 });
+  optimizer.step({ learningRate: 1e-4, update: 1, control });
+  return gpu;
+}
+
+describe("a training step's kernels are valid WGSL in tier matrix", () => {
+  const nvidia = { m: 16, n: 16, k: 16 };
+  const metal = { m: 8, n: 8, k: 8 };
+  for (const [shape, unit, rank] of [
+    ["gemma2-2b", nvidia, 64],
+    ["gemma2-9b", nvidia, 64],
+    ["gemma2-9b", nvidia, 16],
+    ["gemma2-9b", metal, 64],
+    ["gemma2-27b", nvidia, 64],
+  ] as const) {
+    test(`${shape}, rank ${rank}, unit ${unit.m} x ${unit.n} x ${unit.k}`, async () => {
+      const { kernelSpecs } = await stepped(shape, unit, rank);
+      const matrices = [...kernelSpecs.values()].filter(({ enable = [] }) =>
+        enable.includes("chromium_experimental_subgroup_matrix"),
+      );
+      expect(matrices.length).toBeGreaterThan(10);
+      expect(await validateKernels(kernelSpecs)).toEqual([]);
+    }, 120_000);
+  }
+
+  test("a wrong one is told by its key and line", async () => {
+    const [problem] = await validateKernels(
+      new Map([["mine", { code: "fn main() {\n  nonsense = 1;\n}", bindings: [] }]]),
+    );
+    expect(problem).toMatch(/^mine:\d+: .*nonsense/);
+  });
+});
+
+describe.skipIf(tiers.length === 0)("compiling up front", () => {
+  for (const provider of ["webgpu", "bun-webgpu"] as const) {
+    test(`${provider}: kernels are there when they are asked for, and progress counts them`, async () => {
+      const gpu = await openGpu({ gpu: provider, tier: "f32" });
+      try {
+        const spec = (factor: number) => ({
+          code: `@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+@compute @workgroup_size(1) fn main() { x[0] = x[0] * ${factor}.0 + 1.0; }`,
+          bindings: ["write"] as const,
+        });
+        const seen: string[] = [];
+        const specs = new Map([2, 3].map((factor) => [`times ${factor}`, spec(factor)]));
+        await gpu.compile(specs, (done, total) => seen.push(`${done}/${total}`));
+        expect(seen).toEqual(["1/2", "2/2"]);
+        const x = gpu.upload(Float32Array.of(5), [1], "f32", "x");
+        for (const key of specs.keys()) {
+          const kernel = gpu.kernel(key, () => {
+            throw new Error(`${key} was not compiled`);
+          });
+          gpu.dispatch(kernel, [x], {}, [1, 1, 1]);
+        }
+        expect([...(await gpu.readFloats(x))]).toEqual([34]); // (5 * 2 + 1) * 3 + 1
+        await gpu.compile(specs, () => seen.push("again"));
+        expect(seen).toHaveLength(2);
+        const bad = new Map([["bad", { code: "nonsense", bindings: [] }]]);
+        const error = await gpu.compile(bad).catch((thrown: unknown) => thrown);
+        expect(error).toMatchObject({ code: provider === "webgpu" ? "KERNEL_INVALID" : "DEVICE_ERROR" });
+        await gpu.idle().catch(() => {}); // the invalid module is reported once more, by itself
+      } finally {
+        gpu.destroy();
+      }
+    }, 60_000);
+  }
+});
