@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { CsvError, parse } from "csv-parse/sync";
 import { DataError } from "../errors.ts";
+import { scanCsv } from "./csv-scan.ts";
 
 /** A CSV file in memory: its header, and its rows with the line each starts on. */
 export interface CsvFile {
@@ -81,8 +82,9 @@ export function openCsv(file: string): CsvFile {
     }
   }
 
-  let header: string[] | undefined;
-  records((cells) => (header = cells), 1);
+  const scanned = scanCsv(bytes);
+  let header = scanned?.read(0);
+  if (header === undefined) records((cells) => (header = cells), 1);
   if (header === undefined)
     throw new DataError("DATA_EMPTY", "the file is empty", { file }, { hint: "A CSV file starts with a header line." });
   const names: readonly string[] = header;
@@ -101,6 +103,12 @@ export function openCsv(file: string): CsvFile {
       return index === -1 ? undefined : index;
     },
     map: <T>(convert: (cells: readonly string[], line: number) => T): T[] => {
+      if (scanned !== undefined) {
+        const lineOf = lineCounter(bytes);
+        return Array.from({ length: scanned.records - 1 }, (_, i) =>
+          convert(scanned.read(i + 1), lineOf(scanned.start(i + 1))),
+        );
+      }
       const rows: T[] = [];
       let first = true;
       records((cells, line) => {
