@@ -132,7 +132,7 @@ function evaluationFigures({ evaluations }: History): Figure[] {
     const note =
       best === undefined
         ? undefined
-        : best.step === last.step
+        : best.value === last.value
           ? `best of ${formatCount(points.length)}`
           : `best ${format(best.value)} at step ${formatCount(best.step)}`;
     return [
@@ -197,9 +197,10 @@ function memoryFigures({ training }: History): Figure[] {
 function deviceFigures(device: unknown): Figure[] {
   if (device === undefined) return [];
   const adapter = at(device, "adapter");
-  const name = textAt(adapter, "description") ?? textAt(adapter, "device") ?? textAt(adapter, "vendor") ?? "unnamed";
+  const name =
+    textAt(adapter, "description") ?? textAt(adapter, "device") ?? capitalise(textAt(adapter, "vendor") ?? "unnamed");
   const tier = textAt(device, "tier");
   const provider = textAt(device, "provider");
   const note = [tier !== undefined && `tier ${tier}`, provider].filter(Boolean).join(", ");
-  return [{ name: "Device", value: markup`<span class="device">${capitalise(name)}</span>`, note }];
+  return [{ name: "Device", value: markup`<span class="device">${name}</span>`, note }];
 }
