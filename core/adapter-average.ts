@@ -9,6 +9,7 @@ import { formatPythonJson, type PythonJson } from "./python-json.ts";
 import { findAdapter, type TrainedAdapter } from "./run-record.ts";
 import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 
+/** Adapters to average, and where their mean goes. */
 export interface AverageAdaptersRequest {
   /** Runs, checkpoints or PEFT adapters; two or more. */
   readonly adapters: readonly string[];
@@ -16,6 +17,7 @@ export interface AverageAdaptersRequest {
   readonly outputDir: string;
 }
 
+/** What was averaged. */
 export interface AverageAdaptersResult {
   readonly outputDir: string;
   readonly adapters: readonly string[];

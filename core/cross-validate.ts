@@ -30,6 +30,7 @@ export interface FoldResult {
   readonly metrics: Readonly<Record<string, number>>;
 }
 
+/** What a cross-validation gives. */
 export interface CrossValidation {
   readonly outputDir: string;
   /** Folds that are done. */

@@ -16,7 +16,7 @@ export interface DryRunResult {
   readonly allParameters: number;
 }
 
-/** @throws QloraError of every kind, as `train` would */
+/** What a run would do, without training. @throws QloraError of every kind, as `train` would */
 export async function dryRun(config: Config): Promise<DryRunResult> {
   const { training, device } = config;
   const data = loadRunData(config.data);

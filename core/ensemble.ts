@@ -2,6 +2,7 @@
 import { ConfigError, DataError } from "./errors.ts";
 import { type ProbabilityRow, type ProbabilityTable, readLabels, readProbabilities } from "./probabilities.ts";
 
+/** What is averaged, and how. */
 export interface EnsembleRequest {
   /** Probability files, as `predict` writes them. */
   readonly files: readonly string[];

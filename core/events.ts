@@ -67,6 +67,7 @@ export interface InfoEvent {
   readonly message: string;
 }
 
+/** Anything that a run tells. */
 export type RunEvent = StepEvent | LogEvent | ProgressEvent | EvalEvent | SaveEvent | InfoEvent;
 
 /** Takes events as they come; must not throw. */

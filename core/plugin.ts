@@ -117,6 +117,7 @@ export interface ModelSource {
   load(context: ModelContext): Promise<Model>;
 }
 
+/** A configured model, as a config holds it. */
 export type ModelPlugin = Plugin<"model", readonly [], ModelSource>;
 
 /** What a model's author writes. */
@@ -195,6 +196,7 @@ export interface Adapter {
   load(directory: string): Promise<Map<string, Float32Array<ArrayBuffer>>>;
 }
 
+/** A configured adapter, as a config holds it. */
 export type AdapterPlugin = Plugin<"adapter", readonly [AdapterContext], Promise<Adapter>>;
 
 /** What an adapter's author writes. */
@@ -267,6 +269,7 @@ export interface Optimizer {
   destroy(): void;
 }
 
+/** A configured optimizer, as a config holds it. */
 export type OptimizerPlugin = Plugin<"optimizer", readonly [OptimizerContext], Optimizer>;
 
 /** Declares an optimizer. */
@@ -291,6 +294,7 @@ export interface Metric {
   result(): Readonly<Record<string, number>>;
 }
 
+/** A configured metric, as a config holds it. */
 export type MetricPlugin = Plugin<"metric", readonly [MetricContext], Metric>;
 
 /** Declares a metric. */

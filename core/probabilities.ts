@@ -8,6 +8,7 @@ import { DataError } from "./errors.ts";
 /** Columns of the competition's submission. */
 export const ARENA_PROBABILITIES = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
 
+/** Values of one row of data. */
 export interface ProbabilityRow {
   readonly id: string;
   /** One value for each column. */

@@ -27,6 +27,7 @@ export type ArenaRow = RowOrigin & {
 /** Token ids made elsewhere; taken as they are, without added specials. */
 export type TokenRow = RowOrigin & { readonly kind: "ids"; readonly inputIds: Uint32Array };
 
+/** A row of data: a text, an arena comparison, or token ids. */
 export type DataRow = TextRow | ArenaRow | TokenRow;
 
 /** Whether the row's ids are still to be made. */

@@ -16,6 +16,7 @@ import { checkRevision, isCommit, parseReference } from "./reference.ts";
 /** Files in the air at once. */
 const LANES = 4;
 
+/** How a model is looked for. */
 export interface ResolveOptions {
   /** Branch, tag or commit of a hub model; main where it is undefined. */
   readonly revision?: string | undefined;

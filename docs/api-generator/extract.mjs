@@ -145,7 +145,8 @@ const modules = ENTRIES.map(([name, file]) => {
   const found = project.children.find(
     (child) => child.sources?.[0]?.fileName.endsWith(file) && child.name === file.replace(/(\/index)?\.ts$/, ""),
   );
-  if (found === undefined) throw new Error(`TypeDoc has no module for ${file}: ${project.children.map((c) => c.name)}`);
+  if (found === undefined)
+    throw new Error(`TypeDoc has no module for ${file}: ${project.children.map((c) => c.name).join(", ")}`);
   const [, comment = ""] = /^\/\*\*([\s\S]*?)\*\//.exec(readFileSync(join(root, file), "utf8")) ?? [];
   const [summary, ...examples] = comment.replaceAll(/^ *\* ?/gm, "").split("@example");
   const exports = found.children.map(describe).sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));

@@ -11,6 +11,7 @@ export interface OperandDropout extends DropoutOptions {
   readonly on: "a" | "b" | "c";
 }
 
+/** How a product is taken. */
 export interface MatmulOptions {
   /** Multiplies the product. Default 1. */
   readonly scale?: number;

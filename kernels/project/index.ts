@@ -12,6 +12,7 @@ export interface ProjectPart {
   readonly branch?: LowRankBranch | undefined;
 }
 
+/** How a projection is run. */
 export interface ProjectOptions {
   /** [N] u32 (`batch.rowKeys`): names a token to the dropout generator, whatever batch it lies in. */
   readonly rowKeys: Tensor;

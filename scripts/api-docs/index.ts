@@ -17,9 +17,13 @@ function run(cwd: string, ...args: readonly string[]): string {
   return stdout.toString();
 }
 
-/** The exports as TypeDoc sees them; it is installed first where it is missing. */
-export function extractApi(): readonly ApiModule[] {
+/** Installs TypeDoc beside the project where it is missing. @throws Error where that fails, e.g. without a network */
+export function installTypeDoc(): void {
   if (!existsSync(join(generator, "node_modules/typedoc"))) run(generator, "install", "--frozen-lockfile");
+}
+
+/** The exports as TypeDoc sees them. */
+export function extractApi(): readonly ApiModule[] {
   return JSON.parse(run(root, join(generator, "extract.mjs"))) as readonly ApiModule[];
 }
 
@@ -43,6 +47,7 @@ export async function staleFiles(files: ReadonlyMap<string, string>): Promise<re
 }
 
 if (import.meta.main) {
+  installTypeDoc();
   const modules = extractApi();
   const files = await renderApi(modules);
   const problems = [...apiProblems(modules)];
