@@ -30,7 +30,7 @@ export interface LiveView {
 const TEXTS: Readonly<Record<RunState, string>> = {
   running: "Live: what the run logs appears here.",
   finished: "This run is finished.",
-  interrupted: "This run was interrupted. Should it go on, so does this page.",
+  interrupted: "This run has stopped before its end; should it go on, so does this page.",
 };
 
 /** A reader of a run's folder that looks at the files only where they changed. */

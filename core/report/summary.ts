@@ -28,7 +28,7 @@ interface Figure {
 
 /** Title, state, recipe and headline figures. */
 export function renderSummary(run: ReportRun, history: History, state?: RunState): Markup {
-  const figures = figuresOf(run, history);
+  const figures = figuresOf(run, history, state);
   return markup`
 <header>
 <h1>${run.name}</h1>
@@ -87,11 +87,10 @@ function recipe({ record }: ReportRun): string[][] {
     .filter((parts) => parts.length > 0);
 }
 
-function figuresOf(run: ReportRun, history: History): Figure[] {
+function figuresOf(run: ReportRun, history: History, state: RunState | undefined): Figure[] {
   const { record } = run;
-  const { training, evaluations, summary, lastStep } = history;
+  const { training, evaluations, lastStep } = history;
   const total = numberAt(record, "totalSteps");
-  const runtime = summary?.["train_runtime"];
   const skipped = pointsOf(training, "skipped_steps").reduce((sum, { value }) => sum + value, 0);
   return [
     ...evaluationFigures(history),
@@ -106,15 +105,7 @@ function figuresOf(run: ReportRun, history: History): Figure[] {
       ],
     },
     ...tokenFigures(run, history),
-    ...(runtime === undefined
-      ? []
-      : [
-          {
-            name: "Time",
-            value: number(runtime, formatSeconds),
-            note: perStep(runtime, summary?.["train_steps_per_second"]),
-          },
-        ]),
+    ...timeFigures(history, state === "running" ? total : undefined),
     ...memoryFigures(history),
     ...deviceFigures(record["device"]),
   ];
@@ -181,6 +172,20 @@ function tokenFigures(run: ReportRun, { training, summary }: History): Figure[] 
 }
 
 const two: NumberFormat = (value) => formatDecimal(value, 2);
+
+/** How long a finished run took, or what is left of one that runs to `total` steps: from its tokens so far and their pace. */
+function timeFigures({ training, summary, lastStep }: History, total: number | undefined): Figure[] {
+  const runtime = summary?.["train_runtime"];
+  if (runtime !== undefined) {
+    const note = perStep(runtime, summary?.["train_steps_per_second"]);
+    return [{ name: "Time", value: number(runtime, formatSeconds), note }];
+  }
+  const tokens = pointsOf(training, "num_input_tokens_seen").at(-1);
+  const pace = medianOf(pointsOf(training, "tokens_per_second"));
+  if (total === undefined || tokens === undefined || pace === undefined) return [];
+  const left = ((total - lastStep) * tokens.value) / tokens.step / pace;
+  return [{ name: "Time left", value: number(left, formatSeconds), note: "without evaluations" }];
+}
 
 function perStep(runtime: number, stepsPerSecond: number | undefined): string | undefined {
   if (stepsPerSecond === undefined || !(stepsPerSecond > 0) || runtime === 0) return undefined;

@@ -66,7 +66,8 @@ describe("help and version", () => {
       expect(inCommand).toEqual(version);
       expect(help.code).toBe(0);
       expect(help.stderr).toBe("");
-      for (const name of ["train", "eval", "predict", "inspect", "doctor"]) expect(help.stdout).toContain(name);
+      for (const name of ["train", "eval", "predict", "runs", "watch", "inspect", "doctor"])
+        expect(help.stdout).toContain(name);
       expect(help.stdout).not.toContain("\u001B");
     },
     SPAWN_MS,
@@ -109,6 +110,10 @@ describe("usage errors exit 2, say the nearest name, and leave stdout empty", ()
     [["train", ...model, "--adapter", "loar"], 'did you mean "lora"?'],
     [["train", ...model, "--adapter", "adamw"], "adamw is an optimizer, expected an adapter"],
     [["eval"], "RUN: got nothing"],
+    [["watch", "--port", "0"], "RUN: got nothing"],
+    [["watch", "output", "--port", "65536"], '--port: got "65536", expected an integer >= 0 and <= 65535'],
+    [["watch", "package.json"], "package.json: is a file, expected a run's folder"],
+    [["runs", "compare", "output"], "compare: got 1 run, expected two or more"],
     [["doctor", "--gpu", "cuda"], '--gpu: got "cuda", expected "auto", "bun-webgpu" or "webgpu"'],
   ])("qlora %j", async (argv, message) => {
     const { code, stdout, stderr } = await qlora(...argv);

@@ -69,6 +69,15 @@ describe("the server", () => {
     await reader.cancel();
   });
 
+  test("tells what is left of a run that goes on", async () => {
+    // 32 samples of 480 tokens a step at 3,840 tokens a second are 4 s a step; 2,414 of 2,434 steps are left.
+    const entry = { epoch: 0.01, step: 20, loss: 1, num_input_tokens_seen: 20 * 32 * 480, tokens_per_second: 3840 };
+    using folder = await runFolder({ "run.json": record, "metrics.jsonl": [entry] });
+    await using watch = await watchRun(folder.path, { port: 0 });
+    const html = await (await fetch(watch.url)).text();
+    expect(html).toContain('<dt>Time left</dt><dd><data value="9656">2\u00a0h 41\u00a0min</data></dd>');
+  });
+
   test("a port in use is one error that says what to do", async () => {
     using folder = await runFolder({ "run.json": record });
     await using watch = await watchRun(folder.path, { port: 0 });
