@@ -29,6 +29,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   bench: () => import("./commands/bench.ts"),
   presets: () => import("./commands/presets.ts"),
   init: () => import("./commands/init.ts"),
+  plugin: () => import("./commands/plugin.ts"),
 };
 
 const root = defineCommand({

@@ -1,3 +1,5 @@
+// oxlint-disable-next-line typescript/triple-slash-reference -- whoever compiles this file needs the type of .wgsl imports
+/// <reference path="../wgsl.d.ts" />
 /**
  * What an author of kernels, ops, models, adapters and optimizers builds with: `import { gridFor, type Gpu } from
  * "qlora/kernels"`. First the building blocks (device, tensor, kernel, tape, parameters), then every op and launcher that
@@ -37,6 +39,9 @@ export type { Purpose } from "../core/memory.ts";
 // ---- a kernel: WGSL with what the prelude declares for it, and its grid
 export { gridFor, type KernelSpec, moduleText, type ScalarType, type UniformType, wgslFloat } from "../core/kernel.ts";
 export { lanesFor, reduceSource } from "./reduce.ts";
+export { variantFor } from "./variant.ts";
+export { MATRIX_DIRECTIVES, type OperandTile, SubgroupTile } from "./gemm/subgroup-tile.ts";
+export { matrixUnit, type MatrixUnit } from "./gemm/tiling.ts";
 export { sourceOrInPlace, vectorSource, type Width, widthOf } from "./vector.ts";
 
 // ---- tensors: a typed range of a buffer

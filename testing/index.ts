@@ -11,11 +11,18 @@ export {
   type GradientProblem,
   type GradientReport,
 } from "./gradient.ts";
+export {
+  checkKernel,
+  kernelContract,
+  type KernelContractOptions,
+  type KernelInput,
+  type KernelProblem,
+} from "./kernel.ts";
 export { lossContract, type LossContractOptions } from "./loss.ts";
 export { metricContract, type MetricContractOptions } from "./metric.ts";
 export { optimizerContract, type OptimizerContractOptions } from "./optimizer.ts";
 export { ModelBench, type NamedValues, type PassSettings, randomSamples, type SessionSettings } from "./model-bench.ts";
-export { toyModel } from "./toy-model.ts";
+export { tinyCheckpoint, toyModel } from "./toy-model.ts";
 export { modelContract, type ModelContractOptions } from "./model.ts";
 export { OptimizerBench, type BenchParameter, type BenchStep, savedCodes, savedFloats } from "./optimizer-bench.ts";
 export { differences, directional, dot } from "./differences.ts";

@@ -1,4 +1,5 @@
 /** A transformer of random NF4 weights, so that adapters can be tested without a checkpoint. */
+import { join } from "node:path";
 import type { Batch } from "../core/batch.ts";
 import type { Gpu } from "../core/device/index.ts";
 import { ModelError } from "../core/errors.ts";
@@ -26,6 +27,9 @@ import { pool } from "../kernels/pool/index.ts";
 import { adaptedLinears, branchTrains } from "../kernels/project/adapted.ts";
 import { rmsNorm } from "../kernels/rms-norm/index.ts";
 import { rope, ropeInverseFrequencies } from "../kernels/rope/index.ts";
+
+/** Folder of the Gemma-2 of 1.5M parameters that ships with qlora: NF4, its tokenizer beside it. */
+export const tinyCheckpoint: string = join(import.meta.dir, "../assets/tiny-gemma2-nf4");
 
 const HEADS = 2;
 const KV_HEADS = 1;

@@ -1,5 +1,6 @@
 /** What names a checkpoint: a folder, or a model of the hub. */
 import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { ConfigError } from "../errors.ts";
 
 /** `org/name`, as the hub spells it. */
@@ -28,9 +29,12 @@ export function parseReference(idOrFolder: string): CheckpointReference {
   });
 }
 
-/** True where `text` can only mean a checkpoint, not a plugin: a folder, a path that is no source file, or a hub id. */
+/**
+ * True where `text` can only mean a checkpoint, not a plugin: a folder that is no package, a path that is no source file, or a
+ * hub id.
+ */
 export function looksLikeCheckpoint(text: string): boolean {
-  if (isFolder(text)) return true;
+  if (isFolder(text)) return existsSync(join(text, "config.json")) || !existsSync(join(text, "package.json"));
   if (!text.includes("/") || text.startsWith("@") || text.startsWith("file:")) return false;
   return !/\.[cm]?[jt]sx?(#.*)?$/.test(text);
 }

@@ -1,0 +1,16 @@
+import { defineCommand } from "citty";
+import { dataOf } from "../command.ts";
+
+export default defineCommand({
+  meta: { name: "plugin", description: "Start a package for a model, adapter, optimizer or metric of your own" },
+  args: {
+    action: { type: "positional", description: "new" },
+    kind: { type: "positional", description: "model, adapter, optimizer or metric" },
+    name: { type: "positional", description: "name on the command line, e.g. adan or @me/adan" },
+    output: { type: "string", valueHint: "folder", description: "Write it here (default: ./qlora-plugin-<name>)" },
+  },
+  async run(context) {
+    const { runPlugin } = await import("../run-plugin.ts");
+    return runPlugin(dataOf(context).positionals, context.args.output);
+  },
+});

@@ -1,0 +1,59 @@
+import {
+  defineOptimizer,
+  defineOptions,
+  type InferOptions,
+  type Optimizer,
+  type OptimizerContext,
+  option,
+  SavedStateReader,
+  type SavedTensor,
+} from "qlora";
+import { gridFor, SlabState } from "qlora/kernels";
+import code from "./step.wgsl" with { type: "text" };
+
+const options = defineOptions({
+  momentum: option("0 <= number < 1", { default: 0.9, help: "share of the running mean of gradients that is kept" }),
+  weightDecay: option("number >= 0", { default: 0, help: "times learning rate and parameter, taken off it" }),
+});
+
+/**
+ * Steps of one size along the sign of the running mean of gradients: Signum (Bernstein et al. 2018, arXiv 1802.04434).
+ * m = momentum m + (1 - momentum) g; p -= lr (sign(m) + weightDecay p).
+ * @example optimizer: myPlugin({ momentum: 0.9 })
+ */
+export const myPlugin = defineOptimizer({ name: "my-plugin", options, create: createOptimizer });
+
+function createOptimizer(
+  { momentum, weightDecay }: InferOptions<typeof options>,
+  { gpu, parameters }: OptimizerContext,
+): Optimizer {
+  // Parameters lie end to end in a few slabs; the state has a tensor beside each.
+  const states = parameters.slabs.map((slab) => ({ slab, mean: new SlabState(gpu, slab, "mean", "my-plugin") }));
+  return {
+    step({ learningRate, control }) {
+      const kernel = gpu.kernel("my-plugin/step", () => ({
+        code,
+        bindings: ["write", "read", "write", "read"],
+        uniforms: { size: "u32", learningRate: "f32", momentum: "f32", weightDecay: "f32" },
+      }));
+      for (const { slab, mean } of states) {
+        const uniforms = { size: slab.size, learningRate, momentum, weightDecay };
+        gpu.dispatch(kernel, [slab.value, slab.grad, mean.tensor, control], uniforms, gridFor(slab.size / 256));
+      }
+    },
+    async save() {
+      const saved = new Map<string, SavedTensor>();
+      for (const { mean } of states) await mean.save(saved);
+      return saved;
+    },
+    load(state) {
+      const reader = new SavedStateReader(state, "my-plugin");
+      const writes = states.map(({ mean }) => mean.load(reader));
+      reader.finish(); // a state that does not fit changes nothing
+      for (const write of writes) write();
+    },
+    destroy() {
+      for (const { mean } of states) mean.destroy();
+    },
+  };
+}

@@ -1,0 +1,118 @@
+import type { Gpu } from "../core/device/index.ts";
+import { normalValues } from "../core/random.ts";
+import { elementCount, type Tensor } from "../core/tensor.ts";
+import { type Check, expectFinite, expectNear, expectSameBits, expectThat } from "./contract.ts";
+import { testGpu, testTiers } from "./gpu.ts";
+
+/** An input of the kernel under test. */
+export interface KernelInput {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** `half` is the tier's operand type (`gpu.half`). Default `f32`. */
+  readonly dtype?: "f32" | "half" | "u32";
+  /** Default: seeded normal numbers. A u32 input needs them. */
+  readonly values?: ArrayLike<number>;
+}
+
+/** A launcher, what it reads, and the same on the CPU. */
+export interface KernelProblem {
+  readonly inputs: readonly KernelInput[];
+  readonly output: { readonly shape: readonly number[]; readonly dtype?: "f32" | "half" };
+  /** Launches the kernel: every element of `output`, which is NaN before, is written. */
+  readonly run: (gpu: Gpu, inputs: readonly Tensor[], output: Tensor) => void;
+  /** The same in f64, from the numbers that the device holds (f16 inputs are rounded first). */
+  readonly reference: (...inputs: Float64Array[]) => ArrayLike<number>;
+  /** Allowed relative L2 error. Default 1e-5; 1e-3 where the output is f16. */
+  readonly tolerance?: number;
+  readonly seed?: number;
+}
+
+type Data = Float32Array<ArrayBuffer> | Float16Array<ArrayBuffer> | Uint32Array<ArrayBuffer>;
+
+function dataOf({ name, shape, dtype = "f32", values }: KernelInput, half: Gpu["half"], seed: number): Data {
+  const size = elementCount(shape);
+  expectThat(dtype !== "u32" || values !== undefined, `input ${name} is u32 and has no values`);
+  const given = values ?? normalValues(size, 1, seed, name);
+  expectThat(given.length === size, `input ${name}: ${given.length} values for [${shape.join(",")}]`);
+  if (dtype === "u32") return Uint32Array.from(given);
+  return dtype === "half" && half === "f16" ? Float16Array.from(given) : Float32Array.from(given);
+}
+
+/**
+ * Holds a launcher to its f64 reference: every element is written, finite and near; inputs stay as they are; a second launch
+ * gives the same bits; no memory is kept.
+ * @returns the relative L2 error
+ * @throws ContractError saying what broke; DeviceError with the compiler's words where the WGSL is wrong
+ * @example await checkKernel(gpu, { inputs: [{ name: "x", shape: [17] }], output: { shape: [17] }, run: double, reference: (x) => x.map((v) => 2 * v) });
+ */
+export async function checkKernel(gpu: Gpu | Promise<Gpu>, problem: KernelProblem): Promise<number> {
+  const device = await gpu;
+  const { poison } = device;
+  const before = device.memory.report().used;
+  device.poison = true; // an element that nobody writes is NaN
+  try {
+    const error = await check(device, problem);
+    const held = device.memory.report().used - before;
+    expectThat(held === 0, `${held} bytes of GPU memory are still held after the launch`);
+    return error;
+  } finally {
+    device.poison = poison;
+  }
+}
+
+async function check(
+  gpu: Gpu,
+  { inputs: specs, output: to, run, reference, tolerance, seed = 1 }: KernelProblem,
+): Promise<number> {
+  const data = specs.map((spec) => dataOf(spec, gpu.half, seed));
+  const inputs = specs.map(({ name, shape, dtype = "f32" }, i) =>
+    gpu.upload(data[i]!, shape, dtype === "half" ? gpu.half : dtype, name),
+  );
+  const dtype = to.dtype === "half" ? gpu.half : "f32";
+  const launch = async (): Promise<Float32Array> => {
+    const output = gpu.alloc(to.shape, dtype, "output");
+    run(gpu, inputs, output);
+    const values = await gpu.readFloats(output);
+    gpu.free(output);
+    return values;
+  };
+  try {
+    const first = await launch();
+    expectFinite(first, "the output (NaN where nothing was written)");
+    for (const [i, { name }] of specs.entries()) {
+      const bytes = new Uint8Array(data[i]!.buffer);
+      expectSameBits(await gpu.readBytes(inputs[i]!), bytes, `input ${name} after the launch, bytes`);
+    }
+    expectSameBits(await launch(), first, "the output of a second launch");
+    const want = reference(...data.map((values) => Float64Array.from(values)));
+    return expectNear(first, want, tolerance ?? (dtype === "f16" ? 1e-3 : 1e-5), "the output");
+  } finally {
+    for (const tensor of inputs) gpu.free(tensor);
+  }
+}
+
+/** What the kernel contract is held with. */
+export interface KernelContractOptions {
+  /** Sizes to try; odd ones find what a full workgroup hides. Default 1, 17 and 257. */
+  readonly sizes?: readonly number[];
+}
+
+/**
+ * `checkKernel` in every tier that this machine offers and at odd sizes, as named checks; none, said loudly, where it has
+ * no adapter.
+ * @param problem the problem at a size
+ * @example for (const { name, run } of await kernelContract("double", problem)) test(name, run);
+ */
+export async function kernelContract(
+  name: string,
+  problem: (size: number) => KernelProblem,
+  { sizes = [1, 17, 257] }: KernelContractOptions = {},
+): Promise<readonly Check[]> {
+  const tiers = await testTiers();
+  return tiers.flatMap((tier) =>
+    sizes.map((size) => ({
+      name: `${name}: size ${size}, tier ${tier}`,
+      run: async () => void (await checkKernel(testGpu(tier), problem(size))),
+    })),
+  );
+}
