@@ -1,4 +1,7 @@
-/** `bun run docs`: writes docs/api.html and docs/api/*.md from the exports; `--check` says what is out of date. */
+/**
+ * `bun run docs`: writes docs/api.html and docs/api/*.md from the exports, and the option tables of docs/shipped-plugins.md;
+ * `--check` says what is out of date.
+ */
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -6,6 +9,7 @@ import { writeFileAtomic } from "../../core/files.ts";
 import { version } from "../../core/version.ts";
 import { indexMarkdown, moduleMarkdown } from "./markdown.ts";
 import { type ApiModule, apiProblems, shortName } from "./model.ts";
+import { SHIPPED_PLUGINS, withOptionTables } from "./option-tables.ts";
 import { apiPage } from "./page.ts";
 
 const root = join(import.meta.dir, "../..");
@@ -30,6 +34,7 @@ export function extractApi(): readonly ApiModule[] {
 /** Every generated file by its path from the root. */
 export async function renderApi(modules: readonly ApiModule[]): Promise<ReadonlyMap<string, string>> {
   return new Map([
+    [SHIPPED_PLUGINS, withOptionTables(await readFile(join(root, SHIPPED_PLUGINS), "utf8"))],
     ["docs/api.html", await apiPage(modules, version)],
     ["docs/api/README.md", indexMarkdown(modules)],
     ...modules.map((module) => [`docs/api/${shortName(module.name)}.md`, moduleMarkdown(module)] as const),
