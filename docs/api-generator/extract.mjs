@@ -147,7 +147,7 @@ const modules = ENTRIES.map(([name, file]) => {
   );
   if (found === undefined)
     throw new Error(`TypeDoc has no module for ${file}: ${project.children.map((c) => c.name).join(", ")}`);
-  const [, comment = ""] = /^\/\*\*([\s\S]*?)\*\//.exec(readFileSync(join(root, file), "utf8")) ?? [];
+  const [, comment = ""] = /^\/\*\*([\s\S]*?)\*\//m.exec(readFileSync(join(root, file), "utf8")) ?? [];
   const [summary, ...examples] = comment.replaceAll(/^ *\* ?/gm, "").split("@example");
   const exports = found.children.map(describe).sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
   return {
