@@ -18,7 +18,14 @@ import {
   type PredictResult,
   predictWithAdapter,
 } from "./core/inference.ts";
-import { type InspectReport, inspectConfig } from "./core/inspect.ts";
+import { openBaseModel } from "./core/base-model.ts";
+import { type InspectReport, inspectConfig, labelsOf } from "./core/inspect.ts";
+import { option } from "./core/options.ts";
+import { readOptionText } from "./core/option-text.ts";
+import type { PlanCommandOptions } from "./core/plan-options.ts";
+import { type PlanReport, reportPlan } from "./core/planning/report.ts";
+import { plannedWork } from "./core/planning/run.ts";
+import type { ModelPlacement } from "./core/plugin.ts";
 import { ConfigError } from "./core/errors.ts";
 import { mergeAdapter, type MergeRequest, type MergeResult } from "./core/merge/index.ts";
 import { openConfigModel, type OpenedModel, type OpenModelOptions } from "./core/open-model.ts";
@@ -122,6 +129,7 @@ export type {
   MergeResult,
   OpenedModel,
   OpenModelOptions,
+  PlanReport,
   PredictRequest,
   PredictResult,
   TrainOptions,
@@ -206,6 +214,36 @@ export function openModel(config: Config, options?: OpenModelOptions): Promise<O
   return openConfigModel(config, engine, options);
 }
 
+/**
+ * How much GPU memory a config's run takes in each mode of `training.memory`, from config.json and headers alone.
+ * @throws ConfigError, DataError, ModelError, DeviceError
+ * @example const { modes } = await plan(config, { on: "nvidia" });
+ */
+export async function plan(config: Config, options: Partial<PlanCommandOptions> = {}): Promise<PlanReport> {
+  const { shape, layers, on = "this" } = options;
+  const lengths = options.lengths === undefined ? undefined : await readLengths(options.lengths);
+  const { embeddings, keepDequantised } = config.model.options as Partial<ModelPlacement>;
+  const source =
+    shape === undefined
+      ? (await openBaseModel(config.model, { part: "config" })).source
+      : benchSource({ shape, layers, embeddings, keepDequantised });
+  const work = plannedWork(config, source, await labelsOf(config, source), lengths);
+  return reportPlan(config, { source, work, on }, engine);
+}
+
+const lengthsOption = option("(number.integer >= 1)[]", { help: "token counts of samples" });
+
+/** @throws ConfigError where the file is no list of token counts */
+async function readLengths(path: string): Promise<readonly number[]> {
+  const text = await readFile(path, "utf8").catch((cause: unknown) => {
+    throw new ConfigError("LENGTHS_INVALID", `lengths: ${path} cannot be read`, { cause });
+  });
+  const read = readOptionText(lengthsOption, text.trim(), "lengths");
+  const counts = read.ok ? (read.value as readonly number[]) : [];
+  if (counts.length > 0) return counts;
+  throw new ConfigError("LENGTHS_INVALID", `lengths: ${path} is no JSON list of token counts, such as [512, 1024]`);
+}
+
 /** Modules of the notebook's adapter. */
 const BENCH_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"];
 
@@ -223,10 +261,7 @@ export async function bench(
     await writeSyntheticCheckpoint(options.writeCheckpoint, options.shape, options);
     return undefined;
   }
-  const lengths =
-    options.lengths === undefined
-      ? [options.tokens]
-      : (JSON.parse(await readFile(options.lengths, "utf8")) as number[]);
+  const lengths = options.lengths === undefined ? [options.tokens] : await readLengths(options.lengths);
   return benchSteps(
     {
       source: benchSource(options),
@@ -235,7 +270,8 @@ export async function bench(
       device: options.device,
       lengths,
       samplesPerStep: options.batch,
-      tokenBudget: options.tokenBudget ?? Number.MAX_SAFE_INTEGER,
+      tokenBudget: options.tokenBudget,
+      memory: options.memory,
       steps: options.steps,
       warmup: options.warmup,
       checkpointing: options.gradientCheckpointing,

@@ -29,6 +29,7 @@ function benchText(result: BenchResult): string {
     ["seconds per step", result.secondsPerStep.toFixed(4)],
     ["to first step", `${result.secondsToFirstStep.toFixed(1)} s (loading ${result.loadSeconds.toFixed(1)} s)`],
     ["peak GPU memory", gib(result.peakBytes)],
+    ...(result.plan === undefined ? [] : [["planned", gib(result.plan.peakBytes)]]),
     ["growth while timed", `GPU ${gib(result.gpuGrowthBytes)}, host ${gib(result.hostGrowthBytes)}`],
     ["step time spread", spread(result.stepSeconds)],
     ["last loss", `${result.lastLoss.toFixed(4)}, ${result.skipped} steps skipped`],

@@ -9,6 +9,8 @@ import type { DryRunResult } from "../core/dry-run.ts";
 import type { EvaluateRequest, EvaluateResult, PredictRequest, PredictResult } from "../core/inference.ts";
 import type { InspectReport } from "../core/inspect.ts";
 import type { MergeRequest, MergeResult } from "../core/merge/index.ts";
+import type { PlanCommandOptions } from "../core/plan-options.ts";
+import type { PlanReport } from "../core/planning/report.ts";
 import type { PluginFactory } from "../core/plugin-value.ts";
 import type { TrainOptions, TrainResult } from "../core/train-types.ts";
 
@@ -22,6 +24,7 @@ export interface Sdk {
   /** @throws DeviceError where no driver answers */
   doctor(device: Partial<DeviceOptions>): Promise<DoctorReport>;
   inspect(config: Config): Promise<InspectReport>;
+  plan(config: Config, options: PlanCommandOptions): Promise<PlanReport>;
   /** Undefined where it only wrote a checkpoint. */
   bench(
     options: BenchCommandOptions & { readonly device: DeviceOptions },

@@ -16,12 +16,16 @@ export const benchOptions = defineOptions({
   tokenBudget: option(count, { optional: true, help: "most tokens of a micro-batch (default: the whole step)" }),
   rank: option(count, { default: 64, help: "rank of the LoRA on q, k, v, o and gate" }),
   dropout: option("0 <= number < 1", { default: 0.05, help: "LoRA dropout" }),
-  gradientCheckpointing: option("'none' | 'block'", {
-    default: "none",
-    help: "block runs every block again in backward",
+  memory: option("'lean' | 'auto' | 'fast'", {
+    optional: true,
+    help: "choose what is left open of the next three and tokenBudget by the GPU's memory (default: no block checkpointed, the table on the device, weights packed)",
   }),
-  embeddings: option("'device' | 'host'", { default: "device", help: "where the token table lies" }),
-  keepDequantised: option("boolean", { default: false, help: "keep f16 copies of the linears for forward passes" }),
+  gradientCheckpointing: option("'none' | 'block' | number.integer >= 1", {
+    optional: true,
+    help: "block runs every block again in backward, a number so many of the first",
+  }),
+  embeddings: option("'device' | 'host'", { optional: true, help: "where the token table lies" }),
+  keepDequantised: option("boolean", { optional: true, help: "keep f16 copies of the linears for forward passes" }),
   steps: option(count, { default: 8, help: "steps to time" }),
   warmup: option(count, { default: 2, help: "steps before, not timed" }),
   absmax: option("number > 0", { default: 0.05, help: "size of random weights" }),

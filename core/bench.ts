@@ -1,11 +1,15 @@
 /** Times whole optimizer steps on random ids: forward, backward, clip and update, dropout on. */
 import type { DeviceOptions } from "./device-options.ts";
-import type { ProfileLine } from "./device/index.ts";
+import { type Gpu, openGpu, type ProfileLine } from "./device/index.ts";
 import type { Sample } from "./data/pack.ts";
 import type { Ceilings, Engine } from "./engine.ts";
 import type { RunListener } from "./events.ts";
-import type { AdapterPlugin, ForwardOptions, ModelSource, OptimizerPlugin } from "./plugin.ts";
-import { openSession } from "./session.ts";
+import type { MemorySettings } from "./planning/account.ts";
+import type { MemoryMode, MemoryPlan } from "./planning/plan.ts";
+import { planLine } from "./planning/words.ts";
+import { openPlanned, stepsOf } from "./planning/open.ts";
+import type { AdapterPlugin, Checkpointing, ModelSource, OptimizerPlugin } from "./plugin.ts";
+import { openSession, type Session } from "./session.ts";
 import { accumulateGradients } from "./step.ts";
 
 /** What to time. */
@@ -18,11 +22,14 @@ export interface BenchOptions {
   readonly lengths: readonly number[];
   /** Samples of one optimizer step. */
   readonly samplesPerStep: number;
-  /** Most tokens of a micro-batch. */
-  readonly tokenBudget: number;
+  /** Most tokens of a micro-batch; undefined: the whole step, where `memory` does not choose. */
+  readonly tokenBudget: number | undefined;
   readonly steps: number;
   readonly warmup: number;
-  readonly checkpointing: ForwardOptions["checkpointing"];
+  /** Undefined: none, where `memory` does not choose. */
+  readonly checkpointing: Checkpointing | undefined;
+  /** Chooses by the GPU's memory what is undefined. */
+  readonly memory: MemoryMode | undefined;
   /** Times every kernel in one extra step. */
   readonly profile: boolean;
   readonly onEvent?: RunListener | undefined;
@@ -44,6 +51,8 @@ export interface BenchResult {
   readonly loadSeconds: number;
   /** Most bytes of GPU memory held, pool included. */
   readonly peakBytes: number;
+  /** What the memory plan foresaw; undefined without one. */
+  readonly plan: { readonly settings: MemorySettings; readonly peakBytes: number } | undefined;
   readonly lastLoss: number;
   /** Growth of the process's resident memory, and of GPU memory held, over the timed steps. */
   readonly hostGrowthBytes: number;
@@ -54,6 +63,8 @@ export interface BenchResult {
   /** What the profile's rates are held against; undefined without a profile. */
   readonly ceilings: Ceilings | undefined;
 }
+
+const NUM_LABELS = 3;
 
 /** Deterministic ids in 5 … vocabSize-1; every sample differs. */
 function randomSamples(options: BenchOptions, vocabSize: number, step: number): Sample[] {
@@ -70,16 +81,39 @@ function randomSamples(options: BenchOptions, vocabSize: number, step: number): 
   });
 }
 
+async function openForBench(
+  { memory, source, adapter, optimizer, device, lengths, samplesPerStep, tokenBudget, checkpointing }: BenchOptions,
+  engine: Engine,
+): Promise<{ readonly gpu: Gpu; readonly plan?: MemoryPlan }> {
+  if (memory === undefined) return { gpu: await openGpu(device) };
+  const work = {
+    source,
+    adapter,
+    optimizer: ({ gpu, parameters }: Session) => optimizer.create({ gpu, parameters }),
+    numLabels: NUM_LABELS,
+    steps: stepsOf(lengths, samplesPerStep),
+    maxSamples: undefined,
+    maxEvalSamples: undefined,
+  };
+  const given = { tokenBudget, checkpointing, placement: source.placement };
+  return openPlanned({ device, mode: memory, given, work }, engine);
+}
+
 /** Runs the benchmark. @throws ModelError, DeviceError */
 export async function benchSteps(options: BenchOptions, engine: Engine): Promise<BenchResult> {
   const { source, optimizer: plugin, warmup, steps } = options;
   const started = performance.now();
-  const { vocabSize } = await source.outline(3);
+  const { vocabSize } = await source.outline(NUM_LABELS);
+  const { gpu: opened, plan } = await openForBench(options, engine);
+  if (plan !== undefined) options.onEvent?.({ type: "info", message: planLine(plan) });
+  const { checkpointing = "none", tokenBudget = Infinity } = plan?.settings ?? options;
   using session = await openSession({
     source,
     adapter: options.adapter,
     device: options.device,
-    numLabels: 3,
+    gpu: opened,
+    placement: plan?.settings,
+    numLabels: NUM_LABELS,
     seed: 1,
     onEvent: options.onEvent,
   });
@@ -94,8 +128,8 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
     const samples = randomSamples(options, vocabSize, step);
     parameters.zeroGrad();
     const settings = {
-      limits: { maxTokens: options.tokenBudget },
-      checkpointing: options.checkpointing,
+      limits: { maxTokens: tokenBudget },
+      checkpointing,
       lossScale,
       stepKey: step,
     };
@@ -147,6 +181,7 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
     secondsToFirstStep,
     loadSeconds,
     peakBytes,
+    plan: plan && { settings: plan.settings, peakBytes: plan.figures.peak },
     lastLoss,
     hostGrowthBytes,
     gpuGrowthBytes,

@@ -41,6 +41,11 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
   }
 }
 
+/** Whether a folder holds weights, or at least their index. */
+export function hasWeights(dir: string): boolean {
+  return [SINGLE, INDEX].some((name) => existsSync(join(dir, name)));
+}
+
 /**
  * config.json of a model's folder; no weights are needed.
  * @throws ModelError CHECKPOINT_INVALID

@@ -12,6 +12,8 @@ export interface MemoryReport {
   readonly pooled: number;
   /** Highest `used + pooled` so far. */
   readonly peak: number;
+  /** Bytes held by live tensors when these held most. */
+  readonly byPurposeAtPeak: Readonly<Record<Purpose, number>>;
 }
 
 interface Block {
@@ -59,6 +61,8 @@ export class Memory {
   #used = 0;
   #pooled = 0;
   #peak = 0;
+  #peakUsed = 0;
+  #atPeak = { ...this.#bytes };
   #mostUsed = 0;
 
   /** @param beforeTrim hands encoded work to the queue and drops bind groups, before pooled buffers are destroyed */
@@ -89,6 +93,7 @@ export class Memory {
     this.#used += buffer.size;
     this.#mostUsed = Math.max(this.#mostUsed, this.#used);
     this.#peak = Math.max(this.#peak, this.#used + this.#pooled);
+    if (this.#used > this.#peakUsed) this.#markUsed();
     return buffer;
   }
 
@@ -146,11 +151,23 @@ export class Memory {
   }
 
   report(): MemoryReport {
-    return { byPurpose: { ...this.#bytes }, used: this.#used, pooled: this.#pooled, peak: this.#peak };
+    return {
+      byPurpose: { ...this.#bytes },
+      used: this.#used,
+      pooled: this.#pooled,
+      peak: this.#peak,
+      byPurposeAtPeak: { ...this.#atPeak },
+    };
+  }
+
+  #markUsed(): void {
+    this.#peakUsed = this.#used;
+    this.#atPeak = { ...this.#bytes };
   }
 
   /** Starts a new peak measurement. */
   resetPeak(): void {
     this.#peak = this.#used + this.#pooled;
+    this.#markUsed();
   }
 }

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { ModelError } from "./errors.ts";
+import type { MemorySettings } from "./planning/account.ts";
 import { ADAPTER_CONFIG_FILE, readAdapterConfig } from "./peft.ts";
 import { checkpointPath, listCheckpoints, RUN_FILES } from "./run-folder.ts";
 
@@ -24,6 +25,8 @@ export interface RunRecord {
     readonly training: Readonly<Record<string, unknown>>;
   };
   readonly data: { readonly numLabels: number };
+  /** What the memory plan settled. */
+  readonly memory?: { readonly settings: MemorySettings };
   /** The checkpoint as the config names it; `sha` is the commit of a hub model. */
   readonly baseModel?: { readonly name: string; readonly sha?: string };
 }

@@ -16,6 +16,8 @@ import { nonFiniteGradients } from "./non-finite.ts";
 import { loadRunData, openRunTokeniser, reportCuts, samplesOf } from "./run-data.ts";
 import { createRunFolder, findCheckpoint, RUN_FILES, saveCheckpoint, writeJson } from "./run-folder.ts";
 import { openRunLog } from "./run-log.ts";
+import { openRun } from "./planning/run.ts";
+import { planLine, planRecord } from "./planning/words.ts";
 import { learningRateAt } from "./schedule.ts";
 import { readRunRecord } from "./run-record.ts";
 import { openSession } from "./session.ts";
@@ -88,11 +90,15 @@ export async function* trainSteps(
   const before = resume === undefined ? undefined : await readTrainingState(resume);
   if (before !== undefined) checkResumable(before, identity, resume!);
 
+  const { gpu: opened, plan } = await openRun(config, { source, numLabels }, engine, record?.memory?.settings);
+  onEvent?.({ type: "info", message: planLine(plan) });
   using session = await openSession({
     source,
     baseModel,
     adapter: config.adapter,
     device,
+    gpu: opened,
+    placement: plan.settings,
     numLabels,
     seed: training.seed,
     initAdapter: resume ?? training.initAdapter,
@@ -103,9 +109,10 @@ export async function* trainSteps(
   if (resume !== undefined) optimizer.load(await readOptimizerState(resume));
   const scaler = gpu.tier === "f32" ? undefined : new GradScaler(before?.scaler ?? undefined);
   const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
-  const evalLimits = { maxTokens: training.tokenBudget ?? Infinity, maxSamples: training.perDeviceEvalBatchSize };
+  const { checkpointing, tokenBudget = Infinity } = plan.settings;
+  const evalLimits = { maxTokens: tokenBudget, maxSamples: training.perDeviceEvalBatchSize };
   const limits = {
-    maxTokens: training.tokenBudget ?? Infinity,
+    maxTokens: tokenBudget,
     ...(training.tokenBudget === undefined ? { maxSamples: training.perDeviceTrainBatchSize } : {}),
   };
 
@@ -188,6 +195,7 @@ export async function* trainSteps(
     config: configToJson(config),
     device: gpu.info,
     baseModel: { name: baseModel, sha, directory: source.checkpoint },
+    memory: planRecord(plan),
     model: session.model.record,
     data: { fingerprint: trainData.fingerprint, trainRows: trainData.size, evalRows: evalData?.size ?? 0, numLabels },
     trainableParameters: parameters.count,
@@ -212,7 +220,7 @@ export async function* trainSteps(
     const from = performance.now();
     const samples = await samplesOf(trainData, sampler.batch(step));
     const lossScale = scaler?.scale ?? 1;
-    const settings = { limits, checkpointing: training.gradientCheckpointing, lossScale, stepKey: step, ...stepLoss };
+    const settings = { limits, checkpointing, lossScale, stepKey: step, ...stepLoss };
     const { losses, count } = await stepGradients(session, engine, { step, samples }, settings, computeGradients);
     engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: training.maxGradNorm });
     const learningRate = learningRateAt(training, totalSteps, updates);

@@ -44,9 +44,13 @@ export const trainingOptions = defineOptions(
     numTrainEpochs: option("number > 0", { default: 3, help: "passes over the data; a fraction is allowed" }),
     maxSteps: option("number.integer >= 1 | -1", { default: -1, help: "optimizer steps; wins over numTrainEpochs" }),
     maxGradNorm: option("number >= 0", { default: 1, help: "clip the global gradient norm to this; 0 never clips" }),
-    gradientCheckpointing: option("'none' | 'block'", {
-      default: "none",
-      help: "keep only each block's input and run it again in the backward pass: less memory, more time",
+    memory: option("'lean' | 'auto' | 'fast'", {
+      default: "auto",
+      help: "what is left open of gradientCheckpointing, tokenBudget and the model's embeddings and keepDequantised: auto is the fastest that fits the GPU, lean takes least memory, fast computes nothing twice",
+    }),
+    gradientCheckpointing: option("'none' | 'block' | number.integer >= 1", {
+      optional: true,
+      help: "keep only a block's input and run it again in the backward pass: less memory, more time; every block, or so many of the first (default: as memory chooses)",
     }),
     loggingSteps: option(count, { default: 10, help: "log every so many steps" }),
     reportTo: option("('tensorboard' | 'none')[]", { default: [], help: "where to log besides metrics.jsonl" }),

@@ -1,4 +1,5 @@
 /** What a device reports, as errors that say what to do. */
+import { formatBytes } from "../byte-size.ts";
 import { DeviceError } from "../errors.ts";
 import type { MemoryReport } from "../memory.ts";
 
@@ -18,17 +19,13 @@ export function reportOf(error: GPUError): string {
     : message;
 }
 
-/** Binary units, as device tools show them. */
-export const gib = (bytes: number): string =>
-  bytes >= 2 ** 28 ? `${(bytes / 2 ** 30).toFixed(2)} GiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
-
 /** The driver refused memory. */
 export function outOfMemory(reason: string, memory: MemoryReport, cause?: unknown): DeviceError {
   const parts = Object.entries(memory.byPurpose)
     .filter(([, bytes]) => bytes > 0)
     .toSorted(([, a], [, b]) => b - a)
-    .map(([purpose, bytes]) => `${purpose} ${gib(bytes)}`);
-  const held = `${gib(memory.used + memory.pooled)} were held (${[...parts, `kept for reuse ${gib(memory.pooled)}`].join(", ")})`;
+    .map(([purpose, bytes]) => `${purpose} ${formatBytes(bytes)}`);
+  const held = `${formatBytes(memory.used + memory.pooled)} were held (${[...parts, `kept for reuse ${formatBytes(memory.pooled)}`].join(", ")})`;
   return new DeviceError("OUT_OF_MEMORY", `the GPU's driver refused memory: ${reason}; ${held}`, {
     hint: LOWER_MEMORY,
     cause,

@@ -209,6 +209,7 @@ export class Gpu {
     }
     if (grid.some((n) => !(n >= 1 && n <= 65535)))
       throw new RangeError(`kernel ${kernel.key}: grid ${grid.join(" x ")} is outside 1..65535`);
+    if (this.paper) return;
     const bytes = Math.ceil((Math.ceil(kernel.uniforms.length / 4) * 16) / this.#align) * this.#align;
     if (this.#arenaUsed + bytes > ARENA_BYTES) this.submit();
     const at = this.#arenaUsed;

@@ -4,3 +4,4 @@ export type { Kernel } from "./kernels.ts";
 export { openGpu, type OpenOptions } from "./open.ts";
 export type { ProfileLine, Work } from "./profile.ts";
 export { type Capabilities, type MatrixShape, type Provider, type Tier, tiersOf } from "./probe.ts";
+export { describeDevice, NVIDIA, type PaperDevice, paperGpu } from "./paper.ts";

@@ -50,6 +50,22 @@ export const NVIDIA: PaperDevice = {
   },
 };
 
+/** What of a real device the planner needs; the device may be closed afterwards. */
+export function describeDevice(gpu: Gpu): PaperDevice {
+  const { limits } = gpu.device;
+  return {
+    info: gpu.info,
+    limits: {
+      maxBufferSize: limits.maxBufferSize,
+      maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+      maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
+      maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
+      maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
+      minUniformBufferOffsetAlignment: limits.minUniformBufferOffsetAlignment,
+    },
+  };
+}
+
 /** A GPU that allocates as the device would, and computes nothing: reads give zeros. */
 export function paperGpu(paper: PaperDevice): Gpu {
   return new Gpu(paperDevice(paper), paper.info, { paper: true });

@@ -14,8 +14,11 @@ export const TINY_CHECKPOINT = join(import.meta.dir, "../../assets/tiny-gemma2-n
 
 const SEED = 1;
 
+/** What the model to time or to plan is told by. */
+type SourceOptions = Pick<BenchCommandOptions, "shape"> & Partial<BenchCommandOptions>;
+
 /** The model to time. */
-export function benchSource(options: BenchCommandOptions): ModelSource {
+export function benchSource(options: SourceOptions): ModelSource {
   const { shape, layers, checkpoint, absmax, normScale, embeddings, keepDequantised } = options;
   if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings, keepDequantised }).create();
   if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings, keepDequantised }).create();

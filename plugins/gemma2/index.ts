@@ -1,11 +1,12 @@
 import { join } from "node:path";
-import { openCheckpoint, readModelConfig } from "../../core/checkpoint.ts";
+import { hasWeights, openCheckpoint, readModelConfig } from "../../core/checkpoint.ts";
 import { defineOptions, option } from "../../core/options.ts";
 import { defineModel, settlePlacement } from "../../core/plugin.ts";
 import { pyFloat } from "../../core/python-json.ts";
 import { type Gemma2Config, parseGemma2Config } from "./config.ts";
 import { createGemma2 } from "./model.ts";
 import { gemma2Outline } from "./outline.ts";
+import { syntheticSource } from "./synthetic.ts";
 
 const options = defineOptions({
   checkpoint: option("string", {
@@ -51,7 +52,9 @@ export const gemma2 = defineModel({
       outline: async (numLabels) => gemma2Outline(await readConfig(), numLabels),
       load: async (context) => {
         const config = await readConfig();
-        await using files = await openCheckpoint(checkpoint);
+        // On paper the weights need not be there: config.json says what a checkpoint of it holds.
+        const absent = context.gpu.paper && !hasWeights(checkpoint);
+        await using files = absent ? syntheticSource(config, { seed: 0 }) : await openCheckpoint(checkpoint);
         const softcap = attnLogitSoftcapping ?? config.attnLogitSoftcapping ?? 0;
         return await createGemma2(context, files, config, {
           softcap,

@@ -1,0 +1,53 @@
+/** A GPU opened together with the plan of what will run on it. */
+import type { DeviceOptions } from "../device-options.ts";
+import { describeDevice, type Gpu, openGpu, type PaperDevice } from "../device/index.ts";
+import type { Engine } from "../engine.ts";
+import { MemoryAccount, type PlannedWork } from "./account.ts";
+import { memoryBudget } from "./budget.ts";
+import { type GivenSettings, type MemoryMode, type MemoryPlan, planMemory } from "./plan.ts";
+
+/** Steps that are taken of lengths in turn. */
+const MOST_STEPS = 8;
+
+/** Steps of samples that have these lengths in turn: until they repeat, or a few of them. */
+export function stepsOf(lengths: readonly number[], samplesPerStep: number): number[][] {
+  const steps = Math.min(MOST_STEPS, Math.ceil(lengths.length / samplesPerStep));
+  return Array.from({ length: steps }, (_, step) =>
+    Array.from({ length: samplesPerStep }, (_, i) => lengths[(step * samplesPerStep + i) % lengths.length]!),
+  );
+}
+
+/** f16 copies of the weights serve the kernels of tier matrix only. */
+export function keepsDequantised({ info }: PaperDevice): boolean {
+  return info.tier === "matrix";
+}
+
+/** What is planned, and on which GPU. */
+export interface OpenRequest {
+  readonly device: Partial<DeviceOptions>;
+  readonly mode: MemoryMode;
+  readonly given: GivenSettings;
+  readonly work: PlannedWork;
+}
+
+/**
+ * Opens the GPU and plans the work on it.
+ * @throws DeviceError as `openGpu`, and MEMORY_SHORT where the work does not fit
+ */
+export async function openPlanned(
+  { device: options, mode, given, work }: OpenRequest,
+  engine: Engine,
+): Promise<{ readonly gpu: Gpu; readonly plan: MemoryPlan }> {
+  const gpu = await openGpu(options);
+  try {
+    const device = describeDevice(gpu);
+    const budget = await memoryBudget(device.info, options.memoryBudget);
+    const account = new MemoryAccount(work, device, engine);
+    const plan = await planMemory(account, { mode, given, budget, keeps: keepsDequantised(device) });
+    gpu.memory.limit = budget.bytes ?? Infinity;
+    return { gpu, plan };
+  } catch (error) {
+    gpu.destroy();
+    throw error;
+  }
+}

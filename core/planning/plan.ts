@@ -1,0 +1,204 @@
+/** Chooses, of all settings of memory that give the same numbers, the fastest that fits. */
+import type { Checkpointing, GivenPlacement } from "../plugin.ts";
+import type { MemoryAccount, MemoryFigures, MemorySettings } from "./account.ts";
+import type { MemoryBudget } from "./budget.ts";
+import { reasonOf, shortage } from "./words.ts";
+
+/** How memory is traded for speed: `lean` takes least, `fast` recomputes nothing, `auto` is the fastest that fits. */
+export type MemoryMode = "lean" | "auto" | "fast";
+
+/** What the user settled; the plan chooses the rest. */
+export interface GivenSettings {
+  readonly checkpointing?: Checkpointing | undefined;
+  readonly tokenBudget?: number | undefined;
+  /** Undefined for a model that has no such choice. */
+  readonly placement?: GivenPlacement | undefined;
+}
+
+/** A choice and what it costs. */
+export interface MemoryPlan {
+  readonly mode: MemoryMode;
+  readonly settings: MemorySettings;
+  readonly figures: MemoryFigures;
+  readonly budget: MemoryBudget;
+  /** Blocks of the model. */
+  readonly blocks: number;
+  /** Tokens of the largest micro-batch. */
+  readonly batchTokens: number;
+  /** Why these settings, as one sentence. */
+  readonly reason: string;
+}
+
+/**
+ * Estimated time of a step, 1 for the fastest; from Gemma-2-9B on an H100 (docs/performance.md): every block checkpointed
+ * costs 45 %, a micro-batch as much as 700 tokens beside its own (530 with weights kept dequantised).
+ */
+function cost(settings: MemorySettings, blocks: number, batchTokens: number): number {
+  const { checkpointing, keepDequantised, embeddings, tokenBudget = Infinity } = settings;
+  const tokens = Math.min(batchTokens, tokenBudget);
+  const recomputed = checkpointedBlocks(checkpointing, blocks) / Math.max(1, blocks);
+  return (1 + 0.45 * recomputed) * (1 + (keepDequantised ? 530 : 700) / tokens) * (embeddings === "host" ? 1.01 : 1);
+}
+
+/** How many blocks run again in backward. */
+export function checkpointedBlocks(checkpointing: Checkpointing, blocks: number): number {
+  if (checkpointing === "none") return 0;
+  return checkpointing === "block" ? blocks : Math.min(checkpointing, blocks);
+}
+
+/** A number of blocks in the words of the option. */
+function named(count: number, blocks: number): Checkpointing {
+  return count === 0 ? "none" : count >= blocks ? "block" : count;
+}
+
+/** What a mode fixes; undefined: as few blocks as the rest needs. */
+const CHECKPOINTING: Readonly<Record<MemoryMode, Checkpointing | undefined>> = {
+  lean: "block",
+  fast: "none",
+  auto: undefined,
+};
+
+/**
+ * Plans one piece of work.
+ * @param keeps whether keeping dequantised weights makes a difference on this device
+ * @throws DeviceError MEMORY_SHORT where nothing that the user left open fits
+ */
+export async function planMemory(
+  account: MemoryAccount,
+  { mode, given, budget, keeps }: PlanRequest,
+): Promise<MemoryPlan> {
+  const blocks = await account.blocks();
+  const { batchTokens } = account;
+  const limit = budget.bytes ?? Infinity;
+  const open = openChoices(given, mode, { keeps, known: budget.bytes !== undefined, account });
+  const checkpointing = given.checkpointing ?? CHECKPOINTING[mode];
+  const choices = open
+    .map((choice): MemorySettings => ({ ...choice, checkpointing: checkpointing ?? "none" }))
+    .map((settings) => ({ settings, floor: cost(settings, blocks, batchTokens) }));
+  // Lean takes the smallest first, whatever it costs; the others the fastest first.
+  if (mode !== "lean") choices.sort((a, b) => a.floor - b.floor);
+
+  /** @param pool bytes at which the pool is given up, which costs time at every step */
+  const search = async (pool: number): Promise<Fitting | undefined> => {
+    let best: Fitting | undefined;
+    const measure = async (settings: MemorySettings): Promise<number> => {
+      const figures = await account.measure(settings, pool);
+      if (!("peak" in figures)) return Infinity;
+      const price = cost(settings, blocks, batchTokens);
+      if (figures.peak <= limit && (best === undefined || price < best.cost)) best = { settings, figures, cost: price };
+      return figures.peak;
+    };
+    for (const { settings, floor } of choices) {
+      if (best !== undefined && (mode === "lean" || floor >= best.cost)) break;
+      const none = await measure(settings);
+      if (none <= limit || checkpointing !== undefined) continue;
+      const every = await measure({ ...settings, checkpointing: "block" });
+      if (every > limit) continue;
+      await fewest({ none, every, blocks, limit }, async (count) => {
+        const some = { ...settings, checkpointing: named(count, blocks) };
+        // What would be slower than what is found need not be measured.
+        return best !== undefined && cost(some, blocks, batchTokens) > best.cost ? undefined : measure(some);
+      });
+    }
+    return best;
+  };
+  const best = (await search(Infinity)) ?? (limit === Infinity ? undefined : await search(limit));
+  if (best === undefined) {
+    throw shortage(
+      given,
+      budget,
+      await account.measure(smallest(open, checkpointing), limit),
+      smallest(open, checkpointing),
+    );
+  }
+  const { settings, figures } = best;
+  return {
+    mode,
+    settings,
+    figures,
+    budget,
+    blocks,
+    batchTokens: Math.min(batchTokens, settings.tokenBudget ?? Infinity),
+    reason: reasonOf(mode, given, budget),
+  };
+}
+
+/** Settings that fit. */
+interface Fitting {
+  readonly settings: MemorySettings;
+  readonly figures: MemoryFigures;
+  readonly cost: number;
+}
+
+const smallest = (open: readonly Choice[], checkpointing: Checkpointing = "block"): MemorySettings => ({
+  ...open.at(-1)!,
+  checkpointing,
+});
+
+/** What is planned for. */
+export interface PlanRequest {
+  readonly mode: MemoryMode;
+  readonly given: GivenSettings;
+  readonly budget: MemoryBudget;
+  readonly keeps: boolean;
+}
+
+type Choice = Omit<MemorySettings, "checkpointing">;
+
+/** Every combination of what is left open but for checkpointing; the one with the least memory last (for lean: first of equals). */
+function openChoices(
+  given: GivenSettings,
+  mode: MemoryMode,
+  { keeps, known, account }: { readonly keeps: boolean; readonly known: boolean; readonly account: MemoryAccount },
+): Choice[] {
+  const { placement } = given;
+  const { longest, batchTokens } = account;
+  const embeddings: Choice["embeddings"][] =
+    placement === undefined
+      ? ["device"]
+      : placement.embeddings !== undefined
+        ? [placement.embeddings]
+        : mode === "lean"
+          ? ["host"]
+          : mode === "auto" && known
+            ? ["device", "host"]
+            : ["device"];
+  const keep =
+    placement?.keepDequantised !== undefined
+      ? [placement.keepDequantised]
+      : placement !== undefined && keeps && known && mode !== "lean"
+        ? [true, false]
+        : [false];
+  const budgets: (number | undefined)[] = [given.tokenBudget];
+  if (given.tokenBudget === undefined && known) {
+    for (let tokens = batchTokens / 2; tokens > longest; tokens /= 2) budgets.push(Math.ceil(tokens));
+    if (longest < batchTokens) budgets.push(longest);
+  }
+  return embeddings.flatMap((place) =>
+    budgets.flatMap((tokenBudget) =>
+      keep.map((keepDequantised) => ({ tokenBudget, embeddings: place, keepDequantised })),
+    ),
+  );
+}
+
+/**
+ * The fewest blocks to checkpoint so that the rest fits: memory falls nearly evenly with each, so that the first guess is
+ * within one of the answer.
+ * @param none, every peak bytes with no block checkpointed (too many) and with every block (few enough)
+ * @param measure peak bytes with so many of the blocks; undefined ends the search
+ */
+async function fewest(
+  { none, every, blocks, limit }: Readonly<Record<"none" | "every" | "blocks" | "limit", number>>,
+  measure: (count: number) => Promise<number | undefined>,
+): Promise<void> {
+  let [low, high] = [0, blocks]; // low does not fit, high does
+  let [above, below] = [none, every];
+  while (high - low > 1) {
+    const guess = Number.isFinite(above) ? low + Math.ceil(((above - limit) / (above - below)) * (high - low)) : 0;
+    const count = Math.min(high - 1, Math.max(low + 1, guess));
+    const peak = await measure(count);
+    if (peak === undefined) return;
+    if (peak <= limit) [high, below] = [count, peak];
+    else [low, above] = [count, peak];
+  }
+}

@@ -1,0 +1,90 @@
+/** A memory plan in words: for the log, the table, run.json and errors. */
+import { formatBytes } from "../byte-size.ts";
+import { DeviceError } from "../errors.ts";
+import type { Measured, MemorySettings } from "./account.ts";
+import type { MemoryBudget } from "./budget.ts";
+import type { GivenSettings, MemoryMode, MemoryPlan } from "./plan.ts";
+
+/** The error that names what is short, by how much, and what to lower. */
+export function shortage(
+  given: GivenSettings,
+  budget: MemoryBudget,
+  figures: Measured,
+  settings: MemorySettings,
+): DeviceError {
+  const lower = ["data.maxLength (--max-length)", "the adapter's rank"];
+  if (settings.tokenBudget === undefined || given.tokenBudget !== undefined)
+    lower.unshift("--per-device-train-batch-size or --token-budget");
+  const lift = [
+    ...(settings.checkpointing === "block" ? [] : ["--gradient-checkpointing block"]),
+    ...(settings.keepDequantised ? ["--no-model.keep-dequantised"] : []),
+    ...(given.placement !== undefined && settings.embeddings === "device" ? ["--model.embeddings host"] : []),
+  ];
+  const hint = [
+    ...(lift.length > 0 ? [`Set ${lift.join(", ")}, or leave them to --memory auto.`] : []),
+    `Lower ${lower.join(", ")}.`,
+  ].join(" ");
+  if ("tooLarge" in figures) {
+    return new DeviceError("MEMORY_SHORT", `no setting fits this device: ${figures.tooLarge}`, { hint });
+  }
+  const { peak, atPeak } = figures;
+  const limit = budget.bytes ?? 0;
+  return new DeviceError(
+    "MEMORY_SHORT",
+    `GPU memory is short by ${formatBytes(peak - limit)}: with ${describeSettings(settings)} a run takes ${formatBytes(peak)} ` +
+      `(${purposes(atPeak)}) of ${formatBytes(limit)} (${budget.source})`,
+    { hint },
+  );
+}
+
+/** `weights 5.90 GiB, activations 3.10 GiB`, largest first. */
+export function purposes(bytes: Readonly<Record<string, number>>): string {
+  return Object.entries(bytes)
+    .filter(([, n]) => n >= 2 ** 20)
+    .toSorted(([, a], [, b]) => b - a)
+    .map(([purpose, n]) => `${purpose} ${formatBytes(n)}`)
+    .join(", ");
+}
+
+/** Settings in a few words. */
+export function describeSettings(settings: MemorySettings): string {
+  const { checkpointing, tokenBudget, embeddings, keepDequantised } = settings;
+  return [
+    typeof checkpointing === "number"
+      ? `the first ${checkpointing} blocks checkpointed`
+      : checkpointing === "block"
+        ? "every block checkpointed"
+        : "no block checkpointed",
+    keepDequantised ? "dequantised weights kept" : "weights packed",
+    `token table on the ${embeddings}`,
+    ...(tokenBudget === undefined ? [] : [`micro-batches of ${tokenBudget} tokens`]),
+  ].join(", ");
+}
+
+/** Why a plan is what it is. */
+export function reasonOf(mode: MemoryMode, given: GivenSettings, budget: MemoryBudget): string {
+  const settled = [
+    ...(given.checkpointing === undefined ? [] : ["gradientCheckpointing"]),
+    ...(given.tokenBudget === undefined ? [] : ["tokenBudget"]),
+    ...(given.placement?.embeddings === undefined ? [] : ["embeddings"]),
+    ...(given.placement?.keepDequantised === undefined ? [] : ["keepDequantised"]),
+  ];
+  const what = {
+    lean: "least memory",
+    fast: "nothing computed twice",
+    auto: budget.bytes === undefined ? "nothing computed twice" : "the fastest that fits",
+  }[mode];
+  return settled.length === 0 ? what : `${what}; ${settled.join(", ")} as configured`;
+}
+
+/** The plan as one line. */
+export function planLine({ mode, settings, figures, budget, reason }: MemoryPlan): string {
+  const room =
+    budget.bytes === undefined ? `; ${budget.source}` : ` of ${formatBytes(budget.bytes)} (${budget.source})`;
+  return `memory ${mode}: ${describeSettings(settings)} (${reason}); at most ${formatBytes(figures.peak)}${room}`;
+}
+
+/** The plan as run.json keeps it. */
+export function planRecord({ mode, settings, figures, budget, reason }: MemoryPlan): Readonly<Record<string, unknown>> {
+  return { mode, settings, reason, peakBytes: figures.peak, budgetBytes: budget.bytes ?? null, budget: budget.source };
+}

@@ -1,0 +1,145 @@
+/** The account of the 9B shape against what was measured on an H100 (docs/performance.md), and the choices made by it. */
+import { describe, expect, test } from "bun:test";
+import { NVIDIA } from "../../core/device/paper.ts";
+import {
+  MemoryAccount,
+  type MemoryFigures,
+  type MemorySettings,
+  type PlannedWork,
+} from "../../core/planning/account.ts";
+import { type GivenSettings, type MemoryMode, planMemory } from "../../core/planning/plan.ts";
+import { engine } from "../../kernels/engine.ts";
+import { benchSource } from "../../plugins/gemma2/bench-source.ts";
+import { adamW8bit, lora } from "../../plugins/index.ts";
+
+const GIB = 2 ** 30;
+const targetModules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"];
+
+/** r 64 on five linears of every layer, AdamW 8-bit; samples of 1024 tokens. */
+function accountOf(shape: "gemma2-2b" | "gemma2-9b", samples: number, layers?: number): MemoryAccount {
+  const work: PlannedWork = {
+    source: benchSource({ shape, layers }),
+    adapter: lora({ rank: 64, alpha: 32, dropout: 0.05, targetModules }),
+    optimizer: ({ gpu, parameters }) => adamW8bit().create({ gpu, parameters }),
+    numLabels: 3,
+    steps: [new Array<number>(samples).fill(1024)],
+    maxSamples: undefined,
+    maxEvalSamples: undefined,
+  };
+  return new MemoryAccount(work, NVIDIA, engine);
+}
+
+async function peakOf(account: MemoryAccount, settings: Partial<MemorySettings>): Promise<number> {
+  const all = { checkpointing: "none", tokenBudget: undefined, embeddings: "device", keepDequantised: false } as const;
+  const figures = await account.measure({ ...all, ...settings });
+  return (figures as MemoryFigures).peak;
+}
+
+describe("Gemma-2-9B, as measured on an H100", () => {
+  const [two, eight] = [accountOf("gemma2-9b", 2), accountOf("gemma2-9b", 8)];
+  for (const [what, account, settings, measured] of [
+    ["8 samples, weights kept dequantised", eight, { keepDequantised: true }, 69.4],
+    ["8 samples", eight, {}, 53.2],
+    ["8 samples, every block checkpointed", eight, { checkpointing: "block" }, 13.9],
+    ["2 samples", two, {}, 19.0],
+    ["2 samples, every block checkpointed, host table", two, { checkpointing: "block", embeddings: "host" }, 7.26],
+  ] as const) {
+    test(`${what}: ${measured} GiB within 2 %`, async () => {
+      expect(Math.abs((await peakOf(account, settings)) / GIB / measured - 1)).toBeLessThan(0.02);
+    });
+  }
+
+  test("each block that is checkpointed takes memory off", async () => {
+    const peaks: number[] = [];
+    for (const checkpointing of ["none", 10, 20, 30, "block"] as const)
+      peaks.push(await peakOf(eight, { checkpointing }));
+    expect(peaks.every((peak, i) => i === 0 || peak < peaks[i - 1]! - 8 * GIB)).toBe(true);
+  });
+});
+
+describe("choosing", () => {
+  const account = accountOf("gemma2-2b", 8, 6);
+  const planned = (mode: MemoryMode, gib: number | undefined, given: GivenSettings = {}) => {
+    const placement = { embeddings: undefined, keepDequantised: undefined };
+    const bytes = gib === undefined ? undefined : gib * GIB;
+    return planMemory(account, {
+      mode,
+      given: { placement, ...given },
+      budget: { bytes, source: "test" },
+      keeps: true,
+    });
+  };
+
+  test("with room for all, fast and auto keep everything; lean takes less than either", async () => {
+    const [fast, auto, lean] = [await planned("fast", 70), await planned("auto", 70), await planned("lean", 70)];
+    const everything = {
+      checkpointing: "none",
+      keepDequantised: true,
+      embeddings: "device",
+      tokenBudget: undefined,
+    } as const;
+    expect(fast.settings).toEqual(everything);
+    expect(auto.settings).toEqual(everything);
+    expect(lean.settings).toMatchObject({ checkpointing: "block", keepDequantised: false, embeddings: "host" });
+    expect(lean.figures.peak).toBeLessThan(auto.figures.peak / 2);
+  });
+
+  test("auto fits its budget with no block to spare", async () => {
+    // All else is settled, so that blocks must give.
+    const placement = { embeddings: "device", keepDequantised: false } as const;
+    for (const gib of [5.5, 4, 3.3]) {
+      const { settings, figures } = await planned("auto", gib, { tokenBudget: 8192, placement });
+      expect(figures.peak).toBeLessThanOrEqual(gib * GIB);
+      expect(settings.checkpointing).toBeNumber();
+      const fewer = { ...settings, checkpointing: (settings.checkpointing as number) - 1 };
+      expect(await peakOf(account, fewer)).toBeGreaterThan(gib * GIB);
+    }
+  });
+
+  test("auto cuts micro-batches before it checkpoints every block", async () => {
+    const { settings, figures } = await planned("auto", 3);
+    expect(settings.tokenBudget).toBeLessThan(8192);
+    expect(figures.peak).toBeLessThanOrEqual(3 * GIB);
+  });
+
+  test("what is configured stays, in every mode", async () => {
+    const given = {
+      checkpointing: 2,
+      tokenBudget: 4096,
+      placement: { embeddings: "host", keepDequantised: true },
+    } as const;
+    const { placement, ...rest } = given;
+    for (const mode of ["lean", "auto", "fast"] as const) {
+      expect((await planned(mode, 70, given)).settings).toEqual({ ...rest, ...placement });
+    }
+  });
+
+  test("nothing known of the memory: nothing is computed twice, nothing kept, and it says so", async () => {
+    const { settings, budget } = await planned("auto", undefined);
+    expect(settings).toEqual({
+      checkpointing: "none",
+      keepDequantised: false,
+      embeddings: "device",
+      tokenBudget: undefined,
+    });
+    expect(budget.bytes).toBeUndefined();
+  });
+
+  test("too little memory is an error that says how little, and what to lower", async () => {
+    const error = (await planned("auto", 0.3).catch((thrown: unknown) => thrown)) as Error & {
+      code: string;
+      hint: string;
+    };
+    expect(error.code).toBe("MEMORY_SHORT");
+    const [, short, takes] = /short by ([\d.]+) GiB: .* takes ([\d.]+) GiB .* of 0\.30 GiB/.exec(error.message)!;
+    expect(Number(takes) - Number(short)).toBeCloseTo(0.3, 1.5);
+    const least = await peakOf(account, { checkpointing: "block", tokenBudget: 1024, embeddings: "host" });
+    expect(Number(takes)).toBeLessThanOrEqual(least / GIB + 0.005);
+    expect(Number(takes)).toBeGreaterThan(0.8 * (least / GIB));
+    expect(error.hint).toContain("--max-length");
+    const fixed = (await planned("auto", 0.9, { checkpointing: "none" }).catch((thrown: unknown) => thrown)) as {
+      hint: string;
+    };
+    expect(fixed.hint).toContain("--gradient-checkpointing block");
+  });
+});
