@@ -1,7 +1,7 @@
+/** qlora's SDK: `import { defineConfig, train } from "qlora"`. Here core, kernels and plugins are put together. */
 /* oxlint-disable typescript/triple-slash-reference -- whoever compiles this file needs the types of what is imported as text */
 /// <reference path="./wgsl.d.ts" />
 /// <reference path="./core/report/assets.d.ts" />
-/** qlora's SDK: `import { defineConfig, train } from "qlora"`. Here core, kernels and plugins are put together. */
 import { readFile } from "node:fs/promises";
 import type { InferenceRequest } from "./core/adapter-run.ts";
 import type { BenchCommandOptions } from "./core/bench-options.ts";

@@ -1,5 +1,3 @@
-// oxlint-disable-next-line typescript/triple-slash-reference -- whoever compiles this file needs the type of .wgsl imports
-/// <reference path="../wgsl.d.ts" />
 /**
  * What an author of kernels, ops, models, adapters and optimizers builds with: `import { gridFor, type Gpu } from
  * "qlora/kernels"`. First the building blocks (device, tensor, kernel, tape, parameters), then every op and launcher that
@@ -19,6 +17,8 @@
  *   gpu.dispatch(kernel, [x], { size, factor }, gridFor(size / 256));
  * }
  */
+// oxlint-disable-next-line typescript/triple-slash-reference -- whoever compiles this file needs the type of .wgsl imports
+/// <reference path="../wgsl.d.ts" />
 
 // ---- device: memory, kernels, the queue
 export {
