@@ -168,17 +168,32 @@ export async function train(config: Config, options?: TrainOptions): Promise<Tra
 /**
  * Trains every fold of a config's data and predicts each row by the model that did not see it; resumes by itself.
  * @throws QloraError of every kind
+ * @example
+ * const { data, training } = config.given;
+ * const whole = defineConfig({ ...config.given, data: { ...data, nSplits: undefined }, training: { ...training, outputDir } });
+ * const { folds, outOfFold } = await crossValidate(whole, 2);
+ * console.log(outOfFold, folds.map(({ metrics }) => metrics["eval_log_loss"]));
  */
 export function crossValidate(config: Config, folds: number, options?: TrainOptions): Promise<CrossValidation> {
   return crossValidateFolds(config, folds, engine, options);
 }
 
-/** Metrics of a trained adapter. @throws QloraError of every kind */
+/**
+ * Metrics of a trained adapter.
+ * @throws QloraError of every kind
+ * @example const { metrics, samples } = await evaluate({ run, files });
+ */
 export async function evaluate(request: EvaluateRequest, options: TrainOptions = {}): Promise<EvaluateResult> {
   return evaluateAdapter(request, engine, await resolveContext(), options.onEvent);
 }
 
-/** Probabilities, or logits, of every row. @throws QloraError of every kind */
+/**
+ * Probabilities, or logits, of every row.
+ * @throws QloraError of every kind
+ * @example
+ * const table = await predict({ run, files, tta: "swap" });
+ * await writeFileAtomic(`${outputDir}/predictions.csv`, formatProbabilities(table));
+ */
 export async function predict(request: PredictRequest, options: TrainOptions = {}): Promise<PredictResult> {
   return predictWithAdapter(request, engine, await resolveContext(), options.onEvent);
 }
@@ -187,18 +202,26 @@ export async function predict(request: PredictRequest, options: TrainOptions = {
  * Writes the base model with a trained adapter merged into it as a bf16 checkpoint that transformers loads, and measures
  * how far its logits are from those of the adapter on the 4-bit base.
  * @throws QloraError of every kind
- * @example const { difference } = await merge({ run: "output/run", outputDir: "output/merged" });
+ * @example const { difference } = await merge({ run, outputDir: `${outputDir}/merged` });
  */
 export async function merge(request: MergeRequest, options: TrainOptions = {}): Promise<MergeResult> {
   return mergeAdapter(request, engine, await resolveContext(), options.onEvent);
 }
 
-/** What the device is, and whether it computes right. @throws DeviceError */
+/**
+ * What the device is, and whether it computes right.
+ * @throws DeviceError
+ * @example console.log((await doctor()).tier);
+ */
 export function doctor(device: Partial<DeviceOptions> = {}): Promise<DoctorReport> {
   return examineDevice(device, selfTest);
 }
 
-/** Every parameter of a config's model and adapter; reads config.json only. @throws ConfigError, ModelError */
+/**
+ * Every parameter of a config's model and adapter; reads config.json only.
+ * @throws ConfigError, ModelError
+ * @example const { trainableParameters, allParameters } = await inspect(config);
+ */
 export function inspect(config: Config): Promise<InspectReport> {
   return inspectConfig(config);
 }

@@ -25,7 +25,9 @@ const FACTS = [
 /**
  * Compares the runs of some folders.
  * @throws QloraError RUN_NOT_FOUND, RUN_RECORD_INVALID or METRICS_DAMAGED naming the file
- * @example const { differences } = await compareRuns(["output/a", "output/b"]);
+ * @example
+ * const { differences } = await compareRuns([run, run]); // two folders
+ * for (const [key, values] of Object.entries(differences)) console.log(key, values);
  */
 export async function compareRuns(paths: readonly string[]): Promise<RunComparison> {
   const runs = await Promise.all(paths.map((path) => summariseRun(path)));

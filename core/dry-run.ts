@@ -16,7 +16,11 @@ export interface DryRunResult {
   readonly allParameters: number;
 }
 
-/** What a run would do, without training. @throws QloraError of every kind, as `train` would */
+/**
+ * What a run would do, without training.
+ * @throws QloraError of every kind, as `train` would
+ * @example const { totalSteps, trainableParameters } = await dryRun(config);
+ */
 export async function dryRun(config: Config): Promise<DryRunResult> {
   const { training, device } = config;
   const data = loadRunData(config.data);

@@ -37,6 +37,10 @@ const LEAST = 2 ** -52;
 /**
  * Averages files joined by id; the rows have the first file's order.
  * @throws ConfigError for weights that do not serve; DataError where ids or columns differ
+ * @example
+ * const file = `${outputDir}/a.csv`;
+ * await writeFileAtomic(file, "id,label_0,label_1\n7,0.25,0.75\n");
+ * ensemble({ files: [file, file], weights: [2, 1] }).rows; // [{ id: "7", values: [0.25, 0.75] }]
  */
 export function ensemble(request: EnsembleRequest): EnsembleResult {
   const { files, fit } = request;

@@ -45,7 +45,7 @@ export function negativeLogLikelihood(logits: ArrayLike<number>, label: number):
   return Math.log(sum) + top - logits[label]!;
 }
 
-/** Softmax of each row, in f64. */
+/** Softmax of each row, in f64. @example softmaxRows([0, Math.log(3)], 2) // 0.25, 0.75 */
 export function softmaxRows(logits: ArrayLike<number>, columns: number): Float64Array {
   const out = new Float64Array(logits.length);
   for (let start = 0; start < logits.length; start += columns) {

@@ -65,7 +65,10 @@ export function moduleText(spec: KernelSpec): string {
   return `${lines.join("\n")}\n${spec.code}`;
 }
 
-/** Workgroups `[x, y, 1]` that cover `groups`, folded where x would pass 65,535; the kernel drops the excess itself. */
+/**
+ * Workgroups `[x, y, 1]` that cover `groups`, folded where x would pass 65,535; the kernel drops the excess itself.
+ * @example gridFor(5000 / 256) // [20, 1, 1]
+ */
 export function gridFor(groups: number): readonly [number, number, number] {
   const count = Math.max(1, Math.ceil(groups));
   if (count <= 65535) return [count, 1, 1];

@@ -90,6 +90,7 @@ type Details<V> = {
 /**
  * Declares one option from an arktype definition: `option("number.integer >= 1", { default: 8, help: "LoRA rank r" })`.
  * Without `default`, `defaultFrom` or `optional: true` it must be given.
+ * @example defineOptions({ average: option("'macro' | 'micro'", { default: "macro", help: "how classes are averaged" }) });
  */
 export function option<const D>(
   definition: type.validate<D>,

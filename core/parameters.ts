@@ -47,7 +47,13 @@ const FLUSH_BYTES = 64 * 2 ** 20;
 
 const aligned = (n: number): number => Math.ceil(n / PARAMETER_ALIGN) * PARAMETER_ALIGN;
 
-/** All trainable parameters of a run, in the adapter's order. */
+/**
+ * All trainable parameters of a run, in the adapter's order.
+ * @example
+ * const parameters = new ParameterSet(gpu, [{ name: "w", shape: [2, 3], initial: () => new Float32Array(6).fill(1) }]);
+ * parameters.writeGradients(new Map([["w", new Float32Array(6)]]));
+ * (await parameters.readValues()).get("w"); // six ones
+ */
 export class ParameterSet {
   readonly slabs: readonly Slab[];
   readonly parameters: readonly Parameter[];

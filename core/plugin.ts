@@ -141,7 +141,23 @@ export interface ModelFactory<S extends OptionShape = OptionShape> extends Typed
 
 /**
  * Declares a model.
- * @example export const gemma2 = defineModel({ name: "gemma2", modelTypes: ["gemma2"], options, create: (options) => gemma2Source(options) });
+ * @example
+ * // A model in front of another: what `create` returns is a ModelSource.
+ * export const logged = defineModel({
+ *   name: "logged",
+ *   options: defineOptions({ checkpoint: option("string", { help: "folder of the checkpoint" }) }),
+ *   create({ checkpoint }) {
+ *     const source = gemma2({ checkpoint }).create();
+ *     return {
+ *       checkpoint,
+ *       outline: (numLabels) => source.outline(numLabels),
+ *       async load(context) {
+ *         console.log(`loading onto ${context.gpu.info.adapter.device}`);
+ *         return source.load(context);
+ *       },
+ *     };
+ *   },
+ * });
  */
 export function defineModel<const S extends OptionShape>(definition: ModelDefinition<S>): ModelFactory<S> {
   return Object.assign(definePlugin("model", definition), { modelTypes: definition.modelTypes ?? [] });
@@ -223,7 +239,24 @@ export interface AdapterFactory<S extends OptionShape = OptionShape> extends Typ
   fromConfig(config: Readonly<Record<string, unknown>>): AdapterPlugin;
 }
 
-/** Declares an adapter. */
+/**
+ * Declares an adapter.
+ * @example
+ * // Trains the head alone: no linear is adapted. Its files are the head's tensors and a config that names it.
+ * export const headOnly = defineAdapter({
+ *   name: "head-only",
+ *   options: defineOptions({}),
+ *   reads: (config) => config["peft_type"] === "HEAD_ONLY",
+ *   optionsFrom: () => ({}),
+ *   create: async (_options, { head }) => ({
+ *     parameters: [],
+ *     adapt: (spec, weight) => ({ spec, weight }),
+ *     save: (directory, values) =>
+ *       saveAdapterFiles(directory, { config: '{"peft_type":"HEAD_ONLY"}', card: "", shapes: head, values }),
+ *     load: (directory) => loadAdapterTensors(directory, head),
+ *   }),
+ * });
+ */
 export function defineAdapter<const S extends OptionShape>(definition: AdapterDefinition<S>): AdapterFactory<S> {
   const factory = definePlugin("adapter", definition);
   return Object.assign(factory, {
@@ -272,7 +305,31 @@ export interface Optimizer {
 /** A configured optimizer, as a config holds it. */
 export type OptimizerPlugin = Plugin<"optimizer", readonly [OptimizerContext], Optimizer>;
 
-/** Declares an optimizer. */
+/**
+ * Declares an optimizer.
+ * @example
+ * // p -= lr p: an optimizer that looks at no gradient. examples/one-file-plugin.ts has a kernel of its own.
+ * export const shrink = defineOptimizer({
+ *   name: "shrink",
+ *   options: defineOptions({ times: option("number >= 0", { default: 1, help: "times the learning rate" }) }),
+ *   create: ({ times }, { gpu, parameters }) => ({
+ *     step({ learningRate }) {
+ *       for (const { value } of parameters.slabs) {
+ *         const code = "@group(0) @binding(0) var<storage, read_write> p: array<f32>;\n" +
+ *           "@compute @workgroup_size(256) fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>," +
+ *           "@builtin(local_invocation_index) lane: u32) { let i = group_index(wg, n) * 256u + lane;" +
+ *           "if (i < params.size) { p[i] -= params.rate * p[i]; } }";
+ *         const size = elementCount(value.shape);
+ *         const kernel = gpu.kernel("shrink", () => ({ code, bindings: ["write"], uniforms: { size: "u32", rate: "f32" } }));
+ *         gpu.dispatch(kernel, [value], { size, rate: times * learningRate }, gridFor(size / 256));
+ *       }
+ *     },
+ *     save: async () => new Map(),
+ *     load() {},
+ *     destroy() {},
+ *   }),
+ * });
+ */
 export function defineOptimizer<const S extends OptionShape>(
   definition: PluginDefinition<S, readonly [OptimizerContext], Optimizer>,
 ): TypedPluginFactory<"optimizer", S, readonly [OptimizerContext], Optimizer> {
@@ -297,7 +354,25 @@ export interface Metric {
 /** A configured metric, as a config holds it. */
 export type MetricPlugin = Plugin<"metric", readonly [MetricContext], Metric>;
 
-/** Declares a metric. */
+/**
+ * Declares a metric.
+ * @example
+ * export const topTwo = defineMetric({
+ *   name: "top-two",
+ *   options: defineOptions({}),
+ *   create(_options, { numLabels }) {
+ *     let [right, rows] = [0, 0];
+ *     return {
+ *       add: (logits, labels) =>
+ *         eachRow(logits, labels, numLabels, (row, label) => {
+ *           rows++;
+ *           if (row.filter((value) => value > row[label]!).length < 2) right++;
+ *         }),
+ *       result: () => ({ top_two: right / rows }),
+ *     };
+ *   },
+ * });
+ */
 export function defineMetric<const S extends OptionShape>(
   definition: PluginDefinition<S, readonly [MetricContext], Metric>,
 ): TypedPluginFactory<"metric", S, readonly [MetricContext], Metric> {

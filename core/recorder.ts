@@ -68,7 +68,20 @@ export interface TapeOptions {
   readonly onGradient?: (tensor: Tensor, gradient: Tensor) => void;
 }
 
-/** One forward pass and its backward pass. */
+/**
+ * One forward pass and its backward pass.
+ * @example
+ * const tape = new Tape(gpu, { accumulate });
+ * const x = gpu.upload(Float32Array.of(1, 2, 40), [3], "f32", "x");
+ * tape.requireGradient(x);
+ * const y = softcap(tape, x, 30);
+ * const dY = tape.like(y);
+ * gpu.write(dY, Float32Array.of(1, 1, 1));
+ * const [dX] = tape.backward([[y, dY]], [x]);
+ * console.log(await gpu.readFloats(dX!)); // 1 - tanh(x / 30)^2
+ * gpu.free(dX!);
+ * tape.close();
+ */
 export class Tape {
   readonly gpu: Gpu;
   readonly #options: TapeOptions;

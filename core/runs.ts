@@ -44,7 +44,7 @@ const PASSED_OVER = /^(checkpoint-\d+|node_modules|\..*)$/;
 /**
  * Every run in and below the folders, in the order of their paths; links are not followed.
  * @throws QloraError RUNS_NOT_FOUND where a folder does not exist
- * @example for (const run of await listRuns(["output"])) console.log(run.path, run.state);
+ * @example for (const { path, state } of await listRuns([run])) console.log(path, state);
  */
 export async function listRuns(folders: readonly string[]): Promise<(RunSummary | UnreadableRun)[]> {
   const missing = folders.filter((folder) => !existsSync(folder));

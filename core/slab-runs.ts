@@ -11,7 +11,10 @@ export interface SlabRun<K> {
 /**
  * Cuts a slab into maximal runs of consecutive parameters of one kind, for optimizers that treat them differently (by
  * size, by number of dimensions). A launcher that takes a slab takes a run's.
- * @example for (const { kind, slab } of slabRuns(whole, (p) => p.shape.length === 2)) if (!kind) adamWStep(gpu, slab, ...);
+ * @example
+ * const initial = () => new Float32Array(6);
+ * const parameters = new ParameterSet(gpu, [{ name: "a", shape: [2, 3], initial }, { name: "b", shape: [6], initial }]);
+ * for (const { kind, slab } of slabRuns(parameters.slabs[0]!, (p) => p.shape.length === 2)) console.log(kind, slab.size);
  */
 export function slabRuns<K extends string | number | boolean>(
   whole: Slab,

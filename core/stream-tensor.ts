@@ -24,7 +24,6 @@ export class TensorStream {
 
   /**
    * @param wanted which tensors will be loaded, for the progress; default: all
-   * @example const stream = new TensorStream(gpu, checkpoint, onProgress);
    */
   constructor(
     gpu: Gpu,

@@ -27,7 +27,7 @@ export function testGpu(tier: Tier): Promise<Gpu> {
 
 /**
  * Tiers that this machine offers; none, said loudly, where it has no adapter.
- * @example for (const tier of await testTiers()) test(tier, async () => useIt(await testGpu(tier)));
+ * @example for (const tier of await testTiers()) test(tier, async () => console.log((await testGpu(tier)).half));
  */
 export function testTiers(): Promise<readonly Tier[]> {
   return (shared.tiers ??= offered());

@@ -43,7 +43,21 @@ function dataOf({ name, shape, dtype = "f32", values }: KernelInput, half: Gpu["
  * gives the same bits; no memory is kept.
  * @returns the relative L2 error
  * @throws ContractError saying what broke; DeviceError with the compiler's words where the WGSL is wrong
- * @example await checkKernel(gpu, { inputs: [{ name: "x", shape: [17] }], output: { shape: [17] }, run: double, reference: (x) => x.map((v) => 2 * v) });
+ * @example
+ * const code = `@group(0) @binding(0) var<storage, read> x: array<f32>;
+ * @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+ * @compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+ *   if (id.x < params.size) { y[id.x] = 2.0 * x[id.x]; }
+ * }`;
+ * await checkKernel(gpu, {
+ *   inputs: [{ name: "x", shape: [17] }],
+ *   output: { shape: [17] },
+ *   run(device, [x], y) {
+ *     const kernel = device.kernel("double", () => ({ code, bindings: ["read", "write"], uniforms: { size: "u32" } }));
+ *     device.dispatch(kernel, [x!, y], { size: 17 }, gridFor(1));
+ *   },
+ *   reference: (x) => x!.map((value) => 2 * value),
+ * });
  */
 export async function checkKernel(gpu: Gpu | Promise<Gpu>, problem: KernelProblem): Promise<number> {
   const device = await gpu;
@@ -101,7 +115,14 @@ export interface KernelContractOptions {
  * `checkKernel` in every tier that this machine offers and at odd sizes, as named checks; none, said loudly, where it has
  * no adapter.
  * @param problem the problem at a size
- * @example for (const { name, run } of await kernelContract("double", problem)) test(name, run);
+ * @example
+ * const problem = (size: number): KernelProblem => ({
+ *   inputs: [{ name: "x", shape: [size] }],
+ *   output: { shape: [size] },
+ *   run: (device, [x], y) => device.copy(x!, y),
+ *   reference: (x) => x!,
+ * });
+ * for (const { name, run } of await kernelContract("copy", problem)) test(name, run);
  */
 export async function kernelContract(
   name: string,

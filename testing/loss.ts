@@ -17,7 +17,9 @@ export interface LossContractOptions {
 /**
  * What every loss keeps: `dLogits` is the gradient of `loss`; the same row gives the same numbers, whatever came before;
  * logits are left as they were.
- * @example for (const { name, run } of lossContract(focal(2))) test(name, run);
+ * @example
+ * const square = defineLoss({ name: "square", compute: ({ logits }) => ({ loss: logits[0]! ** 2, dLogits: logits.map((z, c) => (c === 0 ? 2 * z : 0)) }) });
+ * for (const { name, run } of lossContract(square)) test(name, run);
  */
 export function lossContract(loss: Loss, options: LossContractOptions = {}): Check[] {
   const { numLabels = 3, rows: count = 12, tolerance = 1e-6, seed = 1 } = options;

@@ -24,6 +24,7 @@ export interface BenchStep {
 /**
  * An optimizer over parameters of its own, fed with gradients from the host: for trajectories recorded elsewhere.
  * @example
+ * const [initial, gradient] = [new Float32Array(64 * 96).fill(1), new Float32Array(64 * 96).fill(0.5)];
  * const bench = new OptimizerBench(gpu, lion8bit(), [{ name: "w", shape: [64, 96], initial }]);
  * bench.step({ w: gradient }, { learningRate: 1e-4, update: 1 });
  * const values = await bench.value("w");

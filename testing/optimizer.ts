@@ -264,7 +264,7 @@ async function freesItsMemory(gpu: Gpu, subject: Subject): Promise<void> {
 /**
  * What the trainer relies on of every optimizer, as named checks.
  * @param gpu a device, or the promise of one
- * @example for (const { name, run } of optimizerContract(gpu, lion8bit(), { learningRate: 1e-3 })) test(name, run);
+ * @example for (const { name, run } of optimizerContract(gpu, lion8bit())) test(name, run);
  */
 export function optimizerContract(
   gpu: Gpu | Promise<Gpu>,

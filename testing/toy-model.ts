@@ -53,7 +53,7 @@ const PARTS: readonly (readonly [string, number, number])[] = [
 /**
  * A model with the linears of two transformer blocks under Hugging Face's names (hidden size 64, intermediate 128), random
  * and the same for the same seed; nothing is read from disk.
- * @example const session = await ContractSession.open(gpu, toyModel(), lora());
+ * @example const { linears } = await toyModel({ layers: 1 }).outline(3);
  */
 export function toyModel({ layers = 2, seed = 1 }: { layers?: number; seed?: number } = {}): ModelSource {
   const linears = Array.from({ length: layers }, (_, layer) =>

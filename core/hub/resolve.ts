@@ -45,7 +45,7 @@ export interface ResolvedModel {
  * that are needed are brought into huggingface_hub's cache and checked against their hashes.
  * @param hub for tests; by default from HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE
  * @throws ConfigError, ModelError, QloraError DISK_FULL or INTERRUPTED
- * @example const { directory } = await resolveModel("unsloth/gemma-2-9b-it-bnb-4bit");
+ * @example const { directory } = await resolveModel(checkpoint); // a folder, or a hub id: "unsloth/gemma-2-9b-it-bnb-4bit"
  */
 export async function resolveModel(
   idOrFolder: string,

@@ -14,7 +14,10 @@ export interface LowRankUpdate {
 /**
  * weight [out,in] += scale * B A, row-major and in place. A row of B A is summed in f64; the sum with the weight is f32.
  * @throws RangeError for sizes that do not fit together
- * @example addLowRank(weight, { a, b, scale: alpha / rank, inFeatures, outFeatures });
+ * @example
+ * const weight = new Float32Array(2 * 3); // [out 2, in 3]
+ * const [a, b] = [Float32Array.of(1, 2, 3), Float32Array.of(1, -1)]; // rank 1
+ * addLowRank(weight, { a, b, scale: 2, inFeatures: 3, outFeatures: 2 }); // [2, 4, 6, -2, -4, -6]
  */
 export function addLowRank(weight: Float32Array, { a, b, scale, inFeatures, outFeatures }: LowRankUpdate): void {
   const rank = a.length / inFeatures;

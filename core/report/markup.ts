@@ -31,7 +31,7 @@ export function trusted(text: string): Markup {
   return { kind: "markup", text };
 }
 
-/** A template of markup; values are escaped, lists are joined. @example markup`<p title="${name}">${parts}</p>` */
+/** A template of markup; values are escaped, lists are joined. @example markup`<p title="${"<&>"}">${["a", "b"]}</p>` */
 export function markup(strings: TemplateStringsArray, ...values: readonly Content[]): Markup {
   return trusted(strings.reduce((text, piece, i) => text + show(values[i - 1]) + piece));
 }
