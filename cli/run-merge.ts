@@ -26,7 +26,7 @@ export async function merge({ services, values, positionals }: CommandData, flag
   progress.end();
   const { tensors, shards, bytes, difference } = result;
   const files = shards === 1 ? "1 file" : `${shards} files`;
-  notes.info(`wrote ${tensors} tensors (${(bytes / 1e9).toFixed(2)} GB in ${files}) to ${outputDir}`);
+  notes.info(`wrote ${tensors} tensors (${size(bytes)} in ${files}) to ${outputDir}`);
   if (json) return writeJson({ ...result, difference: difference ?? null });
   if (difference === undefined) return notes.info("the difference was not measured");
   const { max, mean, rows: measured } = difference;
@@ -34,3 +34,6 @@ export async function merge({ services, values, positionals }: CommandData, flag
     `max |logit difference| ${max.toPrecision(3)} over ${measured} rows\nmean |logit difference| ${mean.toPrecision(3)}\n`,
   );
 }
+
+const size = (bytes: number): string =>
+  bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;

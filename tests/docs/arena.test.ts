@@ -1,0 +1,62 @@
+/** docs/arena.md, block by block in one folder: every command runs, and prints what the page says. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { writeFileAtomic } from "../../core/files.ts";
+import { tiers } from "../support/gpu.ts";
+import { arenaData, prepareArena } from "./arena-data.ts";
+import { differingLines, docsFolder, readBlocks, runShell } from "./blocks.ts";
+
+const blocks = readBlocks(readFileSync(join(import.meta.dir, "../../docs/arena.md"), "utf8"));
+const named = blocks.map(
+  (block, i) => [`${i + 1}: ${block.code.trim().split("\n").at(-1)!.slice(0, 60)}`, block] as const,
+);
+
+describe.skipIf(arenaData === undefined || tiers.length === 0)("docs/arena.md", () => {
+  let folder = "";
+  beforeAll(async () => {
+    folder = await docsFolder("arena");
+    await prepareArena(folder);
+  });
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  test.each(named)(
+    "block %s",
+    async (_, { language, code, output }) => {
+      if (language === "ts") {
+        // The first line of a file's block is its name.
+        await writeFileAtomic(join(folder, /^\/\/ (\S+)\n/.exec(code)![1]!), code);
+        return;
+      }
+      expect(language).toBe("sh");
+      const { out, exit } = await runShell(code, folder);
+      expect({ exit, out }).toEqual({ exit: 0, out });
+      if (output !== undefined) expect(differingLines(out, output)).toEqual([]);
+    },
+    300_000,
+  );
+
+  test("what the page says of files", () => {
+    for (const name of ["output/fold/report.html", "output/merged/model.safetensors", "submission.csv", "fold.csv"])
+      expect(existsSync(join(folder, name)), name).toBe(true);
+    const ids = (name: string): string[] => readFileSync(join(folder, name), "utf8").match(/^\d+(?=,)/gm)!;
+    expect(ids("submission.csv")).toEqual(ids("test.csv"));
+    expect(ids("submission.csv")).toHaveLength(24);
+  });
+});
+
+describe("comparing what was printed", () => {
+  const want = "step 2/4  loss 0.9360  6.38 samples/s  ETA 0:03\n...\n32 rows\n";
+  const cases: readonly (readonly [string, string, number])[] = [
+    ["speeds differ, a loss in its fourth digit", "step 2/4  loss 0.9361  1.1 samples/s  ETA ?\nx\ny\n32 rows\n", 0],
+    ["another loss", "step 2/4  loss 0.9960  6.38 samples/s  ETA 0:03\n32 rows", 1],
+    ["another count", "step 2/4  loss 0.9360  6.38 samples/s  ETA 0:03\n31 rows", 1],
+    ["another step", "step 3/4  loss 0.9360  6.38 samples/s  ETA 0:03\n32 rows", 1],
+    ["a word more", "step 2/4  loss 0.9360  6.38 samples/s  ETA 0:03 oh\n32 rows", 1],
+    ["a line more at the end", "step 2/4  loss 0.9360  6.38 samples/s  ETA 0:03\n32 rows\nwarning", 1],
+  ];
+  test.each(cases)("%s", (_, got, problems) => {
+    expect(differingLines(got, want)).toHaveLength(problems);
+  });
+});
