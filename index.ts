@@ -93,7 +93,6 @@ export {
   defineModel,
   defineOptimizer,
   type ForwardOptions,
-  isCheckpointed,
   type Metric,
   type MetricContext,
   type MetricPlugin,

@@ -65,11 +65,6 @@ export interface ModelOutline {
  */
 export type Checkpointing = "none" | "block" | number;
 
-/** Whether block `index` (0 is the first) runs again in backward. */
-export function isCheckpointed(checkpointing: Checkpointing, index: number): boolean {
-  return checkpointing === "block" || (checkpointing !== "none" && index < checkpointing);
-}
-
 /** How a forward pass is run. */
 export interface ForwardOptions {
   readonly checkpointing: Checkpointing;

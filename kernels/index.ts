@@ -65,6 +65,7 @@ export {
   Tape,
   type TapeOptions,
 } from "../core/recorder.ts";
+export { type Block, runBlocks } from "../core/blocks.ts";
 
 // ---- what trains: parameters end to end in slabs, runs of them, and optimizer state beside them
 export {

@@ -1,19 +1,13 @@
 /** A transformer of random NF4 weights, so that adapters can be tested without a checkpoint. */
 import { join } from "node:path";
 import type { Batch } from "../core/batch.ts";
+import { runBlocks } from "../core/blocks.ts";
 import type { Gpu } from "../core/device/index.ts";
 import { ModelError } from "../core/errors.ts";
 import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../core/linear.ts";
 import { nf4CodeBook, quantizeNf4 } from "../core/nf4.ts";
 import type { ParameterSet } from "../core/parameters.ts";
-import {
-  type ForwardOptions,
-  isCheckpointed,
-  type Model,
-  type ModelContext,
-  type ModelOutline,
-  type ModelSource,
-} from "../core/plugin.ts";
+import type { Model, ModelContext, ModelOutline, ModelSource } from "../core/plugin.ts";
 import { normalValues } from "../core/random.ts";
 import type { Tape } from "../core/recorder.ts";
 import type { Tensor } from "../core/tensor.ts";
@@ -147,20 +141,14 @@ function loadToy(
       adapted = bound;
       parameters = set;
     },
-    forward(tape, batch, { checkpointing, training, onHidden }: ForwardOptions) {
-      let h = tape.alloc([batch.tokens, HIDDEN], "f32", "hidden states");
-      embedding(gpu, batch.ids, [{ tensor: table, firstRow: 0 }], h, 1);
-      onHidden?.(h);
-      for (let layer = 0; layer < layers; layer++) {
-        const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [
-          block(inner, input!, layer, batch, training),
-        ];
-        const replay = isCheckpointed(checkpointing, layer) && (trains(layer) || tape.needsGradient(h));
-        const [next] = replay ? tape.checkpoint("block", [h], body) : tape.scope(() => body(tape, [h]));
-        tape.release(h);
-        h = next!;
-        onHidden?.(h);
-      }
+    forward(tape, batch, options) {
+      const embedded = tape.alloc([batch.tokens, HIDDEN], "f32", "hidden states");
+      embedding(gpu, batch.ids, [{ tensor: table, firstRow: 0 }], embedded, 1);
+      const blocks = Array.from({ length: layers }, (_, layer) => ({
+        trains: trains(layer),
+        forward: (inner: Tape, h: Tensor) => block(inner, h, layer, batch, options.training),
+      }));
+      const h = runBlocks(tape, embedded, blocks, options);
       const last = rmsNorm(tape, pool(tape, h, batch.lastTokens), norm, { ...NORM, dtype: "f32" });
       return linear(tape, last, parameters!.get(SCORE));
     },

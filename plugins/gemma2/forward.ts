@@ -2,7 +2,8 @@
 import type { Batch } from "../../core/batch.ts";
 import type { AdaptedLinear } from "../../core/linear.ts";
 import type { Parameter } from "../../core/parameters.ts";
-import { type ForwardOptions, isCheckpointed } from "../../core/plugin.ts";
+import { runBlocks } from "../../core/blocks.ts";
+import type { ForwardOptions } from "../../core/plugin.ts";
 import type { Tape } from "../../core/recorder.ts";
 import type { Tensor } from "../../core/tensor.ts";
 import { attention } from "../../kernels/attention/index.ts";
@@ -119,27 +120,15 @@ function block(
 }
 
 /** [B,L] f32 logits at each sample's last token. */
-export function gemma2Forward(
-  tape: Tape,
-  network: Gemma2Network,
-  batch: Batch,
-  { checkpointing, training, onHidden }: ForwardOptions,
-): Tensor {
+export function gemma2Forward(tape: Tape, network: Gemma2Network, batch: Batch, options: ForwardOptions): Tensor {
   const { config, weights, blocks, score } = network;
-  let h = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states 0");
-  weights.embedding.lookup(batch, h);
-  onHidden?.(h);
-  for (const [index, layer] of blocks.entries()) {
-    const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [
-      block(inner, input!, layer, network, batch, training),
-    ];
-    // A block that neither trains nor needs its input's gradient records nothing; replaying it would be waste.
-    const replay = isCheckpointed(checkpointing, index) && (layer.trains || tape.needsGradient(h));
-    const [next] = replay ? tape.checkpoint("block", [h], body) : tape.scope(() => body(tape, [h]));
-    tape.release(h);
-    h = next!;
-    onHidden?.(h);
-  }
+  const embedded = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states 0");
+  weights.embedding.lookup(batch, embedded);
+  const body = blocks.map((layer) => ({
+    trains: layer.trains,
+    forward: (inner: Tape, h: Tensor) => block(inner, h, layer, network, batch, options.training),
+  }));
+  const h = runBlocks(tape, embedded, body, options);
   const last = pool(tape, h, batch.lastTokens);
   tape.release(h);
   // Only the pooled rows are normalised and scored: the same numbers as Hugging Face's, which scores every position.

@@ -1,5 +1,5 @@
 /** The frozen weights on the GPU, and the forward pass on a packed batch. */
-import { type ForwardOptions, isCheckpointed, readFloats, type TensorSource } from "qlora";
+import { type ForwardOptions, readFloats, type TensorSource } from "qlora";
 import {
   type AdaptedLinear,
   adaptedLinears,
@@ -17,6 +17,7 @@ import {
   type Nf4Weight,
   type Parameter,
   rmsNorm,
+  runBlocks,
   type Tape,
   type Tensor,
   TensorStream,
@@ -108,30 +109,18 @@ export interface Network {
 }
 
 /** [B,L] f32 logits. */
-export function networkForward(
-  tape: Tape,
-  network: Network,
-  batch: Batch,
-  { checkpointing, training, onHidden }: ForwardOptions,
-): Tensor {
+export function networkForward(tape: Tape, network: Network, batch: Batch, options: ForwardOptions): Tensor {
   const { config, weights, score } = network;
-  let h = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states");
-  weights.embedding.lookup(batch, h);
-  onHidden?.(h);
-  for (let layer = 0; layer < config.blocks; layer++) {
+  const embedded = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states");
+  weights.embedding.lookup(batch, embedded);
+  const blocks = Array.from({ length: config.blocks }, (_, layer) => {
     const parts = ["gate_proj", "up_proj", "down_proj"].map((part) =>
       network.adapted.get(`model.layers.${layer}.mlp.${part}`)!,
     );
-    const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [
-      block(inner, input!, layer, parts, network, batch, training),
-    ];
-    // A block that neither trains nor hands a gradient on records nothing; running it again would be waste.
-    const replays = isCheckpointed(checkpointing, layer) && (parts.some(branchTrains) || tape.needsGradient(h));
-    const [next] = replays ? tape.checkpoint("block", [h], body) : tape.scope(() => body(tape, [h]));
-    tape.release(h);
-    h = next!;
-    onHidden?.(h);
-  }
+    const forward = (inner: Tape, h: Tensor): Tensor => block(inner, h, layer, parts, network, batch, options.training);
+    return { trains: parts.some(branchTrains), forward };
+  });
+  const h = runBlocks(tape, embedded, blocks, options);
   const mean = meanPool(tape, h, batch.segments, batch.lastTokens);
   tape.release(h);
   const norm = weights.norms.get("model.norm.weight")!;
