@@ -1,13 +1,13 @@
 /** Times whole optimizer steps on random ids: forward, backward, clip and update, dropout on. */
 import type { DeviceOptions } from "./device-options.ts";
-import { type Gpu, openGpu, type ProfileLine } from "./device/index.ts";
+import { openGpu, type ProfileLine } from "./device/index.ts";
 import type { Sample } from "./data/pack.ts";
 import type { Ceilings, Engine } from "./engine.ts";
 import type { RunListener } from "./events.ts";
 import type { MemorySettings } from "./planning/account.ts";
-import type { MemoryMode, MemoryPlan } from "./planning/plan.ts";
+import type { MemoryMode } from "./planning/plan.ts";
 import { planLine } from "./planning/words.ts";
-import { openPlanned, stepsOf } from "./planning/open.ts";
+import { openPlanned, type Planned, stepsOf } from "./planning/open.ts";
 import type { AdapterPlugin, Checkpointing, ModelSource, OptimizerPlugin } from "./plugin.ts";
 import { openSession, type Session } from "./session.ts";
 import { accumulateGradients } from "./step.ts";
@@ -84,7 +84,7 @@ function randomSamples(options: BenchOptions, vocabSize: number, step: number): 
 async function openForBench(
   { memory, source, adapter, optimizer, device, lengths, samplesPerStep, tokenBudget, checkpointing }: BenchOptions,
   engine: Engine,
-): Promise<{ readonly gpu: Gpu; readonly plan?: MemoryPlan }> {
+): Promise<Partial<Planned> & Pick<Planned, "gpu">> {
   if (memory === undefined) return { gpu: await openGpu(device) };
   const work = {
     source,
@@ -104,7 +104,7 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
   const { source, optimizer: plugin, warmup, steps } = options;
   const started = performance.now();
   const { vocabSize } = await source.outline(NUM_LABELS);
-  const { gpu: opened, plan } = await openForBench(options, engine);
+  const { gpu: opened, plan, kernels } = await openForBench(options, engine);
   if (plan !== undefined) options.onEvent?.({ type: "info", message: planLine(plan) });
   const { checkpointing = "none", tokenBudget = Infinity } = plan?.settings ?? options;
   using session = await openSession({
@@ -113,6 +113,7 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
     device: options.device,
     gpu: opened,
     placement: plan?.settings,
+    kernels,
     numLabels: NUM_LABELS,
     seed: 1,
     onEvent: options.onEvent,

@@ -18,6 +18,8 @@ export interface SessionOptions {
   readonly gpu?: Gpu | undefined;
   /** What the memory plan chose for the model. */
   readonly placement?: ModelPlacement | undefined;
+  /** Kernels to compile while the weights load; others compile when they are first used. */
+  readonly kernels?: Gpu["kernelSpecs"] | undefined;
   readonly numLabels: number;
   readonly seed: number;
   /** Folder of an adapter whose values replace the fresh ones. */
@@ -73,6 +75,11 @@ async function loadSession(
   const saved = options.initAdapter === undefined ? undefined : await adapter.load(options.initAdapter);
   const onProgress = (done: number, total: number): void =>
     onEvent?.({ type: "progress", what: "loading the model", done, total });
+  let loaded = false;
+  const compiled = gpu.compile(options.kernels ?? new Map(), (done, total) => {
+    if (loaded) onEvent?.({ type: "progress", what: "compiling kernels", done, total });
+  });
+  compiled.catch(() => {}); // awaited below, where loading has not failed before it
   const model = await source.load({ gpu, numLabels, seed, placement, onProgress });
   let parameters: ParameterSet | undefined;
   const free = (): void => {
@@ -88,6 +95,8 @@ async function loadSession(
     const linears = new Map<string, AdaptedLinear>();
     for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
     model.bind(linears, parameters);
+    loaded = true;
+    await compiled;
     const dispose = (): void => {
       free();
       close();

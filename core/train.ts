@@ -90,7 +90,7 @@ export async function* trainSteps(
   const before = resume === undefined ? undefined : await readTrainingState(resume);
   if (before !== undefined) checkResumable(before, identity, resume!);
 
-  const { gpu: opened, plan } = await openRun(config, { source, numLabels }, engine, record?.memory?.settings);
+  const { gpu: opened, plan, kernels } = await openRun(config, { source, numLabels }, engine, record?.memory?.settings);
   onEvent?.({ type: "info", message: planLine(plan) });
   using session = await openSession({
     source,
@@ -99,6 +99,7 @@ export async function* trainSteps(
     device,
     gpu: opened,
     placement: plan.settings,
+    kernels,
     numLabels,
     seed: training.seed,
     initAdapter: resume ?? training.initAdapter,

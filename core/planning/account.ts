@@ -3,7 +3,7 @@
  * the run allocates, pool and rounding included.
  */
 import { cutMicroBatches, lengthSortedBatches, type PackLimits, type Sample } from "../data/pack.ts";
-import { type PaperDevice, paperGpu } from "../device/index.ts";
+import { type Gpu, type PaperDevice, paperGpu } from "../device/index.ts";
 import type { Engine } from "../engine.ts";
 import { DeviceError } from "../errors.ts";
 import type { MemoryReport } from "../memory.ts";
@@ -92,6 +92,13 @@ export class MemoryAccount {
     const known = this.#measured.get(key) ?? (await this.#run(settings, limit));
     this.#measured.set(key, known);
     return known;
+  }
+
+  /** What the kernels of loading and of a step with these settings are made of. @throws as `measure` */
+  async kernels(settings: MemorySettings): Promise<Gpu["kernelSpecs"]> {
+    const run = await this.#open(settings);
+    await this.#step(run, settings);
+    return run.session.gpu.kernelSpecs;
   }
 
   async #run(settings: MemorySettings, limit: number): Promise<Measured> {

@@ -30,6 +30,13 @@ export interface OpenRequest {
   readonly work: PlannedWork;
 }
 
+/** A GPU, the plan of what will run on it, and what the kernels for that are made of. */
+export interface Planned {
+  readonly gpu: Gpu;
+  readonly plan: MemoryPlan;
+  readonly kernels: Gpu["kernelSpecs"];
+}
+
 /**
  * Opens the GPU and plans the work on it.
  * @throws DeviceError as `openGpu`, and MEMORY_SHORT where the work does not fit
@@ -37,7 +44,7 @@ export interface OpenRequest {
 export async function openPlanned(
   { device: options, mode, given, work }: OpenRequest,
   engine: Engine,
-): Promise<{ readonly gpu: Gpu; readonly plan: MemoryPlan }> {
+): Promise<Planned> {
   const gpu = await openGpu(options);
   try {
     const device = describeDevice(gpu);
@@ -45,7 +52,7 @@ export async function openPlanned(
     const account = new MemoryAccount(work, device, engine);
     const plan = await planMemory(account, { mode, given, budget, keeps: keepsDequantised(device) });
     gpu.memory.limit = budget.bytes ?? Infinity;
-    return { gpu, plan };
+    return { gpu, plan, kernels: await account.kernels(plan.settings) };
   } catch (error) {
     gpu.destroy();
     throw error;

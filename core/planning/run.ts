@@ -1,12 +1,11 @@
 /** The memory plan of a training run, from its config. */
 import type { Config } from "../config.ts";
-import type { Gpu } from "../device/index.ts";
 import type { Engine } from "../engine.ts";
 import { createOptimizer } from "../head-optimizer.ts";
 import type { ModelSource } from "../plugin.ts";
 import type { MemorySettings, PlannedWork } from "./account.ts";
-import { openPlanned, stepsOf } from "./open.ts";
-import type { GivenSettings, MemoryPlan } from "./plan.ts";
+import { openPlanned, type Planned, stepsOf } from "./open.ts";
+import type { GivenSettings } from "./plan.ts";
 
 /** The work of a config. @param lengths tokens of samples, in turn; default: all as long as may come */
 export function plannedWork(
@@ -46,7 +45,7 @@ export function openRun(
   { source, numLabels }: { readonly source: ModelSource; readonly numLabels: number },
   engine: Engine,
   recorded?: MemorySettings,
-): Promise<{ readonly gpu: Gpu; readonly plan: MemoryPlan }> {
+): Promise<Planned> {
   const given = givenSettings(config, source);
   const before = config.given.training?.memory === undefined ? recorded : undefined;
   const request = {
