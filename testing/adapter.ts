@@ -10,6 +10,7 @@ import { openSafetensors, writeSafetensors } from "../core/safetensors.ts";
 import { elementCount } from "../core/tensor.ts";
 import { type Check, expectFinite, expectModelError, expectNear, expectSameBits, expectThat } from "./contract.ts";
 import { bareAdapter } from "./bare-adapter.ts";
+import { freeMerged, mergedAdapter, mergeLinears } from "./merged.ts";
 import { ModelBench, type NamedValues, randomSamples } from "./model-bench.ts";
 import { expectGradientsOfLoss } from "./model-differences.ts";
 import { toyModel } from "./toy-model.ts";
@@ -313,6 +314,24 @@ async function refusesStrangeFiles(subject: Subject): Promise<void> {
   });
 }
 
+async function mergesWhatItComputes(subject: Subject): Promise<void> {
+  if ((await subject.adapter()).mergeWeight === undefined) return;
+  const samples = await subject.samples();
+  const [merged, values, want] = await subject.with(async (bench) => {
+    const moved = await bench.perturb();
+    return [await mergeLinears(bench.session, moved), moved, await bench.logits(samples)] as const;
+  });
+  try {
+    const got = await subject.with(async (bench) => {
+      bench.write(new Map(bench.parameters.parameters.map(({ name }) => [name, values.get(name)!])));
+      return bench.logits(samples);
+    }, mergedAdapter(merged));
+    expectNear(got, want, subject.tolerance, "logits of the merged linears, against those of the adapter");
+  } finally {
+    freeMerged(subject.gpu, merged);
+  }
+}
+
 async function freesItsMemory(subject: Subject): Promise<void> {
   const used = (): number => subject.gpu.memory.report().used;
   const samples = await subject.samples();
@@ -350,6 +369,7 @@ export function adapterContract(
     check("save and load give the same values and the same files", restoresExactly),
     check("its config file finds it again, with the same logits", isFoundByItsConfig),
     check("a file that does not fit is refused by name", refusesStrangeFiles),
+    check("merged linears, where it merges, compute what it computes", mergesWhatItComputes),
     check("all memory comes back", freesItsMemory),
   ];
 }

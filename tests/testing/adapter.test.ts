@@ -117,6 +117,21 @@ describe.skipIf(tier === undefined)("broken adapters are caught", () => {
     expect(failed.get("gradients agree with differences of the loss")).toContain("differences of the loss give 0 ");
   });
 
+  test("a merge that forgets the scale, and none at all", async () => {
+    const check = "merged linears, where it merges, compute what it computes";
+    const forgetful = broken((adapter) => ({
+      mergeWeight(spec, weight, values) {
+        const before = weight.slice();
+        adapter.mergeWeight!(spec, weight, values);
+        weight.forEach((value, i) => (weight[i] = before[i]! + (value - before[i]!) / 2));
+      },
+    }));
+    expect((await failing(forgetful)).get(check)).toContain(
+      "logits of the merged linears, against those of the adapter",
+    );
+    expect([...(await failing(broken(() => ({ mergeWeight: undefined })))).keys()]).toEqual([]);
+  });
+
   test("values lost and shapes not looked at", async () => {
     const lossy = broken((adapter) => ({
       load: async (directory) => new Map([...(await adapter.load(directory))].map(([k, v]) => [k, v.map(Math.round)])),

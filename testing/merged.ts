@@ -1,0 +1,54 @@
+/** Linears that an adapter has merged into dense weights, in the place of the adapter. */
+import type { Gpu } from "../core/device/index.ts";
+import type { Session } from "../core/session.ts";
+import type { Tensor } from "../core/tensor.ts";
+import { denseLinear } from "../kernels/dense-linear/index.ts";
+import { dequantise } from "../kernels/nf4/index.ts";
+import { wrappingAdapter } from "./bare-adapter.ts";
+import type { NamedValues } from "./model-bench.ts";
+
+/** A merged linear on the GPU. */
+interface MergedLinear {
+  readonly weight: Tensor;
+  readonly bias: Tensor | undefined;
+}
+
+/** Every linear of a session's model, merged by its adapter with `values`; free them with `freeMerged`. */
+export async function mergeLinears(
+  { gpu, model, outline, adapter }: Session,
+  values: NamedValues,
+): Promise<ReadonlyMap<string, MergedLinear>> {
+  const merged = new Map<string, MergedLinear>();
+  for (const spec of outline.linears) {
+    const { outFeatures, inFeatures, name } = spec;
+    const frozen = model.weight(spec);
+    const whole = gpu.alloc([outFeatures, inFeatures], "f32", name, "scratch");
+    dequantise(gpu, frozen, whole);
+    const dense = await gpu.readFloats(whole);
+    gpu.free(whole);
+    adapter.mergeWeight!(spec, dense, values);
+    const bias = frozen.bias === undefined ? undefined : await gpu.readFloats(frozen.bias);
+    if (bias !== undefined) adapter.mergeBias?.(spec, bias, values);
+    const stored = gpu.half === "f16" ? Float16Array.from(dense) : dense;
+    merged.set(name, {
+      weight: gpu.upload(stored, [outFeatures, inFeatures], gpu.half, name),
+      bias: bias && gpu.upload(bias, [outFeatures], "f32", `${name}.bias`),
+    });
+  }
+  return merged;
+}
+
+/** Runs the merged linears as they are. */
+export const mergedAdapter = (merged: ReadonlyMap<string, MergedLinear>) =>
+  wrappingAdapter((spec, weight) => {
+    const linear = merged.get(spec.name)!;
+    return { spec, weight, forward: (tape, x) => denseLinear(tape, x, linear.weight, linear.bias) };
+  });
+
+/** Gives the memory back. */
+export function freeMerged(gpu: Gpu, merged: ReadonlyMap<string, MergedLinear>): void {
+  for (const { weight, bias } of merged.values()) {
+    gpu.free(weight);
+    if (bias !== undefined) gpu.free(bias);
+  }
+}
