@@ -40,7 +40,7 @@ export async function runPlugin(
   notes.info(`wrote the ${kind} ${names.plugin} to ${path}: ${files.join(", ")}`);
   await writeData(
     [
-      `cd ${path} && bun install && bun test     # its tests: qlora's contract for a ${kind}`,
+      `cd ${path} && bun install && bun test     # its tests: qlora's contract for ${kind === "metric" || kind === "model" ? "a" : "an"} ${kind}`,
       `qlora train ${flag}${path} ...     # from here, as it lies`,
       `bun add ${path} && qlora train ${flag}${names.cli} ...     # by its name, where it is installed`,
       "",

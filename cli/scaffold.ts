@@ -1,9 +1,9 @@
 /** Plugin packages from the templates: real files, in which the placeholders' names are replaced. */
 import { readdir, readFile, mkdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { ConfigError } from "../core/errors.ts";
 import { writeFolderAtomic } from "../core/files.ts";
-import { PLUGIN_PREFIX } from "../core/plugin-package.ts";
+import { PLUGIN_PREFIX, readManifest } from "../core/plugin-package.ts";
 import type { PluginKind } from "../core/plugin-value.ts";
 import manifest from "../package.json" with { type: "json" };
 
@@ -58,8 +58,26 @@ function filled(text: string, names: PluginNames): string {
     .replaceAll("myPlugin", names.identifier);
 }
 
+/**
+ * How the packages of the folder around `folder` name qlora where that is a path, a tarball or a repository: the new package must
+ * name it too, for no registry has it.
+ */
+export function unpublishedQlora(folder: string): string | undefined {
+  for (let at = dirname(folder); ; at = dirname(at)) {
+    const { dependencies, devDependencies } = readManifest(at) ?? {};
+    const spec = dependencies?.["qlora"] ?? devDependencies?.["qlora"];
+    if (spec !== undefined) {
+      const path = spec.replace(/^file:/, "");
+      if (path.startsWith(".")) return `file:${relative(folder, join(at, path))}`;
+      return /^(?:file:|\/|https?:|git|link:)/.test(spec) ? spec : undefined;
+    }
+    if (dirname(at) === at) return undefined;
+  }
+}
+
 /** package.json of the new package. */
-function manifestText(kind: PluginKind, names: PluginNames): string {
+function manifestText(kind: PluginKind, names: PluginNames, folder: string): string {
+  const qlora = unpublishedQlora(folder);
   const { devDependencies } = manifest;
   const dev = ["@types/bun", "@webgpu/types", "typescript"] as const;
   const json = {
@@ -72,7 +90,10 @@ function manifestText(kind: PluginKind, names: PluginNames): string {
     files: ["src"],
     scripts: { test: "bun test --timeout 60000", types: "tsc -p ." },
     peerDependencies: { qlora: `^${manifest.version}` },
-    devDependencies: Object.fromEntries(dev.map((name) => [name, devDependencies[name]])),
+    devDependencies: {
+      ...(qlora === undefined ? {} : { qlora }),
+      ...Object.fromEntries(dev.map((name) => [name, devDependencies[name]])),
+    },
   };
   return `${JSON.stringify(json, null, 2)}\n`;
 }
@@ -83,7 +104,7 @@ function manifestText(kind: PluginKind, names: PluginNames): string {
  * @throws ConfigError where the folder exists; QloraError where it cannot be written
  */
 export async function writePluginPackage(kind: PluginKind, names: PluginNames, folder: string): Promise<string[]> {
-  const files = new Map<string, string>([["package.json", manifestText(kind, names)]]);
+  const files = new Map<string, string>([["package.json", manifestText(kind, names, folder)]]);
   files.set("tsconfig.json", await readFile(join(TEMPLATES, "tsconfig.json"), "utf8"));
   files.set(".gitignore", await readFile(join(TEMPLATES, "gitignore"), "utf8"));
   const template = join(TEMPLATES, kind);

@@ -11,6 +11,8 @@ export interface PackageManifest {
   readonly main?: string;
   readonly module?: string;
   readonly exports?: unknown;
+  readonly dependencies?: Readonly<Record<string, string>>;
+  readonly devDependencies?: Readonly<Record<string, string>>;
   readonly peerDependencies?: Readonly<Record<string, string>>;
 }
 

@@ -1,6 +1,6 @@
 /** `qlora plugin new`, outside the repository and against the packed project: typechecks, passes its tests, trains by name. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { demoCsv } from "../../demo/generate.ts";
 import packageJson from "../../package.json" with { type: "json" };
@@ -84,6 +84,22 @@ for (const { kind, name, package: packageName, flag, cli } of KINDS) {
     );
   });
 }
+
+test("a package beside a qlora that no registry has names the same one", async () => {
+  const manifest = join(outside.folder, "package.json");
+  const specOf = async (spec: string, output: string): Promise<unknown> => {
+    writeFileSync(manifest, JSON.stringify({ dependencies: { qlora: spec } }));
+    const { exit, stderr } = await outside.qlora("plugin", "new", "metric", "near", "--output", output);
+    expect(exit, stderr).toBe(0);
+    const text = readFileSync(join(outside.folder, output, "package.json"), "utf8");
+    return (JSON.parse(text) as { devDependencies: Record<string, string> }).devDependencies["qlora"];
+  };
+  expect(await specOf("./qlora-0.1.0.tgz", "deep/near")).toBe("file:../../qlora-0.1.0.tgz");
+  expect(await specOf("file:../qlora", "near")).toBe("file:../../qlora");
+  expect(await specOf("https://example.org/qlora.tgz", "far")).toBe("https://example.org/qlora.tgz");
+  expect(await specOf("^0.1.0", "published")).toBeUndefined();
+  rmSync(manifest);
+}, 30_000);
 
 test("what cannot be a plugin is refused in one sentence, and nothing is written", async () => {
   const refused = async (...args: readonly string[]): Promise<string> => {

@@ -1,0 +1,59 @@
+/**
+ * Two packages written from docs/plugins.md alone, in an empty folder with the packed project installed: the optimizer Adan and
+ * the metric kappa. They pass their tests there and are used by name.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { cpSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { demoCsv } from "../../demo/generate.ts";
+import { tiers } from "../support/gpu.ts";
+import { installPacked, type Outside, runIn, tinyRunFlags } from "../support/packed.ts";
+
+const PACKAGES = [
+  { kind: "optimizer", name: "qlora-plugin-adan" },
+  { kind: "metric", name: "qlora-plugin-kappa" },
+] as const;
+let outside: Outside;
+
+beforeAll(async () => {
+  outside = await installPacked();
+  writeFileSync(join(outside.folder, "rows.csv"), demoCsv(24, 3));
+  for (const { kind, name } of PACKAGES) {
+    expect(await outside.qlora("plugin", "new", kind, name)).toMatchObject({ exit: 0 });
+    cpSync(join(import.meta.dir, "outsider", name), join(outside.folder, name), { recursive: true });
+    symlinkSync(join(outside.folder, name), join(outside.folder, "node_modules", name));
+  }
+}, 60_000);
+afterAll(() => outside.remove());
+
+for (const { name } of PACKAGES) {
+  test(`${name} typechecks and passes its tests`, async () => {
+    const folder = join(outside.folder, name);
+    const tsc = join(outside.folder, "node_modules/typescript/bin/tsc");
+    expect(await runIn(folder, [process.execPath, tsc, "-p", "."])).toEqual({ exit: 0, stdout: "", stderr: "" });
+    const { exit, stderr } = await runIn(folder, [process.execPath, "test", "--timeout", "60000"]);
+    expect(exit, stderr).toBe(0);
+    expect(stderr).toMatch(/^ *\d\d pass$/m);
+  }, 120_000);
+}
+
+test.skipIf(tiers.length === 0)(
+  "both are used by name",
+  async () => {
+    const flags = tinyRunFlags(outside, "rows.csv", join(outside.folder, "run"));
+    const own = ["--optimizer", "adan", "--optimizer.weight-decay", "0.02", "--metrics", "log-loss,kappa"];
+    const { exit, stdout, stderr } = await outside.qlora(
+      "train",
+      ...flags,
+      ...own,
+      "--eval-strategy",
+      "epoch",
+      "--json",
+    );
+    expect(exit, stderr).toBe(0);
+    const { metrics } = JSON.parse(stdout) as { metrics: Record<string, number> };
+    expect(metrics["eval_kappa"]).toBeNumber();
+    expect(Math.abs(metrics["eval_kappa"]!)).toBeLessThanOrEqual(1);
+  },
+  120_000,
+);
