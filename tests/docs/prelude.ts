@@ -16,7 +16,7 @@ const folder = mkdtempSync(join(tmpdir(), "qlora-doc-examples-"));
 export const checkpoint = tinyCheckpoint;
 /** Arena CSV. */
 export const trainFiles = [join(folder, "arena.csv")];
-export const files = trainFiles;
+export const files = [...trainFiles];
 await writeFileAtomic(trainFiles[0]!, demoCsv(24, 7));
 
 /** A config that trains in a moment. */
