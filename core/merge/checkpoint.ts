@@ -2,7 +2,7 @@
  * The merged checkpoint: every tensor of the base in turn, its NF4 weights dequantised and changed by the adapter, rounded to
  * bf16; then the score head. No more than one tensor is in memory.
  */
-import { copyFile, mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Checkpoint, expectFloats, openCheckpoint, readFloats } from "../checkpoint.ts";
@@ -21,7 +21,7 @@ import { planShards } from "./shards.ts";
 
 /** What `save_pretrained` splits at. */
 const MAX_SHARD_BYTES = 5e9;
-const PIECE_BYTES = 64 * 2 ** 20;
+const PIECE_BYTES = 4 * 2 ** 20;
 
 /** What is merged, and how it is written. */
 export interface MergePlan {
@@ -82,7 +82,9 @@ export async function writeMergedCheckpoint(folder: string, plan: MergePlan): Pr
   }
   await writeFileAtomic(join(folder, "config.json"), config);
   for (const name of TOKENIZER_FILES) {
-    if (existsSync(join(plan.base, name))) await copyFile(join(plan.base, name), join(folder, name));
+    // Written, not copied: a cache's files may be read-only, and a folder of ours is not.
+    if (existsSync(join(plan.base, name)))
+      await writeFileAtomic(join(folder, name), await readFile(join(plan.base, name)));
   }
   return { tensors: tensors.length, shards: files.length, bytes };
 }

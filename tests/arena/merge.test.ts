@@ -276,13 +276,16 @@ describe.skipIf(dir === undefined)("merge", () => {
 
 describe.skipIf(dir === undefined || tiers.length === 0)("the measured difference", () => {
   const kinds = [
-    ["lora", "parity-tiny"],
-    ["dora", "plugins/parity-dora"],
-    ["ia3", "plugins/parity-ia3"],
+    ["lora", "parity-tiny", undefined],
+    ["dora", "plugins/parity-dora", undefined],
+    ["ia3", "plugins/parity-ia3", undefined],
+    // A language model's head of its own, and biases.
+    ["lora on llama", "plugins/parity-llama", "plugins/tiny-llama-nf4"],
+    ["lora on qwen2", "plugins/parity-qwen2", "plugins/tiny-qwen2-nf4"],
   ] as const;
   test.each(kinds)(
     "%s: is that of rounding weights to bf16: small, and not nothing",
-    async (_, name) => {
+    async (_, name, base) => {
       await using folder = await temporaryFolder();
       const [run, file] = [join(dir!, name, "adapter"), join(folder.path, "rows.jsonl")];
       const reference = JSON.parse(await readFile(join(dir!, name, "reference.json"), "utf8"));
@@ -292,7 +295,7 @@ describe.skipIf(dir === undefined || tiers.length === 0)("the measured differenc
       const result = await merge({
         run,
         files: [file],
-        baseModel: tinyCheckpoint,
+        baseModel: base === undefined ? tinyCheckpoint : join(dir!, base),
         outputDir: join(folder.path, "merged"),
         rows: 3,
         device: { tier: "f32" },
@@ -305,6 +308,9 @@ describe.skipIf(dir === undefined || tiers.length === 0)("the measured differenc
       expect(max).toBeLessThan(0.05);
       expect(mean).toBeLessThan(max);
       expect(mean).toBeGreaterThan(0);
+      await using written = await openCheckpoint(join(folder.path, "merged"));
+      expect([...written.tensors.keys()].filter((key) => key.startsWith("lm_head."))).toEqual([]);
+      expect(written.tensors.has("model.layers.0.self_attn.q_proj.bias")).toBe(name.endsWith("qwen2"));
     },
     120_000,
   );
