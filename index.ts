@@ -19,6 +19,7 @@ import {
   predictWithAdapter,
 } from "./core/inference.ts";
 import { openBaseModel } from "./core/base-model.ts";
+import { dryRun as dryRunConfig, type DryRunResult } from "./core/dry-run.ts";
 import { type InspectReport, inspectConfig, labelsOf } from "./core/inspect.ts";
 import { option } from "./core/options.ts";
 import { readOptionText } from "./core/option-text.ts";
@@ -48,11 +49,11 @@ export {
   readFloats,
   readModelConfig,
 } from "./core/checkpoint.ts";
+export { openWeights } from "./core/paper-checkpoint.ts";
 export { type Config, type ConfigInput, defineConfig } from "./core/config.ts";
 export { addLowRank } from "./core/merge/low-rank.ts";
 export { type AverageAdaptersRequest, type AverageAdaptersResult, averageAdapters } from "./core/adapter-average.ts";
 export { ensemble, type EnsembleRequest, type EnsembleResult } from "./core/ensemble.ts";
-export { type DryRunResult, dryRun } from "./core/dry-run.ts";
 export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./core/errors.ts";
 export type { RunEvent, RunListener } from "./core/events.ts";
 export type { ComputeGradients, GradientStep, StepSample } from "./core/gradients.ts";
@@ -120,6 +121,7 @@ export { version } from "./core/version.ts";
 export type {
   CrossValidation,
   DoctorReport,
+  DryRunResult,
   EvaluateRequest,
   EvaluateResult,
   InferenceRequest,
@@ -214,6 +216,15 @@ export async function merge(request: MergeRequest, options: TrainOptions = {}): 
  */
 export function doctor(device: Partial<DeviceOptions> = {}): Promise<DoctorReport> {
   return examineDevice(device, selfTest);
+}
+
+/**
+ * What a run would do, without training.
+ * @throws QloraError of every kind, as `train` would
+ * @example const { totalSteps, memory } = await dryRun(config);
+ */
+export function dryRun(config: Config): Promise<DryRunResult> {
+  return dryRunConfig(config, engine);
 }
 
 /**

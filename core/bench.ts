@@ -105,7 +105,7 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
   const started = performance.now();
   const { vocabSize } = await source.outline(NUM_LABELS);
   const { gpu: opened, plan, kernels } = await openForBench(options, engine);
-  if (plan !== undefined) options.onEvent?.({ type: "info", message: planLine(plan) });
+  if (plan !== undefined) options.onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
   const { checkpointing = "none", tokenBudget = Infinity } = plan?.settings ?? options;
   using session = await openSession({
     source,

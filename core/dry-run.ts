@@ -1,12 +1,17 @@
+import { openBaseModel } from "./base-model.ts";
 import type { Config } from "./config.ts";
 import { createSampler } from "./data/sampler.ts";
-import { openGpu } from "./device/index.ts";
-import { inspectConfig } from "./inspect.ts";
+import type { Engine } from "./engine.ts";
+import { inspectConfig, labelsOf } from "./inspect.ts";
+import { openRun } from "./planning/run.ts";
+import { planLine } from "./planning/words.ts";
 import { loadRunData } from "./run-data.ts";
 
 /** What a run would do, found without training: data read, config.json read, device asked. */
 export interface DryRunResult {
   readonly device: string;
+  /** What the memory plan chooses, and the bytes it takes at most. */
+  readonly memory: string;
   readonly trainSamples: number;
   readonly evalSamples: number;
   /** Samples of one optimizer step. */
@@ -16,13 +21,9 @@ export interface DryRunResult {
   readonly allParameters: number;
 }
 
-/**
- * What a run would do, without training.
- * @throws QloraError of every kind, as `train` would
- * @example const { totalSteps, trainableParameters } = await dryRun(config);
- */
-export async function dryRun(config: Config): Promise<DryRunResult> {
-  const { training, device } = config;
+/** What a run would do, without training. @throws QloraError of every kind, as `train` would */
+export async function dryRun(config: Config, engine: Engine): Promise<DryRunResult> {
+  const { training } = config;
   const data = loadRunData(config.data);
   const globalBatchSize = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
   const { totalSteps } = createSampler({
@@ -33,11 +34,13 @@ export async function dryRun(config: Config): Promise<DryRunResult> {
     maxSteps: training.maxSteps,
   });
   const { trainableParameters, allParameters } = await inspectConfig(config);
-  const gpu = await openGpu(device);
+  const { source } = await openBaseModel(config.model, { part: "config" });
+  const { gpu, plan } = await openRun(config, { source, numLabels: await labelsOf(config, source) }, engine);
   const { adapter, provider, tier } = gpu.info;
   gpu.destroy();
   return {
     device: `${adapter.description || adapter.device} (${provider}, tier ${tier})`,
+    memory: planLine(plan),
     trainSamples: data.train.rows.length,
     evalSamples: data.evaluation?.rows.length ?? 0,
     globalBatchSize,

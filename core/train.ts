@@ -91,7 +91,7 @@ export async function* trainSteps(
   if (before !== undefined) checkResumable(before, identity, resume!);
 
   const { gpu: opened, plan, kernels } = await openRun(config, { source, numLabels }, engine, record?.memory?.settings);
-  onEvent?.({ type: "info", message: planLine(plan) });
+  onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
   using session = await openSession({
     source,
     baseModel,

@@ -81,7 +81,7 @@ export function reasonOf(mode: MemoryMode, given: GivenSettings, budget: MemoryB
 export function planLine({ mode, settings, figures, budget, reason }: MemoryPlan): string {
   const room =
     budget.bytes === undefined ? `; ${budget.source}` : ` of ${formatBytes(budget.bytes)} (${budget.source})`;
-  return `memory ${mode}: ${describeSettings(settings)} (${reason}); at most ${formatBytes(figures.peak)}${room}`;
+  return `${mode}: ${describeSettings(settings)} (${reason}); at most ${formatBytes(figures.peak)}${room}`;
 }
 
 /** The plan as run.json keeps it. */

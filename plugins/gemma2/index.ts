@@ -1,12 +1,12 @@
 import { join } from "node:path";
-import { hasWeights, openCheckpoint, readModelConfig } from "../../core/checkpoint.ts";
+import { readModelConfig } from "../../core/checkpoint.ts";
 import { defineOptions, option } from "../../core/options.ts";
+import { openWeights } from "../../core/paper-checkpoint.ts";
 import { defineModel, settlePlacement } from "../../core/plugin.ts";
 import { pyFloat } from "../../core/python-json.ts";
 import { type Gemma2Config, parseGemma2Config } from "./config.ts";
 import { createGemma2 } from "./model.ts";
 import { gemma2Outline } from "./outline.ts";
-import { syntheticSource } from "./synthetic.ts";
 
 const options = defineOptions({
   checkpoint: option("string", {
@@ -52,9 +52,8 @@ export const gemma2 = defineModel({
       outline: async (numLabels) => gemma2Outline(await readConfig(), numLabels),
       load: async (context) => {
         const config = await readConfig();
-        // On paper the weights need not be there: config.json says what a checkpoint of it holds.
-        const absent = context.gpu.paper && !hasWeights(checkpoint);
-        await using files = absent ? syntheticSource(config, { seed: 0 }) : await openCheckpoint(checkpoint);
+        const { baseParameters } = gemma2Outline(config, context.numLabels);
+        await using files = await openWeights(context.gpu, checkpoint, baseParameters);
         const softcap = attnLogitSoftcapping ?? config.attnLogitSoftcapping ?? 0;
         return await createGemma2(context, files, config, {
           softcap,

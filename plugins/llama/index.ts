@@ -5,7 +5,7 @@ import {
   type Model,
   type ModelContext,
   ModelError,
-  openCheckpoint,
+  openWeights,
   option,
   readModelConfig,
   settlePlacement,
@@ -52,7 +52,8 @@ export const llama = defineModel({
       outline: async (numLabels) => llamaOutline(await readConfig(), numLabels),
       load: async (context) => {
         const config = await readConfig();
-        await using files = await openCheckpoint(checkpoint);
+        const { baseParameters } = llamaOutline(config, context.numLabels);
+        await using files = await openWeights(context.gpu, checkpoint, baseParameters);
         return await createLlama(context, files, config, settlePlacement(placement, context.placement));
       },
     };
