@@ -79,9 +79,9 @@ export function reasonOf(mode: MemoryMode, given: GivenSettings, budget: MemoryB
 
 /** The plan as one line. */
 export function planLine({ mode, settings, figures, budget, reason }: MemoryPlan): string {
-  const room =
-    budget.bytes === undefined ? `; ${budget.source}` : ` of ${formatBytes(budget.bytes)} (${budget.source})`;
-  return `${mode}: ${describeSettings(settings)} (${reason}); at most ${formatBytes(figures.peak)}${room}`;
+  const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  const room = budget.bytes === undefined ? `; ${budget.source}` : ` of ${gib(budget.bytes)}`;
+  return `${mode}: ${describeSettings(settings)} (${reason}); at most ${gib(figures.peak)}${room}`;
 }
 
 /** The plan as run.json keeps it. */

@@ -48,6 +48,8 @@ const CHANGING = [
   /\S+(?= tokens\/s)/g,
   /(?<=ETA )\S+/g,
   /\S+(?= GiB)/g,
+  // What the memory plan takes for the device.
+  /(?<=memory auto: ).*/g,
   /(?<=evaluated in )\S+/g,
   /(?<=done in )\S+/g,
   // Samples a second and start of a run, in the table of runs.
