@@ -29,9 +29,9 @@ const trainingGroup: FlagGroup = { title: "Training", section: "training", flat:
  */
 export async function prepareConfig(argv: readonly string[], services: Services, help: boolean): Promise<Prepared> {
   const from = process.cwd();
-  const file = help ? undefined : await loadConfig(peekFlag(argv, "config"), from);
-  const preset = await presetOf(argv);
   const shipped = await services.plugins();
+  const file = help ? undefined : await loadConfig(peekFlag(argv, "config"), from, shipped);
+  const preset = await presetOf(argv);
   const standard = <K extends PluginKind>(kind: K, name: string): PluginFactory<K> => {
     const found = shipped.find((factory) => factory.kind === kind && factory.name === name);
     if (found === undefined)

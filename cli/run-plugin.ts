@@ -35,12 +35,14 @@ export async function runPlugin(
     });
   }
   const files = await writePluginPackage(kind, names, folder);
-  const path = `./${relative(process.cwd(), folder)}`;
+  const way = relative(process.cwd(), folder);
+  const path = way.startsWith("..") ? way : `./${way}`;
+  const article = kind === "metric" || kind === "model" ? "a" : "an";
   const flag = kind === "metric" ? "--metrics log-loss," : `--${kind} `;
   notes.info(`wrote the ${kind} ${names.plugin} to ${path}: ${files.join(", ")}`);
   await writeData(
     [
-      `cd ${path} && bun install && bun test     # its tests: qlora's contract for ${kind === "metric" || kind === "model" ? "a" : "an"} ${kind}`,
+      `cd ${path} && bun install && bun test     # its tests: qlora's contract for ${article} ${kind}`,
       `qlora train ${flag}${path} ...     # from here, as it lies`,
       `bun add ${path} && qlora train ${flag}${names.cli} ...     # by its name, where it is installed`,
       "",

@@ -9,7 +9,7 @@ import { isLoss, type Loss } from "./loss.ts";
 import { showValue } from "./option-words.ts";
 import type { OptionSet, OptionShape, OptionsOutput } from "./options.ts";
 import type { AdapterPlugin, MetricPlugin, ModelPlugin, OptimizerPlugin } from "./plugin.ts";
-import { specOf } from "./plugin-resolve.ts";
+import { configFactories, rememberSpec, specOf } from "./plugin-resolve.ts";
 import { isPlugin, type Plugin, type PluginFactory, type PluginKind } from "./plugin-value.ts";
 import { versionProblem } from "./plugin-version.ts";
 import { suggestion } from "./suggest.ts";
@@ -124,10 +124,15 @@ export function defineConfig(input: ConfigInput): Config {
 }
 
 /**
- * Loads a config file: `path`, or qlora.config.ts in `folder` where there is one.
+ * Loads a config file: `path`, or qlora.config.ts in `folder` where there is one. Plugins in it that do not ship are remembered
+ * by the file, so that a run's record finds them again.
  * @throws ConfigError where the file named is missing, does not load, or exports no config
  */
-export async function loadConfig(path: string | undefined, folder: string): Promise<Config | undefined> {
+export async function loadConfig(
+  path: string | undefined,
+  folder: string,
+  shipped: readonly PluginFactory[] = [],
+): Promise<Config | undefined> {
   const file = resolve(folder, path ?? CONFIG_FILE);
   if (!existsSync(file)) {
     if (path === undefined) return undefined;
@@ -148,6 +153,10 @@ export async function loadConfig(path: string | undefined, folder: string): Prom
     throw new ConfigError("CONFIG_LOAD_FAILED", `${file} does not load: ${reason}`, { cause });
   }
   if (typeof exported === "object" && exported !== null && "kind" in exported && exported.kind === "config") {
+    for (const factory of configFactories(exported)) {
+      if (!shipped.some(({ kind, name }) => kind === factory.kind && name === factory.name))
+        rememberSpec(factory, file);
+    }
     return exported as Config;
   }
   throw new ConfigError("CONFIG_EXPORT", `${file}: the default export is ${showValue(exported)}, expected a config`, {

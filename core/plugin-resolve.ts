@@ -32,12 +32,28 @@ const OTHER_RELEASE = "Install a release of the plugin that is made for this qlo
 /** What found a factory, for the run record. */
 const specs = new WeakMap<PluginFactory, string>();
 
+/** Factories of the plugins that a config holds, whichever copy of qlora made it; none for another value. */
+export function configFactories(config: unknown): readonly PluginFactory[] {
+  if (typeof config !== "object" || config === null || !("kind" in config) || config.kind !== "config") return [];
+  const { model, adapter, optimizer, metrics } = config as unknown as Readonly<Record<string, unknown>>;
+  const plugins = [model, adapter, optimizer, ...(Array.isArray(metrics) ? (metrics as readonly unknown[]) : [])];
+  return plugins
+    .map((plugin) => (plugin as { readonly factory?: unknown } | undefined)?.factory)
+    .filter((factory): factory is PluginFactory => isPluginFactory(factory));
+}
+
+/** Notes that a config file holds this factory, unless something found it before. */
+export function rememberSpec(factory: PluginFactory, configFile: string): void {
+  if (!specs.has(factory)) specs.set(factory, `${configFile}#${factory.name}`);
+}
+
 /** How `resolvePlugin` can find this factory again: a package's name or a file's path; undefined for one that ships. */
 export const specOf = (factory: PluginFactory): string | undefined => specs.get(factory);
 
 /**
  * The factory that `spec` names: `lora`; `foo`, which is the package qlora-plugin-foo or foo; `@me/foo`, which is itself or
- * @me/qlora-plugin-foo; `./foo.ts`, or `./foo` for a package's folder. `#name` picks one of several exports.
+ * @me/qlora-plugin-foo; `./foo.ts`, or `./foo` for a package's folder. `#name` picks one of several exports, or a
+ * plugin by its name from a config file.
  * @throws PluginError saying which package or file, which exports, and what was expected
  */
 export async function resolvePlugin<K extends PluginKind>(
@@ -144,9 +160,10 @@ function pick(
   exportName: string | undefined,
 ): PluginFactory {
   const names = Object.keys(module);
-  const found = [...new Set(names.map((name) => module[name]).filter((value) => isPluginFactory(value, kind)))];
-  const chosen =
-    exportName === undefined ? found : [module[exportName]].filter((value) => isPluginFactory(value, kind));
+  const inConfig = configFactories(module["default"]);
+  const named = [module[exportName ?? ""], ...inConfig.filter(({ name }) => name === exportName)];
+  const candidates = exportName === undefined ? [...names.map((name) => module[name]), ...inConfig] : named;
+  const chosen = [...new Set(candidates)].filter((value) => isPluginFactory(value, kind));
   const [only] = chosen;
   if (chosen.length === 1 && only !== undefined) return only;
   const which = names.map((name) => `${name} (${whatIs(module[name])})`).join(", ") || "nothing";

@@ -3,7 +3,7 @@
  * the metric kappa. They pass their tests there and are used by name.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { cpSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { demoCsv } from "../../demo/generate.ts";
 import { tiers } from "../support/gpu.ts";
@@ -36,6 +36,40 @@ for (const { name } of PACKAGES) {
     expect(stderr).toMatch(/^ *\d\d pass$/m);
   }, 120_000);
 }
+
+test.skipIf(tiers.length === 0)(
+  "a metric that only the config file knows is found again by eval",
+  async () => {
+    writeFileSync(
+      join(outside.folder, "zero.ts"),
+      `import { defineMetric, defineOptions } from "qlora";
+export const zero = defineMetric({ name: "zero", options: defineOptions({}), create: () => ({ add() {}, result: () => ({ zero: 0 }) }) });`,
+    );
+    writeFileSync(
+      join(outside.folder, "own.config.ts"),
+      `import { defineConfig } from "qlora";
+import { adamW8bit, gemma2, logLoss, lora } from "qlora/plugins";
+import { tinyCheckpoint } from "qlora/testing";
+import { zero } from "./zero.ts";
+export default defineConfig({
+  model: gemma2({ checkpoint: tinyCheckpoint }), adapter: lora(), optimizer: adamW8bit(), metrics: [logLoss(), zero()],
+});`,
+    );
+    const run = join(outside.folder, "own");
+    const flags = tinyRunFlags(outside, "rows.csv", run);
+    const trained = await outside.qlora("train", "--config", "own.config.ts", ...flags);
+    expect(trained.exit, trained.stderr).toBe(0);
+    const { exit, stdout, stderr } = await outside.qlora("eval", run, "--json");
+    expect(exit, stderr).toBe(0);
+    expect((JSON.parse(stdout) as { metrics: object }).metrics).toMatchObject({ eval_zero: 0 });
+    const { config } = JSON.parse(readFileSync(join(run, "run.json"), "utf8")) as {
+      config: { optimizer: object; metrics: readonly object[] };
+    };
+    expect(config.optimizer).not.toHaveProperty("from");
+    expect(config.metrics[1]).toMatchObject({ name: "zero", from: `${join(outside.folder, "own.config.ts")}#zero` });
+  },
+  120_000,
+);
 
 test.skipIf(tiers.length === 0)(
   "both are used by name",

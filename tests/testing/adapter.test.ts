@@ -26,7 +26,7 @@ for (const tier of tiers) {
   for (const [title, plugin, options] of shipped) {
     describe(`${title}, tier ${tier} (seed ${runSeed})`, () => {
       for (const { name, run } of adapterContract(gpuOf(tier), plugin, { ...options, seed: runSeed })) {
-        test(name, run, 60_000);
+        test(name, run, 300_000);
       }
     });
   }

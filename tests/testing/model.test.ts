@@ -24,7 +24,7 @@ for (const tier of tiers) {
     const { checkpoint } = plugin.options as { readonly checkpoint: string };
     describe(`${checkpoint.split("/").at(-1)}, tier ${tier} (seed ${runSeed})`, () => {
       for (const { name, run } of modelContract(gpuOf(tier), plugin, { ...options, seed: runSeed })) {
-        test(name, run, 120_000);
+        test(name, run, 300_000);
       }
     });
   }

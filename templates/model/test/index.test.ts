@@ -46,5 +46,5 @@ for (const tier of await testTiers()) {
   });
 
   for (const { name, run } of modelContract(testGpu(tier), myPlugin({ checkpoint: tinyCheckpoint })))
-    test(`${name}, tier ${tier}`, run, 60_000);
+    test(`${name}, tier ${tier}`, run, 120_000);
 }
