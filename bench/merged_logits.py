@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 merged, rows, ours = sys.argv[1:]
 model, info = AutoModelForSequenceClassification.from_pretrained(
-    merged, torch_dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    merged, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
 )
 assert not info["missing_keys"] and not info["unexpected_keys"], info
 print(type(model).__name__, model.config.num_labels, "labels")
