@@ -15,7 +15,7 @@ const blocks = [...page.matchAll(/^```(\w+)(?: file=(\S+))?\n([\s\S]*?)^```$/gm)
   text: match[3]!,
 }));
 const commands = blocks.filter(({ language }) => language === "sh").flatMap(({ text }) => text.trim().split("\n"));
-const needsGpu = /^(?:bun test (?!margin)|qlora (?:train|eval)|cd )/;
+const needsGpu = /^(?:bun test (?!margin|focal)|qlora (?:train|eval)|cd )/;
 
 let outside: Outside;
 
