@@ -155,6 +155,12 @@ describe.skipIf(tiers.length === 0)("training", () => {
       expect(cut[step]!).toBeCloseTo(loss, 5);
       for (const other of norms.slice(1)) expect(other[step]! / norms[0]![step]!).toBeCloseTo(1, 4);
     });
+    // Under a loss scale the same holds: tier f16 has one wherever it is offered.
+    const scaled = async (parts: object): Promise<number> => {
+      await losses({ ...parts, device: { tier: tiers.at(-1)! } }, { maxSteps: 1 });
+      return norms.at(-1)![0]!;
+    };
+    expect((await scaled({ loss: crossEntropy })) / (await scaled({}))).toBeCloseTo(1, 3);
     const record = await Bun.file(`${folder.path}/run/run.json`).json();
     expect(record.config.loss).toBeUndefined();
 
