@@ -1,0 +1,29 @@
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { writeFileAtomic } from "../../core/files.ts";
+import { demoCsv } from "../../demo/generate.ts";
+import { train } from "../../index.ts";
+import { tiers } from "../support/gpu.ts";
+import { smallRun, temporaryFolder } from "../support/run.ts";
+
+describe.skipIf(tiers.length === 0)("training", () => {
+  test("starts before the last row is tokenised", async () => {
+    await using folder = await temporaryFolder();
+    const device = { tier: "f32" } as const;
+    const training = { maxSteps: 1, overwriteOutputDir: true };
+    // Compiled and in the driver's cache: what follows times tokenising alone.
+    await train(await smallRun(folder.path, { device, training }));
+    const file = join(folder.path, "many.csv");
+    const words = "more words to tokenise ".repeat(12);
+    await writeFileAtomic(file, demoCsv(12_000, 5).replaceAll('[""', `[""${words}`));
+    const seen: string[] = [];
+    const data = { trainFiles: [file], nSplits: 1000 };
+    await train(await smallRun(folder.path, { device, training, data }), {
+      onEvent(event) {
+        seen.push(event.type === "info" && event.message.startsWith("train data:") ? "tokenised" : event.type);
+      },
+    });
+    expect(seen).toContain("tokenised");
+    expect(seen.indexOf("step")).toBeLessThan(seen.indexOf("tokenised"));
+  }, 112_000);
+});
