@@ -14,7 +14,12 @@ export interface Block {
 /**
  * Runs blocks one after the other: residual stream [N,C] f32 -> [N,C] f32, which the caller releases.
  * @param embedded the embedding's output [N,C] f32; released when the first block has read it
- * @example const h = runBlocks(tape, embedded, layers.map((layer) => ({ trains: true, forward: (t, x) => block(t, x, layer) })), options);
+ * @example
+ * const embedded = tape.alloc([3, 8], "f32", "hidden states");
+ * gpu.clear(embedded);
+ * const twice = { trains: false, forward: (inner: Tape, h: Tensor) => addResidual(inner, h, h) };
+ * const h = runBlocks(tape, embedded, [twice, twice], { checkpointing: "none", training: false });
+ * tape.release(h);
  */
 export function runBlocks(
   tape: Tape,

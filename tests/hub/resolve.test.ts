@@ -1,8 +1,7 @@
-import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import {
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -10,72 +9,27 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { QloraError } from "../../core/errors.ts";
-import type { RunEvent } from "../../core/events.ts";
-import { hubEnvironment, resolveModel, type HubEnvironment, type ResolveOptions } from "../../core/hub/index.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
-import { COMMIT, gitSha1, sha256, startHub, type FakeHub } from "./server.ts";
+import {
+  all,
+  blob,
+  failure,
+  files,
+  half,
+  hub,
+  ID,
+  model,
+  resolve,
+  serve,
+  server,
+  weights,
+  useHub,
+} from "./hub-model.ts";
+import { COMMIT, gitSha1, sha256 } from "./server.ts";
 
-const ID = "tiny/gemma2-nf4";
-const TOKEN = "hf_secretSecretSecret";
-const files = new Map(
-  [
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-  ].map((name) => [name, new Uint8Array(readFileSync(join(tinyCheckpoint, name)))]),
-);
-const weights = files.get("model.safetensors")!;
-const all = [...files.values()].reduce((sum, { length }) => sum + length, 0);
-const repository = new Map([
-  ...files,
-  ["README.md", Buffer.from("# card")],
-  ["pytorch_model.bin", Buffer.from("pickle")],
-]);
-
-const root = mkdtempSync(join(tmpdir(), "qlora-hub-"));
-afterAll(() => rmSync(root, { recursive: true, force: true }));
-
-let server: FakeHub;
-let hub: HubEnvironment;
-let model: string;
-beforeEach(async () => {
-  server = await startHub(ID, repository);
-  hub = environment();
-  model = join(hub.cacheDir, "models--tiny--gemma2-nf4");
-});
-afterEach(() => server.stop());
-
-const environment = (more: Partial<HubEnvironment> = {}): HubEnvironment => ({
-  endpoint: server.url,
-  token: undefined,
-  cacheDir: mkdtempSync(join(root, "cache-")),
-  offline: false,
-  answerTimeout: 2000,
-  stallTimeout: 2000,
-  retryDelay: 1,
-  ...more,
-});
-const resolve = (options: ResolveOptions = {}, more: Partial<HubEnvironment> = {}, id = ID) =>
-  resolveModel(id, options, { ...hub, ...more });
-const blob = (): string => join(model, "blobs", sha256(weights));
-const half = (): string => `${blob()}.incomplete`;
-
-/** The error that a promise ends with. */
-async function failure(promise: Promise<unknown>): Promise<QloraError> {
-  const error: unknown = await promise.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(QloraError);
-  expect(`${(error as Error).message} ${String((error as QloraError).hint)}`).not.toContain(TOKEN);
-  return error as QloraError;
-}
+useHub();
 
 describe("a model by id", () => {
   test("a folder is used as it is", async () => {
@@ -106,12 +60,10 @@ describe("a model by id", () => {
   });
 
   test("shards are those that the index lists, and no others", async () => {
-    await server.stop();
     const index = Buffer.from(
       JSON.stringify({ weight_map: { a: "model-1.safetensors", b: "model-2.safetensors", c: "model-1.safetensors" } }),
     );
-    server = await startHub(
-      ID,
+    await serve(
       new Map([
         ["config.json", files.get("config.json")!],
         ["model.safetensors.index.json", index],
@@ -291,138 +243,5 @@ describe("what was cut goes on", () => {
       ({ host, path, range }) => host === "cdn" && path === "/model.safetensors" && range === undefined,
     );
     expect(starts).toHaveLength(1);
-  });
-});
-
-describe("who may", () => {
-  test.each([
-    [
-      { status: 401, code: "GatedRepo" },
-      undefined,
-      "HUB_GATED",
-      /gated on 127/,
-      /Accept its terms at .*tiny\/gemma2-nf4, then set HF_TOKEN/,
-    ],
-    [
-      { status: 403, code: "GatedRepo" },
-      TOKEN,
-      "HUB_GATED",
-      /the account of this token has no access/,
-      /use a token of that account/,
-    ],
-    [
-      { status: 401, code: "RepoNotFound" },
-      undefined,
-      "HUB_NOT_FOUND",
-      /knows no model tiny\/gemma2-nf4, or it is private/,
-      /HF_TOKEN/,
-    ],
-    [{ status: 401 }, TOKEN, "HUB_TOKEN_REFUSED", /does not accept the token/, /log in again/],
-    [{ status: 403 }, TOKEN, "HUB_FORBIDDEN", /does not let this token read/, /right to read/],
-    [{ status: 404, code: "RepoNotFound" }, undefined, "HUB_NOT_FOUND", /knows no model/, /spelling/],
-    [{ status: 418 }, undefined, "HUB_FAILED", /answered 418/, /later/],
-  ] as const)("%j with token %p", async (refuse, token, code, message, hint) => {
-    server.misbehaviour.refuse = refuse;
-    const error = await failure(resolve({}, { token }));
-    expect(error.code).toBe(code);
-    expect(error.message).toMatch(message);
-    expect(error.message).not.toContain("\n");
-    expect(error.hint).toMatch(hint);
-  });
-
-  test("the token goes to the hub alone, not to where it redirects, and into no file", async () => {
-    const { directory } = await resolve({}, { token: TOKEN });
-    const [toHub, toCdn] = (["hub", "cdn"] as const).map((host) =>
-      server.requests.filter((request) => request.host === host),
-    );
-    expect(toHub!.length).toBeGreaterThan(7);
-    expect(toHub!.every(({ authorization }) => authorization === `Bearer ${TOKEN}`)).toBe(true);
-    expect(toCdn!.length).toBe(2);
-    expect(toCdn!.every(({ authorization }) => authorization === undefined)).toBe(true);
-    expect(readdirSync(directory).some((name) => readFileSync(join(directory, name)).includes(TOKEN))).toBe(false);
-  });
-
-  test("a gated model is not served from the cache of its name", async () => {
-    await resolve();
-    server.misbehaviour.refuse = { status: 403, code: "GatedRepo" };
-    expect(await failure(resolve())).toMatchObject({ code: "HUB_GATED" });
-  });
-});
-
-describe("the network", () => {
-  test("down, and the reference is cached: the cache is used, and said so", async () => {
-    const first = await resolve();
-    await server.stop();
-    const events: RunEvent[] = [];
-    expect(await resolve({ onEvent: (event) => events.push(event) })).toMatchObject(first);
-    expect(events).toMatchObject([
-      {
-        type: "warning",
-        message: expect.stringMatching(/cannot be reached.*using tiny\/gemma2-nf4 as cached, commit 5a3f0a0/),
-      },
-    ]);
-  });
-
-  test("down, and nothing is cached", async () => {
-    await server.stop();
-    const error = await failure(resolve());
-    expect(error).toMatchObject({
-      code: "HUB_UNREACHABLE",
-      message: expect.stringMatching(/cannot be reached for tiny\/gemma2-nf4 \(ECONNREFUSED\)/),
-    });
-    expect(error.hint).toContain("HF_ENDPOINT");
-  });
-
-  test("something that is not the hub", async () => {
-    using page = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("<html>sign in</html>") });
-    expect(await failure(resolve({}, { endpoint: page.url.origin }))).toMatchObject({
-      code: "HUB_FAILED",
-      message: expect.stringContaining("does not answer as the hub"),
-    });
-  });
-
-  test("HTTP_PROXY is used, and NO_PROXY spares", async () => {
-    const seen: string[] = [];
-    using proxy = Bun.serve({
-      port: 0,
-      hostname: "127.0.0.1",
-      fetch: (request) => {
-        seen.push(new URL(request.url).pathname);
-        return fetch(request.url, { method: request.method, redirect: "manual" });
-      },
-    });
-    const script = join(import.meta.dir, "fixtures", "download.ts");
-    const env = { ...process.env, HF_ENDPOINT: server.url, HTTP_PROXY: proxy.url.origin, http_proxy: proxy.url.origin };
-    const run = (more: Record<string, string>): Promise<number> =>
-      Bun.spawn([process.execPath, script, ID, "config"], {
-        env: { ...env, HF_HUB_CACHE: mkdtempSync(join(root, "cache-")), ...more },
-      }).exited;
-    expect(await run({ NO_PROXY: "127.0.0.1", no_proxy: "127.0.0.1" })).toBe(0);
-    expect(seen).toEqual([]);
-    expect(await run({ NO_PROXY: "", no_proxy: "" })).toBe(0);
-    expect(seen).toContain(`/api/models/${ID}/revision/main`);
-  });
-});
-
-describe("the environment", () => {
-  test("HF_ENDPOINT, HF_TOKEN, the caches, offline", () => {
-    const home = mkdtempSync(join(root, "home-"));
-    expect(hubEnvironment({ HF_HOME: home })).toMatchObject({
-      endpoint: "https://huggingface.co",
-      token: undefined,
-      cacheDir: join(home, "hub"),
-      offline: false,
-    });
-    expect(hubEnvironment({ HF_HOME: home, HF_HUB_CACHE: "/c", HF_ENDPOINT: "https://mirror.example/" })).toMatchObject(
-      { cacheDir: "/c", endpoint: "https://mirror.example" },
-    );
-    expect(hubEnvironment({ XDG_CACHE_HOME: "/x", HF_TOKEN: ` ${TOKEN}\n`, HF_HUB_OFFLINE: "1" })).toMatchObject({
-      cacheDir: "/x/huggingface/hub",
-      token: TOKEN,
-      offline: true,
-    });
-    writeFileSync(join(home, "token"), `${TOKEN}\n`);
-    expect(hubEnvironment({ HF_HOME: home }).token).toBe(TOKEN);
-    expect(hubEnvironment({ HF_HOME: home, HF_TOKEN: "hf_other" }).token).toBe("hf_other");
   });
 });
