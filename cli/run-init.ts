@@ -19,7 +19,6 @@ const starter = (): ConfigInput => ({
     learningRate: 2e-4,
     warmupSteps: 20,
     numTrainEpochs: 1,
-    gradientCheckpointing: "block",
     evalStrategy: "epoch",
   },
 });

@@ -67,13 +67,16 @@ export function matchTargets(names: readonly string[], options: TargetOptions): 
 
 /**
  * `targetModules` as PEFT saves it: "all-linear" becomes the last parts of the linears' names, without the head and
- * what is trained whole; anything else stays.
+ * what is trained whole; one word becomes a list of it (as an expression for whole names, which PEFT takes it for, it matches
+ * nothing); anything else stays.
  */
 export function expandTargets(
   names: readonly string[],
   { targetModules, modulesToSave }: Pick<TargetOptions, "targetModules" | "modulesToSave">,
 ): string | readonly string[] {
-  if (typeof targetModules !== "string" || targetModules.toLowerCase() !== "all-linear") return targetModules;
+  if (typeof targetModules !== "string") return targetModules;
+  if (/^\w+$/.test(targetModules)) return [targetModules];
+  if (targetModules.toLowerCase() !== "all-linear") return targetModules;
   const heads = ["lm_head", "score", "classifier", ...(modulesToSave ?? [])];
   return suffixes(names.filter((name) => !heads.some((head) => matchesName(name, head))));
 }

@@ -33,7 +33,6 @@ const shared = {
     lrSchedulerType: "linear",
     warmupSteps: 20,
     maxGradNorm: 1,
-    gradientCheckpointing: "block", // prepare_model_for_kbit_training switches it on
     loggingSteps: 10,
     evalStrategy: "epoch",
     saveStrategy: "steps",

@@ -222,9 +222,17 @@ describe("matchTargets", () => {
   test("a string is a regular expression for the whole name", () => {
     expect(match({ targetModules: String.raw`.*\.(q|k)_proj` }).length).toBe(24);
     expect(match({ targetModules: String.raw`model\.layers\.1\..*|x` }).length).toBe(7);
-    expect(() => match({ targetModules: "q_proj" })).toThrow(ConfigError);
+    expect(() => match({ targetModules: "q.proj" })).toThrow(ConfigError);
     expect(() => match({ targetModules: "(" })).toThrow(ConfigError);
     expect(() => match({ targetModules: ".*q_proj", layersToTransform: [1] })).toThrow("layersToTransform");
+  });
+
+  test("one word is a list of it, as a command line gives it, and is saved as a list", () => {
+    const wanted = names.filter((name) => name.endsWith(".v_proj"));
+    expect(wanted.length).toBe(12);
+    expect(matchTargets(names, { targetModules: "v_proj" }).matched).toEqual(wanted);
+    expect(expandTargets(names, { targetModules: "v_proj" })).toEqual(["v_proj"]);
+    expect(() => matchTargets(names, { targetModules: "value" })).toThrow(/"value" match none/);
   });
 
   test("all-linear is every linear but the head", () => {
