@@ -20,10 +20,6 @@ export interface Block {
  * const twice = { trains: false, forward: (inner: Tape, h: Tensor) => addResidual(inner, h, h) };
  * const h = runBlocks(tape, embedded, [twice, twice], { checkpointing: "none", training: false });
  * tape.release(h);
- * const embedded = tape.alloc([2, 3], "f32", "embedded");
- * gpu.clear(embedded);
- * const blocks = [10, 30].map((cap) => ({ trains: false, forward: (t: Tape, x: Tensor) => softcap(t, x, cap) }));
- * const h = runBlocks(tape, embedded, blocks, { checkpointing: "block", training: true });
  */
 export function runBlocks(
   tape: Tape,
