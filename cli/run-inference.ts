@@ -1,5 +1,6 @@
 import { ConfigError } from "../core/errors.ts";
 import { writeFileAtomic } from "../core/files.ts";
+import { addOutOfFold } from "../core/out-of-fold.ts";
 import { POST_PROCESSES, type PostProcess } from "../core/post-process.ts";
 import { formatProbabilities } from "../core/probabilities.ts";
 import { suggestion } from "../core/suggest.ts";
@@ -20,6 +21,7 @@ interface PredictFlags extends EvaluateFlags {
   readonly logits: boolean;
   readonly postProcess: string | undefined;
   readonly submission: string | undefined;
+  readonly oof: string | undefined;
 }
 
 /** Prints the metrics of a trained adapter. */
@@ -52,11 +54,22 @@ function postProcessSteps(text = ""): PostProcess[] {
     });
 }
 
+/** @throws ConfigError where the flags ask for out-of-fold predictions of what they cannot be of */
+function checkOutOfFold({ oof, logits }: PredictFlags, files: readonly string[]): void {
+  if (oof === undefined) return;
+  const problems = [
+    ...(files.length > 0 ? [`--oof: got ${files.join(", ")} too, but these are predictions of the rows held out`] : []),
+    ...(logits ? ["--oof: got it together with --logits, but the file has probabilities"] : []),
+  ];
+  if (problems.length > 0) throw new ConfigError("USAGE", problems, { hint: "See qlora predict --help." });
+}
+
 /** Writes a row of probabilities (or logits) for each row of data. */
 export async function predict({ services, values, positionals }: CommandData, flags: PredictFlags): Promise<void> {
   const sdk = await services.sdk();
   const progress = createProgress();
-  const { output, submission, logits, tta } = flags;
+  const { output, submission, oof, logits, tta } = flags;
+  checkOutOfFold(flags, positionals.slice(1));
   const postProcess = postProcessSteps(flags.postProcess);
   const asked = { ...inferenceRequest(values, positionals, flags.baseModel), logits, tta, postProcess };
   const result = await sdk.predict({ ...asked, submission: submission !== undefined }, { onEvent: progress.listen });
@@ -66,7 +79,11 @@ export async function predict({ services, values, positionals }: CommandData, fl
     notes.info(`wrote ${result.rows.length} rows to ${file}`);
   };
   if (submission !== undefined) await write(submission, formatProbabilities(result));
-  if (submission !== undefined && output === undefined && !flags.json) return;
+  if (oof !== undefined) {
+    const all = await addOutOfFold(oof, result);
+    notes.info(`added ${result.rows.length} rows to ${oof}, which has ${all} now`);
+  }
+  if ((submission ?? oof) !== undefined && output === undefined && !flags.json) return;
   const jsonLines = flags.json || output?.endsWith(".jsonl") === true;
   const text = jsonLines ? toJsonLines(result) : formatProbabilities(result);
   return output === undefined ? writeData(text) : write(output, text);

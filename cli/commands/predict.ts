@@ -32,12 +32,18 @@ export default defineCommand({
       valueHint: "file",
       description: "Write the competition's CSV here: id, winner_model_a, winner_model_b, winner_tie",
     },
+    oof: {
+      type: "string",
+      valueHint: "file",
+      description: "Add the rows that the run held out to this CSV of out-of-fold predictions; once for each fold",
+    },
     json: { type: "boolean", description: "Write JSON lines instead of CSV" },
   },
   async run(context) {
     const { predict } = await import("../run-inference.ts");
-    const { "base-model": baseModel, output, submission, logits = false, json = false, tta = "none" } = context.args;
+    const { "base-model": baseModel, output, submission, oof } = context.args;
+    const { logits = false, json = false, tta = "none" } = context.args;
     const postProcess = context.args["post-process"];
-    return predict(dataOf(context), { baseModel, output, submission, logits, json, tta, postProcess });
+    return predict(dataOf(context), { baseModel, output, submission, oof, logits, json, tta, postProcess });
   },
 });

@@ -22,7 +22,7 @@ export function shortage(
   ];
   const hint = [
     ...(lift.length > 0 ? [`Set ${lift.join(", ")}, or leave them to --memory auto.`] : []),
-    `Lower ${lower.join(", ")}.`,
+    `Lower ${lower.join(" or ")}.`,
   ].join(" ");
   if ("tooLarge" in figures) {
     return new DeviceError("MEMORY_SHORT", `no setting fits this device: ${figures.tooLarge}`, { hint });

@@ -2,9 +2,12 @@ import { describe, expect, test } from "bun:test";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ensemble } from "../../core/ensemble.ts";
+import { readProbabilities } from "../../core/probabilities.ts";
 import { crossValidate, predict, type QloraError } from "../../index.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
+
+const cli = join(import.meta.dir, "../../cli/main.ts");
 
 describe.skipIf(tiers.length === 0)("cross-validation", () => {
   test("predicts every row by the model that did not see it, goes on where it stopped, refuses another config", async () => {
@@ -49,6 +52,37 @@ describe.skipIf(tiers.length === 0)("cross-validation", () => {
       const stored = written.get(id)!.split(",").slice(1).map(Number);
       values.forEach((value, c) => expect(stored[c]!).toBeCloseTo(value, 5));
     }
+
+    // The same file, fold by fold, by hand.
+    const oof = join(folder.path, "oof.csv");
+    const add = (fold: number, ...more: readonly string[]) =>
+      Bun.spawnSync([
+        process.execPath,
+        cli,
+        "predict",
+        join(outputDir, `fold-${fold}`),
+        ...more,
+        "--oof",
+        oof,
+        "--tier",
+        "f32",
+      ]);
+    expect(add(0).exitCode).toBe(0);
+    expect(add(1).stderr.toString()).toContain("added 30 rows to");
+    const [byHand, atOnce] = [oof, whole.outOfFold!].map((file) => readProbabilities(file));
+    expect(byHand!.rows).toHaveLength(60);
+    for (const { id, values } of atOnce!.rows) {
+      const row = byHand!.rows.find((other) => other.id === id)!;
+      values.forEach((value, c) => expect(row.values[c]!).toBeCloseTo(value, 5));
+    }
+    const once = await readFile(oof, "utf8");
+    const twice = add(1);
+    expect(twice.exitCode).toBe(1);
+    expect(twice.stderr.toString()).toContain("is there already");
+    const ofOther = add(1, data!);
+    expect(ofOther.exitCode).toBe(2);
+    expect(ofOther.stderr.toString()).toContain("predictions of the rows held out");
+    expect(await readFile(oof, "utf8")).toBe(once);
 
     const refused = await crossValidate(await config({ learningRate: 2e-3 }), 3).catch((error: unknown) => error);
     expect((refused as QloraError).message).toContain("folds: was 2, got 3");
