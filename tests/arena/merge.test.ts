@@ -1,7 +1,7 @@
 /** Merging against the arithmetic done anew in f64, and the measured difference. */
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openCheckpoint, readFloats } from "../../core/checkpoint.ts";
 import { openSafetensors } from "../../core/safetensors.ts";
@@ -271,6 +271,39 @@ describe.skipIf(dir === undefined)("merge", () => {
     await writeFile(join(out, "old.txt"), "old");
     await merged(lora, out, { overwrite: true });
     expect(existsSync(join(out, "old.txt"))).toBe(false);
+  });
+
+  test("overwriting deletes no run, no base, no folder of other things", async () => {
+    await using folder = await temporaryFolder();
+    const [run, base, project] = ["run", "base", "project"].map((name) => join(folder.path, name)) as [
+      string,
+      string,
+      string,
+    ];
+    await cp(join(dir!, "parity-tiny/adapter"), run, { recursive: true });
+    await cp(tinyCheckpoint, base, { recursive: true });
+    await mkdir(project);
+    await writeFile(join(project, "thesis.txt"), "mine");
+    const failure = (outputDir: string): Promise<string> =>
+      merge({ run, baseModel: base, outputDir, rows: 0, overwrite: true }).then(
+        () => "no error",
+        (error: Error) => error.message,
+      );
+    expect(await failure(run)).toContain("expected a merged checkpoint to overwrite, found adapter_config.json");
+    expect(await failure(folder.path)).toContain("expected a merged checkpoint to overwrite, found ");
+    expect(await failure(project)).toContain("found no config.json");
+    expect(await failure(base)).toContain("expected another folder than that of the base model");
+    for (const kept of [
+      join(run, "adapter_model.safetensors"),
+      join(base, "model.safetensors"),
+      join(project, "thesis.txt"),
+    ])
+      expect(existsSync(kept), kept).toBe(true);
+    expect(
+      (await readFile(join(base, "model.safetensors"))).equals(
+        await readFile(join(tinyCheckpoint, "model.safetensors")),
+      ),
+    ).toBe(true);
   });
 });
 
