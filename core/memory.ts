@@ -168,6 +168,7 @@ export class Memory {
   /** Starts a new peak measurement. */
   resetPeak(): void {
     this.#peak = this.#used + this.#pooled;
+    this.#mostUsed = this.#used;
     this.#markUsed();
   }
 }

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { ModelError } from "./errors.ts";
-import type { MemorySettings } from "./planning/account.ts";
+import type { RecordedMemory } from "./planning/run.ts";
 import { ADAPTER_CONFIG_FILE, readAdapterConfig } from "./peft.ts";
 import { checkpointPath, listCheckpoints, RUN_FILES } from "./run-folder.ts";
 
@@ -26,7 +26,7 @@ export interface RunRecord {
   };
   readonly data: { readonly numLabels: number };
   /** What the memory plan settled. */
-  readonly memory?: { readonly settings: MemorySettings };
+  readonly memory?: RecordedMemory;
   /** The checkpoint as the config names it; `sha` is the commit of a hub model. */
   readonly baseModel?: { readonly name: string; readonly sha?: string };
 }

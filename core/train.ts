@@ -90,7 +90,7 @@ export async function* trainSteps(
   const before = resume === undefined ? undefined : await readTrainingState(resume);
   if (before !== undefined) checkResumable(before, identity, resume!);
 
-  const { gpu: opened, plan, kernels } = await openRun(config, { source, numLabels }, engine, record?.memory?.settings);
+  const { gpu: opened, plan, kernels } = await openRun(config, { source, numLabels }, engine, record?.memory);
   onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
   using session = await openSession({
     source,

@@ -77,6 +77,11 @@ export class MemoryAccount {
     return Math.max(...this.work.steps.flatMap((step) => this.#cut(step, undefined).map(({ tokens }) => tokens)));
   }
 
+  /** The same of a batch in evaluation; 0 where nothing is evaluated. */
+  get evalTokens(): number {
+    return (this.work.maxEvalSamples ?? 0) * this.longest;
+  }
+
   /** Tokens of the longest sample. */
   get longest(): number {
     return Math.max(...this.work.steps.flat());

@@ -13,6 +13,8 @@ export interface GivenSettings {
   readonly tokenBudget?: number | undefined;
   /** Undefined for a model that has no such choice. */
   readonly placement?: GivenPlacement | undefined;
+  /** A run goes on with its own settings: micro-batches that were not cut stay so, since a cut changes the last bits. */
+  readonly resumed?: boolean | undefined;
 }
 
 /** A choice and what it costs. */
@@ -152,7 +154,7 @@ function openChoices(
   { keeps, known, account }: { readonly keeps: boolean; readonly known: boolean; readonly account: MemoryAccount },
 ): Choice[] {
   const { placement } = given;
-  const { longest, batchTokens } = account;
+  const { longest, batchTokens, evalTokens } = account;
   const embeddings: Choice["embeddings"][] =
     placement === undefined
       ? ["device"]
@@ -170,7 +172,8 @@ function openChoices(
         ? [true, false]
         : [false];
   const budgets: (number | undefined)[] = [given.tokenBudget];
-  if (given.tokenBudget === undefined && known) {
+  if (given.tokenBudget === undefined && known && given.resumed !== true) {
+    if (evalTokens > batchTokens) budgets.push(batchTokens); // cuts evaluation only
     for (let tokens = batchTokens / 2; tokens > longest; tokens /= 2) budgets.push(Math.ceil(tokens));
     if (longest < batchTokens) budgets.push(longest);
   }

@@ -5,7 +5,7 @@ import { createOptimizer } from "../head-optimizer.ts";
 import type { ModelSource } from "../plugin.ts";
 import type { MemorySettings, PlannedWork } from "./account.ts";
 import { openPlanned, type Planned, stepsOf } from "./open.ts";
-import type { GivenSettings } from "./plan.ts";
+import type { GivenSettings, MemoryMode } from "./plan.ts";
 
 /** The work of a config. @param lengths tokens of samples, in turn; default: all as long as may come */
 export function plannedWork(
@@ -35,30 +35,47 @@ export function givenSettings({ training }: Config, source: ModelSource): GivenS
   };
 }
 
+/** What run.json keeps of a plan, for the run that goes on. */
+export interface RecordedMemory {
+  readonly mode: MemoryMode;
+  readonly settings: MemorySettings;
+}
+
 /**
  * Opens the GPU of a run and plans it, before anything is loaded.
- * @param recorded settings of the run that is resumed: they stay, unless the config names them or a mode
+ * @param recorded as `memoryRequest`
  * @throws DeviceError as `openPlanned`
  */
 export function openRun(
   config: Config,
   { source, numLabels }: { readonly source: ModelSource; readonly numLabels: number },
   engine: Engine,
-  recorded?: MemorySettings,
+  recorded?: RecordedMemory,
 ): Promise<Planned> {
+  const work = plannedWork(config, source, numLabels);
+  return openPlanned({ device: config.device, ...memoryRequest(config, source, recorded), work }, engine);
+}
+
+/**
+ * What is settled of memory, and how the rest is chosen.
+ * @param recorded of the run that is resumed: its settings stay, unless the config names them or another mode
+ */
+export function memoryRequest(
+  config: Config,
+  source: ModelSource,
+  recorded?: RecordedMemory,
+): { readonly mode: MemoryMode; readonly given: GivenSettings } {
   const given = givenSettings(config, source);
-  const before = config.given.training?.memory === undefined ? recorded : undefined;
-  const request = {
-    device: config.device,
-    mode: config.training.memory,
-    given: before === undefined ? given : resumed(given, before),
-    work: plannedWork(config, source, numLabels),
-  };
-  return openPlanned(request, engine);
+  const named = config.given.training?.memory;
+  if (recorded === undefined || (named !== undefined && named !== recorded.mode)) {
+    return { mode: config.training.memory, given };
+  }
+  return { mode: recorded.mode, given: resumed(given, recorded.settings) };
 }
 
 function resumed({ checkpointing, tokenBudget, placement }: GivenSettings, before: MemorySettings): GivenSettings {
   return {
+    resumed: true,
     checkpointing: checkpointing ?? before.checkpointing,
     tokenBudget: tokenBudget ?? before.tokenBudget,
     placement: placement && {

@@ -21,6 +21,9 @@ export function shortage(
     ...(given.placement !== undefined && settings.embeddings === "device" ? ["--model.embeddings host"] : []),
   ];
   const hint = [
+    ...(given.resumed === true
+      ? ["The run that goes on had these settings; naming another --memory chooses anew."]
+      : []),
     ...(lift.length > 0 ? [`Set ${lift.join(", ")}, or leave them to --memory auto.`] : []),
     `Lower ${lower.join(" or ")}.`,
   ].join(" ");
@@ -74,7 +77,8 @@ export function reasonOf(mode: MemoryMode, given: GivenSettings, budget: MemoryB
     fast: "nothing computed twice",
     auto: budget.bytes === undefined ? "nothing computed twice" : "the fastest that fits",
   }[mode];
-  return settled.length === 0 ? what : `${what}; ${settled.join(", ")} as configured`;
+  const by = given.resumed === true ? "as configured or as the run began" : "as configured";
+  return settled.length === 0 ? what : `${what}; ${settled.join(", ")} ${by}`;
 }
 
 /** The plan as one line. */

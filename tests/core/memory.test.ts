@@ -1,6 +1,7 @@
 /** What the allocator does at its limit and where the driver refuses; on paper, so that it needs no GPU. */
 import { describe, expect, test } from "bun:test";
 import { DeviceError } from "../../core/errors.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
 
 const MIB = 2 ** 20;
@@ -46,5 +47,19 @@ describe("memory", () => {
     const larger = gpu.alloc([80 * MIB], "u8", "larger");
     expect(gpu.memory.report()).toMatchObject({ used: 80 * MIB, pooled: 0, peak: 80 * MIB });
     gpu.free(larger);
+  });
+
+  test("a new measurement gives up the pool as a fresh allocator would, whatever was in use before", () => {
+    const grow = (gpu: Gpu): number => {
+      for (const size of [500, 800, 1300]) gpu.free(gpu.alloc([size * MIB], "u8", `${size}`));
+      return gpu.memory.report().peak;
+    };
+    const fresh = paperGpu(NVIDIA);
+    const used = paperGpu(NVIDIA);
+    const large = [1, 2, 3, 4].map((name) => used.alloc([1900 * MIB], "u8", `${name}`));
+    for (const tensor of large) used.free(tensor);
+    used.memory.trim();
+    used.memory.resetPeak();
+    expect(grow(used)).toBe(grow(fresh));
   });
 });

@@ -8,15 +8,22 @@ import {
   type PlannedWork,
 } from "../../core/planning/account.ts";
 import { type GivenSettings, type MemoryMode, planMemory } from "../../core/planning/plan.ts";
+import { memoryRequest } from "../../core/planning/run.ts";
 import { engine } from "../../kernels/engine.ts";
 import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";
+import { smallRun, temporaryFolder } from "../support/run.ts";
 
 const GIB = 2 ** 30;
 const targetModules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"];
 
 /** r 64 on five linears of every layer, AdamW 8-bit; samples of 1024 tokens. */
-function accountOf(shape: "gemma2-2b" | "gemma2-9b", samples: number, layers?: number): MemoryAccount {
+function accountOf(
+  shape: "gemma2-2b" | "gemma2-9b",
+  samples: number,
+  layers?: number,
+  limits: Partial<Pick<PlannedWork, "maxSamples" | "maxEvalSamples">> = {},
+): MemoryAccount {
   const work: PlannedWork = {
     source: benchSource({ shape, layers }),
     adapter: lora({ rank: 64, alpha: 32, dropout: 0.05, targetModules }),
@@ -25,6 +32,7 @@ function accountOf(shape: "gemma2-2b" | "gemma2-9b", samples: number, layers?: n
     steps: [new Array<number>(samples).fill(1024)],
     maxSamples: undefined,
     maxEvalSamples: undefined,
+    ...limits,
   };
   return new MemoryAccount(work, NVIDIA, engine);
 }
@@ -59,10 +67,10 @@ describe("Gemma-2-9B, as measured on an H100", () => {
 
 describe("choosing", () => {
   const account = accountOf("gemma2-2b", 8, 6);
-  const planned = (mode: MemoryMode, gib: number | undefined, given: GivenSettings = {}) => {
+  const planned = (mode: MemoryMode, gib: number | undefined, given: GivenSettings = {}, of = account) => {
     const placement = { embeddings: undefined, keepDequantised: undefined };
     const bytes = gib === undefined ? undefined : gib * GIB;
-    return planMemory(account, {
+    return planMemory(of, {
       mode,
       given: { placement, ...given },
       budget: { bytes, source: "test" },
@@ -112,6 +120,37 @@ describe("choosing", () => {
     for (const mode of ["lean", "auto", "fast"] as const) {
       expect((await planned(mode, 70, given)).settings).toEqual({ ...rest, ...placement });
     }
+  });
+
+  test("a run that goes on is not cut anew where less memory is free: it says how to plan anew", async () => {
+    const before = { checkpointing: "block", embeddings: "device", keepDequantised: false } as const;
+    const uncut = await peakOf(account, before);
+    const settled = { checkpointing: "block", placement: { embeddings: "device", keepDequantised: false } } as const;
+    const anew = await planned("auto", uncut / GIB - 0.6, settled);
+    expect(anew.settings.tokenBudget).toBeLessThan(8192);
+    await using folder = await temporaryFolder();
+    const recorded = { mode: "auto", settings: { ...before, tokenBudget: undefined } } as const;
+    const source = benchSource({ shape: "tiny" });
+    const requestOf = async (memory: MemoryMode | undefined) =>
+      memoryRequest(await smallRun(folder.path, { training: { memory } }), source, recorded);
+    const { given } = await requestOf(undefined);
+    expect((await planned("auto", uncut / GIB, given)).settings).toEqual({ ...before, tokenBudget: undefined });
+    expect(await planned("auto", uncut / GIB - 0.6, given).catch((thrown: unknown) => thrown)).toMatchObject({
+      code: "MEMORY_SHORT",
+      hint: expect.stringContaining("naming another --memory chooses anew"),
+    });
+    // The mode that the run began with changes nothing; another one does.
+    expect(await requestOf("auto")).toEqual({ mode: "auto", given });
+    expect(await requestOf("lean")).toMatchObject({ mode: "lean", given: { checkpointing: undefined } });
+  });
+
+  test("batches of evaluation that are larger than those of training are cut where they alone do not fit", async () => {
+    const of = accountOf("gemma2-2b", 1, 6, { maxSamples: 1, maxEvalSamples: 64 });
+    const [whole, cut] = [await peakOf(of, {}), await peakOf(of, { tokenBudget: 1024 })];
+    expect(cut).toBeLessThan(whole / 2);
+    const { settings, figures } = await planned("fast", (cut + 1) / GIB, {}, of);
+    expect(settings.tokenBudget).toBe(1024);
+    expect(figures.peak).toBeLessThanOrEqual(cut + 1);
   });
 
   test("nothing known of the memory: nothing is computed twice, nothing kept, and it says so", async () => {
