@@ -1,6 +1,6 @@
 /** From a checkpoint to the GPU in pieces: the host holds one piece, and no more than a few are on their way. */
 import type { Gpu } from "./device/gpu.ts";
-import type { TensorSource } from "./safetensors.ts";
+import { missingTensor, type TensorSource } from "./safetensors.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** Bytes read at a time; a multiple of four. */
@@ -47,7 +47,8 @@ export class TensorStream {
    */
   async copy(name: string, target: Tensor, from = 0, bytes?: number): Promise<void> {
     const info = this.source.tensors.get(name);
-    const length = bytes ?? (info === undefined ? 0 : info.end - info.begin - from);
+    if (info === undefined) throw missingTensor(this.source.pathOf(name), name);
+    const length = bytes ?? info.end - info.begin - from;
     for (let at = 0; at < length; at += PIECE_BYTES) {
       const size = Math.min(PIECE_BYTES, length - at);
       if (!this.#gpu.paper) {

@@ -111,7 +111,8 @@ async function mergedTensors(checkpoint: Checkpoint, plan: MergePlan): Promise<(
     // A classifier has no use for the language model's head; a score head of the base is replaced.
     if (isPart(name) || name.startsWith("lm_head.") || heads.has(name)) continue;
     const linear = linearOf(name);
-    if (quantized.has(name)) {
+    // A linear that is not quantised is refused as on loading, not copied without the adapter.
+    if (quantized.has(name) || (linear !== undefined && name.endsWith(".weight"))) {
       const { shape } = await readNf4State(checkpoint, name);
       const data = async (): Promise<Uint16Array> => {
         const weight = dequantizeNf4(await readNf4(checkpoint, name));

@@ -1,6 +1,7 @@
 /** Loading in pieces gives the bytes that loading whole tensors gives. */
 import { describe, expect, test } from "bun:test";
 import { openCheckpoint } from "../../core/checkpoint.ts";
+import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
 import { readNf4 } from "../../core/nf4-checkpoint.ts";
 import type { TensorSource } from "../../core/safetensors.ts";
 import { TensorStream } from "../../core/stream-tensor.ts";
@@ -28,6 +29,16 @@ function sourceOf(data: Uint8Array<ArrayBuffer>, reads: number[]): TensorSource 
     [Symbol.asyncDispose]: async () => {},
   };
 }
+
+test("a tensor that the checkpoint lacks is an error that names it, on paper too", async () => {
+  const gpu = paperGpu(NVIDIA);
+  const stream = new TensorStream(gpu, sourceOf(new Uint8Array(8), []));
+  const target = gpu.alloc([8], "u8", "target");
+  for (const bytes of [undefined, 8]) {
+    const error = await stream.copy("gone", target, 0, bytes).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "TENSOR_MISSING", message: expect.stringContaining("gone") });
+  }
+});
 
 describe.skipIf(tiers.length === 0)("TensorStream", () => {
   test("copies a tensor of several pieces and a ragged end, and reports each", async () => {
