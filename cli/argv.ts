@@ -58,10 +58,10 @@ function flagTable(own: readonly OwnFlag[], groups: readonly FlagGroup[]): Map<s
 }
 
 function unknownFlag(token: string, table: ReadonlyMap<string, Target>): string {
-  const near = nearestName(
-    token,
-    [...table.keys()].map((name) => `--${toKebab(name)}`),
-  );
+  const names = [...table.keys()].map((name) => `--${toKebab(name)}`);
+  // peft's target_modules, say, is an option of the adapter here.
+  const prefixed = names.find((name) => name.endsWith(`.${token.replace(/^--?/, "").replaceAll("_", "-")}`));
+  const near = prefixed ?? nearestName(token, names);
   return `${token}: unknown flag${near === undefined ? "" : `; did you mean "${near}"?`}`;
 }
 

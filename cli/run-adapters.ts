@@ -1,6 +1,6 @@
 import { averageAdapters } from "../core/adapter-average.ts";
 import { ConfigError } from "../core/errors.ts";
-import { suggestion } from "../core/suggest.ts";
+import { didYouMean } from "../core/suggest.ts";
 import { notes, writeJson } from "./output.ts";
 
 interface AdaptersFlags {
@@ -15,7 +15,7 @@ export async function runAdapters(
 ): Promise<void> {
   const problems: string[] = [];
   if (action !== "average")
-    problems.push(`ACTION: got ${JSON.stringify(action)}, expected average${suggestion(action, ["average"])}`);
+    problems.push(`ACTION: got ${JSON.stringify(action)}, expected average${didYouMean(action, ["average"])}`);
   if (output === undefined) problems.push("--output: got nothing, expected a folder");
   if (problems.length > 0) throw new ConfigError("USAGE", problems, { hint: "See qlora adapters --help." });
   const result = await averageAdapters({ adapters, outputDir: output! });

@@ -4,6 +4,7 @@ import type { CommandData } from "./command.ts";
 import { INTERRUPTED, interruptible } from "./interrupt.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
+import { wholeNumber } from "./whole-number.ts";
 
 interface CvFlags {
   readonly folds: string | undefined;
@@ -17,7 +18,7 @@ export async function crossValidate({ services, config }: CommandData, flags: Cv
     await writeJson(configToJson(config!));
     return 0;
   }
-  const folds = Number(flags.folds ?? 5);
+  const folds = wholeNumber("--folds", flags.folds, 2) ?? 5;
   const sdk = await services.sdk();
   const progress = createProgress();
   const result = await interruptible(progress.listen, (signal) =>

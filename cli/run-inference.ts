@@ -3,7 +3,7 @@ import { writeFileAtomic } from "../core/files.ts";
 import { addOutOfFold } from "../core/out-of-fold.ts";
 import { POST_PROCESSES, type PostProcess } from "../core/post-process.ts";
 import { formatProbabilities } from "../core/probabilities.ts";
-import { suggestion } from "../core/suggest.ts";
+import { didYouMean } from "../core/suggest.ts";
 import type { CommandData } from "./command.ts";
 import { inferenceRequest } from "./inference-flags.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
@@ -45,7 +45,7 @@ function postProcessSteps(text = ""): PostProcess[] {
       const [name = "", numbers = ""] = part.split("=");
       const known = Object.keys(POST_PROCESSES);
       if (!Object.hasOwn(POST_PROCESSES, name)) {
-        const message = `--post-process: got ${JSON.stringify(part)}, expected ${known.join(" or ")} and its probabilities${suggestion(name, known)}`;
+        const message = `--post-process: got ${JSON.stringify(part)}, expected ${known.join(" or ")} and its probabilities${didYouMean(name, known)}`;
         throw new ConfigError("USAGE", message, { hint: "For example --post-process both-empty=0.04,0.88,0.08" });
       }
       const values =

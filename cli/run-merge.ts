@@ -3,6 +3,7 @@ import type { CommandData } from "./command.ts";
 import { inferenceRequest } from "./inference-flags.ts";
 import { notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
+import { wholeNumber } from "./whole-number.ts";
 
 interface MergeFlags {
   readonly baseModel: string | undefined;
@@ -18,7 +19,7 @@ export async function merge({ services, values, positionals }: CommandData, flag
   if (outputDir === undefined) {
     throw new ConfigError("USAGE", "--output: got nothing, expected a folder", { hint: "See qlora merge --help." });
   }
-  const rows = flags.rows === undefined ? undefined : flags.rows.trim() === "" ? Number.NaN : Number(flags.rows);
+  const rows = wholeNumber("--rows", flags.rows, 0);
   const sdk = await services.sdk();
   const progress = createProgress();
   const request = { ...inferenceRequest(values, positionals, flags.baseModel), outputDir, overwrite, rows };

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import { ConfigError } from "../core/errors.ts";
 import { isPluginFactory, PLUGIN_KINDS } from "../core/plugin-value.ts";
-import { suggestion } from "../core/suggest.ts";
+import { didYouMean } from "../core/suggest.ts";
 import * as plugins from "../plugins/index.ts";
 import { notes, writeData } from "./output.ts";
 import { pluginNames, writePluginPackage } from "./scaffold.ts";
@@ -14,11 +14,11 @@ export async function runPlugin(
 ): Promise<void> {
   const problems: string[] = [];
   if (action !== "new")
-    problems.push(`ACTION: got ${JSON.stringify(action)}, expected new${suggestion(action, ["new"])}`);
+    problems.push(`ACTION: got ${JSON.stringify(action)}, expected new${didYouMean(action, ["new"])}`);
   const kind = PLUGIN_KINDS.find((each) => each === given);
   if (kind === undefined)
     problems.push(
-      `KIND: got ${JSON.stringify(given)}, expected one of ${PLUGIN_KINDS.join(", ")}${near(given, PLUGIN_KINDS)}`,
+      `KIND: got ${JSON.stringify(given)}, expected one of ${PLUGIN_KINDS.join(", ")}${didYouMean(given, PLUGIN_KINDS)}`,
     );
   if (kind === undefined || problems.length > 0)
     throw new ConfigError("USAGE", problems, { hint: "See qlora plugin --help." });
@@ -48,9 +48,4 @@ export async function runPlugin(
       "",
     ].join("\n"),
   );
-}
-
-function near(given: string, known: readonly string[]): string {
-  const text = suggestion(given, known);
-  return text.includes("did you mean") ? text : "";
 }

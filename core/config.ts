@@ -195,7 +195,11 @@ export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): C
   };
   if (problems.length === 0) return defineConfig(input);
   checkSections(input, problems);
-  throw new ConfigError("CONFIG_INVALID", problems);
+  // What anybody sees who runs a bare command in an empty folder.
+  const bare = problems.some((problem) => problem.startsWith("model.checkpoint: got nothing"));
+  const hint =
+    "Give --model a checkpoint's folder or a model of the hub as org/name, or write a config with qlora init.";
+  throw new ConfigError("CONFIG_INVALID", problems, bare ? { hint } : {});
 }
 
 /** The config as plain JSON: each plugin as its name and options, and the three sections. */

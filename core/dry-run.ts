@@ -5,7 +5,7 @@ import type { Engine } from "./engine.ts";
 import { inspectConfig, labelsOf } from "./inspect.ts";
 import { openRun } from "./planning/run.ts";
 import { planLine } from "./planning/words.ts";
-import { loadRunData } from "./run-data.ts";
+import { loadTrainingData } from "./run-data.ts";
 
 /** What a run would do, found without training: data read, config.json read, device asked. */
 export interface DryRunResult {
@@ -24,7 +24,7 @@ export interface DryRunResult {
 /** What a run would do, without training. @throws QloraError of every kind, as `train` would */
 export async function dryRun(config: Config, engine: Engine): Promise<DryRunResult> {
   const { training } = config;
-  const data = loadRunData(config.data);
+  const data = loadTrainingData(config);
   const globalBatchSize = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
   const { totalSteps } = createSampler({
     size: data.train.rows.length,

@@ -24,8 +24,10 @@ export interface ResolveContext {
 }
 
 const article = (kind: PluginKind): string => (/^[aeiou]/.test(kind) ? `an ${kind}` : `a ${kind}`);
+/** The flag that names plugins of a kind. */
+const flagOf = (kind: PluginKind): string => (kind === "metric" ? "metrics" : kind);
 const maker = (kind: PluginKind): string => `define${kind[0]!.toUpperCase()}${kind.slice(1)}`;
-const isFile = (spec: string): boolean => /^(\.{1,2}[\\/]|file:)/.test(spec) || isAbsolute(spec);
+const isFile = (spec: string): boolean => /^(\.{1,2}([\\/]|$)|file:)/.test(spec) || isAbsolute(spec);
 
 const OTHER_RELEASE = "Install a release of the plugin that is made for this qlora, or the qlora that it is made for.";
 
@@ -66,9 +68,9 @@ export async function resolvePlugin<K extends PluginKind>(
     if (known.kind === kind) return known as PluginFactory<K>;
     throw new PluginError(
       "PLUGIN_KIND",
-      `--${kind} ${spec}: ${spec} is ${article(known.kind)}, expected ${article(kind)}`,
+      `--${flagOf(kind)} ${spec}: ${spec} is ${article(known.kind)}, expected ${article(kind)}`,
       {
-        hint: `Give it as --${known.kind} ${spec}.`,
+        hint: `Give it as --${flagOf(known.kind)} ${spec}.`,
       },
     );
   }
@@ -79,7 +81,9 @@ export async function resolvePlugin<K extends PluginKind>(
   const factory = pick(kind, spec, path, module, exportName) as PluginFactory<K>;
   const problem = versionProblem(factory.qlora);
   if (problem !== undefined) {
-    throw new PluginError("PLUGIN_VERSION", `--${kind} ${spec}: ${factory.name} ${problem}`, { hint: OTHER_RELEASE });
+    throw new PluginError("PLUGIN_VERSION", `--${flagOf(kind)} ${spec}: ${factory.name} ${problem}`, {
+      hint: OTHER_RELEASE,
+    });
   }
   const again = isFile(source) ? path : source;
   specs.set(factory, exportName === undefined ? again : `${again}#${exportName}`);
@@ -92,7 +96,7 @@ function filePath(kind: PluginKind, source: string, from: string): string {
     const folder = dirname(path);
     const near = nearestName(basename(path), existsSync(folder) ? readdirSync(folder) : []);
     const guess = near === undefined ? "" : `; did you mean "${near}"?`;
-    throw new PluginError("PLUGIN_NOT_FOUND", `--${kind} ${source}: ${path} does not exist${guess}`, {
+    throw new PluginError("PLUGIN_NOT_FOUND", `--${flagOf(kind)} ${source}: ${path} does not exist${guess}`, {
       hint: "Give the path of a TypeScript or JavaScript file, or of a package's folder.",
     });
   }
@@ -118,13 +122,17 @@ function packagePath(kind: PluginKind, source: string, { shipped, from }: Resolv
   const guess = near === undefined ? suggestion(source, names) : `; did you mean "${near}"?`;
   throw new PluginError(
     "PLUGIN_NOT_FOUND",
-    `--${kind} ${source}: no shipped ${kind} has this name and no package ${candidates.join(" or ")} is installed${guess}`,
-    { hint: `Install the package (bun add ${candidates[0]}), or write ./${source}.ts for a file.` },
+    `--${flagOf(kind)} ${source}: no shipped ${kind} has this name and no package ${candidates.join(" or ")} is installed${guess}`,
+    {
+      hint: isFolder(resolve(from, source))
+        ? `Write ./${source} for the folder of this name.`
+        : `Install the package (bun add ${candidates[0]}), or write ./${source}.ts for a file.`,
+    },
   );
 }
 
 const noEntry = (kind: PluginKind, source: string, folder: string): PluginError =>
-  new PluginError("PLUGIN_LOAD_FAILED", `--${kind} ${source}: ${folder} has no entry file`, {
+  new PluginError("PLUGIN_LOAD_FAILED", `--${flagOf(kind)} ${source}: ${folder} has no entry file`, {
     hint: `Name it in ${join(folder, "package.json")} as "exports", and build the package where its source is built.`,
   });
 
@@ -134,7 +142,7 @@ function checkPackage(kind: PluginKind, spec: string, path: string): void {
   const problem = peerProblem(manifest?.peerDependencies?.["qlora"]);
   if (problem === undefined) return;
   const title = `package ${manifest?.name ?? path} ${manifest?.version ?? ""}`.trim();
-  throw new PluginError("PLUGIN_VERSION", `--${kind} ${spec}: ${title} ${problem}`, { hint: OTHER_RELEASE });
+  throw new PluginError("PLUGIN_VERSION", `--${flagOf(kind)} ${spec}: ${title} ${problem}`, { hint: OTHER_RELEASE });
 }
 
 async function load(kind: PluginKind, spec: string, path: string): Promise<Readonly<Record<string, unknown>>> {
@@ -143,7 +151,7 @@ async function load(kind: PluginKind, spec: string, path: string): Promise<Reado
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     const missing = /Cannot find (?:package|module) ['"]qlora(?:\/\w+)?['"]/.test(reason);
-    throw new PluginError("PLUGIN_LOAD_FAILED", `--${kind} ${spec}: ${path} does not load: ${reason}`, {
+    throw new PluginError("PLUGIN_LOAD_FAILED", `--${flagOf(kind)} ${spec}: ${path} does not load: ${reason}`, {
       cause,
       ...(missing
         ? { hint: `Install qlora where the plugin can see it: bun add qlora in ${dirname(path)} or above.` }
@@ -173,7 +181,7 @@ function pick(
       ? `expected one ${kind}; pick one with ${spec}#NAME`
       : `expected ${exportName === undefined ? "an export" : `the export ${exportName}`} made with ${maker(kind)}` +
         (near === undefined ? "" : `; did you mean "${near}"?`);
-  throw new PluginError("PLUGIN_EXPORT", `--${kind} ${spec}: ${path} exports ${which}; ${expected}`, {
+  throw new PluginError("PLUGIN_EXPORT", `--${flagOf(kind)} ${spec}: ${path} exports ${which}; ${expected}`, {
     hint: `Export ${article(kind)}: export const name = ${maker(kind)}({ name, options, create }).`,
   });
 }

@@ -1,4 +1,5 @@
 /** The rows and tokens of a run, from its data options. */
+import type { Config } from "./config.ts";
 import type { DataOptions } from "./data-options.ts";
 import { cutMessage, cutReport, type CutReport } from "./data/cut-report.ts";
 import { loadData, loadDataset, requireLabels, type Dataset } from "./data/dataset.ts";
@@ -30,6 +31,21 @@ export function loadRunData(options: DataOptions): RunData {
     ...(nSplits === undefined ? {} : { nSplits, foldIdx, foldBy }),
   });
   return swapAugment ? { ...data, train: augmentBySwapping(data.train) } : data;
+}
+
+/**
+ * The rows that a config trains on, and those that it evaluates on.
+ * @throws DataError; ConfigError, also where it evaluates on nothing, as transformers' Trainer
+ */
+export function loadTrainingData({ data, training }: Pick<Config, "data" | "training">): RunData {
+  if (training.evalStrategy !== "no" && data.evalFiles.length === 0 && data.nSplits === undefined) {
+    throw new ConfigError(
+      "DATA_NO_EVALUATION",
+      `training.evalStrategy: got "${training.evalStrategy}", but neither data.evalFiles nor data.nSplits says on what`,
+      { hint: "Name files with --eval-files, hold out a fold with --n-splits, or leave --eval-strategy out." },
+    );
+  }
+  return loadRunData(data);
 }
 
 /** The rows that `eval` scores: the evaluation files, or the fold held out of the training files. @throws DataError, ConfigError */

@@ -3,7 +3,7 @@
  * adapter's files beside them, as transformers' `save_model` leaves them.
  */
 import { appendFile, mkdir, readdir, readFile, rm } from "node:fs/promises";
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError, QloraError } from "./errors.ts";
 import type { LogEntry } from "./trainer-state.ts";
@@ -32,18 +32,25 @@ export function checkpointPath(outputDir: string, step: number): string {
   return join(outputDir, `checkpoint-${step}`);
 }
 
+const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+
 /** Steps of the whole checkpoints in a run's folder, ascending. */
 export async function listCheckpoints(outputDir: string): Promise<number[]> {
-  if (!existsSync(outputDir)) return [];
+  if (!isFolder(outputDir)) return [];
   const steps = (await readdir(outputDir)).flatMap((name) => CHECKPOINT.exec(name)?.[1] ?? []);
   return steps.map(Number).sort((a, b) => a - b);
 }
 
 /**
  * Makes the folder of a new run.
- * @throws ConfigError where it already holds one and `overwrite` is false
+ * @throws ConfigError where it already holds one and `overwrite` is false, or is a file
  */
 export async function createRunFolder(outputDir: string, overwrite: boolean): Promise<void> {
+  if (existsSync(outputDir) && !isFolder(outputDir)) {
+    throw new ConfigError("OUTPUT_DIR_TAKEN", `outputDir: ${outputDir} is a file, expected a folder`, {
+      hint: "Choose another with --output-dir.",
+    });
+  }
   if (existsSync(join(outputDir, RUN_FILES.record))) {
     if (!overwrite) {
       throw new ConfigError("OUTPUT_DIR_TAKEN", `outputDir: ${outputDir} already holds a run`, {

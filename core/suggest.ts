@@ -31,6 +31,12 @@ export function nearestName(name: string, candidates: Iterable<string>): string 
   return best;
 }
 
+/** `; did you mean "rank"?`, or nothing where nothing is near: for a message that lists the candidates already. */
+export function didYouMean(name: string, candidates: readonly string[]): string {
+  const near = nearestName(name, candidates);
+  return near === undefined ? "" : `; did you mean "${near}"?`;
+}
+
 /** `; did you mean "rank"?`, or the whole list where nothing is near, or nothing where there is no list. */
 export function suggestion(name: string, candidates: readonly string[]): string {
   const near = nearestName(name, candidates);

@@ -13,7 +13,7 @@ import { createOptimizer } from "./head-optimizer.ts";
 import { countLabels } from "./labels.ts";
 import { openBaseModel } from "./base-model.ts";
 import { nonFiniteGradients } from "./non-finite.ts";
-import { loadRunData, openRunTokeniser, reportCuts, samplesOf } from "./run-data.ts";
+import { loadTrainingData, openRunTokeniser, reportCuts, samplesOf } from "./run-data.ts";
 import { createRunFolder, findCheckpoint, RUN_FILES, saveCheckpoint, writeJson } from "./run-folder.ts";
 import { openRunLog } from "./run-log.ts";
 import { openRun } from "./planning/run.ts";
@@ -45,7 +45,7 @@ export async function* trainSteps(
 ): AsyncGenerator<TrainStep, TrainResult> {
   const { training, data, device } = config;
   const { onEvent, signal, computeGradients } = options;
-  const rows = loadRunData(data);
+  const rows = loadTrainingData(config);
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
   const stepLoss = createStepLoss(rows.train.rows, config, numLabels, onEvent);
   const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;

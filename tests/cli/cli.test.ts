@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { main } from "../../cli/run.ts";
@@ -52,6 +52,34 @@ const configOf = ({ stdout }: Ended): Record<string, Record<string, unknown>> =>
 
 const model = ["--model.checkpoint", "gemma"];
 const project = ["--config", join(fixtures, "project.config.ts")];
+
+describe("a newcomer's mistakes", () => {
+  const cases: readonly (readonly [argv: readonly string[], code: number, ...texts: string[]])[] = [
+    [["train"], 2, "model.checkpoint: got nothing, expected a string", "Give --model a checkpoint's folder"],
+    [["train", ...model, "--target-modules", "q_proj"], 2, 'unknown flag; did you mean "--adapter.target-modules"?'],
+    [["train", ...model, "--target_modules", "q_proj"], 2, 'unknown flag; did you mean "--adapter.target-modules"?'],
+    [["train", ...model, "--metrics", "accurcy"], 2, "--metrics accurcy: ", 'did you mean "accuracy"?'],
+    [["train", "--model", "."], 2, "--model .: ", "has no entry file"],
+    [["train", "--optimizer", "pack"], 2, "Write ./pack for the folder of this name."],
+    [["cv", ...model, "--folds", "x"], 2, '--folds: got "x", expected an integer >= 2'],
+    [["merge", "run", "--output", "out", "--rows", "x"], 2, '--rows: got "x", expected an integer >= 0'],
+    [["adapters", "avg", "a", "b", "--output", "out"], 2, 'ACTION: got "avg", expected average\n'],
+  ];
+  test.each(cases)("qlora %j ends with %d and says what to do", async (argv, code, ...texts) => {
+    mkdirSync(join(folder, "pack"), { recursive: true });
+    await Bun.write(join(folder, "package.json"), "{}");
+    const from = process.cwd();
+    process.chdir(folder);
+    try {
+      const ended = await qlora(...argv);
+      expect({ code: ended.code, stdout: ended.stdout }).toEqual({ code, stdout: "" });
+      for (const text of texts) expect(ended.stderr).toContain(text);
+      expect(ended.stderr).not.toContain("    at ");
+    } finally {
+      process.chdir(from);
+    }
+  });
+});
 
 describe("help and version", () => {
   test(
