@@ -12,6 +12,8 @@ export interface FlagGroup {
   /** Also without the prefix: `--learning-rate`. */
   readonly flat: boolean;
   readonly shape: OptionShape;
+  /** What is not given is taken from a run's record, so the options' own defaults say nothing. */
+  readonly recorded?: boolean;
 }
 
 /** One of the command's own flags, such as `--json`. */

@@ -6,23 +6,23 @@ import { toKebab, type FlagGroup } from "./argv.ts";
 import type { AnyCommand } from "./command.ts";
 import { columns, plainFor } from "./output.ts";
 
-function optionHelp(option: Option): string {
+function optionHelp(option: Option, recorded: boolean): string {
   const { presence, defaultFrom, definition, help } = option;
   const fallback =
     presence === "required"
       ? "required"
       : defaultFrom !== undefined
         ? `default: ${toKebab(defaultFrom)}`
-        : option.default === undefined
+        : option.default === undefined || recorded
           ? undefined
           : `default: ${typeof option.default === "string" ? option.default : showValue(option.default)}`;
   return `${help} (${[describeDefinition(definition), fallback].filter((part) => part !== undefined).join("; ")})`;
 }
 
-function groupHelp({ title, section, flat, shape }: FlagGroup): string {
+function groupHelp({ title, section, flat, shape, recorded = false }: FlagGroup): string {
   const rows = Object.entries(shape).map(([key, option]) => [
     `  --${toKebab(flat ? key : `${section}.${key}`)}`,
-    optionHelp(option),
+    optionHelp(option, recorded),
   ]);
   return rows.length === 0 ? "" : `\n${title.toUpperCase()}\n\n${columns(rows)}`;
 }

@@ -14,8 +14,15 @@ export const inferenceGroups: readonly FlagGroup[] = [
     section: "data",
     flat: true,
     shape: { format, maxLength, truncate, promptMaxTokens, nSplits, foldIdx, foldBy, cacheDir },
+    recorded: true,
   },
-  { title: "Batches", section: "training", flat: true, shape: { perDeviceEvalBatchSize, tokenBudget } },
+  {
+    title: "Batches (default: as the run was trained)",
+    section: "training",
+    flat: true,
+    shape: { perDeviceEvalBatchSize, tokenBudget },
+    recorded: true,
+  },
   { title: "Device", section: "device", flat: true, shape: deviceOptions.shape },
 ];
 

@@ -111,6 +111,12 @@ describe("help and version", () => {
     expect(stdout).toMatch(/--model\.checkpoint +folder of the checkpoint \(a string; required\)/);
   });
 
+  test("what a run's record decides has no default of its own in eval's help", async () => {
+    const { stdout } = await qlora("eval", "--help");
+    expect(stdout).toMatch(/--max-length .*\(an integer >= 1\)/);
+    expect(stdout).toMatch(/--tier .*default: auto\)/);
+  });
+
   test("help follows the plugin that is named", async () => {
     const { stdout } = await qlora("train", "--adapter", join(fixtures, "dora.ts"), "--help");
     expect(stdout).toContain("--adapter.magnitude");
