@@ -16,7 +16,7 @@ export default defineCommand({
   args: {
     ...inferenceArgs,
     output: { type: "string", valueHint: "folder", description: "Write the checkpoint here (required)" },
-    overwrite: { type: "boolean", description: "Replace what the folder holds" },
+    overwrite: { type: "boolean", description: "Replace a checkpoint that the folder holds" },
     rows: {
       type: "string",
       valueHint: "N",

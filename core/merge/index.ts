@@ -1,6 +1,4 @@
 /** Merging a trained adapter into its base: the checkpoint that transformers loads, and what merging changed. */
-import { readdir } from "node:fs/promises";
-import { resolve, sep } from "node:path";
 import { type InferenceRequest, openAdapterRun, requestData, requestRows } from "../adapter-run.ts";
 import type { DataOptions } from "../data-options.ts";
 import type { Dataset } from "../data/dataset.ts";
@@ -13,12 +11,13 @@ import { openRunTokeniser } from "../run-data.ts";
 import { findAdapter } from "../run-record.ts";
 import { type MergedFiles, writeMergedCheckpoint } from "./checkpoint.ts";
 import { type LogitDifference, measureDifference } from "./measure.ts";
+import { checkApart, checkOutputFolder } from "./output-folder.ts";
 
 /** A trained adapter, where its merged model goes, and the rows to measure on. */
 export interface MergeRequest extends InferenceRequest {
   /** A new or empty folder. */
   readonly outputDir: string;
-  /** Replace what the folder holds. Default false. */
+  /** Replace a checkpoint that the folder holds; any other folder is refused. Default false. */
   readonly overwrite?: boolean | undefined;
   /** Most rows that the difference is measured on, from the first; 0 measures nothing. Default 20. */
   readonly rows?: number | undefined;
@@ -52,7 +51,8 @@ export async function mergeAdapter(
   const dataset = rows === 0 ? undefined : measuredRows(request, data, trained.record !== undefined, rows);
   const run = await openAdapterRun(request, trained, plugins, onEvent);
   const { source, numLabels, baseModel } = run;
-  checkApart(outputDir, [trained.directory, source.checkpoint]);
+  checkApart(outputDir, "the adapter", trained.directory);
+  checkApart(outputDir, "the base model", source.checkpoint);
   const outline = await source.outline(numLabels);
   const adapter = await run.plugin.create({ linears: outline.linears, head: outline.head, baseModel, seed: 0 });
   if (adapter.mergeWeight === undefined) {
@@ -85,26 +85,8 @@ async function checkRequest({ outputDir, overwrite = false, rows = 0, maxShardSi
   const problems: string[] = [];
   if (!Number.isInteger(rows) || rows < 0) problems.push(`rows: got ${rows}, expected a whole number, 0 or more`);
   if (!(maxShardSize >= 1)) problems.push(`maxShardSize: got ${maxShardSize}, expected a number of bytes`);
-  const held = overwrite ? [] : await readdir(outputDir).catch(nothing);
-  if (held.length > 0) problems.push(`${outputDir}: expected a new or empty folder, found ${held[0]}`);
-  if (problems.length === 0) return;
-  const hint = held.length === 0 ? {} : { hint: "Name another folder, or replace it with --overwrite." };
-  throw new ConfigError(held.length === 0 ? "MERGE_OPTIONS" : "OUTPUT_NOT_EMPTY", problems, hint);
-}
-
-/** Replacing a folder would take along what is read from it. @throws ConfigError */
-function checkApart(outputDir: string, inputs: readonly string[]): void {
-  const below = (path: string): string => `${resolve(path)}${sep}`;
-  const lost = inputs.find((path) => below(path).startsWith(below(outputDir)));
-  if (lost === undefined) return;
-  throw new ConfigError("MERGE_OPTIONS", `${outputDir}: got a folder that holds ${lost}, which is merged`, {
-    hint: "Name another folder.",
-  });
-}
-
-function nothing(error: NodeJS.ErrnoException): string[] {
-  if (error.code === "ENOENT") return [];
-  throw error;
+  if (problems.length > 0) throw new ConfigError("MERGE_OPTIONS", problems);
+  await checkOutputFolder(outputDir, overwrite);
 }
 
 function measuredRows(request: MergeRequest, data: DataOptions, recorded: boolean, rows: number): Dataset {

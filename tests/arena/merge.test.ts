@@ -1,7 +1,7 @@
 /** Merging against the arithmetic done anew in f64, and the measured difference. */
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { cp, readFile, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openCheckpoint, readFloats } from "../../core/checkpoint.ts";
 import { openSafetensors } from "../../core/safetensors.ts";
@@ -239,23 +239,6 @@ describe.skipIf(dir === undefined)("merge", () => {
     expect(existsSync(out)).toBe(false);
   });
 
-  test("the adapter and the base are not written over, nor a folder that holds them", async () => {
-    await using folder = await temporaryFolder();
-    const run = join(folder.path, "output", "run");
-    await cp(lora, run, { recursive: true });
-    for (const outputDir of [run, join(folder.path, "output")]) {
-      const error = await merged(run, outputDir, { overwrite: true }).catch((thrown: unknown) => thrown);
-      expect(error, outputDir).toMatchObject({ code: "MERGE_OPTIONS" });
-      expect(existsSync(join(run, "adapter_model.safetensors")), outputDir).toBe(true);
-    }
-    const base = join(folder.path, "base");
-    await cp(tinyCheckpoint, base, { recursive: true });
-    const error = await merged(run, base, { baseModel: base, overwrite: true }).catch((thrown: unknown) => thrown);
-    expect(error).toMatchObject({ code: "MERGE_OPTIONS" });
-    await using kept = await openCheckpoint(base);
-    expect(kept.tensors.has("model.layers.0.mlp.down_proj.weight.absmax")).toBe(true);
-  });
-
   test("in shards, as the index says", async () => {
     await using folder = await temporaryFolder();
     const [whole, parts] = [join(folder.path, "whole"), join(folder.path, "parts")];
@@ -299,6 +282,39 @@ describe.skipIf(dir === undefined)("merge", () => {
     await writeFile(join(out, "old.txt"), "old");
     await merged(lora, out, { overwrite: true });
     expect(existsSync(join(out, "old.txt"))).toBe(false);
+  });
+
+  test("overwriting deletes no run, no base, no folder of other things", async () => {
+    await using folder = await temporaryFolder();
+    const [run, base, project] = ["run", "base", "project"].map((name) => join(folder.path, name)) as [
+      string,
+      string,
+      string,
+    ];
+    await cp(join(dir!, "parity-tiny/adapter"), run, { recursive: true });
+    await cp(tinyCheckpoint, base, { recursive: true });
+    await mkdir(project);
+    await writeFile(join(project, "thesis.txt"), "mine");
+    const failure = (outputDir: string): Promise<string> =>
+      merge({ run, baseModel: base, outputDir, rows: 0, overwrite: true }).then(
+        () => "no error",
+        (error: Error) => error.message,
+      );
+    expect(await failure(run)).toContain("expected a merged checkpoint to overwrite, found adapter_config.json");
+    expect(await failure(folder.path)).toContain("expected a merged checkpoint to overwrite, found ");
+    expect(await failure(project)).toContain("found no config.json");
+    expect(await failure(base)).toContain("expected another folder than that of the base model");
+    for (const kept of [
+      join(run, "adapter_model.safetensors"),
+      join(base, "model.safetensors"),
+      join(project, "thesis.txt"),
+    ])
+      expect(existsSync(kept), kept).toBe(true);
+    expect(
+      (await readFile(join(base, "model.safetensors"))).equals(
+        await readFile(join(tinyCheckpoint, "model.safetensors")),
+      ),
+    ).toBe(true);
   });
 });
 
