@@ -110,12 +110,26 @@ async function openAdapterBase(
     });
   }
   const revision = options["revision"] as string | undefined;
-  const factory =
-    recorded === undefined
-      ? await modelForCheckpoint(checkpoint, plugins.shipped, { revision, onEvent })
-      : await resolvePlugin("model", recorded.from ?? recorded.name, plugins);
-  const plugin = factory.configure({ ...options, checkpoint }) as ModelPlugin;
-  return openBaseModel(plugin, { onEvent, before: record?.baseModel });
+  try {
+    const factory =
+      recorded === undefined
+        ? await modelForCheckpoint(checkpoint, plugins.shipped, { revision, onEvent })
+        : await resolvePlugin("model", recorded.from ?? recorded.name, plugins);
+    const plugin = factory.configure({ ...options, checkpoint }) as ModelPlugin;
+    return await openBaseModel(plugin, { onEvent, before: record?.baseModel });
+  } catch (cause) {
+    // Trained in another folder or on another machine.
+    if (baseModel !== undefined || !(cause instanceof ConfigError) || cause.code !== "CHECKPOINT_NOT_FOUND")
+      throw cause;
+    throw new ModelError(
+      "BASE_MODEL_NOT_FOUND",
+      `${directory}: its base model, the folder ${checkpoint}, is not here`,
+      {
+        hint: "Name the base model's folder or hub id with --base-model.",
+        cause,
+      },
+    );
+  }
 }
 
 function withoutUndefined(options: Readonly<Record<string, unknown>>): Record<string, unknown> {

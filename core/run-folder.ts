@@ -121,7 +121,9 @@ export async function saveCheckpoint(
 export async function findCheckpoint(outputDir: string, resume: string | true): Promise<string> {
   if (resume !== true) {
     if (existsSync(resume)) return resume;
-    throw new ConfigError("CHECKPOINT_NOT_FOUND", `resumeFromCheckpoint: ${resume} does not exist`);
+    throw new ConfigError("CHECKPOINT_NOT_FOUND", `resumeFromCheckpoint: ${resume} does not exist`, {
+      hint: "Name a folder checkpoint-N that qlora train wrote, or leave the name out for the newest in --output-dir.",
+    });
   }
   const newest = (await listCheckpoints(outputDir)).at(-1);
   if (newest !== undefined) {

@@ -59,9 +59,24 @@ export async function findAdapter(run: string): Promise<TrainedAdapter> {
   return { directory, config: await readAdapterConfig(join(directory, ADAPTER_CONFIG_FILE)), record };
 }
 
-/** run.json of a run's folder, or of the run that a checkpoint's folder belongs to. */
+/** run.json of a run's folder, or of the run that a checkpoint's folder belongs to. @throws ModelError */
 export async function readRunRecord(directory: string): Promise<RunRecord | undefined> {
   const places = [directory, dirname(resolve(directory))].map((place) => join(place, RUN_FILES.record));
   const path = places.find((place) => existsSync(place));
-  return path === undefined ? undefined : (JSON.parse(await readFile(path, "utf8")) as RunRecord);
+  return path === undefined ? undefined : parseRecord(await readFile(path, "utf8"), path);
+}
+
+function parseRecord(text: string, path: string): RunRecord {
+  let cause: unknown;
+  try {
+    const { config, data } = JSON.parse(text) as Partial<RunRecord>;
+    if (config?.model !== undefined && data !== undefined) return JSON.parse(text) as RunRecord;
+  } catch (error) {
+    if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
+    cause = error;
+  }
+  throw new ModelError("RUN_DAMAGED", `${path}: expected the record of a run of qlora train, got something else`, {
+    hint: "Restore it; or move it away, and give the files and --base-model.",
+    cause,
+  });
 }

@@ -2,13 +2,21 @@
 import { expect, test } from "bun:test";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { openAdapterRun } from "../../core/adapter-run.ts";
 import { loadTrainingData } from "../../core/run-data.ts";
 import { createRunFolder } from "../../core/run-folder.ts";
 import { findAdapter } from "../../core/run-record.ts";
 import { dataOptions } from "../../core/data-options.ts";
 import { ConfigError, ModelError } from "../../core/errors.ts";
 import { trainingOptions } from "../../core/training-options.ts";
+import { gemma2 } from "../../plugins/index.ts";
 import { temporaryFolder } from "../support/run.ts";
+
+const failure = (wanted: Promise<unknown>): Promise<string> =>
+  wanted.then(
+    () => "no error",
+    (error: Error) => error.message,
+  );
 
 test("a file where a run's folder is meant", async () => {
   await using folder = await temporaryFolder();
@@ -19,6 +27,24 @@ test("a file where a run's folder is meant", async () => {
   expect(String((read as PromiseRejectedResult).reason)).toContain("there is no adapter_config.json");
   expect((made as PromiseRejectedResult).reason).toBeInstanceOf(ConfigError);
   expect(String((made as PromiseRejectedResult).reason)).toContain(`outputDir: ${file} is a file, expected a folder`);
+});
+
+test("a record that is none, and a base model that is not here", async () => {
+  await using folder = await temporaryFolder();
+  await writeFile(
+    join(folder.path, "adapter_config.json"),
+    '{"peft_type":"LORA","base_model_name_or_path":"/none/here"}',
+  );
+  const trained = await findAdapter(folder.path);
+  const plugins = { shipped: [gemma2], from: folder.path };
+  const opened = openAdapterRun({ run: folder.path }, trained, plugins, undefined);
+  expect(await failure(opened)).toContain(`${folder.path}: its base model, the folder /none/here, is not here`);
+  for (const text of ["{half", "null", "{}"]) {
+    await writeFile(join(folder.path, "run.json"), text);
+    expect(await failure(findAdapter(folder.path))).toContain(
+      `${join(folder.path, "run.json")}: expected the record of a run`,
+    );
+  }
 });
 
 test("evaluating on nothing is refused; on files or on a fold it is not", async () => {
