@@ -172,7 +172,8 @@ function openChoices(
         ? [true, false]
         : [false];
   const budgets: (number | undefined)[] = [given.tokenBudget];
-  if (given.tokenBudget === undefined && known && given.resumed !== true) {
+  // Where the memory is not known, a single buffer may still be too large: the first that is not wins.
+  if (given.tokenBudget === undefined && given.resumed !== true) {
     if (evalTokens > batchTokens) budgets.push(batchTokens); // cuts evaluation only
     for (let tokens = batchTokens / 2; tokens > longest; tokens /= 2) budgets.push(Math.ceil(tokens));
     if (longest < batchTokens) budgets.push(longest);

@@ -164,6 +164,15 @@ describe("choosing", () => {
     expect(budget.bytes).toBeUndefined();
   });
 
+  test("nothing known of the memory: micro-batches are cut where one buffer would be too large for a binding", async () => {
+    const limits = { ...NVIDIA.limits, maxStorageBufferBindingSize: 2 ** 27 };
+    const of = new MemoryAccount(account.work, { ...NVIDIA, limits }, engine);
+    const { settings } = await planned("auto", undefined, {}, of);
+    // [N, 9216] f16 activations of the gate: 8192 tokens take 144 MiB.
+    expect(settings.checkpointing).toBe("none");
+    expect(settings.tokenBudget! * 9216 * 2).toBeLessThanOrEqual(2 ** 27);
+  });
+
   test("too little memory is an error that says how little, and what to lower", async () => {
     const error = (await planned("auto", 0.3).catch((thrown: unknown) => thrown)) as Error & {
       code: string;
