@@ -38,7 +38,10 @@ export async function averageAdapters(request: AverageAdaptersRequest): Promise<
     throw new ConfigError("AVERAGE_ADAPTERS", `adapters: got ${names.length}, expected at least two to average`);
   const held = await readdir(outputDir).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [];
-    throw error;
+    if (error.code !== "ENOTDIR") throw error;
+    throw new ConfigError("OUTPUT_NOT_A_FOLDER", `${outputDir}: is a file, expected a new or empty folder`, {
+      hint: "Name another folder.",
+    });
   });
   if (held.length > 0) {
     throw new ConfigError("OUTPUT_NOT_EMPTY", `${outputDir}: expected a new or empty folder, found ${held[0]}`, {

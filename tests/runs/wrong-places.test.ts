@@ -2,7 +2,9 @@
 import { expect, test } from "bun:test";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { averageAdapters } from "../../core/adapter-average.ts";
 import { openAdapterRun } from "../../core/adapter-run.ts";
+import { checkOutputFolder } from "../../core/merge/output-folder.ts";
 import { loadTrainingData } from "../../core/run-data.ts";
 import { createRunFolder } from "../../core/run-folder.ts";
 import { findAdapter } from "../../core/run-record.ts";
@@ -45,6 +47,15 @@ test("a record that is none, and a base model that is not here", async () => {
       `${join(folder.path, "run.json")}: expected the record of a run`,
     );
   }
+});
+
+test("a file where a folder is to be written", async () => {
+  await using folder = await temporaryFolder();
+  const file = join(folder.path, "rows.jsonl");
+  await writeFile(file, "{}");
+  const expected = `${file}: is a file, expected a new or empty folder`;
+  expect(await failure(averageAdapters({ adapters: ["a", "b"], outputDir: file }))).toBe(expected);
+  expect(await failure(checkOutputFolder(file, true))).toBe(expected);
 });
 
 test("evaluating on nothing is refused; on files or on a fold it is not", async () => {
