@@ -80,6 +80,6 @@ function asDeviceError(error: unknown): DeviceError {
 
 async function candidate(provider: Provider, robustness: boolean): Promise<Candidate> {
   const adapter = await requestAdapter(provider, { robustness });
-  const device = await requestDevice(adapter);
+  const device = await requestDevice(provider, adapter);
   return { provider, adapter, device, capabilities: await probe(device, adapter) };
 }

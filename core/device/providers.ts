@@ -96,8 +96,37 @@ const MOST_REQUESTS = 5;
 
 const WANTED = ["shader-f16", "subgroups", "timestamp-query", "chromium-experimental-subgroup-matrix"];
 
+/**
+ * bun-webgpu writes the addresses of strings that it has encoded into structs, and lets go of the strings. One that is
+ * collected before Dawn reads it is read as garbage (a shader of zeros: seen once in some thousand), so all that is encoded
+ * during a call is held until it returns.
+ */
+function holdEncoded(device: GPUDevice): void {
+  const methods = device as unknown as Record<string, (descriptor: unknown) => unknown>;
+  for (const name of ["createShaderModule", "createComputePipeline"] as const) {
+    const create = methods[name]!.bind(device);
+    methods[name] = (descriptor) => {
+      const { prototype } = TextEncoder;
+      // oxlint-disable-next-line typescript/unbound-method -- called with its `this`
+      const { encode } = prototype;
+      const texts: Uint8Array[] = [];
+      prototype.encode = function (text) {
+        const bytes = encode.call(this, text);
+        texts.push(bytes);
+        return bytes;
+      };
+      try {
+        return create(descriptor);
+      } finally {
+        prototype.encode = encode;
+        texts.length = 0; // used after the call, so that nothing in it is thought dead before
+      }
+    };
+  }
+}
+
 /** A device with every feature that qlora can use and the adapter's own limits. */
-export async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
+export async function requestDevice(provider: Provider, adapter: GPUAdapter): Promise<GPUDevice> {
   // bun-webgpu reads memory that a garbage collection may have freed meanwhile: collect now, so that none comes then.
   Bun.gc(true);
   const requiredLimits: Record<string, number> = {};
@@ -116,6 +145,7 @@ export async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
     });
     if (device !== null) {
       held.push(adapter, device);
+      if (provider === "bun-webgpu") holdEncoded(device);
       return device;
     }
     Bun.gc(true);

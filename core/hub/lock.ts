@@ -42,7 +42,7 @@ export async function takeLock(path: string, signal: AbortSignal): Promise<Lock>
   const file = await open(path, "a");
   const taken = (): boolean => lock(file.fd, EXCLUSIVE_NOW) === 0;
   let exclusive = taken();
-  if (!exclusive && (await worksAt(`${path}.${process.pid}`, lock))) {
+  if (!exclusive && (await worksAt(`${path}.${crypto.randomUUID()}`, lock))) {
     while (!exclusive && !signal.aborted) {
       await Bun.sleep(POLL);
       exclusive = taken();

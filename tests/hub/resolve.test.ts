@@ -222,10 +222,9 @@ describe("what was cut goes on", () => {
   });
 
   test("three at once, in two processes: one fetches, the others wait, all end with the same whole file", async () => {
-    // Until all three have asked. On a busy machine a shorter patience would end before the first byte, and start anew.
-    server.misbehaviour.stallAfter = 300_000;
+    server.misbehaviour.stallAfter = 300_000; // until all three have asked
     const script = join(import.meta.dir, "fixtures", "download.ts");
-    const env = { ...process.env, HF_ENDPOINT: server.url, HF_HUB_CACHE: hub.cacheDir, HF_HUB_DOWNLOAD_TIMEOUT: "2" };
+    const env = { ...process.env, HF_ENDPOINT: server.url, HF_HUB_CACHE: hub.cacheDir, HF_HUB_DOWNLOAD_TIMEOUT: "1" };
     const child = Bun.spawn([process.execPath, script, ID], { env });
     const asked = (): number =>
       server.requests.filter(({ method, path }) => method === "HEAD" && path.endsWith("/model.safetensors")).length;
@@ -233,7 +232,7 @@ describe("what was cut goes on", () => {
       while (asked() < count && !existsSync(blob())) await Bun.sleep(10);
     };
     await until(1);
-    const own = Promise.all([1, 2].map(() => resolve({}, { stallTimeout: 2000 })));
+    const own = Promise.all([1, 2].map(() => resolve({}, { stallTimeout: 1000 })));
     await until(3);
     delete server.misbehaviour.stallAfter;
     expect(await child.exited).toBe(0);
