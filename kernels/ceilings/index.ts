@@ -1,6 +1,7 @@
 /** What the device reaches where nothing but arithmetic, or nothing but memory, holds it back. */
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { Ceilings } from "../../core/engine.ts";
+import { DeviceError } from "../../core/errors.ts";
 import { gridFor, type KernelSpec } from "../../core/kernel.ts";
 import type { Tensor } from "../../core/tensor.ts";
 import { MATRIX_DIRECTIVES, SLICE, SubgroupTile } from "../gemm/subgroup-tile.ts";
@@ -13,6 +14,8 @@ const GROUPS = 1056; // eight to a multiprocessor of the largest cards
 const COPY_BYTES = 256 * 2 ** 20;
 /** A timing shorter than this is repeated with more work. */
 const LEAST_MS = 10;
+/** Turns that keep the fastest card busy for longer than that. */
+const MOST_TURNS = 2 ** 18;
 /** Rows and columns of sums that a subgroup holds, as in the matrix products of training. */
 const TILE = 64;
 const SUBGROUPS = 4;
@@ -30,7 +33,10 @@ async function rate(gpu: Gpu, launch: Launch): Promise<number> {
     const ms = (await gpu.profileEnd()).reduce((sum, line) => sum + line.ms, 0);
     if (ms < LEAST_MS) {
       turns *= 4;
-      continue;
+      if (turns <= MOST_TURNS) continue;
+      throw new DeviceError("TIMESTAMPS_BROKEN", `the driver's timestamps tell ${ms} ms for ${flops} operations`, {
+        hint: "Leave out --profile.",
+      });
     }
     best = Math.max(best, (flops / ms) * 1000);
     kept++;
