@@ -1,4 +1,5 @@
 /** Progress on stderr: one line that is rewritten on a terminal, plain lines elsewhere. */
+import { formatGib } from "../core/byte-size.ts";
 import type { EvalEvent, LogEvent, ProgressEvent, RunEvent, RunListener, StepEvent } from "../core/events.ts";
 
 export interface Progress {
@@ -51,11 +52,11 @@ export function createProgress(
   const listen: RunListener = (event: RunEvent) => {
     switch (event.type) {
       case "step":
-        draw(`${stepText(event)}  ETA ${eta(event)}  ${gigabytes(event.memoryBytes)}`, event.step === event.totalSteps);
+        draw(`${stepText(event)}  ETA ${eta(event)}  ${formatGib(event.memoryBytes)}`, event.step === event.totalSteps);
         break;
       case "log":
         line(
-          `${stepText(event)}  grad norm ${short(event.gradNorm)}  ETA ${eta(event)}  ${gigabytes(event.memoryBytes)}`,
+          `${stepText(event)}  grad norm ${short(event.gradNorm)}  ETA ${eta(event)}  ${formatGib(event.memoryBytes)}`,
         );
         if (event.skippedSteps > 0) line(`warning: ${event.skippedSteps} steps skipped: a gradient was not finite`);
         break;
@@ -102,7 +103,7 @@ function stepText(event: StepEvent | LogEvent): string {
 function progressText({ done, total, unit }: ProgressEvent): string {
   if (unit === undefined) return `${done}/${total}`;
   const percent = total === 0 ? 100 : Math.floor((100 * done) / total);
-  return `${percent}% of ${total < 2 ** 30 ? `${Math.ceil(total / 2 ** 20)} MiB` : gigabytes(total)}`;
+  return `${percent}% of ${total < 2 ** 30 ? `${Math.ceil(total / 2 ** 20)} MiB` : formatGib(total)}`;
 }
 
 function evalText({ step, metrics, seconds }: EvalEvent): string {
@@ -112,8 +113,6 @@ function evalText({ step, metrics, seconds }: EvalEvent): string {
 
 /** Three significant digits, or whole where the number is larger. */
 const short = (value: number): string => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
-
-const gigabytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
 /** Milliseconds as `1:02:03` or `2:03`. */
 function clock(milliseconds: number): string {

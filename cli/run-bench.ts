@@ -1,4 +1,5 @@
 import { benchOptions } from "../core/bench-options.ts";
+import { formatGib } from "../core/byte-size.ts";
 import type { BenchResult } from "../core/bench.ts";
 import type { ProfileLine } from "../core/device/index.ts";
 import type { Ceilings } from "../core/engine.ts";
@@ -21,16 +22,15 @@ export async function bench({ services, values }: CommandData, json: boolean): P
 }
 
 function benchText(result: BenchResult): string {
-  const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
   const head = columns([
     ["device", `${result.device}, tier ${result.tier}`],
     ["samples/s", result.samplesPerSecond.toFixed(3)],
     ["tokens/s", result.tokensPerSecond.toFixed(1)],
     ["seconds per step", result.secondsPerStep.toFixed(4)],
     ["to first step", `${result.secondsToFirstStep.toFixed(1)} s (loading ${result.loadSeconds.toFixed(1)} s)`],
-    ["peak GPU memory", gib(result.peakBytes)],
-    ...(result.plan === undefined ? [] : [["planned", gib(result.plan.peakBytes)]]),
-    ["growth while timed", `GPU ${gib(result.gpuGrowthBytes)}, host ${gib(result.hostGrowthBytes)}`],
+    ["peak GPU memory", formatGib(result.peakBytes)],
+    ...(result.plan === undefined ? [] : [["planned", formatGib(result.plan.peakBytes)]]),
+    ["growth while timed", `GPU ${formatGib(result.gpuGrowthBytes)}, host ${formatGib(result.hostGrowthBytes)}`],
     ["step time spread", spread(result.stepSeconds)],
     ["last loss", `${result.lastLoss.toFixed(4)}, ${result.skipped} steps skipped`],
   ]);

@@ -21,8 +21,11 @@ export function parseBytes(text: string): number | undefined {
   return bytes > 0 ? bytes : undefined;
 }
 
+/** `7.26 GiB`, however few or many: figures of a line or a table in one unit. */
+export const formatGib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+
 /** Bytes in binary units, as device tools show them: `7.26 GiB`. */
 export function formatBytes(bytes: number): string {
-  if (bytes >= 2 ** 28) return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  if (bytes >= 2 ** 28) return formatGib(bytes);
   return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }

@@ -1,5 +1,6 @@
 import type { Gpu } from "./device/gpu.ts";
 import { elementCount, type Tensor } from "./tensor.ts";
+import { UploadPace } from "./upload-pace.ts";
 
 /** A trainable tensor by name. */
 export interface ParameterShape {
@@ -42,9 +43,6 @@ export interface Slab {
 /** Alignment of a parameter's first element within its slab. */
 export const PARAMETER_ALIGN = 256;
 
-/** Bytes of first values that may be on their way to the GPU. */
-const FLUSH_BYTES = 64 * 2 ** 20;
-
 const aligned = (n: number): number => Math.ceil(n / PARAMETER_ALIGN) * PARAMETER_ALIGN;
 
 /**
@@ -75,13 +73,8 @@ export class ParameterSet {
   /** As the constructor, with few values on their way to the GPU at a time. */
   static async load(gpu: Gpu, specs: readonly ParameterSpec[]): Promise<ParameterSet> {
     const set = new ParameterSet(gpu, specs, makeSlabs(gpu, specs));
-    let unflushed = 0;
-    for (const bytes of fill(gpu, specs, set.slabs)) {
-      unflushed += bytes;
-      if (unflushed < FLUSH_BYTES) continue;
-      await gpu.idle();
-      unflushed = 0;
-    }
+    const pace = new UploadPace(gpu);
+    for (const bytes of fill(gpu, specs, set.slabs)) await pace.add(bytes);
     return set;
   }
 

@@ -2,12 +2,10 @@
 import type { Gpu } from "./device/gpu.ts";
 import { missingTensor, type TensorSource } from "./safetensors.ts";
 import type { Tensor } from "./tensor.ts";
+import { UploadPace } from "./upload-pace.ts";
 
 /** Bytes read at a time; a multiple of four. */
 const PIECE_BYTES = 16 * 2 ** 20;
-
-/** Uploads are waited for whenever so many bytes are on their way: the driver keeps a copy of each until it is done. */
-const FLUSH_BYTES = 64 * 2 ** 20;
 
 /** Told of bytes read and in total. */
 export type LoadProgress = (done: number, total: number) => void;
@@ -18,9 +16,9 @@ export class TensorStream {
   readonly #gpu: Gpu;
   readonly #total: number;
   readonly #onProgress: LoadProgress | undefined;
+  readonly #pace: UploadPace;
   #piece: Uint8Array<ArrayBuffer> | undefined;
   #done = 0;
-  #unflushed = 0;
 
   /**
    * @param wanted which tensors will be loaded, for the progress; default: all
@@ -32,6 +30,7 @@ export class TensorStream {
     wanted: (name: string) => boolean = () => true,
   ) {
     this.#gpu = gpu;
+    this.#pace = new UploadPace(gpu);
     this.source = source;
     this.#onProgress = onProgress;
     this.#total = [...source.tensors].reduce(
@@ -72,11 +71,7 @@ export class TensorStream {
 
   /** Counts bytes that were uploaded by other means, and waits where too many are on their way. */
   async account(bytes: number): Promise<void> {
-    this.#unflushed += bytes;
-    if (this.#unflushed >= FLUSH_BYTES) {
-      await this.#gpu.idle();
-      this.#unflushed = 0;
-    }
+    await this.#pace.add(bytes);
     this.#report(bytes);
   }
 

@@ -30,6 +30,17 @@ export function expectFinite(values: ArrayLike<number>, what: string): void {
   }
 }
 
+/** Fails naming a parameter whose gradient is all zeros, or not finite. */
+export function expectReached(gradients: ReadonlyMap<string, Float32Array>): void {
+  for (const [name, gradient] of gradients) {
+    expectFinite(gradient, `the gradient of ${name}`);
+    expectThat(
+      gradient.some((g) => g !== 0),
+      `no gradient reaches ${name}`,
+    );
+  }
+}
+
 /** ||got - want|| / ||want||; 0 where both are zero, Infinity where only `want` is, NaN where anything is NaN. */
 export function relativeError(got: ArrayLike<number>, want: ArrayLike<number>): number {
   let error = 0;

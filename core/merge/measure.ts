@@ -10,6 +10,7 @@ import { defineOptions } from "../options.ts";
 import { defineAdapter } from "../plugin.ts";
 import { openSession } from "../session.ts";
 import type { Tensor } from "../tensor.ts";
+import { UploadPace } from "../upload-pace.ts";
 import { headTensor } from "./checkpoint.ts";
 
 /** |logit of the merged weights - logit of the adapter on the base|, over all rows and classes. */
@@ -25,7 +26,7 @@ interface DenseLinear {
   readonly bias: Tensor | undefined;
 }
 
-/** Uploads are flushed whenever so many bytes are on their way. */
+/** Bytes of whole linears that may be on their way to the GPU. */
 const FLUSH_BYTES = 256 * 2 ** 20;
 
 /**
@@ -56,7 +57,7 @@ export async function measureDifference(
     });
     const { gpu, outline } = session;
     await using checkpoint = await openCheckpoint(folders.merged);
-    let pending = 0;
+    const pace = new UploadPace(gpu, FLUSH_BYTES);
     for (const { name, outFeatures, inFeatures } of outline.linears) {
       const values = await readFloats(checkpoint, `${name}.weight`, [outFeatures, inFeatures]);
       // A half holds the seven bits after a bf16's point exactly.
@@ -65,10 +66,7 @@ export async function measureDifference(
       const biased = checkpoint.tensors.has(`${name}.bias`);
       const bias = biased ? await readFloats(checkpoint, `${name}.bias`, [outFeatures]) : undefined;
       dense.set(name, { weight, bias: bias && gpu.upload(bias, [outFeatures], "f32", `${name}.bias`, "weights") });
-      pending += stored.byteLength;
-      if (pending < FLUSH_BYTES) continue;
-      await gpu.idle();
-      pending = 0;
+      await pace.add(stored.byteLength);
     }
     return await computeLogits(session, engine, data, limits, "running the merged weights", onEvent);
   };

@@ -1,5 +1,5 @@
 /** A memory plan in words: for the log, the table, run.json and errors. */
-import { formatBytes } from "../byte-size.ts";
+import { formatBytes, formatGib } from "../byte-size.ts";
 import { DeviceError } from "../errors.ts";
 import type { Measured, MemorySettings } from "./account.ts";
 import type { MemoryBudget } from "./budget.ts";
@@ -83,9 +83,8 @@ export function reasonOf(mode: MemoryMode, given: GivenSettings, budget: MemoryB
 
 /** The plan as one line. */
 export function planLine({ mode, settings, figures, budget, reason }: MemoryPlan): string {
-  const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
-  const room = budget.bytes === undefined ? `; ${budget.source}` : ` of ${gib(budget.bytes)}`;
-  return `${mode}: ${describeSettings(settings)} (${reason}); at most ${gib(figures.peak)}${room}`;
+  const room = budget.bytes === undefined ? `; ${budget.source}` : ` of ${formatGib(budget.bytes)}`;
+  return `${mode}: ${describeSettings(settings)} (${reason}); at most ${formatGib(figures.peak)}${room}`;
 }
 
 /** The plan as run.json keeps it. */
