@@ -10,7 +10,7 @@ import { logarithms, scoreLogits } from "./evaluate.ts";
 import { writeFileAtomic } from "./files.ts";
 import { countLabels } from "./labels.ts";
 import { ADAPTER_WEIGHTS_FILE } from "./peft.ts";
-import { ARENA_PROBABILITIES, formatProbabilities, requireUniqueIds } from "./probabilities.ts";
+import { formatProbabilities, probabilityColumns, requireUniqueIds } from "./probabilities.ts";
 import { type EvaluationRecord, parseEvaluation } from "./report/evaluation-record.ts";
 import { loadRunData } from "./run-data.ts";
 import { listCheckpoints, RUN_FILES, writeJson } from "./run-folder.ts";
@@ -96,8 +96,7 @@ export async function crossValidate(
 
   const byId = new Map(done.flatMap(({ rows }) => rows.map((row) => [row.id, row] as const)));
   const rows = all.rows.map(({ id }) => byId.get(id)!);
-  const arena = all.rows.some((row) => row.kind === "arena");
-  const columns = arena ? ARENA_PROBABILITIES : Array.from({ length: numLabels }, (_, i) => `label_${i}`);
+  const columns = probabilityColumns(all, numLabels);
   const outOfFold = join(outputDir, CV_FILES.outOfFold);
   await writeFileAtomic(outOfFold, formatProbabilities({ columns, rows }));
   const metrics = score(rows);

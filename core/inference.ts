@@ -9,7 +9,7 @@ import type { RunListener } from "./events.ts";
 import type { MetricPlugin } from "./plugin.ts";
 import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
 import { applyPostProcess, checkPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
-import { ARENA_PROBABILITIES, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
+import { probabilityColumns, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
 import { openRunTokeniser, reportCuts } from "./run-data.ts";
 import { findAdapter, type RecordedPlugin, type TrainedAdapter } from "./run-record.ts";
 import { openSession } from "./session.ts";
@@ -101,8 +101,7 @@ export async function predictWithAdapter(
   }
   const views: Views = { what: "predicting", labelled: false, of: (rows) => inferenceViews(rows, request) };
   const { dataset, numLabels, values } = await inferenceLogits(request, engine, plugins, views, onEvent);
-  const arena = dataset.rows.some((row) => row.kind === "arena");
-  const columns = arena ? ARENA_PROBABILITIES : Array.from({ length: numLabels }, (_, i) => `label_${i}`);
+  const columns = probabilityColumns(dataset, numLabels);
   if (logits) return { columns, rows: tableOf(dataset, values[0]!, numLabels), postProcessed: [] };
   const { rows, counts } = applyPostProcess(postProcess, dataset.rows, averagedRows(dataset, values, numLabels));
   for (const { name, rows: changed } of counts) {

@@ -8,6 +8,12 @@ import { DataError } from "./errors.ts";
 /** Columns of the competition's submission. */
 export const ARENA_PROBABILITIES = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
 
+/** Columns of a dataset's probabilities: the competition's where a row is the arena's, else `label_0`, `label_1` … */
+export function probabilityColumns({ rows }: Dataset, numLabels: number): readonly string[] {
+  if (rows.some((row) => row.kind === "arena")) return ARENA_PROBABILITIES;
+  return Array.from({ length: numLabels }, (_, i) => `label_${i}`);
+}
+
 /** Values of one row of data. */
 export interface ProbabilityRow {
   readonly id: string;
