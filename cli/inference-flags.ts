@@ -1,6 +1,7 @@
 /** Options of the commands that run a trained adapter; what is not given is taken from the run's record. */
 import { dataOptions } from "../core/data-options.ts";
 import { deviceOptions } from "../core/device-options.ts";
+import { placementOptions } from "../core/placement-options.ts";
 import { trainingOptions } from "../core/training-options.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
 import type { InferenceRequest } from "../core/adapter-run.ts";
@@ -23,6 +24,13 @@ export const inferenceGroups: readonly FlagGroup[] = [
     shape: { perDeviceEvalBatchSize, tokenBudget },
     recorded: true,
   },
+  {
+    title: "Model (default: as the run was trained)",
+    section: "model",
+    flat: false,
+    shape: placementOptions.shape,
+    recorded: true,
+  },
   { title: "Device", section: "device", flat: true, shape: deviceOptions.shape },
 ];
 
@@ -32,7 +40,7 @@ export function inferenceRequest(
   [run = "", ...files]: readonly string[],
   baseModel: string | undefined,
 ): InferenceRequest {
-  const { data = {}, training = {}, device = {} } = values;
+  const { data = {}, training = {}, model = {}, device = {} } = values;
   return {
     run,
     files,
@@ -40,6 +48,8 @@ export function inferenceRequest(
     data,
     perDeviceEvalBatchSize: training["perDeviceEvalBatchSize"] as number | undefined,
     tokenBudget: training["tokenBudget"] as number | undefined,
+    embeddings: model["embeddings"] as InferenceRequest["embeddings"],
+    keepDequantised: model["keepDequantised"] as boolean | undefined,
     device,
   };
 }

@@ -8,7 +8,14 @@ import { deviceOptions, type DeviceOptions } from "./device-options.ts";
 import { ConfigError, ModelError } from "./errors.ts";
 import type { RunListener } from "./events.ts";
 import { ADAPTER_WEIGHTS_FILE, savedModuleKey } from "./peft.ts";
-import type { AdapterFactory, AdapterPlugin, ModelPlugin, ModelSource } from "./plugin.ts";
+import {
+  type AdapterFactory,
+  type AdapterPlugin,
+  type ModelPlacement,
+  type ModelPlugin,
+  type ModelSource,
+  settlePlacement,
+} from "./plugin.ts";
 import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
 import type { PluginFactory } from "./plugin-value.ts";
 import { loadEvaluationData } from "./run-data.ts";
@@ -26,7 +33,12 @@ export interface InferenceRequest {
   readonly baseModel?: string | undefined;
   readonly data?: DataOptionsInput | undefined;
   readonly perDeviceEvalBatchSize?: number | undefined;
+  /** Most tokens of a batch. */
   readonly tokenBudget?: number | undefined;
+  /** Where the token table lies. */
+  readonly embeddings?: ModelPlacement["embeddings"] | undefined;
+  /** Keep f16 copies of the linears: faster in tier matrix, more memory. */
+  readonly keepDequantised?: boolean | undefined;
   readonly device?: Partial<DeviceOptions> | undefined;
 }
 
@@ -39,6 +51,10 @@ export interface AdapterRun {
   readonly numLabels: number;
   readonly vocabSize: number;
   readonly limits: PackLimits;
+  /** As the request says, else as the run's memory plan settled, else all on the device and packed. */
+  readonly placement: ModelPlacement;
+  /** Whether the run recorded a memory plan. */
+  readonly planned: boolean;
   readonly device: DeviceOptions;
 }
 
@@ -50,16 +66,27 @@ export async function openAdapterRun(
   onEvent: RunListener | undefined,
 ): Promise<AdapterRun> {
   const { record } = adapter;
-  const { source, name } = await openAdapterBase(adapter, request.baseModel, plugins, onEvent);
+  const { source, name } = await openAdapterBase(adapter, request, plugins, onEvent);
   const plugin = await adapterFrom(adapter, plugins);
   const numLabels = record?.data.numLabels ?? (await adapterLabels(adapter));
   const { vocabSize } = await source.outline(numLabels);
   const saved = record === undefined ? undefined : trainingOptions.parse(record.config.training, "run.json training");
-  const maxTokens = request.tokenBudget ?? saved?.tokenBudget ?? Infinity;
+  const planned = record?.memory?.settings;
+  const maxTokens = request.tokenBudget ?? planned?.tokenBudget ?? saved?.tokenBudget ?? Infinity;
   const maxSamples =
     request.perDeviceEvalBatchSize ?? saved?.perDeviceEvalBatchSize ?? trainingOptions.parse({}).perDeviceEvalBatchSize;
   const device = deviceOptions.parse({ ...request.device }, "device");
-  return { source, baseModel: name, plugin, numLabels, vocabSize, limits: { maxTokens, maxSamples }, device };
+  return {
+    source,
+    baseModel: name,
+    plugin,
+    numLabels,
+    vocabSize,
+    limits: { maxTokens, maxSamples },
+    placement: settlePlacement(source.placement ?? { embeddings: undefined, keepDequantised: undefined }, planned),
+    planned: planned !== undefined,
+    device,
+  };
 }
 
 /** The data options: what the request names, over those of the run. @throws ConfigError */
@@ -95,12 +122,15 @@ export function requestRows(
 /** The base model that an adapter was trained on, at the same commit; or another one, where `baseModel` names it. */
 async function openAdapterBase(
   { record, config, directory }: TrainedAdapter,
-  baseModel: string | undefined,
+  { baseModel, embeddings, keepDequantised }: InferenceRequest,
   plugins: ResolveContext,
   onEvent: RunListener | undefined,
 ): Promise<BaseModel> {
   const recorded = record?.config.model;
-  const options = { ...withoutUndefined(recorded?.options ?? {}) };
+  const options = withoutUndefined({
+    ...recorded?.options,
+    ...withoutUndefined({ embeddings, keepDequantised }),
+  });
   if (recorded === undefined && typeof config["revision"] === "string") options["revision"] = config["revision"];
   if (baseModel !== undefined) delete options["revision"];
   const checkpoint = baseModel ?? options["checkpoint"] ?? config["base_model_name_or_path"];

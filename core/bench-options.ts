@@ -1,5 +1,6 @@
 /** Options of `qlora bench`. */
 import { defineOptions, option, type InferOptions } from "./options.ts";
+import { placementOptions } from "./placement-options.ts";
 
 const count = "number.integer >= 1";
 
@@ -24,8 +25,7 @@ export const benchOptions = defineOptions({
     optional: true,
     help: "block runs every block again in backward, a number so many of the first",
   }),
-  embeddings: option("'device' | 'host'", { optional: true, help: "where the token table lies" }),
-  keepDequantised: option("boolean", { optional: true, help: "keep f16 copies of the linears for forward passes" }),
+  ...placementOptions.shape,
   steps: option(count, { default: 8, help: "steps to time" }),
   warmup: option(count, { default: 2, help: "steps before, not timed" }),
   absmax: option("number > 0", { default: 0.05, help: "size of random weights" }),

@@ -1,5 +1,6 @@
 /** Evaluation and prediction with a trained adapter: from a run's folder, one of its checkpoints, or any PEFT adapter. */
 import { type InferenceRequest, openAdapterRun, requestData, requestRows } from "./adapter-run.ts";
+import { openAdapterSession } from "./adapter-session.ts";
 import type { Dataset } from "./data/dataset.ts";
 import { swapResponses } from "./data/swap.ts";
 import type { Engine } from "./engine.ts";
@@ -12,7 +13,6 @@ import { applyPostProcess, checkPostProcess, type PostProcess, type PostProcessC
 import { probabilityColumns, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
 import { openRunTokeniser, reportCuts } from "./run-data.ts";
 import { findAdapter, type RecordedPlugin, type TrainedAdapter } from "./run-record.ts";
-import { openSession } from "./session.ts";
 import { averageSwapped } from "./tta.ts";
 
 /** What `evaluate` gives. */
@@ -155,19 +155,11 @@ async function inferenceLogits(
   const dataset = requestRows(request, data, record !== undefined, labelled);
   const views = of(dataset);
   const run = await openAdapterRun(request, adapter, plugins, onEvent);
-  const { source, plugin, numLabels, limits, device } = run;
+  const { source, numLabels, limits } = run;
 
   await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data);
   const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
-  using session = await openSession({
-    source,
-    adapter: plugin,
-    device,
-    numLabels,
-    seed: 0,
-    initAdapter: adapter.directory,
-    onEvent,
-  });
+  using session = await openAdapterSession(run, { values: adapter.directory, onEvent });
   const values: Float32Array<ArrayBuffer>[] = [];
   for (const [i, view] of tokens.entries()) {
     const label = i === 0 ? what : `${what}, A and B exchanged`;

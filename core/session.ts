@@ -4,6 +4,7 @@ import { type Gpu, openGpu } from "./device/index.ts";
 import { ModelError } from "./errors.ts";
 import type { RunListener } from "./events.ts";
 import type { AdaptedLinear } from "./linear.ts";
+import { memoryBudget } from "./planning/budget.ts";
 import { ParameterSet, type ParameterSpec } from "./parameters.ts";
 import type { Adapter, AdapterPlugin, Model, ModelOutline, ModelPlacement, ModelSource } from "./plugin.ts";
 
@@ -47,6 +48,9 @@ export interface Session {
 export async function openSession(options: SessionOptions): Promise<Session> {
   const gpu = options.gpu ?? (await openGpu(options.device));
   try {
+    if (options.gpu === undefined) {
+      gpu.memory.limit = (await memoryBudget(gpu.info, options.device.memoryBudget)).bytes ?? Infinity;
+    }
     return await loadSession(gpu, options, () => gpu.destroy());
   } catch (error) {
     gpu.destroy();

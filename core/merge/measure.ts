@@ -1,6 +1,7 @@
 /** How far merged weights are from the adapter on its 4-bit base: both are run. */
 import { readFloats, openCheckpoint } from "../checkpoint.ts";
 import type { AdapterRun } from "../adapter-run.ts";
+import { openAdapterSession } from "../adapter-session.ts";
 import type { TokenisedDataset } from "../data/tokenise.ts";
 import type { Engine } from "../engine.ts";
 import { computeLogits } from "../evaluate.ts";
@@ -8,7 +9,6 @@ import type { RunListener } from "../events.ts";
 import { f32ToF16 } from "../half.ts";
 import { defineOptions } from "../options.ts";
 import { defineAdapter } from "../plugin.ts";
-import { openSession } from "../session.ts";
 import type { Tensor } from "../tensor.ts";
 import { UploadPace } from "../upload-pace.ts";
 import { headTensor } from "./checkpoint.ts";
@@ -42,18 +42,18 @@ export async function measureDifference(
   folders: { readonly adapter: string; readonly merged: string },
   onEvent?: RunListener,
 ): Promise<LogitDifference> {
-  const { source, numLabels, device, limits } = run;
-  const common = { source, numLabels, device, seed: 0, onEvent };
+  const { limits } = run;
   const unmerged = async (): Promise<Float32Array> => {
-    using session = await openSession({ ...common, adapter: run.plugin, initAdapter: folders.adapter });
+    using session = await openAdapterSession(run, { values: folders.adapter, onEvent });
     return await computeLogits(session, engine, data, limits, "running the adapter on its base", onEvent);
   };
   const merged = async (): Promise<Float32Array> => {
     const dense = new Map<string, DenseLinear>();
-    using session = await openSession({
-      ...common,
+    using session = await openAdapterSession(run, {
       adapter: mergedLinears(engine, dense),
-      initAdapter: folders.merged,
+      values: folders.merged,
+      placement: { keepDequantised: false }, // the merged linears take the place of the base's
+      onEvent,
     });
     const { gpu, outline } = session;
     await using checkpoint = await openCheckpoint(folders.merged);

@@ -1,6 +1,7 @@
 /** A memory plan in words: for the log, the table, run.json and errors. */
 import { formatBytes, formatGib } from "../byte-size.ts";
 import { DeviceError } from "../errors.ts";
+import type { ModelPlacement } from "../plugin.ts";
 import type { Measured, MemorySettings } from "./account.ts";
 import type { MemoryBudget } from "./budget.ts";
 import type { GivenSettings, MemoryMode, MemoryPlan } from "./plan.ts";
@@ -49,17 +50,21 @@ export function purposes(bytes: Readonly<Record<string, number>>): string {
     .join(", ");
 }
 
+/** Where the weights lie, in a few words. */
+export function describePlacement({ embeddings, keepDequantised }: ModelPlacement): string[] {
+  return [keepDequantised ? "dequantised weights kept" : "weights packed", `token table on the ${embeddings}`];
+}
+
 /** Settings in a few words. */
 export function describeSettings(settings: MemorySettings): string {
-  const { checkpointing, tokenBudget, embeddings, keepDequantised } = settings;
+  const { checkpointing, tokenBudget } = settings;
   return [
     typeof checkpointing === "number"
       ? `the first ${checkpointing} blocks checkpointed`
       : checkpointing === "block"
         ? "every block checkpointed"
         : "no block checkpointed",
-    keepDequantised ? "dequantised weights kept" : "weights packed",
-    `token table on the ${embeddings}`,
+    ...describePlacement(settings),
     ...(tokenBudget === undefined ? [] : [`micro-batches of ${tokenBudget} tokens`]),
   ].join(", ");
 }

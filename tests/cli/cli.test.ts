@@ -298,6 +298,8 @@ describe("commands", () => {
     expect(JSON.parse((await qlora("eval", "output", "a.csv", "b.csv", "--json")).stdout)).toMatchObject({
       samples: 2,
     });
+    const placed = await qlora("eval", "output", "--model.embeddings", "host", "--no-model.keep-dequantised");
+    expect(placed).toMatchObject({ code: 0, stderr: "host, kept: false\n" });
   });
 
   test("predict writes CSV, JSON lines, or a file", async () => {
