@@ -31,6 +31,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   presets: () => import("./commands/presets.ts"),
   init: () => import("./commands/init.ts"),
   plugin: () => import("./commands/plugin.ts"),
+  demo: () => import("./commands/demo.ts"),
 };
 
 const root = defineCommand({

@@ -2,7 +2,6 @@
  * The demo's task in the arena's form: each question has two answers, each of them helpful or a refusal; the helpful one
  * wins, and two of a kind tie. Seeded: the same rows on every machine.
  */
-import { writeFileAtomic } from "../core/files.ts";
 
 const TOPICS = [
   ["What colour is the sky?", "The sky is blue because air scatters blue light."],
@@ -53,9 +52,4 @@ export function demoCsv(count: number, seed: number): string {
     lines.push([id, "demo-a", "demo-b", cell(prompt), cell(a), cell(b), ...winners].join(","));
   }
   return `${lines.join("\n")}\n`;
-}
-
-if (import.meta.main) {
-  const [count = "600", path = "output/demo/arena.csv", seed = "7"] = process.argv.slice(2);
-  await writeFileAtomic(path, demoCsv(Number(count), Number(seed)));
 }

@@ -1,4 +1,4 @@
-/** What `npm run demo` trains: LoRA on the bundled 1.5M-parameter Gemma-2, three classes, about a minute on two cores. */
+/** What `qlora demo` trains: LoRA on the bundled 1.5M-parameter Gemma-2, three classes, about a minute on two cores. */
 import { join } from "node:path";
 import { defineConfig } from "qlora";
 import { accuracy, adamW8bit, gemma2, logLoss, lora } from "qlora/plugins";

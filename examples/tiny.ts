@@ -7,7 +7,7 @@ import { demoCsv } from "../demo/generate.ts";
 const root = join(import.meta.dir, "..");
 
 /** Where the examples write; the first argument, where one is given. */
-export const outputDir = process.argv[2] ?? join(root, "output/examples");
+export const outputDir = process.argv[2] ?? "output/examples";
 
 /** Rows as arena CSV: three classes (A wins, B wins, tie), equally frequent. */
 export async function writeRows(name: string, count: number, seed: number): Promise<string> {

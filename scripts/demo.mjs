@@ -3,5 +3,5 @@ import { spawnSync } from "node:child_process";
 import { setUp } from "./setup.mjs";
 
 const { bun, env, root } = setUp();
-const { status } = spawnSync(bun, ["demo/run.ts"], { cwd: root, env, stdio: "inherit" });
+const { status } = spawnSync(bun, ["cli/main.ts", "demo"], { cwd: root, env, stdio: "inherit" });
 process.exitCode = status ?? 1;

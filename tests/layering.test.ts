@@ -9,16 +9,17 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   core: [],
   kernels: ["core"],
   plugins: ["core", "kernels"],
-  cli: ["core", "plugins"],
+  demo: ["plugins"],
+  cli: ["core", "plugins", "demo"],
   testing: ["core", "kernels"],
 };
 
 /**
- * Files of the root that may be imported too: the version by everybody, the SDK's entry by the command line and by
+ * Files of the root that may be imported too: the version by everybody, the SDK's entry by the command line, the demo and
  * plugins that are written as a third party's would be, against `qlora` and `qlora/kernels` alone.
  */
 const rootFiles = (from: string): readonly string[] =>
-  from === "cli" || from === "plugins" ? ["index.ts", "package.json"] : ["package.json"];
+  ["cli", "demo", "plugins"].includes(from) ? ["index.ts", "package.json"] : ["package.json"];
 
 /** The file that the package's own name stands for: `qlora/kernels` -> `kernels/index.ts`. */
 const ownName = (specifier: string): string | undefined =>
