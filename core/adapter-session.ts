@@ -21,7 +21,8 @@ export async function openAdapterSession(run: AdapterRun, options: AdapterSessio
   const { source, plugin, numLabels, device } = run;
   const { adapter = plugin, values, onEvent } = options;
   const placement = { ...run.placement, ...options.placement };
-  if (run.planned) {
+  // Told where it costs time or memory that nobody asked for here.
+  if (run.planned && (placement.embeddings === "host" || placement.keepDequantised)) {
     const message = `memory: ${describePlacement(placement).join(", ")} (as the run was trained, where nothing else is asked for)`;
     onEvent?.({ type: "info", message });
   }
