@@ -8,7 +8,7 @@ export const prepare: CommandModule["prepare"] = async () => {
 };
 
 export default defineCommand({
-  meta: { name: "demo", description: "Train, evaluate and predict with the bundled tiny Gemma-2: about a minute" },
+  meta: { name: "demo", description: "Train, evaluate and predict with the bundled tiny Gemma-2" },
   async run(context) {
     const { demo } = await import("../run-demo.ts");
     return demo(dataOf(context));

@@ -21,7 +21,7 @@ export function indexMarkdown(modules: readonly ApiModule[]): string {
   return [
     NOTE,
     "# API\n",
-    "In a checkout, `docs/api.html` is the same in one page with a search box.\n",
+    "The same in one page with a search box: [../api.html](../api.html) (open it in a browser).\n",
     rows.join("\n"),
     "",
     "Shapes in comments: N packed tokens, B samples, L classes, C hidden, H heads, K key/value heads, D head dimension,",
