@@ -4,7 +4,7 @@ import type { CommandData } from "./command.ts";
 import { INTERRUPTED, interruptible } from "./interrupt.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
-import { wholeNumber } from "./whole-number.ts";
+import { wholeNumber } from "./numbers.ts";
 
 interface CvFlags {
   readonly folds: string | undefined;

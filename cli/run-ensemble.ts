@@ -2,6 +2,7 @@ import { ensemble, type EnsembleResult } from "../core/ensemble.ts";
 import { ConfigError } from "../core/errors.ts";
 import { writeFileAtomic } from "../core/files.ts";
 import { formatProbabilities } from "../core/probabilities.ts";
+import { readNumber, readNumbers } from "./numbers.ts";
 import { notes, writeData, writeJson } from "./output.ts";
 
 interface EnsembleFlags {
@@ -12,15 +13,17 @@ interface EnsembleFlags {
   readonly json: boolean;
 }
 
-/** A number as written; NaN for what is none, which the check that follows refuses. */
-const toNumber = (text: string): number => (text.trim() === "" ? Number.NaN : Number(text));
+/** What is expected, and an example. */
+const WEIGHTS = ["a number >= 0 for each file", "For example --weights 0.6,0.4."] as const;
+const TEMPERATURE = ["a number > 0", "For example --temperature 1.1."] as const;
 
 /** Averages probability files; the mean goes to a file or to stdout. */
 export async function runEnsemble(files: readonly string[], flags: EnsembleFlags): Promise<void> {
   const { output, fit, json } = flags;
   if (json && output === undefined) throw new ConfigError("USAGE", "--json: got it without --output, expected both");
-  const weights = flags.weights?.split(",").map(toNumber);
-  const temperature = flags.temperature === undefined ? undefined : toNumber(flags.temperature);
+  const weights = flags.weights === undefined ? undefined : readNumbers("--weights", flags.weights, ...WEIGHTS);
+  const temperature =
+    flags.temperature === undefined ? undefined : readNumber("--temperature", flags.temperature, ...TEMPERATURE);
   const result = ensemble({ files, weights, temperature, fit });
   if (output === undefined) await writeData(formatProbabilities(result));
   else await writeFileAtomic(output, formatProbabilities(result));

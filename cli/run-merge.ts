@@ -3,7 +3,7 @@ import type { CommandData } from "./command.ts";
 import { inferenceRequest } from "./inference-flags.ts";
 import { notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
-import { wholeNumber } from "./whole-number.ts";
+import { wholeNumber } from "./numbers.ts";
 
 interface MergeFlags {
   readonly baseModel: string | undefined;

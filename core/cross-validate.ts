@@ -14,6 +14,7 @@ import { formatProbabilities, probabilityColumns, requireUniqueIds } from "./pro
 import { type EvaluationRecord, parseEvaluation } from "./report/evaluation-record.ts";
 import { loadRunData } from "./run-data.ts";
 import { listCheckpoints, RUN_FILES, writeJson } from "./run-folder.ts";
+import { checkAdapterFolder } from "./run-start.ts";
 import { trainSteps } from "./train.ts";
 import type { TrainOptions } from "./train-types.ts";
 
@@ -114,6 +115,7 @@ function checkConfig({ data, training }: Config, folds: number): void {
   if (training.resumeFromCheckpoint !== false)
     problems.push("training.resumeFromCheckpoint: cross-validation resumes by itself; leave it out");
   if (problems.length > 0) throw new ConfigError("CV_CONFIG", problems);
+  if (training.initAdapter !== undefined) checkAdapterFolder("training.initAdapter", training.initAdapter);
 }
 
 /** The config of one fold; it evaluates at each epoch's end, and so when it is done. */

@@ -2,10 +2,13 @@ import { openBaseModel } from "./base-model.ts";
 import type { Config } from "./config.ts";
 import { createSampler } from "./data/sampler.ts";
 import type { Engine } from "./engine.ts";
-import { inspectConfig, labelsOf } from "./inspect.ts";
+import { inspectConfig } from "./inspect.ts";
+import { countLabels } from "./labels.ts";
 import { openRun } from "./planning/run.ts";
 import { planLine } from "./planning/words.ts";
 import { loadTrainingData } from "./run-data.ts";
+import { findStart } from "./run-start.ts";
+import { createStepLoss } from "./step-loss.ts";
 
 /** What a run would do, found without training: data read, config.json read, device asked. */
 export interface DryRunResult {
@@ -24,7 +27,10 @@ export interface DryRunResult {
 /** What a run would do, without training. @throws QloraError of every kind, as `train` would */
 export async function dryRun(config: Config, engine: Engine): Promise<DryRunResult> {
   const { training } = config;
+  const { record } = await findStart(training);
   const data = loadTrainingData(config);
+  const numLabels = countLabels(data.evaluation === undefined ? [data.train] : [data.train, data.evaluation]);
+  createStepLoss(data.train.rows, config, numLabels);
   const globalBatchSize = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
   const { totalSteps } = createSampler({
     size: data.train.rows.length,
@@ -35,7 +41,7 @@ export async function dryRun(config: Config, engine: Engine): Promise<DryRunResu
   });
   const { trainableParameters, allParameters } = await inspectConfig(config);
   const { source } = await openBaseModel(config.model, { part: "config" });
-  const { gpu, plan } = await openRun(config, { source, numLabels: await labelsOf(config, source) }, engine);
+  const { gpu, plan } = await openRun(config, { source, numLabels }, engine, record?.memory);
   const { adapter, provider, tier } = gpu.info;
   gpu.destroy();
   return {

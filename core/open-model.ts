@@ -9,6 +9,7 @@ import { ConfigError } from "./errors.ts";
 import type { RunListener } from "./events.ts";
 import { labelsOf } from "./inspect.ts";
 import { Tape } from "./recorder.ts";
+import { checkAdapterFolder } from "./run-start.ts";
 import { openSession, type Session } from "./session.ts";
 import { readLogits } from "./step.ts";
 import type { Tensor } from "./tensor.ts";
@@ -43,6 +44,10 @@ export async function openConfigModel(
   engine: Engine,
   { adapter, onEvent }: OpenModelOptions = {},
 ): Promise<OpenedModel> {
+  const initAdapter = adapter ?? config.training.initAdapter;
+  if (initAdapter !== undefined) {
+    checkAdapterFolder(adapter === undefined ? "training.initAdapter" : "adapter", initAdapter);
+  }
   const { source, name: baseModel } = await openBaseModel(config.model, { onEvent });
   const numLabels = await labelsOf(config, source);
   const { vocabSize } = await source.outline(numLabels);
@@ -53,7 +58,7 @@ export async function openConfigModel(
     device: config.device,
     numLabels,
     seed: config.training.seed,
-    initAdapter: adapter ?? config.training.initAdapter,
+    initAdapter,
     onEvent,
   });
   const { maxLength } = config.data;

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { ConfigError, QloraError } from "./errors.ts";
 import type { LogEntry } from "./trainer-state.ts";
 import { EVALUATION_FILE } from "./report/evaluation-record.ts";
-import { removeLeftovers, writeFileAtomic, writeFolderAtomic } from "./files.ts";
+import { writeFileAtomic, writeFolderAtomic } from "./files.ts";
 
 /** Names of files in a run's folder. */
 export const RUN_FILES = {
@@ -32,7 +32,11 @@ export function checkpointPath(outputDir: string, step: number): string {
   return join(outputDir, `checkpoint-${step}`);
 }
 
-const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+/** True for `checkpoint-` and a number. */
+export const isCheckpointName = (name: string): boolean => CHECKPOINT.test(name);
+
+/** True for a folder that is there. */
+export const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
 /** Steps of the whole checkpoints in a run's folder, ascending. */
 export async function listCheckpoints(outputDir: string): Promise<number[]> {
@@ -41,22 +45,27 @@ export async function listCheckpoints(outputDir: string): Promise<number[]> {
   return steps.map(Number).sort((a, b) => a - b);
 }
 
-/**
- * Makes the folder of a new run.
- * @throws ConfigError where it already holds one and `overwrite` is false, or is a file
- */
-export async function createRunFolder(outputDir: string, overwrite: boolean): Promise<void> {
+/** @throws ConfigError where the folder of a new run already holds one and `overwrite` is false, or is a file */
+export function checkRunFolder(outputDir: string, overwrite: boolean): void {
   if (existsSync(outputDir) && !isFolder(outputDir)) {
     throw new ConfigError("OUTPUT_DIR_TAKEN", `outputDir: ${outputDir} is a file, expected a folder`, {
       hint: "Choose another with --output-dir.",
     });
   }
+  if (!overwrite && existsSync(join(outputDir, RUN_FILES.record))) {
+    throw new ConfigError("OUTPUT_DIR_TAKEN", `outputDir: ${outputDir} already holds a run`, {
+      hint: "Choose another folder, go on with --resume-from-checkpoint, or replace it with --overwrite-output-dir.",
+    });
+  }
+}
+
+/**
+ * Makes the folder of a new run, without what a run before left in it.
+ * @throws ConfigError as `checkRunFolder`
+ */
+export async function createRunFolder(outputDir: string, overwrite: boolean): Promise<void> {
+  checkRunFolder(outputDir, overwrite);
   if (existsSync(join(outputDir, RUN_FILES.record))) {
-    if (!overwrite) {
-      throw new ConfigError("OUTPUT_DIR_TAKEN", `outputDir: ${outputDir} already holds a run`, {
-        hint: "Choose another folder, go on with --resume-from-checkpoint, or replace it with --overwrite-output-dir.",
-      });
-    }
     for (const step of await listCheckpoints(outputDir)) await rm(checkpointPath(outputDir, step), { recursive: true });
     for (const name of Object.values(RUN_FILES)) await rm(join(outputDir, name), { force: true });
     const events = join(outputDir, EVENTS_FOLDER);
@@ -126,10 +135,7 @@ export async function findCheckpoint(outputDir: string, resume: string | true): 
     });
   }
   const newest = (await listCheckpoints(outputDir)).at(-1);
-  if (newest !== undefined) {
-    await removeLeftovers(checkpointPath(outputDir, newest));
-    return checkpointPath(outputDir, newest);
-  }
+  if (newest !== undefined) return checkpointPath(outputDir, newest);
   throw new ConfigError("CHECKPOINT_NOT_FOUND", `resumeFromCheckpoint: ${outputDir} holds no checkpoint`, {
     hint: "Start without --resume-from-checkpoint, or name the folder of a checkpoint.",
   });

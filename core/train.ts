@@ -14,17 +14,17 @@ import { countLabels } from "./labels.ts";
 import { openBaseModel } from "./base-model.ts";
 import { nonFiniteGradients } from "./non-finite.ts";
 import { loadTrainingData, openRunTokeniser, reportCuts, samplesOf } from "./run-data.ts";
-import { createRunFolder, findCheckpoint, RUN_FILES, saveCheckpoint, writeJson } from "./run-folder.ts";
+import { createRunFolder, RUN_FILES, saveCheckpoint, writeJson } from "./run-folder.ts";
 import { openRunLog } from "./run-log.ts";
 import { openRun } from "./planning/run.ts";
 import { planLine, planRecord } from "./planning/words.ts";
 import { learningRateAt } from "./schedule.ts";
-import { readRunRecord } from "./run-record.ts";
+import { findStart } from "./run-start.ts";
 import { openSession } from "./session.ts";
 import { createStepLoss } from "./step-loss.ts";
 import type { TrainOptions, TrainResult, TrainStep } from "./train-types.ts";
 import { formatTrainerState, type LogEntry, type TrainerState } from "./trainer-state.ts";
-import { writeFileAtomic } from "./files.ts";
+import { removeLeftovers, writeFileAtomic } from "./files.ts";
 import {
   checkResumable,
   readOptimizerState,
@@ -45,6 +45,7 @@ export async function* trainSteps(
 ): AsyncGenerator<TrainStep, TrainResult> {
   const { training, data, device } = config;
   const { onEvent, signal, computeGradients } = options;
+  const { resume, record } = await findStart(training);
   const rows = loadTrainingData(config);
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
   const stepLoss = createStepLoss(rows.train.rows, config, numLabels, onEvent);
@@ -65,13 +66,8 @@ export async function* trainSteps(
       `${totalSteps} steps over ${rows.train.rows.length} rows`,
   });
 
-  const resume =
-    training.resumeFromCheckpoint === false
-      ? undefined
-      : await findCheckpoint(training.outputDir, training.resumeFromCheckpoint);
   if (resume === undefined) await createRunFolder(training.outputDir, training.overwriteOutputDir);
-
-  const record = resume === undefined ? undefined : await readRunRecord(resume);
+  else await removeLeftovers(resume);
   const {
     source,
     name: baseModel,

@@ -63,6 +63,9 @@ describe("a newcomer's mistakes", () => {
     [["train", "--optimizer", "pack"], 2, "Write ./pack for the folder of this name."],
     [["cv", ...model, "--folds", "x"], 2, '--folds: got "x", expected an integer >= 2'],
     [["merge", "run", "--output", "out", "--rows", "x"], 2, '--rows: got "x", expected an integer >= 0'],
+    [["ensemble", "a.csv", "b.csv", "--weights", "1,a"], 2, '--weights 1,a: got "a", expected a number >= 0 for each'],
+    [["ensemble", "a.csv", "--weights", ","], 2, '--weights ,: got "", expected a number >= 0', "--weights 0.6,0.4."],
+    [["ensemble", "a.csv", "--temperature", "hot"], 2, '--temperature: got "hot", expected a number > 0\n'],
     [["adapters", "avg", "a", "b", "--output", "out"], 2, 'ACTION: got "avg", expected average\n'],
   ];
   test.each(cases)("qlora %j ends with %d and says what to do", async (argv, code, ...texts) => {

@@ -1,18 +1,22 @@
 /** Places and options that cannot be meant: told before anything is written or loaded. */
 import { expect, test } from "bun:test";
-import { writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { averageAdapters } from "../../core/adapter-average.ts";
 import { openAdapterRun } from "../../core/adapter-run.ts";
 import { checkOutputFolder } from "../../core/merge/output-folder.ts";
 import { loadTrainingData } from "../../core/run-data.ts";
 import { createRunFolder } from "../../core/run-folder.ts";
+import { findStart } from "../../core/run-start.ts";
 import { findAdapter } from "../../core/run-record.ts";
 import { dataOptions } from "../../core/data-options.ts";
 import { ConfigError, ModelError } from "../../core/errors.ts";
 import { trainingOptions } from "../../core/training-options.ts";
+import { crossValidate, dryRun, openModel, train } from "../../index.ts";
 import { gemma2 } from "../../plugins/index.ts";
-import { temporaryFolder } from "../support/run.ts";
+import { tiers } from "../support/gpu.ts";
+import { smallRun, temporaryFolder } from "../support/run.ts";
 
 const failure = (wanted: Promise<unknown>): Promise<string> =>
   wanted.then(
@@ -56,6 +60,47 @@ test("a file where a folder is to be written", async () => {
   const expected = `${file}: is a file, expected a new or empty folder`;
   expect(await failure(averageAdapters({ adapters: ["a", "b"], outputDir: file }))).toBe(expected);
   expect(await failure(checkOutputFolder(file, true))).toBe(expected);
+});
+
+test("an adapter to start from that is not there, before the base model is looked for or anything is written", async () => {
+  await using folder = await temporaryFolder();
+  const nothing = join(folder.path, "nothing");
+  const rows = join(folder.path, "rows.jsonl");
+  await writeFile(rows, '{"text":"a","label":0}\n{"text":"b","label":1}\n');
+  const parts = { model: gemma2({ checkpoint: join(folder.path, "no-base") }) };
+  const run = { outputDir: join(folder.path, "run") };
+  const config = await smallRun(folder.path, { ...parts, training: { ...run, initAdapter: nothing } });
+  const wanted = `training.initAdapter: ${nothing} does not exist, expected the folder of a PEFT adapter`;
+  for (const act of [train(config), dryRun(config), crossValidate(config, 2), openModel(config)])
+    expect(await failure(act)).toContain(wanted);
+  expect(existsSync(run.outputDir)).toBe(false);
+  const start = (initAdapter: string, overwriteOutputDir = false): Promise<string> =>
+    failure(findStart(trainingOptions.parse({ ...run, initAdapter, overwriteOutputDir })));
+  expect(await start(rows)).toContain(`${rows} is a file, expected`);
+  expect(await start(folder.path)).toContain(`${folder.path} holds no adapter_model.safetensors, expected`);
+  await writeFile(join(folder.path, "adapter_model.safetensors"), "");
+  expect(await start(folder.path)).toBe("no error");
+  const inside = join(run.outputDir, "checkpoint-7");
+  await mkdir(inside, { recursive: true });
+  await writeFile(join(inside, "adapter_model.safetensors"), "");
+  expect(await start(inside, true)).toContain(`got ${inside}, which overwriteOutputDir removes`);
+  expect(await start(inside)).toBe("no error");
+});
+
+test("a dry run says what the run would say of its folder, its checkpoint and its loss, and changes nothing", async () => {
+  await using folder = await temporaryFolder();
+  const run = join(folder.path, "run");
+  const dry = async (training: object): Promise<string> =>
+    failure(dryRun(await smallRun(folder.path, { training, device: { tier: "f32" } })));
+  await mkdir(join(run, "checkpoint-9.tmp-1-1"), { recursive: true });
+  expect(await dry({ resumeFromCheckpoint: true })).toContain(`resumeFromCheckpoint: ${run} holds no checkpoint`);
+  expect(await dry({ loss: "soft-label" })).toContain("training.loss: got soft-label without");
+  await writeFile(join(run, "run.json"), "{}");
+  const taken = `outputDir: ${run} already holds a run`;
+  expect(await dry({})).toBe(taken);
+  expect(await failure(train(await smallRun(folder.path)))).toBe(taken);
+  if (tiers.length > 0) expect(await dry({ overwriteOutputDir: true })).toBe("no error");
+  expect((await readdir(run)).toSorted()).toEqual(["checkpoint-9.tmp-1-1", "run.json"]);
 });
 
 test("evaluating on nothing is refused; on files or on a fold it is not", async () => {
