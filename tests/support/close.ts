@@ -29,6 +29,28 @@ export function expectClose(
   expect(worst).toBe(-1);
 }
 
+/** Fails naming the worst element unless each is at most its own bound away; NaN never is. */
+export function expectWithin(
+  got: ArrayLike<number>,
+  want: ArrayLike<number>,
+  bounds: ArrayLike<number>,
+  what = "values",
+): void {
+  if (got.length !== want.length || bounds.length !== want.length)
+    throw new Error(`${what}: got ${got.length} elements and ${bounds.length} bounds, want ${want.length}`);
+  let worst = -1;
+  let most = 1; // of its bound
+  for (let i = 0; i < want.length; i++) {
+    const share = Math.abs(got[i]! - want[i]!) / bounds[i]!;
+    if (share <= most || Number.isNaN(most)) continue;
+    worst = i;
+    most = share;
+  }
+  if (worst >= 0)
+    throw new Error(`${what}: worst at ${worst}: got ${got[worst]}, want ${want[worst]} within ${bounds[worst]}`);
+  expect(worst).toBe(-1);
+}
+
 /** ||got - want|| / ||want||; NaN where anything is not finite. */
 export function relativeL2(got: ArrayLike<number>, want: ArrayLike<number>): number {
   if (got.length !== want.length) throw new Error(`got ${got.length} elements, want ${want.length}`);
