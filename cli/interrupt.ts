@@ -1,7 +1,5 @@
 import type { RunListener } from "../core/events.ts";
-
-/** Exit code of a run that was interrupted. */
-export const INTERRUPTED = 130;
+import { INTERRUPTED } from "./exit-codes.ts";
 
 /** Runs `work` under a signal: the first SIGINT or SIGTERM aborts it, the second leaves at once. */
 export async function interruptible<T>(listen: RunListener, work: (signal: AbortSignal) => Promise<T>): Promise<T> {

@@ -1,7 +1,8 @@
 import { configToJson } from "../core/config.ts";
 import type { CrossValidation } from "../core/cross-validate.ts";
 import type { CommandData } from "./command.ts";
-import { INTERRUPTED, interruptible } from "./interrupt.ts";
+import { INTERRUPTED } from "./exit-codes.ts";
+import { interruptible } from "./interrupt.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
 import { wholeNumber } from "./numbers.ts";

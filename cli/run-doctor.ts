@@ -1,4 +1,5 @@
 import type { CommandData } from "./command.ts";
+import { DONE, FAILED } from "./exit-codes.ts";
 import { columns, thousands, writeData, writeJson } from "./output.ts";
 import type { DoctorReport } from "../core/doctor.ts";
 
@@ -9,7 +10,7 @@ export async function doctor({ services, values }: CommandData, json: boolean): 
   const ok = report.selfTest.every(({ error, tolerance }) => error <= tolerance); // NaN fails
   if (json) await writeJson({ ok, ...report });
   else await writeData(reportText(report));
-  return ok ? 0 : 1;
+  return ok ? DONE : FAILED;
 }
 
 function reportText(report: DoctorReport): string {

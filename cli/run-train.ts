@@ -1,7 +1,8 @@
 import { configToJson, type Config } from "../core/config.ts";
 import { ConfigError } from "../core/errors.ts";
 import type { CommandData } from "./command.ts";
-import { INTERRUPTED, interruptible } from "./interrupt.ts";
+import { INTERRUPTED } from "./exit-codes.ts";
+import { interruptible } from "./interrupt.ts";
 import { columns, notes, thousands, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
 import type { Sdk } from "./sdk.ts";

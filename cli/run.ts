@@ -1,18 +1,14 @@
 /** The command line's main(): citty's commands under our own rules for flags, streams and exit codes. */
 import { defineCommand, runCommand, type ArgsDef } from "citty";
-import { ConfigError, PluginError, QloraError } from "../core/errors.ts";
+import { ConfigError, QloraError } from "../core/errors.ts";
 import { nearestName } from "../core/suggest.ts";
 import packageJson from "../package.json" with { type: "json" };
 import { parseArguments, type OwnFlag } from "./argv.ts";
 import type { CommandData, CommandModule, Prepared } from "./command.ts";
+import { DONE, EXIT_CODES, exitCodeOf } from "./exit-codes.ts";
 import { helpText } from "./help.ts";
-import { notes, writeData } from "./output.ts";
+import { columns, notes, writeData } from "./output.ts";
 import type { Services } from "./sdk.ts";
-
-const DONE = 0;
-const FAILED = 1;
-const USAGE = 2;
-const INTERRUPTED = 130;
 
 const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   train: () => import("./commands/train.ts"),
@@ -45,14 +41,13 @@ const root = defineCommand({
   ),
 });
 
-/** Runs one command line and returns its exit code: 0 done, 1 failed, 2 usage or config, 130 interrupted. */
+/** Runs one command line and returns its exit code (exit-codes.ts). */
 export async function main(argv: readonly string[], services: Services): Promise<number> {
   try {
     return await dispatch(argv, services);
   } catch (error) {
     report(error);
-    if (error instanceof QloraError && error.code === "INTERRUPTED") return INTERRUPTED;
-    return error instanceof ConfigError || error instanceof PluginError ? USAGE : FAILED;
+    return exitCodeOf(error);
   }
 }
 
@@ -67,7 +62,8 @@ async function dispatch(argv: readonly string[], services: Services): Promise<nu
   if (name === undefined || name.startsWith("-")) {
     if (!wantsHelp)
       throw usageError(name === undefined ? "no command" : `${name}: unknown flag, expected a command first`);
-    await writeData(await helpText(root, []));
+    const codes = columns(EXIT_CODES.map(([code, meaning]) => [`  ${code}`, meaning]));
+    await writeData(`${await helpText(root, [])}\nEXIT CODES\n\n${codes}`);
     return DONE;
   }
   if (!Object.hasOwn(commands, name)) {
