@@ -11,6 +11,9 @@ export const LOWER_MEMORY =
 /** Drivers word it differently: Vulkan's result codes, Dawn's own message, D3D12's and Metal's. */
 const OUT_OF_MEMORY = /out[ _-]?of[ _-]?(device[ _-]?|host[ _-]?)?memory|E_OUTOFMEMORY|insufficient memory/i;
 
+/** As Dawn and the drivers below it say that the device is gone. */
+const LOST = /device( "[^"]*")?\]?[ _]?(is |was )?(lost|removed|hung|reset)/i;
+
 /** What an error event says, its kind included where the message leaves it out. */
 export function reportOf(error: GPUError): string {
   const { message } = error;
@@ -46,4 +49,17 @@ export function deviceFailure(
     });
   }
   return reports[0] === undefined ? undefined : new DeviceError("DEVICE_ERROR", `the GPU reported: ${reports[0]}`);
+}
+
+/** The error for a kernel that was not compiled: the device's own failure where that is why, else the kernel's. */
+export function compileFailure(
+  cause: unknown,
+  reports: readonly string[],
+  lost: string | undefined,
+  memory: MemoryReport,
+): DeviceError {
+  const said = String(cause);
+  const failure = deviceFailure([said, ...reports], lost ?? (LOST.test(said) ? said : undefined), memory);
+  if (failure !== undefined && failure.code !== "DEVICE_ERROR") return failure;
+  return new DeviceError("KERNEL_INVALID", `a kernel does not compile: ${said}`, { cause });
 }

@@ -3,7 +3,7 @@ import type { KernelSpec } from "../kernel.ts";
 import { Memory, type Purpose } from "../memory.ts";
 import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor } from "../tensor.ts";
 import { BindGroups } from "./bind-groups.ts";
-import { deviceFailure, reportOf } from "./failure.ts";
+import { compileFailure, deviceFailure, reportOf } from "./failure.ts";
 import { type Kernel, Kernels } from "./kernels.ts";
 import type { Capabilities, Provider, Tier } from "./probe.ts";
 import { Profile, type ProfileLine, type Work } from "./profile.ts";
@@ -174,7 +174,7 @@ export class Gpu {
   /**
    * Compiles kernels up front, those of `kernelSpecs` of a GPU on paper: while weights load, the driver's threads are free.
    * @param onProgress kernels compiled, and in total
-   * @throws DeviceError with the compiler's messages
+   * @throws DeviceError with the compiler's messages, or saying that the device was lost or its memory refused
    */
   async compile(
     specs: ReadonlyMap<string, KernelSpec>,
@@ -182,8 +182,9 @@ export class Gpu {
   ): Promise<void> {
     // bun-webgpu's callbacks and garbage collection do not get along: with it, each is compiled at once.
     const background = this.info.provider === "webgpu";
-    await this.#kernels.compile(specs, background, onProgress).catch((cause: unknown) => {
-      throw new DeviceError("KERNEL_INVALID", `a kernel does not compile: ${String(cause)}`, { cause });
+    await this.#kernels.compile(specs, background, onProgress).catch(async (cause: unknown) => {
+      await Bun.sleep(0); // a loss is told by an event of its own, which may come after what it breaks
+      throw compileFailure(cause, this.#errors, this.#lost, this.memory.report());
     });
     this.check();
   }

@@ -73,6 +73,34 @@ describe("a training step's kernels are valid WGSL in tier matrix", () => {
   });
 });
 
+describe("a kernel that was not compiled is told as what it is", () => {
+  /** What compiling throws where the driver rejects as it would, on a device that says so or not. */
+  const thrown = async (message: string, meanwhile: (gpu: Gpu) => void = () => {}): Promise<unknown> => {
+    const gpu = paperGpu({ ...NVIDIA, capacity: 1 << 20 });
+    gpu.device.createComputePipelineAsync = async () => {
+      meanwhile(gpu);
+      throw new Error(message);
+    };
+    return gpu.compile(new Map([["mine", { code: "", bindings: [] }]])).catch((error: unknown) => error);
+  };
+
+  test.each([
+    ["KERNEL_INVALID", "mine:3: unresolved value 'nonsense'"],
+    ["OUT_OF_MEMORY", "CreateComputePipelines failed with VK_ERROR_OUT_OF_DEVICE_MEMORY"],
+    ["DEVICE_LOST", "CreateComputePipelines failed with VK_ERROR_DEVICE_LOST"],
+    ["DEVICE_LOST", '[Device "qlora"] is lost.'],
+  ])("%s: %s", async (code, message) => {
+    const error = await thrown(message);
+    expect(error).toMatchObject({ name: "DeviceError", code });
+    expect((error as Error).message).toContain(message);
+  });
+
+  test("memory that was refused to a buffer meanwhile is the cause", async () => {
+    const error = await thrown("[ComputePipeline] is invalid", (gpu) => gpu.alloc([1 << 20], "f32", "weights"));
+    expect(error).toMatchObject({ code: "OUT_OF_MEMORY" });
+  });
+});
+
 describe.skipIf(tiers.length === 0)("compiling up front", () => {
   for (const provider of ["webgpu", "bun-webgpu"] as const) {
     test(`${provider}: kernels are there when they are asked for, and progress counts them`, async () => {
@@ -101,6 +129,9 @@ describe.skipIf(tiers.length === 0)("compiling up front", () => {
         const error = await gpu.compile(bad).catch((thrown: unknown) => thrown);
         expect(error).toMatchObject({ code: provider === "webgpu" ? "KERNEL_INVALID" : "DEVICE_ERROR" });
         await gpu.idle().catch(() => {}); // the invalid module is reported once more, by itself
+        const lost = gpu.compile(new Map([["times 4", spec(4)]])).catch((thrown: unknown) => thrown);
+        gpu.device.destroy();
+        expect(await lost).toMatchObject({ code: "DEVICE_LOST" });
       } finally {
         gpu.destroy();
       }
