@@ -50,7 +50,15 @@ interface PaperRun {
   readonly session: Session;
   readonly optimizer: Optimizer;
   readonly control: Tensor;
+  /** Settings that steps were taken with. */
+  readonly stepped: Set<string>;
 }
+
+/** What a model is loaded anew for. */
+const placementKey = ({ embeddings, keepDequantised }: ModelPlacement): string => `${embeddings} ${keepDequantised}`;
+
+/** What a loaded model takes a step with. */
+const stepKey = ({ checkpointing, tokenBudget }: MemorySettings): string => `${checkpointing} ${tokenBudget}`;
 
 /** Measures settings of one piece of work for one device. */
 export class MemoryAccount {
@@ -92,8 +100,7 @@ export class MemoryAccount {
    * @throws QloraError of every kind that loading or a step would throw
    */
   async measure(settings: MemorySettings, limit = Infinity): Promise<Measured> {
-    const { checkpointing, tokenBudget, embeddings, keepDequantised } = settings;
-    const key = [checkpointing, tokenBudget, embeddings, keepDequantised, limit].join();
+    const key = [stepKey(settings), placementKey(settings), limit].join();
     const known = this.#measured.get(key) ?? (await this.#run(settings, limit));
     this.#measured.set(key, known);
     return known;
@@ -101,13 +108,17 @@ export class MemoryAccount {
 
   /** What the kernels of loading and of a step with these settings are made of. @throws as `measure` */
   async kernels(settings: MemorySettings): Promise<Gpu["kernelSpecs"]> {
+    const measured = this.#runs.get(placementKey(settings));
+    // A model that took steps with other settings has their kernels too.
+    if (measured?.stepped.size === 1 && measured.stepped.has(stepKey(settings)))
+      return measured.session.gpu.kernelSpecs;
     const run = await this.#open(settings);
     await this.#step(run, settings);
     return run.session.gpu.kernelSpecs;
   }
 
   async #run(settings: MemorySettings, limit: number): Promise<Measured> {
-    const key = `${settings.embeddings} ${settings.keepDequantised}`;
+    const key = placementKey(settings);
     try {
       let run = this.#runs.get(key);
       if (run === undefined) this.#runs.set(key, (run = await this.#open(settings)));
@@ -127,12 +138,13 @@ export class MemoryAccount {
     const gpu = paperGpu(this.#device);
     const session = await openSession({ source, adapter, device: {}, gpu, placement, numLabels, seed: 0 });
     const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
-    return { session, optimizer: this.work.optimizer(session), control };
+    return { session, optimizer: this.work.optimizer(session), control, stepped: new Set() };
   }
 
-  async #step({ session, optimizer, control }: PaperRun, settings: MemorySettings): Promise<MemoryFigures> {
+  async #step({ session, optimizer, control, stepped }: PaperRun, settings: MemorySettings): Promise<MemoryFigures> {
     const { gpu, parameters } = session;
     const { checkpointing, tokenBudget } = settings;
+    stepped.add(stepKey(settings));
     gpu.memory.trim();
     gpu.memory.resetPeak();
     const atRest = gpu.memory.report().byPurpose;

@@ -1,4 +1,7 @@
-/** Chooses, of all settings of memory that give the same numbers, the fastest that fits. */
+/**
+ * Chooses, of all settings of memory, the fastest that fits. They compute the same, but for the last bits: sums are taken in
+ * another order where micro-batches are cut otherwise or another kernel multiplies.
+ */
 import type { Checkpointing, GivenPlacement } from "../plugin.ts";
 import type { MemoryAccount, MemoryFigures, MemorySettings } from "./account.ts";
 import type { MemoryBudget } from "./budget.ts";
@@ -77,7 +80,7 @@ export async function planMemory(
   const choices = open
     .map((choice): MemorySettings => ({ ...choice, checkpointing: checkpointing ?? "none" }))
     .map((settings) => ({ settings, floor: cost(settings, blocks, batchTokens) }));
-  // Lean takes the smallest first, whatever it costs; the others the fastest first.
+  // All of lean is small; it takes the first that fits: micro-batches whole, then in ever smaller cuts. The others take the fastest first.
   if (mode !== "lean") choices.sort((a, b) => a.floor - b.floor);
 
   /** @param pool bytes at which the pool is given up, which costs time at every step */
@@ -147,7 +150,7 @@ export interface PlanRequest {
 
 type Choice = Omit<MemorySettings, "checkpointing">;
 
-/** Every combination of what is left open but for checkpointing; the one with the least memory last (for lean: first of equals). */
+/** Every combination of what is left open but for checkpointing; the one with the least memory last. */
 function openChoices(
   given: GivenSettings,
   mode: MemoryMode,

@@ -1,5 +1,8 @@
 /** A planned run compiles its kernels while it loads: the first step finds all of them. */
 import { describe, expect, test } from "bun:test";
+import { NVIDIA } from "../../core/device/index.ts";
+import { MemoryAccount } from "../../core/planning/account.ts";
+import { planMemory } from "../../core/planning/plan.ts";
 import { openPlanned } from "../../core/planning/open.ts";
 import type { Session } from "../../core/session.ts";
 import { openSession } from "../../core/session.ts";
@@ -8,6 +11,51 @@ import { engine } from "../../kernels/engine.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
+
+test("kernels come from the model that was measured, loaded once; where others were tried too, from one of its own", async () => {
+  const plugin = gemma2({ checkpoint: tinyCheckpoint }).create();
+  let loads = 0;
+  const source = {
+    ...plugin,
+    load: (context: Parameters<typeof plugin.load>[0]) => {
+      loads++;
+      return plugin.load(context);
+    },
+  };
+  const account = (): MemoryAccount =>
+    new MemoryAccount(
+      {
+        source,
+        adapter: lora({ rank: 8, targetModules: ["q_proj"] }),
+        optimizer: ({ gpu, parameters }) => adamW8bit().create({ gpu, parameters }),
+        numLabels: 3,
+        steps: [[256, 256, 256, 256]],
+        maxSamples: undefined,
+        maxEvalSamples: undefined,
+      },
+      NVIDIA,
+      engine,
+    );
+  const given = { placement: { embeddings: "device", keepDequantised: false } } as const;
+  const plan = (from: MemoryAccount, bytes: number) =>
+    planMemory(from, { mode: "auto", given, budget: { bytes, source: "given" }, keeps: true });
+  const keys = (kernels: ReadonlyMap<string, unknown>): string[] => [...kernels.keys()].toSorted();
+
+  const roomy = account();
+  const { settings, figures } = await plan(roomy, 2 ** 40);
+  const kernels = keys(await roomy.kernels(settings));
+  expect(kernels.length).toBeGreaterThan(15);
+  expect(loads).toBe(1);
+  expect(keys(await account().kernels(settings))).toEqual(kernels);
+
+  loads = 0;
+  const tight = account();
+  const less = await plan(tight, figures.peak - 1);
+  expect(less.settings).not.toEqual(settings);
+  const fresh = keys(await account().kernels(less.settings));
+  expect(keys(await tight.kernels(less.settings))).toEqual(fresh);
+  expect(loads).toBe(3);
+});
 
 describe.skipIf(tiers.length === 0)("kernels of a planned run", () => {
   for (const provider of ["webgpu", "bun-webgpu"] as const) {
