@@ -275,10 +275,7 @@ export class Gpu {
     this.#flushPass();
     this.#encode().copyBufferToBuffer(tensor.buffer, tensor.offset, staging, 0, size);
     this.submit();
-    await staging.mapAsync(1).catch((error: unknown) => {
-      this.check(); // says why, where the device does
-      throw error;
-    });
+    await staging.mapAsync(1).catch((error: unknown) => this.#explain(error));
     const bytes = new Uint8Array(
       staging.getMappedRange().slice(0, elementCount(tensor.shape) * bytesPerElement(tensor.dtype)),
     );
@@ -308,13 +305,16 @@ export class Gpu {
     this.#profile = new Profile(this.device);
   }
 
-  /** Times by kernel since `profileStart`, longest first. */
+  /**
+   * Times by kernel since `profileStart`, longest first.
+   * @throws DeviceError if the device reported an error or was lost
+   */
   async profileEnd(): Promise<ProfileLine[]> {
     this.submit();
     const profile = this.#profile;
     if (profile === undefined) throw new RangeError("profileEnd without profileStart");
     this.#profile = undefined;
-    return profile.collect();
+    return profile.collect().catch((error: unknown) => this.#explain(error));
   }
 
   /** Frees everything. The object is dead afterwards. */
@@ -323,6 +323,13 @@ export class Gpu {
     this.#arena.destroy();
     this.#nan?.destroy();
     this.device.destroy();
+  }
+
+  /** Throws why a buffer could not be read: what the device says, where it says anything. */
+  async #explain(error: unknown): Promise<never> {
+    await Bun.sleep(0); // a loss is told by an event of its own, which may come after what it breaks
+    this.check();
+    throw error;
   }
 
   /** Copies, so that it takes its place among the work encoded so far. */

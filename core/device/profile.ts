@@ -60,13 +60,15 @@ export class Profile {
     this.#open = [];
     this.#staging = undefined;
     if (staging === undefined) return;
-    this.#pending.push(
-      staging.mapAsync(1).then(() => {
+    const read = staging
+      .mapAsync(1)
+      .then(() => {
         const times = new BigUint64Array(staging.getMappedRange().slice(0));
         open.forEach(({ key, work }, i) => this.#add(key, work, Number(times[2 * i + 1]! - times[2 * i]!) / 1e6));
-        staging.destroy();
-      }),
-    );
+      })
+      .finally(() => staging.destroy());
+    read.catch(() => {}); // `collect` throws it: a device lost before then must not end the process
+    this.#pending.push(read);
   }
 
   #add(key: string, { flops = 0, bytes = 0 }: Work, ms: number): void {
@@ -80,10 +82,14 @@ export class Profile {
     });
   }
 
+  /** @throws what kept a time from being read: a lost device */
   async collect(): Promise<ProfileLine[]> {
-    await Promise.all(this.#pending);
-    this.#set.destroy();
-    this.#buffer.destroy();
+    try {
+      await Promise.all(this.#pending);
+    } finally {
+      this.#set.destroy();
+      this.#buffer.destroy();
+    }
     return [...this.#totals.values()].sort((a, b) => b.ms - a.ms);
   }
 }

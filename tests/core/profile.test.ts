@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import type { Gpu, ProfileLine } from "../../core/device/index.ts";
+import { type Gpu, openGpu, type ProfileLine } from "../../core/device/index.ts";
 import { accumulate } from "../../kernels/add/index.ts";
 import { attentionForward } from "../../kernels/attention/index.ts";
 import { visiblePairs } from "../../kernels/attention/work.ts";
@@ -62,3 +62,28 @@ for (const tier of tiers) {
     });
   });
 }
+
+describe.skipIf(tiers.length === 0)("a device that is lost while it is profiled", () => {
+  for (const provider of ["webgpu", "bun-webgpu"] as const) {
+    test(`${provider}: is an error where the times are asked for, and nowhere before`, async () => {
+      const gpu = await openGpu({ gpu: provider, tier: "f32" });
+      const unhandled: unknown[] = [];
+      const listener = (reason: unknown): void => void unhandled.push(reason);
+      process.on("unhandledRejection", listener);
+      try {
+        const [into, source] = [1, 2].map(() => gpu.upload(new Float32Array(1000), [1000], "f32", "x"));
+        gpu.profileStart();
+        for (let n = 0; n < 3; n++) {
+          accumulate(gpu, into!, source!);
+          gpu.submit();
+        }
+        gpu.device.destroy();
+        await Bun.sleep(50); // the reads of times are refused meanwhile
+        expect(await gpu.profileEnd().catch((error: unknown) => error)).toMatchObject({ code: "DEVICE_LOST" });
+        expect(unhandled).toEqual([]);
+      } finally {
+        process.off("unhandledRejection", listener);
+      }
+    });
+  }
+});
