@@ -83,6 +83,14 @@ export {
   type PeftLoraConfig,
   savedModuleKey,
 } from "./core/peft.ts";
+export {
+  type LoraBranch,
+  type LoraOptions,
+  loraOptionsFrom,
+  type LoraPlan,
+  loraShape,
+  planLora,
+} from "./core/lora-plan.ts";
 export { expandTargets, matchTargets, patternValue, type TargetOptions } from "./core/peft-targets.ts";
 export {
   type Adapter,

@@ -7,6 +7,7 @@ import { type DType, elementCount, type Tensor } from "../core/tensor.ts";
 import { accumulate } from "../kernels/add/index.ts";
 import { ContractError, expectFinite, expectNear, expectThat } from "./contract.ts";
 import { differences, directional, dot } from "./differences.ts";
+import { expectNothingHeld } from "./held.ts";
 
 /** An input or a parameter of the op under test. */
 export interface GradientOperand {
@@ -164,19 +165,8 @@ class Runner {
  *   reference: (x) => x.map((v) => 30 * Math.tanh(v / 30)),
  * });
  */
-export async function checkGradient(gpu: Gpu | Promise<Gpu>, problem: GradientProblem): Promise<GradientReport> {
-  const device = await gpu;
-  const { poison } = device;
-  const before = device.memory.report().used;
-  device.poison = true; // an element that nobody writes is NaN
-  try {
-    const report = await check(device, problem);
-    const held = device.memory.report().used - before;
-    expectThat(held === 0, `${held} bytes of GPU memory are still held after the op`);
-    return report;
-  } finally {
-    device.poison = poison;
-  }
+export function checkGradient(gpu: Gpu | Promise<Gpu>, problem: GradientProblem): Promise<GradientReport> {
+  return expectNothingHeld(gpu, "the op", (device) => check(device, problem));
 }
 
 async function check(gpu: Gpu, problem: GradientProblem): Promise<GradientReport> {

@@ -3,6 +3,7 @@ import { normalValues } from "../core/random.ts";
 import { elementCount, type Tensor } from "../core/tensor.ts";
 import { type Check, expectFinite, expectNear, expectSameBits, expectThat } from "./contract.ts";
 import { testGpu, testTiers } from "./gpu.ts";
+import { expectNothingHeld } from "./held.ts";
 
 /** An input of the kernel under test. */
 export interface KernelInput {
@@ -59,19 +60,8 @@ function dataOf({ name, shape, dtype = "f32", values }: KernelInput, half: Gpu["
  *   reference: (x) => x!.map((value) => 2 * value),
  * });
  */
-export async function checkKernel(gpu: Gpu | Promise<Gpu>, problem: KernelProblem): Promise<number> {
-  const device = await gpu;
-  const { poison } = device;
-  const before = device.memory.report().used;
-  device.poison = true; // an element that nobody writes is NaN
-  try {
-    const error = await check(device, problem);
-    const held = device.memory.report().used - before;
-    expectThat(held === 0, `${held} bytes of GPU memory are still held after the launch`);
-    return error;
-  } finally {
-    device.poison = poison;
-  }
+export function checkKernel(gpu: Gpu | Promise<Gpu>, problem: KernelProblem): Promise<number> {
+  return expectNothingHeld(gpu, "the launch", (device) => check(device, problem));
 }
 
 async function check(

@@ -40,7 +40,7 @@ export function grouped({ exports }: ApiModule): readonly (readonly [title: stri
   );
 }
 
-/** Exports that no heading takes or that say nothing of themselves. */
+/** Exports that no heading takes, that say nothing of themselves, or whose signature holds a path of this machine. */
 export function apiProblems(modules: readonly ApiModule[]): readonly string[] {
   const kinds = GROUPS.flatMap(([, members]) => members);
   return modules.flatMap(({ name: module, summary, exports }) => [
@@ -48,6 +48,9 @@ export function apiProblems(modules: readonly ApiModule[]): readonly string[] {
     ...exports.flatMap(({ name, kind, summary: sentence, signature, source }) => [
       ...(sentence === "" ? [`${module}: ${name} (${source}) has no sentence`] : []),
       ...(signature === "" ? [`${module}: ${name} (${source}) has no signature`] : []),
+      ...(signature.includes('import("/')
+        ? [`${module}: the signature of ${name} (${source}) names a file; import the type that it means`]
+        : []),
       ...(kinds.includes(kind) ? [] : [`${module}: ${name} is a ${kind}, which the page does not know`]),
     ]),
   ]);

@@ -1,24 +1,15 @@
 import { describe, expect, test } from "bun:test";
-import type { DataRow } from "../../core/data/row.ts";
 import { pairwiseLoss } from "../../core/pairwise.ts";
 import { createStepLoss } from "../../core/step-loss.ts";
 import { trainingOptions, type TrainingOptionsInput } from "../../core/training-options.ts";
 import { type ComputeGradients, defineConfig, defineLoss, softmaxRows, train, type TrainOptions } from "../../index.ts";
 import { lossContract } from "../../testing/index.ts";
 import { tiers } from "../support/gpu.ts";
+import { labelledRow } from "../support/row.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 
-const row = (label: number, soft?: readonly number[]): DataRow => ({
-  kind: "text",
-  text: "t",
-  id: "0",
-  file: "f",
-  line: 1,
-  label,
-  soft,
-});
 const pairwise = (logits: readonly number[], label: number, weight = 1, soft?: readonly number[]) =>
-  pairwiseLoss({ logits: Float64Array.from(logits), label, soft, row: row(label, soft) }, weight);
+  pairwiseLoss({ logits: Float64Array.from(logits), label, soft, row: labelledRow(label, soft) }, weight);
 
 describe("pairwise", () => {
   test("is -log sigmoid of the winner's lead; a tie is half of each", () => {
@@ -81,7 +72,7 @@ describe("a loss that is wrong is caught", () => {
 
   test("by the number of its derivatives", () => {
     const { rowLoss } = createStepLoss(
-      [row(0)],
+      [labelledRow(0)],
       {
         loss: defineLoss({ name: "short", compute: () => ({ loss: 1, dLogits: [1] }) }),
         training: trainingOptions.parse({}),
@@ -96,7 +87,7 @@ describe("a loss that is wrong is caught", () => {
 });
 
 describe("the loss of a run", () => {
-  const of = (training: TrainingOptionsInput, rows = [row(0, [0.5, 0.25, 0.25])], numLabels = 3) =>
+  const of = (training: TrainingOptionsInput, rows = [labelledRow(0, [0.5, 0.25, 0.25])], numLabels = 3) =>
     createStepLoss(rows, { loss: undefined, training: trainingOptions.parse(training) }, numLabels);
 
   test("auto is soft-label where there are soft labels; cross-entropy never looks at them", () => {
@@ -104,12 +95,12 @@ describe("the loss of a run", () => {
     for (const loss of ["auto", "soft-label"] as const)
       expect([...of({ loss }).targets!.of(samples)[0]!.values]).toEqual([0.5, 0.25, 0.25]);
     expect(of({ loss: "cross-entropy" })).toEqual({});
-    expect(of({}, [row(1)])).toEqual({});
+    expect(of({}, [labelledRow(1)])).toEqual({});
   });
 
   test("what cannot be meant is refused", async () => {
-    expect(() => of({ loss: "soft-label" }, [row(0)])).toThrow("got soft-label without data.softLabelColumns");
-    expect(() => of({ loss: "pairwise" }, [row(0)], 4)).toThrow("got pairwise with 4 classes");
+    expect(() => of({ loss: "soft-label" }, [labelledRow(0)])).toThrow("got soft-label without data.softLabelColumns");
+    expect(() => of({ loss: "pairwise" }, [labelledRow(0)], 4)).toThrow("got pairwise with 4 classes");
     expect(() => of({ loss: "pairwise", classWeights: [1, 1, 1] })).toThrow("got pairwise with classWeights");
     expect(() => of({ pairwiseWeight: 0.5 })).toThrow("pairwiseWeight: got 0.5 with loss auto");
     await using folder = await temporaryFolder();

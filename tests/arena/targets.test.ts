@@ -1,20 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import type { DataRow } from "../../core/data/row.ts";
 import { createTargets, type TargetOptions } from "../../core/targets.ts";
 import { train } from "../../index.ts";
 import { tiers } from "../support/gpu.ts";
+import { labelledRow } from "../support/row.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 
-const row = (label: number, soft?: readonly number[]): DataRow => ({
-  kind: "text",
-  text: "t",
-  id: "0",
-  file: "f",
-  line: 1,
-  label,
-  soft,
-});
-const rows = [row(2, [0.5, 0.25, 0.25]), row(0)];
+const rows = [labelledRow(2, [0.5, 0.25, 0.25]), labelledRow(0)];
 const options: TargetOptions = { softLabelWeight: 0.5, softLabelTemperature: 1 };
 const terms = (given: Partial<TargetOptions>): unknown =>
   createTargets({ rows }, { ...options, ...given }, 3)
@@ -23,7 +14,7 @@ const terms = (given: Partial<TargetOptions>): unknown =>
 
 describe("targets", () => {
   test("are plain labels where nothing else is asked for", () => {
-    expect(createTargets({ rows: [row(1)] }, options, 3)).toBeUndefined();
+    expect(createTargets({ rows: [labelledRow(1)] }, options, 3)).toBeUndefined();
     expect(terms({ softLabelWeight: 0 })).toBeUndefined();
   });
 

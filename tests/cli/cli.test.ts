@@ -1,21 +1,15 @@
-import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { main } from "../../cli/run.ts";
 import packageJson from "../../package.json" with { type: "json" };
+import { type Ended, runOver } from "../support/command-line.ts";
 import { services } from "./fixtures/services.ts";
 
 const fixtures = join(import.meta.dir, "fixtures");
 let folder = "";
 beforeAll(() => void (folder = mkdtempSync(join(tmpdir(), "qlora-cli-"))));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
 
 async function run(script: string, argv: readonly string[]): Promise<Ended> {
   const child = Bun.spawn([process.execPath, script, ...argv], { cwd: folder, stdout: "pipe", stderr: "pipe" });
@@ -30,22 +24,8 @@ const SPAWN_MS = 60_000;
 const spawned = (...argv: string[]): Promise<Ended> => run(join(fixtures, "main.ts"), argv);
 
 /** The same in this process, which is faster. */
-async function qlora(...argv: string[]): Promise<Ended> {
-  const taken = { stdout: "", stderr: "" };
-  const spies = (["stdout", "stderr"] as const).map((name) =>
-    spyOn(process[name], "write").mockImplementation((text: unknown, done?: unknown) => {
-      taken[name] += String(text);
-      if (typeof done === "function") done();
-      return true;
-    }),
-  );
-  try {
-    const code = await main(argv, services);
-    return { code, ...taken };
-  } finally {
-    for (const spy of spies) spy.mockRestore();
-  }
-}
+const qlora = (...argv: string[]): Promise<Ended> => runOver(services, argv);
+
 /** The one that ships. */
 const shipped = (...argv: string[]): Promise<Ended> => run(join(import.meta.dir, "../../cli/main.ts"), argv);
 const configOf = ({ stdout }: Ended): Record<string, Record<string, unknown>> => JSON.parse(stdout) as never;

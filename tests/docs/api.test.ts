@@ -33,6 +33,8 @@ describe.skipIf(modules === undefined)("docs/api", () => {
     const [first] = modules!;
     const silent = { ...first!, exports: [{ ...first!.exports[0]!, summary: "" }] };
     expect(apiProblems([silent])).toEqual([expect.stringContaining("has no sentence")]);
+    const pathed = { ...first!.exports[0]!, signature: 'const a: import("/home/me/core/options").Option' };
+    expect(apiProblems([{ ...first!, exports: [pathed] }])).toEqual([expect.stringContaining("names a file")]);
   });
 
   test("is up to date; `bun run docs` makes it so", async () => {

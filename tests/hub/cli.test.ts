@@ -6,7 +6,7 @@ import { openBaseModel } from "../../core/base-model.ts";
 import { gemma2 } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
-import { qlora } from "./capture.ts";
+import { qlora } from "../support/command-line.ts";
 import { COMMIT, startHub, type FakeHub } from "./server.ts";
 
 const ID = "tiny/gemma2-nf4";

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { qlora, type Ended } from "./capture.ts";
+import { qlora, type Ended } from "../support/command-line.ts";
 
 const home = process.cwd();
 const root = mkdtempSync(join(tmpdir(), "qlora-presets-"));

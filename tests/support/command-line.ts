@@ -1,7 +1,8 @@
-/** The command line in this process, over the shipped plugins and SDK, with its streams taken. */
+/** The command line in this process, with its streams taken. */
 import { spyOn } from "bun:test";
-import { isPluginFactory } from "../../core/plugin-value.ts";
 import { main } from "../../cli/run.ts";
+import type { Services } from "../../cli/sdk.ts";
+import { isPluginFactory } from "../../core/plugin-value.ts";
 import * as plugins from "../../plugins/index.ts";
 
 export interface Ended {
@@ -10,12 +11,13 @@ export interface Ended {
   readonly stderr: string;
 }
 
-const services = {
+const shipped: Services = {
   sdk: () => import("../../index.ts"),
   plugins: () => Promise.resolve(Object.values(plugins).filter((value) => isPluginFactory(value))),
 };
 
-export async function qlora(...argv: string[]): Promise<Ended> {
+/** Runs a command line over `services`. */
+export async function runOver(services: Services, argv: readonly string[]): Promise<Ended> {
   const taken = { stdout: "", stderr: "" };
   const spies = (["stdout", "stderr"] as const).map((name) =>
     spyOn(process[name], "write").mockImplementation((text: unknown, done?: unknown) => {
@@ -31,3 +33,6 @@ export async function qlora(...argv: string[]): Promise<Ended> {
     for (const spy of spies) spy.mockRestore();
   }
 }
+
+/** The same over the SDK and the plugins that ship. */
+export const qlora = (...argv: string[]): Promise<Ended> => runOver(shipped, argv);
