@@ -13,7 +13,12 @@ import { configFactories, rememberSpec, specOf } from "./plugin-resolve.ts";
 import { isPlugin, type Plugin, type PluginFactory, type PluginKind } from "./plugin-value.ts";
 import { versionProblem } from "./plugin-version.ts";
 import { suggestion } from "./suggest.ts";
-import { trainingOptions, type TrainingOptions, type TrainingOptionsInput } from "./training-options.ts";
+import {
+  changedSoftLabelOptions,
+  trainingOptions,
+  type TrainingOptions,
+  type TrainingOptionsInput,
+} from "./training-options.ts";
 
 /** What `defineConfig` takes. */
 export interface ConfigInput {
@@ -100,10 +105,22 @@ function checkPlugins(input: ConfigInput, problems: string[]): void {
 }
 
 function checkLoss({ loss }: ConfigInput, training: TrainingOptions, problems: string[]): void {
-  if (loss === undefined) return;
-  if (!isLoss(loss)) problems.push(`loss: got ${showValue(loss)}, expected a loss (what defineLoss returns)`);
-  else if (training.loss !== "auto" || training.classWeights !== undefined)
+  if (loss !== undefined && !isLoss(loss)) {
+    problems.push(`loss: got ${showValue(loss)}, expected a loss (what defineLoss returns)`);
+    return;
+  }
+  if (loss !== undefined && (training.loss !== "auto" || training.classWeights !== undefined))
     problems.push(`loss: got ${loss.name} together with training.loss or training.classWeights, expected only one`);
+  const name = loss?.name ?? training.loss;
+  if (loss !== undefined || name === "cross-entropy") {
+    for (const { option, got } of changedSoftLabelOptions(training))
+      problems.push(
+        `training.${option}: got ${got} with loss ${name}, which leaves it unused, expected loss soft-label`,
+      );
+  } else if (training.softLabelWeight === 0 && training.softLabelTemperature !== 1) {
+    const got = training.softLabelTemperature;
+    problems.push(`training.softLabelTemperature: got ${got} with softLabelWeight 0, which leaves it unused`);
+  }
 }
 
 /**

@@ -7,9 +7,12 @@ import { computeLoss, defineLoss, type Loss } from "./loss.ts";
 import { pairwiseLoss } from "./pairwise.ts";
 import type { StepSettings } from "./step.ts";
 import { createTargets } from "./targets.ts";
+import { changedSoftLabelOptions } from "./training-options.ts";
 
 /** The part of a step's settings that the loss makes. */
 type StepLoss = Pick<StepSettings, "targets" | "rowLoss">;
+
+const COLUMNS_HINT = "Name the columns with the probability of each class: --soft-label-columns p_a,p_b,p_tie";
 
 /**
  * @param rows the training rows; samples name them by index
@@ -25,8 +28,17 @@ export function createStepLoss(
   const hasSoft = rows.some((row) => row.soft !== undefined);
   if (name === "soft-label" && !hasSoft) {
     throw new ConfigError("LOSS_DATA", "training.loss: got soft-label without data.softLabelColumns, expected both", {
-      hint: "Name the columns with the probability of each class: --soft-label-columns p_a,p_b,p_tie",
+      hint: COLUMNS_HINT,
     });
+  }
+  const [unused] = own === undefined && !hasSoft ? changedSoftLabelOptions(training) : [];
+  if (unused !== undefined) {
+    const { option, got } = unused;
+    throw new ConfigError(
+      "LOSS_DATA",
+      `training.${option}: got ${got} without data.softLabelColumns, which leaves it unused, expected both`,
+      { hint: `${COLUMNS_HINT}; or leave ${option} out.` },
+    );
   }
   if (own !== undefined) return { rowLoss: rowLoss(own, rows) };
   if (name === "pairwise") return { rowLoss: rowLoss(pairwise(training.pairwiseWeight, numLabels, onEvent), rows) };

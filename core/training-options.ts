@@ -98,3 +98,13 @@ export const trainingOptions = defineOptions(
 
 export type TrainingOptionsInput = InferInput<typeof trainingOptions>;
 export type TrainingOptions = InferOptions<typeof trainingOptions>;
+
+/** Options of soft labels that are not at their defaults: where no loss reads them, that is a mistake. */
+export function changedSoftLabelOptions(
+  training: TrainingOptions,
+): readonly { readonly option: string; readonly got: number }[] {
+  const { shape } = trainingOptions;
+  return (["softLabelWeight", "softLabelTemperature"] as const)
+    .filter((option) => training[option] !== shape[option].default)
+    .map((option) => ({ option, got: training[option] }));
+}

@@ -109,6 +109,27 @@ describe("the loss of a run", () => {
     expect(() => defineConfig({ ...given, loss, training: { loss: "pairwise" } })).toThrow(
       "loss: got mine together with training.loss or training.classWeights",
     );
+    for (const [option, value] of [
+      ["softLabelWeight", 0.5],
+      ["softLabelTemperature", 2],
+    ] as const) {
+      const set = { [option]: value };
+      const unused = `training.${option}: got ${value} with`;
+      expect(() => defineConfig({ ...given, loss, training: set })).toThrow(
+        `${unused} loss mine, which leaves it unused`,
+      );
+      expect(() => defineConfig({ ...given, training: { ...set, loss: "cross-entropy" } })).toThrow(
+        `${unused} loss cross-entropy, which leaves it unused, expected loss soft-label`,
+      );
+      expect(() => of(set, [labelledRow(0)])).toThrow(`training.${option}: got ${value} without data.softLabelColumns`);
+      expect(of(set).targets).toBeDefined();
+      expect(defineConfig({ ...given, training: set }).training[option]).toBe(value);
+      // The default says nothing: it is what takes back a value of the config file.
+      expect(defineConfig({ ...given, loss, training: { [option]: 1 } }).training[option]).toBe(1);
+    }
+    expect(() => defineConfig({ ...given, training: { softLabelWeight: 0, softLabelTemperature: 2 } })).toThrow(
+      "training.softLabelTemperature: got 2 with softLabelWeight 0, which leaves it unused",
+    );
     // @ts-expect-error a loss is no function
     expect(() => defineConfig({ ...given, loss: () => 0 })).toThrow("expected a loss (what defineLoss returns)");
   });
