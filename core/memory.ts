@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { DeviceError } from "./errors.ts";
 
 /** What a GPU buffer is for; bytes are counted by it. */
@@ -58,6 +59,8 @@ export class Memory {
     data: 0,
   };
   readonly #beforeTrim: () => void;
+  /** Blocks allocated by the work of `undoing` that this call is part of. */
+  readonly #made = new AsyncLocalStorage<Block[]>();
   #used = 0;
   #pooled = 0;
   #peak = 0;
@@ -88,7 +91,9 @@ export class Memory {
       );
     }
     const buffer = this.#reuse(size) ?? this.#create(size, label);
-    this.#live.set(buffer, { buffer, bytes: buffer.size, purpose });
+    const block: Block = { buffer, bytes: buffer.size, purpose };
+    this.#live.set(buffer, block);
+    this.#made.getStore()?.push(block);
     this.#bytes[purpose] += buffer.size;
     this.#used += buffer.size;
     this.#mostUsed = Math.max(this.#mostUsed, this.#used);
@@ -132,6 +137,21 @@ export class Memory {
     const list = this.#free.get(block.bytes);
     if (list === undefined) this.#free.set(block.bytes, [buffer]);
     else list.push(buffer);
+  }
+
+  /**
+   * Runs `work`. Where it throws, what it allocated and still holds is given back; what others allocate meanwhile, on the
+   * same GPU, stays.
+   */
+  async undoing<T>(work: () => Promise<T>): Promise<T> {
+    const made: Block[] = [];
+    try {
+      return await this.#made.run(made, work);
+    } catch (error) {
+      // A buffer freed and handed out again is a block of somebody else.
+      for (const block of made) if (this.#live.get(block.buffer) === block) this.free(block.buffer);
+      throw error;
+    }
   }
 
   /** Destroys the pooled buffers. */

@@ -58,9 +58,13 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   }
 }
 
-/** The same on a GPU that stays open: `Symbol.dispose` frees what the session took of it. @throws as `openSession` */
+/**
+ * The same on a GPU that stays open: `Symbol.dispose` frees what the session took of it, and so does a failure, however far
+ * a plugin has loaded.
+ * @throws as `openSession`
+ */
 export function openSessionOn(gpu: Gpu, options: Omit<SessionOptions, "device" | "gpu">): Promise<Session> {
-  return loadSession(gpu, options, () => {});
+  return gpu.memory.undoing(() => loadSession(gpu, options, () => {}));
 }
 
 async function loadSession(
