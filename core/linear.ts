@@ -71,3 +71,8 @@ export interface AdaptedLinear {
       ) => Tensor)
     | undefined;
 }
+
+/** Whether anything of an adapted linear trains. */
+export function branchTrains(linear: AdaptedLinear): boolean {
+  return linear.branch !== undefined || linear.forward !== undefined;
+}

@@ -82,7 +82,14 @@ export { normalValues, uniformValues } from "../core/random.ts";
 
 // ---- what a model hands to an adapter, and the packed batch that both see
 export type { Batch } from "../core/batch.ts";
-export type { AdaptedLinear, LinearSpec, LowRankBranch, Nf4Weight } from "../core/linear.ts";
+export { bindDecoderLinears, type DecoderLinears, decoderLinears, type DecoderWidths } from "../core/decoder.ts";
+export {
+  type AdaptedLinear,
+  branchTrains,
+  type LinearSpec,
+  type LowRankBranch,
+  type Nf4Weight,
+} from "../core/linear.ts";
 
 // ---- elementwise
 export { accumulate } from "./add/index.ts";
@@ -107,7 +114,7 @@ export { linear } from "./linear/index.ts";
 export { matmulNN, matmulNT, type MatmulOptions, matmulTN, type OperandDropout } from "./matmul/index.ts";
 export { gemm, type GemmOptions, type GemmShape, gemmSupports, type GemmTerm, keepTransposed } from "./gemm/index.ts";
 
-export { adaptedLinears, branchTrains } from "./project/adapted.ts";
+export { adaptedLinears } from "./project/adapted.ts";
 export { project, type ProjectOptions, type ProjectPart } from "./project/index.ts";
 
 // ---- NF4 weights and bitsandbytes' 8-bit map

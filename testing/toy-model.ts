@@ -4,7 +4,8 @@ import type { Batch } from "../core/batch.ts";
 import { runBlocks } from "../core/blocks.ts";
 import type { Gpu } from "../core/device/index.ts";
 import { ModelError } from "../core/errors.ts";
-import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../core/linear.ts";
+import { decoderLinears } from "../core/decoder.ts";
+import { type AdaptedLinear, branchTrains, type LinearSpec, type Nf4Weight } from "../core/linear.ts";
 import { nf4CodeBook, quantizeNf4 } from "../core/nf4.ts";
 import type { ParameterSet } from "../core/parameters.ts";
 import type { Model, ModelContext, ModelOutline, ModelSource } from "../core/plugin.ts";
@@ -18,7 +19,7 @@ import { geglu } from "../kernels/geglu/index.ts";
 import { linear } from "../kernels/linear/index.ts";
 import { freeNf4, uploadNf4 } from "../kernels/nf4/index.ts";
 import { pool } from "../kernels/pool/index.ts";
-import { adaptedLinears, branchTrains } from "../kernels/project/adapted.ts";
+import { adaptedLinears } from "../kernels/project/adapted.ts";
 import { rmsNorm } from "../kernels/rms-norm/index.ts";
 import { rope, ropeInverseFrequencies } from "../kernels/rope/index.ts";
 
@@ -34,15 +35,13 @@ const VOCAB = 61;
 const SCORE = "base_model.model.score.weight";
 const NORM = { eps: 1e-6, offset: 1 } as const;
 
-const PARTS: readonly (readonly [string, number, number])[] = [
-  ["self_attn.q_proj", HIDDEN, HIDDEN],
-  ["self_attn.k_proj", KV_HEADS * HEAD_DIM, HIDDEN],
-  ["self_attn.v_proj", KV_HEADS * HEAD_DIM, HIDDEN],
-  ["self_attn.o_proj", HIDDEN, HIDDEN],
-  ["mlp.gate_proj", INTERMEDIATE, HIDDEN],
-  ["mlp.up_proj", INTERMEDIATE, HIDDEN],
-  ["mlp.down_proj", HIDDEN, INTERMEDIATE],
-];
+const WIDTHS = {
+  hiddenSize: HIDDEN,
+  intermediateSize: INTERMEDIATE,
+  numAttentionHeads: HEADS,
+  numKeyValueHeads: KV_HEADS,
+  headDim: HEAD_DIM,
+};
 
 /**
  * A model with the linears of two transformer blocks under Hugging Face's names (hidden size 64, intermediate 128), random
@@ -50,14 +49,7 @@ const PARTS: readonly (readonly [string, number, number])[] = [
  * @example const { linears } = await toyModel({ layers: 1 }).outline(3);
  */
 export function toyModel({ layers = 2, seed = 1 }: { layers?: number; seed?: number } = {}): ModelSource {
-  const linears = Array.from({ length: layers }, (_, layer) =>
-    PARTS.map(([part, outFeatures, inFeatures]): LinearSpec => ({
-      name: `model.layers.${layer}.${part}`,
-      layer,
-      inFeatures,
-      outFeatures,
-    })),
-  ).flat();
+  const linears = Array.from({ length: layers }, (_, layer) => decoderLinears(WIDTHS, layer)).flat();
   return {
     checkpoint: "toy",
     outline: async (numLabels) => toyOutline(linears, numLabels),

@@ -5,11 +5,6 @@ import type { Tensor } from "../../core/tensor.ts";
 import { addBias } from "../add/ops.ts";
 import { project, type ProjectPart } from "./index.ts";
 
-/** Whether anything of an adapted linear trains. */
-export function branchTrains(linear: AdaptedLinear): boolean {
-  return linear.branch !== undefined || linear.forward !== undefined;
-}
-
 /**
  * Linears that share their input, each with its adapter: x [N,in] -> y_i [N,out_i] in the tier's operand type. Those with a
  * low-rank branch or none run as one op; an adapter with a forward of its own runs by itself.

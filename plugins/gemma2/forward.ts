@@ -1,5 +1,6 @@
 /** Gemma-2's forward pass on a packed batch (huggingface/transformers, models/gemma2/modeling_gemma2.py). */
 import type { Batch } from "../../core/batch.ts";
+import { bindDecoderLinears, type DecoderLinears } from "../../core/decoder.ts";
 import type { AdaptedLinear } from "../../core/linear.ts";
 import type { Parameter } from "../../core/parameters.ts";
 import { runBlocks } from "../../core/blocks.ts";
@@ -11,24 +12,15 @@ import { visiblePairs } from "../../kernels/attention/work.ts";
 import { geglu } from "../../kernels/geglu/index.ts";
 import { linear } from "../../kernels/linear/index.ts";
 import { pool } from "../../kernels/pool/index.ts";
-import { adaptedLinears, branchTrains } from "../../kernels/project/adapted.ts";
+import { adaptedLinears } from "../../kernels/project/adapted.ts";
 import { addNorm, rmsNorm } from "../../kernels/rms-norm/index.ts";
 import { rope } from "../../kernels/rope/index.ts";
 import type { Gemma2Config } from "./config.ts";
 import type { Gemma2Weights, LayerWeights } from "./load.ts";
 
 /** One block with its adapted linears. */
-export interface Gemma2Block {
+export interface Gemma2Block extends DecoderLinears {
   readonly norms: LayerWeights["norms"];
-  readonly q: AdaptedLinear;
-  readonly k: AdaptedLinear;
-  readonly v: AdaptedLinear;
-  readonly o: AdaptedLinear;
-  readonly gate: AdaptedLinear;
-  readonly up: AdaptedLinear;
-  readonly down: AdaptedLinear;
-  /** Whether any of its linears trains. */
-  readonly trains: boolean;
   /** 0 in layers that see everything. */
   readonly window: number;
 }
@@ -53,18 +45,8 @@ export function gemma2Blocks(
   linears: ReadonlyMap<string, AdaptedLinear>,
 ): Gemma2Block[] {
   return weights.layers.map(({ norms }, layer) => {
-    const of = (part: string): AdaptedLinear => linears.get(`model.layers.${layer}.${part}`)!;
-    const parts = {
-      q: of("self_attn.q_proj"),
-      k: of("self_attn.k_proj"),
-      v: of("self_attn.v_proj"),
-      o: of("self_attn.o_proj"),
-      gate: of("mlp.gate_proj"),
-      up: of("mlp.up_proj"),
-      down: of("mlp.down_proj"),
-    };
     const window = config.layerTypes[layer] === "sliding_attention" ? config.slidingWindow : 0;
-    return { norms, ...parts, trains: Object.values(parts).some(branchTrains), window };
+    return { ...bindDecoderLinears(linears, layer), norms, window };
   });
 }
 

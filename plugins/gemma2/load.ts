@@ -1,5 +1,6 @@
 /** Streams a checkpoint to the GPU: the host holds a piece of a tensor at a time. */
 import { readFloats } from "../../core/checkpoint.ts";
+import { decoderLinears } from "../../core/decoder.ts";
 import type { Gpu } from "../../core/device/index.ts";
 import type { Nf4Weight } from "../../core/linear.ts";
 import type { TensorSource } from "../../core/safetensors.ts";
@@ -9,7 +10,7 @@ import { type EmbeddingPlace, loadTokenTable, type TokenTable } from "../../kern
 import { gemmSupports, keepTransposed } from "../../kernels/gemm/index.ts";
 import { loadNf4 } from "../../kernels/nf4/load.ts";
 import type { Gemma2Config } from "./config.ts";
-import { LAYER_NORMS, layerLinears } from "./outline.ts";
+import { LAYER_NORMS } from "./outline.ts";
 
 /** Frozen weights of one layer. */
 export interface LayerWeights {
@@ -58,7 +59,7 @@ export async function loadGemma2(
   const layers: LayerWeights[] = [];
   const linears = new Map<string, Nf4Weight>();
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    for (const spec of layerLinears(config, layer)) {
+    for (const spec of decoderLinears(config, layer)) {
       // bitsandbytes' 4-bit products dequantise straight to the activation's type, not through quant_state.dtype.
       const weight: Nf4Weight = { ...(await loadNf4(gpu, stream, spec)), rounding: "f32" };
       linears.set(spec.name, keepDequantised && gemmSupports(gpu, weight) ? keepTransposed(gpu, weight) : weight);

@@ -1,31 +1,10 @@
+import { decoderLinears } from "../../core/decoder.ts";
 import type { LinearSpec } from "../../core/linear.ts";
 import type { ModelOutline, ParameterRow } from "../../core/plugin.ts";
 import type { Gemma2Config } from "./config.ts";
 
 /** Name of the score head in PEFT's files. */
 export const SCORE = "base_model.model.score.weight";
-
-/** The seven linears of layer `layer`, in Hugging Face's order. */
-export function layerLinears(config: Gemma2Config, layer: number): readonly LinearSpec[] {
-  const { hiddenSize, intermediateSize, numAttentionHeads, numKeyValueHeads, headDim } = config;
-  const q = numAttentionHeads * headDim;
-  const kv = numKeyValueHeads * headDim;
-  const sizes: readonly (readonly [string, number, number])[] = [
-    ["self_attn.q_proj", q, hiddenSize],
-    ["self_attn.k_proj", kv, hiddenSize],
-    ["self_attn.v_proj", kv, hiddenSize],
-    ["self_attn.o_proj", hiddenSize, q],
-    ["mlp.gate_proj", intermediateSize, hiddenSize],
-    ["mlp.up_proj", intermediateSize, hiddenSize],
-    ["mlp.down_proj", hiddenSize, intermediateSize],
-  ];
-  return sizes.map(([part, outFeatures, inFeatures]) => ({
-    name: `model.layers.${layer}.${part}`,
-    layer,
-    inFeatures,
-    outFeatures,
-  }));
-}
 
 /** The four norms of a layer, in the order of the forward pass. */
 export const LAYER_NORMS = [
@@ -42,7 +21,7 @@ export function gemma2Outline(config: Gemma2Config, numLabels: number): ModelOut
   const norm = (name: string): ParameterRow => ({ name, shape: [hiddenSize], dtype: "F32" });
   const rows: ParameterRow[] = [{ name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], dtype: "BF16" }];
   for (let layer = 0; layer < numHiddenLayers; layer++) {
-    const specs = layerLinears(config, layer);
+    const specs = decoderLinears(config, layer);
     linears.push(...specs);
     rows.push(
       ...specs.map((s): ParameterRow => ({

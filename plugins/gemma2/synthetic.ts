@@ -2,13 +2,14 @@
  * Checkpoints of Gemma-2's published shapes with random weights in the exact format: for benchmarks, and to try loading
  * at size without a download.
  */
+import { decoderLinears } from "../../core/decoder.ts";
 import { createDynamicMap } from "../../core/dynamic-map.ts";
 import { f32ToBf16 } from "../../core/half.ts";
 import { NESTED_BLOCK_SIZE, NF4_BLOCK_SIZE, nf4CodeBook } from "../../core/nf4.ts";
 import { missingTensor, type TensorSource } from "../../core/safetensors.ts";
 import type { TensorInfo } from "../../core/safetensors-header.ts";
 import { parseGemma2Config, type Gemma2Config } from "./config.ts";
-import { LAYER_NORMS, layerLinears } from "./outline.ts";
+import { LAYER_NORMS } from "./outline.ts";
 
 const SIZES = {
   "gemma2-2b": { hidden: 2304, layers: 26, heads: 8, kv: 4, headDim: 256, intermediate: 9216, scalar: 256 },
@@ -104,7 +105,7 @@ export function syntheticSource(
   const map = bytesOf(createDynamicMap(true));
   const book = bytesOf(nf4CodeBook);
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    for (const spec of layerLinears(config, layer)) {
+    for (const spec of decoderLinears(config, layer)) {
       const name = `${spec.name}.weight`;
       const elements = spec.outFeatures * spec.inFeatures;
       const blocks = Math.ceil(elements / NF4_BLOCK_SIZE);

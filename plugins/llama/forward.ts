@@ -6,7 +6,8 @@ import {
   addResidual,
   attention,
   type Batch,
-  branchTrains,
+  bindDecoderLinears,
+  type DecoderLinears,
   geglu,
   linear,
   type Parameter,
@@ -22,17 +23,8 @@ import type { LlamaConfig } from "./config.ts";
 import type { LayerNorms, LlamaWeights } from "./load.ts";
 
 /** One block with its adapted linears. */
-export interface LlamaBlock {
+export interface LlamaBlock extends DecoderLinears {
   readonly norms: LayerNorms;
-  readonly q: AdaptedLinear;
-  readonly k: AdaptedLinear;
-  readonly v: AdaptedLinear;
-  readonly o: AdaptedLinear;
-  readonly gate: AdaptedLinear;
-  readonly up: AdaptedLinear;
-  readonly down: AdaptedLinear;
-  /** Whether any of its linears trains. */
-  readonly trains: boolean;
   /** 0 in layers that see everything. */
   readonly window: number;
 }
@@ -54,19 +46,11 @@ export function llamaBlocks(
   weights: LlamaWeights,
   linears: ReadonlyMap<string, AdaptedLinear>,
 ): LlamaBlock[] {
-  return weights.layers.map((norms, layer) => {
-    const of = (part: string): AdaptedLinear => linears.get(`model.layers.${layer}.${part}`)!;
-    const parts = {
-      q: of("self_attn.q_proj"),
-      k: of("self_attn.k_proj"),
-      v: of("self_attn.v_proj"),
-      o: of("self_attn.o_proj"),
-      gate: of("mlp.gate_proj"),
-      up: of("mlp.up_proj"),
-      down: of("mlp.down_proj"),
-    };
-    return { norms, ...parts, trains: Object.values(parts).some(branchTrains), window: config.windows[layer]! };
-  });
+  return weights.layers.map((norms, layer) => ({
+    ...bindDecoderLinears(linears, layer),
+    norms,
+    window: config.windows[layer]!,
+  }));
 }
 
 /** One transformer block: residual stream h [N,C] f32 -> [N,C] f32. */

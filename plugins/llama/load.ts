@@ -1,6 +1,7 @@
 /** Streams a checkpoint to the GPU: the host holds a piece of a tensor at a time. */
 import { readFloats, type TensorSource } from "qlora";
 import {
+  decoderLinears,
   type EmbeddingPlace,
   gemmSupports,
   type Gpu,
@@ -15,7 +16,7 @@ import {
   type TokenTable,
 } from "qlora/kernels";
 import type { LlamaConfig } from "./config.ts";
-import { hasBias, LAYER_NORMS, layerLinears } from "./outline.ts";
+import { hasBias, LAYER_NORMS } from "./outline.ts";
 
 /** Norms of one layer by name, [C] f32. */
 export type LayerNorms = Readonly<Record<(typeof LAYER_NORMS)[number], Tensor>>;
@@ -68,7 +69,7 @@ export async function loadLlama(
   const layers: LayerNorms[] = [];
   const linears = new Map<string, Nf4Weight>();
   for (let layer = 0; layer < numHiddenLayers; layer++) {
-    for (const spec of layerLinears(config, layer)) linears.set(spec.name, await linear(spec));
+    for (const spec of decoderLinears(config, layer)) linears.set(spec.name, await linear(spec));
     const norms: Partial<Record<(typeof LAYER_NORMS)[number], Tensor>> = {};
     for (const name of LAYER_NORMS) norms[name] = await vector(`model.layers.${layer}.${name}.weight`, hiddenSize);
     layers.push(norms as LayerNorms);

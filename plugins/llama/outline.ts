@@ -1,5 +1,5 @@
 import { type ModelOutline, type ParameterRow, savedModuleKey } from "qlora";
-import type { LinearSpec } from "qlora/kernels";
+import { decoderLinears, type LinearSpec } from "qlora/kernels";
 import type { LlamaConfig } from "./config.ts";
 
 /** Name of the score head in PEFT's files. */
@@ -7,28 +7,6 @@ export const SCORE = savedModuleKey("score");
 
 /** The two norms of a layer, in the order of the forward pass. */
 export const LAYER_NORMS = ["input_layernorm", "post_attention_layernorm"] as const;
-
-/** The seven linears of layer `layer`, in Hugging Face's order. */
-export function layerLinears(config: LlamaConfig, layer: number): readonly LinearSpec[] {
-  const { hiddenSize, intermediateSize, numAttentionHeads, numKeyValueHeads, headDim } = config;
-  const q = numAttentionHeads * headDim;
-  const kv = numKeyValueHeads * headDim;
-  const sizes: readonly (readonly [string, number, number])[] = [
-    ["self_attn.q_proj", q, hiddenSize],
-    ["self_attn.k_proj", kv, hiddenSize],
-    ["self_attn.v_proj", kv, hiddenSize],
-    ["self_attn.o_proj", hiddenSize, q],
-    ["mlp.gate_proj", intermediateSize, hiddenSize],
-    ["mlp.up_proj", intermediateSize, hiddenSize],
-    ["mlp.down_proj", hiddenSize, intermediateSize],
-  ];
-  return sizes.map(([part, outFeatures, inFeatures]) => ({
-    name: `model.layers.${layer}.${part}`,
-    layer,
-    inFeatures,
-    outFeatures,
-  }));
-}
 
 /** Whether a linear has a bias. */
 export function hasBias({ biased }: LlamaConfig, { name }: LinearSpec): boolean {
@@ -42,7 +20,7 @@ export function llamaOutline(config: LlamaConfig, numLabels: number): ModelOutli
   const floats = (name: string, ...shape: number[]): ParameterRow => ({ name, shape, dtype: "F32" });
   const rows: ParameterRow[] = [{ name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], dtype: "BF16" }];
   for (let layer = 0; layer < numHiddenLayers; layer++) {
-    for (const spec of layerLinears(config, layer)) {
+    for (const spec of decoderLinears(config, layer)) {
       linears.push(spec);
       rows.push({ name: `${spec.name}.weight`, shape: [spec.outFeatures, spec.inFeatures], dtype: "NF4" });
       if (hasBias(config, spec)) rows.push(floats(`${spec.name}.bias`, spec.outFeatures));
