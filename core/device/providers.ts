@@ -74,7 +74,7 @@ export async function requestAdapter(provider: Provider, options: ProviderOption
     powerPreference: "high-performance",
     backendType: BACKENDS[process.platform],
   } as GPURequestAdapterOptions;
-  const adapter = await gpu.requestAdapter(request).catch((cause: unknown) => {
+  const adapter = await holding(() => gpu.requestAdapter(request)).catch((cause: unknown) => {
     throw new DeviceError("NO_ADAPTER", `${provider} found no ${BACKENDS[process.platform] ?? "GPU"} driver`, {
       hint: NO_DRIVER,
       cause,
@@ -91,44 +91,72 @@ export async function requestAdapter(provider: Provider, options: ProviderOption
 /** Adapters and devices are few; one that is collected while its library still calls back crashes the process. */
 const held: unknown[] = [];
 
-/** Attempts at a device whose request arrived garbled. */
-const MOST_REQUESTS = 5;
-
 const WANTED = ["shader-f16", "subgroups", "timestamp-query", "chromium-experimental-subgroup-matrix"];
 
 /**
- * bun-webgpu writes the addresses of strings that it has encoded into structs, and lets go of the strings. One that is
- * collected before Dawn reads it is read as garbage (a shader of zeros: seen once in some thousand), so all that is encoded
- * during a call is held until it returns.
+ * bun-webgpu packs what a call is given into buffers, writes the addresses of some into others, and lets go of them all.
+ * One that is collected before Dawn reads it is read as garbage: a shader of zeros, a feature that does not exist. It makes a
+ * DataView of every struct and list as soon as it is allocated, and encodes every string: both are watched during `call`, and
+ * what they were given or made is held until it returns.
  */
-function holdEncoded(device: GPUDevice): void {
-  const methods = device as unknown as Record<string, (descriptor: unknown) => unknown>;
-  for (const name of ["createShaderModule", "createComputePipeline"] as const) {
-    const create = methods[name]!.bind(device);
-    methods[name] = (descriptor) => {
-      const { prototype } = TextEncoder;
-      // oxlint-disable-next-line typescript/unbound-method -- called with its `this`
-      const { encode } = prototype;
-      const texts: Uint8Array[] = [];
-      prototype.encode = function (text) {
-        const bytes = encode.call(this, text);
-        texts.push(bytes);
-        return bytes;
-      };
-      try {
-        return create(descriptor);
-      } finally {
-        prototype.encode = encode;
-        texts.length = 0; // used after the call, so that nothing in it is thought dead before
-      }
-    };
+function holding<T>(call: () => T): T {
+  const { DataView: View, TextEncoder: Encoder } = globalThis;
+  // oxlint-disable-next-line typescript/unbound-method -- called with its `this`
+  const { encode } = Encoder.prototype;
+  const kept: unknown[] = [];
+  globalThis.DataView = new Proxy(View, {
+    construct(target, given: ConstructorParameters<typeof View>) {
+      kept.push(given[0]);
+      return new target(...given);
+    },
+  });
+  Encoder.prototype.encode = function (text) {
+    const bytes = encode.call(this, text);
+    kept.push(bytes);
+    return bytes;
+  };
+  try {
+    return call();
+  } finally {
+    globalThis.DataView = View;
+    Encoder.prototype.encode = encode;
+    kept.length = 0; // used after the call, so that nothing in it is thought dead before
   }
 }
 
-/** A device with every feature that qlora can use and the adapter's own limits. */
+/** Makes methods hold what they encode. */
+function holdIn<K extends string>(object: Readonly<Record<K, unknown>>, ...names: K[]): void {
+  const methods = object as Record<string, (descriptor: unknown) => unknown>;
+  for (const name of names) {
+    const method = methods[name]!.bind(object);
+    methods[name] = (descriptor) => holding(() => method(descriptor));
+  }
+}
+
+/** Every call of a device that packs lists, structs within structs or strings. */
+function holdEncoded(device: GPUDevice): void {
+  holdIn(
+    device,
+    "createBindGroup",
+    "createBindGroupLayout",
+    "createBuffer",
+    "createComputePipeline",
+    "createPipelineLayout",
+    "createShaderModule",
+  );
+  const create = device.createCommandEncoder.bind(device);
+  device.createCommandEncoder = (descriptor) => {
+    const encoder = create(descriptor);
+    holdIn(encoder, "beginComputePass");
+    return encoder;
+  };
+}
+
+/**
+ * A device with every feature that qlora can use and the adapter's own limits.
+ * @throws DeviceError where the adapter gives none
+ */
 export async function requestDevice(provider: Provider, adapter: GPUAdapter): Promise<GPUDevice> {
-  // bun-webgpu reads memory that a garbage collection may have freed meanwhile: collect now, so that none comes then.
-  Bun.gc(true);
   const requiredLimits: Record<string, number> = {};
   // bun-webgpu takes limits only all together, so every numeric limit is passed to both.
   for (const name of limitNames(adapter.limits)) {
@@ -136,23 +164,17 @@ export async function requestDevice(provider: Provider, adapter: GPUAdapter): Pr
     if (typeof value === "number") requiredLimits[name] = value;
   }
   const requiredFeatures = WANTED.filter((name) => adapter.features.has(name)) as GPUFeatureName[];
-  for (let attempt = 1; attempt <= MOST_REQUESTS; attempt++) {
-    // A request whose memory was freed all the same names a feature that does not exist, or comes back empty (one in a
-    // hundred without the collection above). Asking again is safe: no device was made.
-    const device = await adapter.requestDevice({ requiredFeatures, requiredLimits }).catch((error: unknown) => {
-      if (error instanceof Error && /Invalid feature required: Value \d+/.test(error.message)) return null;
-      throw error;
+  const device = await holding((): Promise<GPUDevice | null> =>
+    adapter.requestDevice({ requiredFeatures, requiredLimits }),
+  );
+  if (device === null) {
+    throw new DeviceError("DEVICE_REFUSED", "the adapter gave no device", {
+      hint: "Try the other provider with --gpu.",
     });
-    if (device !== null) {
-      held.push(adapter, device);
-      if (provider === "bun-webgpu") holdEncoded(device);
-      return device;
-    }
-    Bun.gc(true);
   }
-  throw new DeviceError("DEVICE_REFUSED", `the adapter gave no device in ${MOST_REQUESTS} requests`, {
-    hint: "Try the other provider with --gpu.",
-  });
+  held.push(adapter, device);
+  if (provider === "bun-webgpu") holdEncoded(device);
+  return device;
 }
 
 function limitNames(limits: GPUSupportedLimits): Set<string> {
