@@ -1,14 +1,11 @@
 import { openBaseModel } from "./base-model.ts";
 import type { Config } from "./config.ts";
-import { createSampler } from "./data/sampler.ts";
 import type { Engine } from "./engine.ts";
 import { inspectConfig } from "./inspect.ts";
-import { countLabels } from "./labels.ts";
 import { openRun } from "./planning/run.ts";
 import { planLine } from "./planning/words.ts";
-import { loadTrainingData } from "./run-data.ts";
 import { findStart } from "./run-start.ts";
-import { createStepLoss } from "./step-loss.ts";
+import { readWork } from "./run-work.ts";
 
 /** What a run would do, found without training: data read, config.json read, device asked. */
 export interface DryRunResult {
@@ -26,19 +23,8 @@ export interface DryRunResult {
 
 /** What a run would do, without training. @throws QloraError of every kind, as `train` would */
 export async function dryRun(config: Config, engine: Engine): Promise<DryRunResult> {
-  const { training } = config;
-  const { record } = await findStart(training);
-  const data = loadTrainingData(config);
-  const numLabels = countLabels(data.evaluation === undefined ? [data.train] : [data.train, data.evaluation]);
-  createStepLoss(data.train.rows, config, numLabels);
-  const globalBatchSize = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
-  const { totalSteps } = createSampler({
-    size: data.train.rows.length,
-    samplesPerStep: globalBatchSize,
-    seed: training.seed,
-    numTrainEpochs: training.numTrainEpochs,
-    maxSteps: training.maxSteps,
-  });
+  const { record } = await findStart(config.training);
+  const { rows, numLabels, samplesPerStep, sampler } = readWork(config);
   const { trainableParameters, allParameters } = await inspectConfig(config);
   const { source } = await openBaseModel(config.model, { part: "config" });
   const { gpu, plan } = await openRun(config, { source, numLabels }, engine, record?.memory);
@@ -47,10 +33,10 @@ export async function dryRun(config: Config, engine: Engine): Promise<DryRunResu
   return {
     device: `${adapter.description || adapter.device} (${provider}, tier ${tier})`,
     memory: planLine(plan),
-    trainSamples: data.train.rows.length,
-    evalSamples: data.evaluation?.rows.length ?? 0,
-    globalBatchSize,
-    totalSteps,
+    trainSamples: rows.train.rows.length,
+    evalSamples: rows.evaluation?.rows.length ?? 0,
+    globalBatchSize: samplesPerStep,
+    totalSteps: sampler.totalSteps,
     trainableParameters,
     allParameters,
   };

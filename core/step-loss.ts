@@ -10,7 +10,7 @@ import { createTargets } from "./targets.ts";
 import { changedSoftLabelOptions } from "./training-options.ts";
 
 /** The part of a step's settings that the loss makes. */
-type StepLoss = Pick<StepSettings, "targets" | "rowLoss">;
+export type StepLoss = Pick<StepSettings, "targets" | "rowLoss">;
 
 const COLUMNS_HINT = "Name the columns with the probability of each class: --soft-label-columns p_a,p_b,p_tie";
 

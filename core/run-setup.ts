@@ -1,0 +1,157 @@
+/** What a run needs before its first step: base model, tokens, memory plan, model and optimizer on the GPU, log and record. */
+import { join } from "node:path";
+import { openBaseModel } from "./base-model.ts";
+import { type Config, configToJson } from "./config.ts";
+import type { PackLimits } from "./data/pack.ts";
+import type { TokenisedDataset } from "./data/tokenise.ts";
+import type { Engine } from "./engine.ts";
+import type { RunListener } from "./events.ts";
+import { removeLeftovers } from "./files.ts";
+import { GradScaler } from "./grad-scaler.ts";
+import { createOptimizer } from "./head-optimizer.ts";
+import { openRun } from "./planning/run.ts";
+import { planLine, planRecord } from "./planning/words.ts";
+import type { Checkpointing, Optimizer } from "./plugin.ts";
+import { openRunTokeniser, reportCuts } from "./run-data.ts";
+import { createRunFolder, RUN_FILES, writeJson } from "./run-folder.ts";
+import { openRunLog } from "./run-log.ts";
+import { type RunIdentity, RunProgress } from "./run-progress.ts";
+import { findStart } from "./run-start.ts";
+import { readWork, type RunWork } from "./run-work.ts";
+import { openSession, type Session } from "./session.ts";
+import type { Tensor } from "./tensor.ts";
+import type { TrainOptions } from "./train-types.ts";
+import type { LogEntry } from "./trainer-state.ts";
+import { checkResumable, readOptimizerState, readTrainingState } from "./training-state.ts";
+import { version } from "./version.ts";
+
+/** A run that may take its first step; hold it with `await using`. */
+export interface TrainingRun extends AsyncDisposable {
+  readonly config: Config;
+  readonly engine: Engine;
+  readonly onEvent: RunListener | undefined;
+  readonly work: RunWork;
+  readonly trainData: TokenisedDataset;
+  readonly evalData: TokenisedDataset | undefined;
+  readonly identity: RunIdentity;
+  readonly session: Session;
+  readonly optimizer: Optimizer;
+  /** Undefined in tier f32, which needs no loss scale. */
+  readonly scaler: GradScaler | undefined;
+  /** [4] f32: what `gradNorm` writes. */
+  readonly control: Tensor;
+  readonly checkpointing: Checkpointing;
+  /** Of a micro-batch, and of a batch in evaluation. */
+  readonly limits: PackLimits;
+  readonly evalLimits: PackLimits;
+  readonly progress: RunProgress;
+  /** Adds to the history and to the log's files. */
+  readonly log: (entry: LogEntry) => Promise<void>;
+  /** Resolves when run.json also tells what truncation took. */
+  readonly cuts: Promise<void>;
+}
+
+/** Opens everything, in the order in which it may fail: what is cheap to find out comes first. @throws as `trainSteps` */
+export async function openTrainingRun(
+  config: Config,
+  engine: Engine,
+  { onEvent, signal }: Pick<TrainOptions, "onEvent" | "signal">,
+): Promise<TrainingRun> {
+  const { training, data, device } = config;
+  const { resume, record } = await findStart(training);
+  const work = readWork(config, onEvent);
+  const { rows, numLabels, samplesPerStep, sampler } = work;
+  if (resume === undefined) await createRunFolder(training.outputDir, training.overwriteOutputDir);
+  else await removeLeftovers(resume);
+
+  await using opened = new AsyncDisposableStack();
+  const base = await openBaseModel(config.model, { onEvent, signal, before: record?.baseModel });
+  const { source } = base;
+  const { vocabSize } = await source.outline(numLabels);
+  const tokeniser = opened.use(openRunTokeniser(source.checkpoint, vocabSize, data));
+  const trainData = await tokeniser.tokenise(rows.train, sampler.order(0));
+  const evalData = rows.evaluation === undefined ? undefined : await tokeniser.tokenise(rows.evaluation);
+  const identity = {
+    data: trainData.fingerprint,
+    seed: training.seed,
+    samplesPerStep,
+    optimizer: config.optimizer.name,
+  };
+  const before = resume === undefined ? undefined : await readTrainingState(resume);
+  if (before !== undefined) checkResumable(before, identity, resume!);
+
+  const planned = await openRun(config, { source, numLabels }, engine, record?.memory);
+  const { plan } = planned;
+  onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
+  const session = await openSession({
+    source,
+    baseModel: base.name,
+    adapter: config.adapter,
+    device,
+    gpu: planned.gpu,
+    placement: plan.settings,
+    kernels: planned.kernels,
+    numLabels,
+    seed: training.seed,
+    initAdapter: resume ?? training.initAdapter,
+    onEvent,
+  });
+  opened.use(session);
+  const { gpu, parameters } = session;
+  const optimizer = createOptimizer(config, session, sampler.totalSteps);
+  if (resume !== undefined) optimizer.load(await readOptimizerState(resume));
+  const { checkpointing, tokenBudget = Infinity } = plan.settings;
+  const scaler = gpu.tier === "f32" ? undefined : new GradScaler(before?.scaler ?? undefined);
+  const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
+  const progress = new RunProgress(sampler, before);
+
+  const runLog = opened.use(await openRunLog(training, before?.step));
+  const runRecord = {
+    qlora: version,
+    bun: Bun.version,
+    config: configToJson(config),
+    device: gpu.info,
+    baseModel: { name: base.name, sha: base.sha, directory: source.checkpoint },
+    memory: planRecord(plan),
+    model: session.model.record,
+    data: { fingerprint: trainData.fingerprint, trainRows: trainData.size, evalRows: evalData?.size ?? 0, numLabels },
+    trainableParameters: parameters.count,
+    totalSteps: sampler.totalSteps,
+    startedAt: new Date().toISOString(),
+  };
+  const writeRecord = (parts: object): Promise<void> =>
+    writeJson(join(training.outputDir, RUN_FILES.record), { ...runRecord, ...parts });
+  await writeRecord({});
+  const cuts = reportCuts({ train: trainData, evaluation: evalData }, data, onEvent).then((truncation) =>
+    writeRecord({ truncation }),
+  );
+  cuts.catch(() => {}); // awaited at the run's end; a row that cannot be tokenised is told by the step that needs it
+
+  const held = opened.move();
+  return {
+    config,
+    engine,
+    onEvent,
+    work,
+    trainData,
+    evalData,
+    identity,
+    session,
+    optimizer,
+    scaler,
+    control,
+    checkpointing,
+    limits: {
+      maxTokens: tokenBudget,
+      ...(training.tokenBudget === undefined ? { maxSamples: training.perDeviceTrainBatchSize } : {}),
+    },
+    evalLimits: { maxTokens: tokenBudget, maxSamples: training.perDeviceEvalBatchSize },
+    progress,
+    async log(entry) {
+      progress.history.push(entry);
+      await runLog.append(entry);
+    },
+    cuts,
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}
