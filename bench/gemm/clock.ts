@@ -2,6 +2,8 @@ import type { Gpu } from "../../core/device/gpu.ts";
 
 const BATCHES = 5;
 const WANTED_MS = 8;
+/** A card that idled needs this long to come up to its clock. */
+const WARM_MS = 150;
 
 /**
  * Times launches with timestamps of the GPU: each batch lies between two stamps taken when all earlier work has ended,
@@ -54,6 +56,8 @@ export class Clock {
   /** Median milliseconds of one launch. */
   async time(launch: (i: number) => void): Promise<number> {
     launch(0);
+    const warm = performance.now() + WARM_MS;
+    while (performance.now() < warm) await this.#batches(1, 16, launch);
     const [one = 1] = await this.#batches(1, 1, launch);
     const launches = Math.max(2, Math.min(200, Math.round(WANTED_MS / Math.max(one, 0.005))));
     const times = await this.#batches(BATCHES, launches, launch);

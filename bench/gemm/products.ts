@@ -40,7 +40,7 @@ export async function product(session: Session, problem: Problem): Promise<Resul
   }));
   const whole = gpu.alloc([tokens + BEHIND, columns], "f16", "c");
   const c: Tensor = { ...whole, shape: [tokens, columns] };
-  const behind: Tensor = { ...whole, offset: tokens * columns * 2, shape: [BEHIND, columns] };
+  const behind: Tensor = { ...whole, part: true, offset: tokens * columns * 2, shape: [BEHIND, columns] };
   const panels = options.variant?.a === "panels";
   const result = await session.run({
     section: problem.section,

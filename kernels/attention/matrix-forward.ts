@@ -6,21 +6,32 @@ import { type MatrixPlan, SIDE } from "./matrix-plan.ts";
 /**
  * Rows keep a reference close to their maximum score; it moves only when a score exceeds it by this much (in units of
  * ln 2), because moving it means to scale the accumulators by row, which only workgroup memory can do. Weights are
- * then at most 2^10, which f16 holds.
+ * then at most 2^15, which f16 holds; their sum is f32.
  */
-const SLACK = 10;
+const SLACK = 15;
 
 /**
- * out and lse of a tile of queries. Keys and values take turns in one tile of workgroup memory.
+ * out and lse of a tile of queries. A step computes the scores of the next keys while it turns those of the last ones
+ * into weights, so that matrix units and the others have work at once, and passes two barriers:
+ *
+ *     scores of the next keys; weights of these keys        (reads keys; scores of these keys are in registers)
+ *     barrier
+ *     out += weights * values; keys after the next          (reads weights and values, takes up the next scores)
+ *     barrier
+ *     values of the next keys
+ *
  * Bindings: q, k, v, segments, out, lse.
  */
 export function matrixForward(plan: MatrixPlan, capped: boolean): KernelSpec {
-  const { quads, packed, threads, teams, teamRows, rowBlocks, depth, scoreStride, prefetch, columns } = plan;
+  const { quads, packed, threads, teams, teamRows, rowBlocks, depth, scoreStride, columns } = plan;
   const head = (b: number): string => `(head + block${b} % ${packed}u)`;
   const read = (name: string, array: string, base: string): string =>
     wgsl.readRows(plan, name, array, base, "last", "KV_HEADS", "kv_head");
   const region = `warp * ${teamRows * scoreStride}u`;
-  const rescale = lines(
+  const take = lines(quads, (i) => `x${i} = ${wgsl.quadOf(plan, "scores", i)};`);
+  // The next scores lie there until every lane of the team has its own.
+  const rescale = `workgroupBarrier();
+  ${lines(
     rowBlocks,
     (b) => `{
     let factor = factors[team * ${teamRows}u + ${b * SIDE}u + lane / 2u];
@@ -36,14 +47,14 @@ export function matrixForward(plan: MatrixPlan, capped: boolean): KernelSpec {
     workgroupBarrier();`,
     )}
     }`,
-  );
+  )}`;
   const code = `@group(0) @binding(0) var<storage, read> q: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> segments: array<vec2<u32>>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> lse: array<f32>;
-${wgsl.declarations(plan, ["tile"], ["scores"], ["weights"])}
+${wgsl.declarations(plan, ["keys", "values"], ["scores"], ["weights"])}
 // By row of the tile: what its accumulators are to be multiplied with.
 var<workgroup> factors: array<f32, ${teams * teamRows}>;
 var<workgroup> moved: u32;
@@ -68,20 +79,27 @@ ${wgsl.ENTRY}
   var sum = 0.0;
   ${wgsl.rowRegisters(plan, "k")}
   ${wgsl.rowRegisters(plan, "v")}
-  ${prefetch ? read("k", "k", "lowest") : ""}
+  ${lines(quads, (i) => `var x${i}: vec4<f32>;`)}
+
+  ${read("k", "k", "lowest")}
+  ${read("v", "v", "lowest")}
+  ${wgsl.keepRows(plan, "k", "keys")}
+  ${read("k", "k", `lowest + ${columns}u`)}
+  workgroupBarrier();
+  ${wgsl.products(plan, "q", "keys", "scores")}
+  workgroupBarrier();
+  ${take}
+  ${wgsl.keepRows(plan, "k", "keys")}
+  ${wgsl.keepRows(plan, "v", "values")}
+  ${read("k", "k", `lowest + ${2 * columns}u`)}
+  ${read("v", "v", `lowest + ${columns}u`)}
+  if (index == 0u) { moved = 0u; }
+  workgroupBarrier();
 
   for (var base = lowest; base <= last; base += ${columns}u) {
-    ${prefetch ? "" : read("k", "k", "base")}
-    workgroupBarrier();
-    ${wgsl.keepRows(plan, "k", "tile")}
-    if (index == 0u) { moved = 0u; }
-    workgroupBarrier();
-    ${prefetch ? read("v", "v", "base") : ""}
-    ${wgsl.products(plan, "q", "tile", "scores")}
-    ${prefetch ? "" : read("v", "v", "base")}
-    workgroupBarrier();
-    ${wgsl.keepRows(plan, "v", "tile")}
-    ${prefetch ? read("k", "k", `base + ${columns}u`) : ""}
+    if (base + ${columns}u <= last) {
+    ${wgsl.products(plan, "q", "keys", "scores")}
+    }
 
     var top = -1e30;
     ${lines(
@@ -89,7 +107,7 @@ ${wgsl.ENTRY}
       (
         i,
       ) => `let seen${i} = (vec4<u32>(0u, 1u, 2u, 3u) + (base + ${wgsl.columnOf(plan, i)} - low)) <= vec4<u32>(row - low);
-    let x${i} = select(vec4<f32>(-1e30), squash(${wgsl.quadOf(plan, "scores", i)}) * params.outer, seen${i});
+    x${i} = select(vec4<f32>(-1e30), squash(x${i}) * params.outer, seen${i});
     top = max(top, max(max(x${i}.x, x${i}.y), max(x${i}.z, x${i}.w)));`,
     )}
     ${wgsl.shared(plan, "top", (a, b) => `max(${a}, ${b})`)}
@@ -108,10 +126,18 @@ ${wgsl.ENTRY}
     sum += p${i}.x + p${i}.y + p${i}.z + p${i}.w;
     ${wgsl.keepQuad(plan, "weights", i, `p${i}`)}`,
     )}
-    if (workgroupUniformLoad(&moved) != 0u) {
+    let rescaled = workgroupUniformLoad(&moved) != 0u; // the first barrier
+    ${take}
+    if (rescaled) {
     ${rescale}
     }
-    ${wgsl.accumulateRows(plan, "weights", "tile", "o")}
+    ${wgsl.accumulateRows(plan, "weights", "values", "o")}
+    ${wgsl.keepRows(plan, "k", "keys")}
+    ${read("k", "k", `base + ${3 * columns}u`)}
+    if (index == 0u) { moved = 0u; }
+    workgroupBarrier();
+    ${wgsl.keepRows(plan, "v", "values")}
+    ${read("v", "v", `base + ${2 * columns}u`)}
   }
 
   ${wgsl.shared(plan, "sum", (a, b) => `${a} + ${b}`)}

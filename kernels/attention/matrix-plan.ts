@@ -15,8 +15,8 @@ export interface MatrixTuning {
   readonly columns: 16 | 32;
   /** Heads of one kv head that share a tile of queries, so that each key is read once for all of them. */
   readonly packed: number;
-  /** Read the next step's rows into registers while this one computes. */
-  readonly prefetch: boolean;
+  /** Of the gradients: read the next step's rows into registers while this one computes. Forward always does. */
+  readonly prefetch?: boolean;
 }
 
 /** Model shape of an attention layer. */
@@ -76,9 +76,8 @@ export function planOf(part: MatrixPart, shape: HeadShape, tuning: MatrixTuning)
   const weightStride = columns / 4 + 2;
   const sharers = (2 * split) / rowBlocks;
   const quads = columns / 4 / sharers;
-  const heldTiles = part === "forward" ? 1 : 2;
-  const tile = columns * tileStride * 16 * heldTiles;
-  const scores = warps * teamRows * scoreStride * 16 * heldTiles;
+  const tile = columns * tileStride * 16 * 2;
+  const scores = warps * teamRows * scoreStride * 16 * (part === "forward" ? 1 : 2);
   const weights = teams * teamRows * weightStride * 8 * (part === "keys" ? 2 : 1);
   const rest = part === "keys" ? columns * 8 : teams * teamRows * 4 + 4;
   const whole = [teams, depth, quads, tileBlocks / packed, (columns * rowVectors) / threads, threads / rowVectors];
@@ -108,11 +107,11 @@ export function planOf(part: MatrixPart, shape: HeadShape, tuning: MatrixTuning)
 /** Tunings by kernel and head size; a group of an odd number of heads packs none. */
 export const MATRIX_TUNING: Readonly<Record<MatrixPart, Readonly<Record<128 | 256, MatrixTuning>>>> = {
   forward: {
-    128: { warps: 4, split: 1, rowBlocks: 2, columns: 32, packed: 2, prefetch: true },
-    256: { warps: 8, split: 2, rowBlocks: 2, columns: 16, packed: 2, prefetch: true },
+    128: { warps: 8, split: 1, rowBlocks: 1, columns: 32, packed: 2 },
+    256: { warps: 8, split: 2, rowBlocks: 2, columns: 16, packed: 2 },
   },
   queries: {
-    128: { warps: 8, split: 1, rowBlocks: 1, columns: 16, packed: 2, prefetch: true },
+    128: { warps: 4, split: 1, rowBlocks: 1, columns: 16, packed: 2, prefetch: true },
     256: { warps: 8, split: 2, rowBlocks: 1, columns: 16, packed: 2, prefetch: true },
   },
   keys: {

@@ -133,7 +133,7 @@ if (emulate && tiers.includes("f16")) {
       keys: { ...tuning, warps: 2, rowBlocks: 2 },
     },
     "one subgroup to a row, two blocks, no prefetch": {
-      forward: { warps: 2, split: 1, rowBlocks: 2, columns: 32, packed: 2, prefetch: false },
+      forward: { warps: 2, split: 1, rowBlocks: 2, columns: 32, packed: 2 },
       queries: { warps: 2, split: 1, rowBlocks: 1, columns: 16, packed: 1, prefetch: false },
       keys: { warps: 2, split: 1, rowBlocks: 1, columns: 16, packed: 1, prefetch: false },
     },
