@@ -31,6 +31,11 @@ export function byteSize(tensor: Pick<Tensor, "shape" | "dtype">): number {
   return Math.ceil((elementCount(tensor.shape) * BYTES[tensor.dtype]) / 4) * 4;
 }
 
+/** `bytes` without those behind the last whole 4-byte word. No `& ~3`: that is negative from 2^31 on. */
+export function wholeWords(bytes: number): number {
+  return bytes - (bytes % 4);
+}
+
 /** `label [2,3] f32`, for messages. */
 export function describe(tensor: Tensor): string {
   return `${tensor.label} [${tensor.shape.join(",")}] ${tensor.dtype}`;

@@ -1,4 +1,4 @@
-import { byteSize, type Tensor } from "../tensor.ts";
+import { byteSize, type Tensor, wholeWords } from "../tensor.ts";
 import type { Kernel } from "./kernels.ts";
 
 /** Bytes of a kernel's uniforms as they are bound: whole vectors of 16 bytes. */
@@ -51,6 +51,7 @@ export class BindGroups {
   #range(tensor: Tensor): GPUBufferBinding {
     const { buffer, offset } = tensor;
     if (tensor.part === true) return { buffer, offset, size: byteSize(tensor) };
-    return { buffer, offset: 0, size: Math.min(buffer.size, this.#device.limits.maxStorageBufferBindingSize & ~3) };
+    const most = wholeWords(this.#device.limits.maxStorageBufferBindingSize);
+    return { buffer, offset: 0, size: Math.min(buffer.size, most) };
   }
 }

@@ -1,7 +1,7 @@
 import { DeviceError } from "../errors.ts";
 import type { KernelSpec } from "../kernel.ts";
 import { Memory, type Purpose } from "../memory.ts";
-import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor } from "../tensor.ts";
+import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor, wholeWords } from "../tensor.ts";
 import { BindGroups } from "./bind-groups.ts";
 import { compileFailure, deviceFailure, reportOf } from "./failure.ts";
 import { type Kernel, Kernels } from "./kernels.ts";
@@ -125,7 +125,7 @@ export class Gpu {
   /** Overwrites a tensor (from its byte `at`) with `data`, in order with the work around it. */
   write(tensor: Tensor, data: ArrayBufferView, at = 0): void {
     this.#flushPass();
-    const whole = data.byteLength & ~3;
+    const whole = wholeWords(data.byteLength);
     // Buffers written here may already be used by encoded work: submit that first, to keep the order.
     if (this.#encoder !== undefined) this.submit();
     if (whole > 0)
