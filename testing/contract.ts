@@ -41,21 +41,31 @@ export function expectReached(gradients: ReadonlyMap<string, Float32Array>): voi
   }
 }
 
-/** ||got - want|| / ||want||; 0 where both are zero, Infinity where only `want` is, NaN where anything is NaN. */
-export function relativeError(got: ArrayLike<number>, want: ArrayLike<number>): number {
-  let error = 0;
-  let norm = 0;
-  for (let i = 0; i < want.length; i++) {
-    error += (got[i]! - want[i]!) ** 2;
-    norm += want[i]! ** 2;
-  }
-  return error === 0 ? 0 : Math.sqrt(error / norm);
+const rootMeanSquare = (values: ArrayLike<number>): number => {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i]! ** 2;
+  return Math.sqrt(sum / values.length);
+};
+
+/**
+ * ||got - want|| / ||want||; 0 where both are zero, Infinity where only `want` is, NaN where anything is NaN.
+ * @param like values of the size that `want` is a sample of, where `want` itself may be small by chance
+ */
+export function relativeError(got: ArrayLike<number>, want: ArrayLike<number>, like: ArrayLike<number> = want): number {
+  const error = rootMeanSquare(Float64Array.from(want, (value, i) => got[i]! - value));
+  return error === 0 ? 0 : error / rootMeanSquare(like);
 }
 
-/** Gives the relative error, and fails where it is above `limit`. */
-export function expectNear(got: ArrayLike<number>, want: ArrayLike<number>, limit: number, what: string): number {
+/** Gives the relative error, and fails where it is above `limit`; `like` is as `relativeError` has it. */
+export function expectNear(
+  got: ArrayLike<number>,
+  want: ArrayLike<number>,
+  limit: number,
+  what: string,
+  like: ArrayLike<number> = want,
+): number {
   expectThat(got.length === want.length, `${what}: ${got.length} elements, expected ${want.length}`);
-  const error = relativeError(got, want);
+  const error = relativeError(got, want, like);
   if (error <= limit) return error;
   let worst = 0;
   for (let i = 0; i < want.length; i++) {
