@@ -46,7 +46,7 @@ export const trainingOptions = defineOptions(
     maxGradNorm: option("number >= 0", { default: 1, help: "clip the global gradient norm to this; 0 never clips" }),
     memory: option("'lean' | 'auto' | 'fast'", {
       default: "auto",
-      help: "what is left open of gradientCheckpointing, tokenBudget and the model's embeddings and keepDequantised: auto is the fastest that fits the GPU, lean takes least memory, fast computes nothing twice",
+      help: "what is left open of gradientCheckpointing, tokenBudget and the model's embeddings and keepDequantised: auto is the fastest that fits the GPU, lean runs every block again and keeps the token table on the host, fast computes nothing twice",
     }),
     gradientCheckpointing: option("'none' | 'block' | number.integer >= 1", {
       optional: true,

@@ -7,7 +7,10 @@ import type { MemoryAccount, MemoryFigures, MemorySettings } from "./account.ts"
 import type { MemoryBudget } from "./budget.ts";
 import { reasonOf, shortage } from "./words.ts";
 
-/** How memory is traded for speed: `lean` takes least, `fast` recomputes nothing, `auto` is the fastest that fits. */
+/**
+ * How memory is traded for speed: `lean` recomputes every block and keeps the token table on the host (micro-batches are
+ * cut only where whole ones do not fit), `fast` recomputes nothing, `auto` is the fastest that fits.
+ */
 export type MemoryMode = "lean" | "auto" | "fast";
 
 /** What the user settled; the plan chooses the rest. */
