@@ -12,6 +12,11 @@ export const gpuOf: (tier: Tier) => Promise<Gpu> = testGpu;
 /** Tiers that this machine offers; empty (said loudly) where it has no adapter. */
 export const tiers: readonly Tier[] = await testTiers();
 
+/** Whether the device is a software driver, as lavapipe is, which the numbers in docs come from; true where there is none. */
+export async function softwareAdapter(): Promise<boolean> {
+  return tiers.length === 0 || /llvmpipe|swiftshader/i.test(JSON.stringify((await gpuOf("f32")).info.adapter));
+}
+
 /** Values rounded as a dtype stores them, so that a reference starts from the numbers the kernel reads. */
 export function rounded(values: ArrayLike<number>, dtype: DType): Float32Array<ArrayBuffer> {
   if (dtype === "f16") return Float32Array.from(Float16Array.from(values));

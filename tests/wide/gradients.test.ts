@@ -12,9 +12,9 @@ import { engine } from "../../kernels/engine.ts";
 import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { lora } from "../../plugins/index.ts";
 import { relativeL2 } from "../support/close.ts";
-import { gpuOf, random, tiers } from "../support/gpu.ts";
+import { random, softwareAdapter, tiers } from "../support/gpu.ts";
 
-const software = tiers.length === 0 || /llvmpipe|swiftshader/i.test(JSON.stringify((await gpuOf("f32")).info.adapter));
+const software = await softwareAdapter();
 const forced = process.env["QLORA_TEST_WIDE"] !== undefined;
 const shapes = software ? (["gemma2-2b"] as const) : (["gemma2-2b", "gemma2-9b", "gemma2-27b"] as const);
 const lengths = software ? [9, 3] : [257, 64, 1];
