@@ -1,10 +1,15 @@
 import { resolve } from "node:path";
 import { ModelError } from "../errors.ts";
+import { loadPackage } from "../packages.ts";
 import type { ContentEncoder } from "./tokenizer.ts";
 
-/** Loads a folder's tokenizer with transformers.js (no network). The only file that imports that package. @throws ModelError */
+/** Loads a folder's tokenizer with transformers.js (no network). The only file that imports that package. @throws ModelError, QloraError PACKAGE_NOT_LOADED */
 export async function loadAutoTokenizer(dir: string): Promise<ContentEncoder> {
-  const { AutoTokenizer } = await import("@huggingface/transformers");
+  const { AutoTokenizer } = await loadPackage(import("@huggingface/transformers"), {
+    name: "@huggingface/transformers",
+    task: `reading the tokenizer of ${dir} with AutoTokenizer`,
+    hint: "Reinstall the packages, or put a tokenizer.json beside the weights, which needs no AutoTokenizer.",
+  });
   try {
     const tokenizer = await AutoTokenizer.from_pretrained(resolve(dir), { local_files_only: true });
     const vocabulary = tokenizer.get_vocab();

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { ConfigError, ModelError, QloraError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { explainWriteErrors } from "../files.ts";
+import { loadPackage } from "../packages.ts";
 import { cachePaths, linkBlob, readRef, writeRef, type CachePaths } from "./cache.ts";
 import { bytesAtHand, describeFile, downloadBlob, type DownloadContext, type RemoteFile } from "./download.ts";
 import { hubEnvironment, type HubEnvironment } from "./environment.ts";
@@ -44,7 +45,7 @@ export interface ResolvedModel {
  * Finds a checkpoint: a folder is used as it is; anything else is a model of the hub, `org/name`, of which the files
  * that are needed are brought into huggingface_hub's cache and checked against their hashes.
  * @param hub for tests; by default from HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE
- * @throws ConfigError, ModelError, QloraError DISK_FULL or INTERRUPTED
+ * @throws ConfigError, ModelError, QloraError DISK_FULL, INTERRUPTED or PACKAGE_NOT_LOADED
  * @example const { directory } = await resolveModel(checkpoint); // a folder, or a hub id: "unsloth/gemma-2-9b-it-bnb-4bit"
  */
 export async function resolveModel(
@@ -108,7 +109,11 @@ interface Listing {
 }
 
 async function listModel(hub: HubEnvironment, id: string, revision: string, signal: AbortSignal): Promise<Listing> {
-  const { modelInfo } = await import("@huggingface/hub");
+  const { modelInfo } = await loadPackage(import("@huggingface/hub"), {
+    name: "@huggingface/hub",
+    task: `looking for ${id} on the hub`,
+    hint: "Reinstall the packages, or give the folder of a checkpoint.",
+  });
   const get = async (url: unknown): Promise<Response> => ask(hub, { id, revision }, String(url), { signal });
   const answer: { readonly sha?: unknown; readonly filePaths: readonly string[] } = await modelInfo({
     name: id,

@@ -4,12 +4,12 @@ import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { RunEvent } from "../../core/events.ts";
 import { hubEnvironment } from "../../core/hub/index.ts";
-import { failure, ID, resolve, root, server, TOKEN, useHub } from "./hub-model.ts";
+import { failure, hubTest, ID, resolve, root, server, TOKEN, useHub } from "./hub-model.ts";
 
 useHub();
 
 describe("who may", () => {
-  test.each([
+  hubTest.each([
     [
       { status: 401, code: "GatedRepo" },
       undefined,
@@ -44,7 +44,7 @@ describe("who may", () => {
     expect(error.hint).toMatch(hint);
   });
 
-  test("the token goes to the hub alone, not to where it redirects, and into no file", async () => {
+  hubTest("the token goes to the hub alone, not to where it redirects, and into no file", async () => {
     const { directory } = await resolve({}, { token: TOKEN });
     const [toHub, toCdn] = (["hub", "cdn"] as const).map((host) =>
       server.requests.filter((request) => request.host === host),
@@ -56,7 +56,7 @@ describe("who may", () => {
     expect(readdirSync(directory).some((name) => readFileSync(join(directory, name)).includes(TOKEN))).toBe(false);
   });
 
-  test("a gated model is not served from the cache of its name", async () => {
+  hubTest("a gated model is not served from the cache of its name", async () => {
     await resolve();
     server.misbehaviour.refuse = { status: 403, code: "GatedRepo" };
     expect(await failure(resolve())).toMatchObject({ code: "HUB_GATED" });
@@ -64,7 +64,7 @@ describe("who may", () => {
 });
 
 describe("the network", () => {
-  test("down, and the reference is cached: the cache is used, and said so", async () => {
+  hubTest("down, and the reference is cached: the cache is used, and said so", async () => {
     const first = await resolve();
     await server.stop();
     const events: RunEvent[] = [];
@@ -77,7 +77,7 @@ describe("the network", () => {
     ]);
   });
 
-  test("down, and nothing is cached", async () => {
+  hubTest("down, and nothing is cached", async () => {
     await server.stop();
     const error = await failure(resolve());
     expect(error).toMatchObject({
@@ -87,7 +87,7 @@ describe("the network", () => {
     expect(error.hint).toContain("HF_ENDPOINT");
   });
 
-  test("something that is not the hub", async () => {
+  hubTest("something that is not the hub", async () => {
     using page = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("<html>sign in</html>") });
     expect(await failure(resolve({}, { endpoint: page.url.origin }))).toMatchObject({
       code: "HUB_FAILED",
@@ -95,7 +95,7 @@ describe("the network", () => {
     });
   });
 
-  test("HTTP_PROXY is used, and NO_PROXY spares", async () => {
+  hubTest("HTTP_PROXY is used, and NO_PROXY spares", async () => {
     const seen: string[] = [];
     using proxy = Bun.serve({
       port: 0,

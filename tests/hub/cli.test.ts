@@ -7,6 +7,7 @@ import { gemma2 } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { qlora } from "../support/command-line.ts";
+import { hubClient, hubTest } from "./hub-model.ts";
 import { COMMIT, startHub, type FakeHub } from "./server.ts";
 
 const ID = "tiny/gemma2-nf4";
@@ -43,12 +44,15 @@ afterEach(async () => {
 
 const snapshot = (): string => join(cache, "models--tiny--gemma2-nf4", "snapshots", COMMIT);
 
-test("--model takes a hub id: its config.json chooses the plugin, and nothing more is fetched to inspect it", async () => {
-  const { code, stdout } = await qlora("inspect", "--model", ID, "--adapter.rank", "2");
-  expect(code).toBe(0);
-  expect(stdout).toMatch(/trainable params: /);
-  expect(readdirSync(snapshot())).toEqual(["config.json"]);
-});
+hubTest(
+  "--model takes a hub id: its config.json chooses the plugin, and nothing more is fetched to inspect it",
+  async () => {
+    const { code, stdout } = await qlora("inspect", "--model", ID, "--adapter.rank", "2");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/trainable params: /);
+    expect(readdirSync(snapshot())).toEqual(["config.json"]);
+  },
+);
 
 test("--model takes a folder, and keeps the options of the preset", async () => {
   const { stdout } = await qlora("train", "--preset", "lmsys-seed", "--model", tinyCheckpoint, "--print-config");
@@ -58,7 +62,7 @@ test("--model takes a folder, and keeps the options of the preset", async () => 
   expect(server.requests).toEqual([]);
 });
 
-test("problems of --model", async () => {
+hubTest("problems of --model", async () => {
   const of = async (...argv: string[]): Promise<{ code: number; stderr: string }> =>
     qlora("train", ...argv, "--print-config");
   const both = await of("--model", ID, "--model.checkpoint", "x");
@@ -83,7 +87,7 @@ test("problems of --model", async () => {
   });
 });
 
-test.skipIf(!tiers.includes("f32"))(
+test.skipIf(!hubClient || !tiers.includes("f32"))(
   "train by id, then predict offline: the adapter names the id, the record its commit",
   async () => {
     writeFileSync("rows.jsonl", [0, 1].map((label) => `${JSON.stringify({ text: `row ${label}`, label })}\n`).join(""));
@@ -113,7 +117,7 @@ test.skipIf(!tiers.includes("f32"))(
   60_000,
 );
 
-test("a run goes on with the commit that it began with", async () => {
+hubTest("a run goes on with the commit that it began with", async () => {
   const plugin = gemma2({ checkpoint: ID });
   const first = await openBaseModel(plugin);
   expect(first).toMatchObject({ name: ID, sha: COMMIT });

@@ -1,12 +1,18 @@
 /** A hub on this machine that has one model, and a cache of its own for every test. */
-import { afterAll, afterEach, beforeEach, expect } from "bun:test";
+import { afterAll, afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { QloraError } from "../../core/errors.ts";
 import { resolveModel, type HubEnvironment, type ResolvedModel, type ResolveOptions } from "../../core/hub/index.ts";
+import { packageFolder } from "../support/packages.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { sha256, startHub, type FakeHub } from "./server.ts";
+
+/** Whether the hub's client is installed; where not, it is said loudly. */
+export const hubClient = packageFolder("@huggingface/hub", "tests that ask a hub") !== undefined;
+/** A test that asks a hub. */
+export const hubTest = test.skipIf(!hubClient);
 
 export const ID = "tiny/gemma2-nf4";
 export const TOKEN = "hf_secretSecretSecret";
