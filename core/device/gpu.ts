@@ -317,8 +317,10 @@ export class Gpu {
     return profile.collect().catch((error: unknown) => this.#explain(error));
   }
 
-  /** Frees everything. The object is dead afterwards. */
+  /** Frees everything; work that was encoded and not submitted is dropped. The object is dead afterwards. */
   destroy(): void {
+    // Giving up the pool submits what is encoded, and that may use tensors that are gone by then.
+    this.#pass = this.#encoder = undefined;
     this.memory.destroy();
     this.#arena.destroy();
     this.#nan?.destroy();

@@ -37,6 +37,19 @@ describe("memory", () => {
     }
   });
 
+  test("work that is still encoded when the device is closed is dropped: its tensors are gone", () => {
+    const gpu = paperGpu(NVIDIA);
+    let submitted = 0;
+    gpu.device.queue.submit = () => {
+      submitted++;
+    };
+    const [from, to, pooled] = ["from", "to", "pooled"].map((name) => gpu.alloc([256], "u8", name));
+    gpu.copy(from!, to!);
+    gpu.free(pooled!);
+    gpu.destroy();
+    expect(submitted).toBe(0);
+  });
+
   test("the pool is given up before used and pooled bytes pass the limit together", () => {
     const gpu = paperGpu(NVIDIA);
     gpu.memory.limit = 100 * MIB;
