@@ -6,11 +6,22 @@ export function uniformBytes(kernel: Pick<Kernel, "uniforms">): number {
   return Math.ceil(kernel.uniforms.length / 4) * 16;
 }
 
-/** Bind groups by kernel and buffers: making one costs ten times what a dispatch does, so each is made once. */
+/**
+ * Groups of a device at most. Batches of ever new sizes meet ever new sets of pooled buffers, and lavapipe maps memory for
+ * each group, of which Linux allows a process 65,530. A step of 42 layers uses some thousand.
+ */
+const MOST_GROUPS = 16_384;
+
+/**
+ * Bind groups by kernel and buffers: making one costs ten times what a dispatch does, so each is made once, and all are
+ * given up where they have become too many.
+ */
 export class BindGroups {
   readonly #device: GPUDevice;
   readonly #arena: GPUBuffer;
   readonly #ids = new WeakMap<GPUBuffer, number>();
+  readonly #kernels = new Set<Kernel>();
+  #count = 0;
   #nextId = 1;
 
   /** @param arena the buffer that uniforms lie in, bound with a dynamic offset */
@@ -28,6 +39,7 @@ export class BindGroups {
     }
     const known = kernel.groups.get(key);
     if (known !== undefined) return known;
+    if (this.#count >= MOST_GROUPS) this.clear();
     const entries: GPUBindGroupEntry[] = tensors.map((tensor, binding) => ({ binding, resource: this.#range(tensor) }));
     if (kernel.uniforms.length > 0) {
       entries.push({
@@ -37,7 +49,20 @@ export class BindGroups {
     }
     const group = this.#device.createBindGroup({ layout: kernel.layout, entries });
     kernel.groups.set(key, group);
+    this.#kernels.add(kernel);
+    this.#count++;
     return group;
+  }
+
+  /** Gives all groups up; encoded work keeps those that it uses. */
+  clear(): void {
+    for (const { groups } of this.#kernels) {
+      // bun-webgpu's stay for good unless they are told to go; the other binding leaves them to the garbage collector.
+      for (const group of groups.values()) (group as { destroy?: () => void }).destroy?.();
+      groups.clear();
+    }
+    this.#kernels.clear();
+    this.#count = 0;
   }
 
   #idOf(buffer: GPUBuffer): number {

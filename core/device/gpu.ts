@@ -68,7 +68,7 @@ export class Gpu {
     this.half = info.tier === "f32" ? "f32" : "f16";
     this.memory = new Memory(device, () => {
       this.submit();
-      this.#kernels.clearGroups();
+      this.#groups.clear();
     });
     this.#align = Math.max(16, device.limits.minUniformBufferOffsetAlignment);
     this.#arena = device.createBuffer({ size: ARENA_BYTES, usage: UNIFORM, label: "uniforms" });
@@ -321,6 +321,7 @@ export class Gpu {
   destroy(): void {
     // Giving up the pool submits what is encoded, and that may use tensors that are gone by then.
     this.#pass = this.#encoder = undefined;
+    this.#groups.clear();
     this.memory.destroy();
     this.#arena.destroy();
     this.#nan?.destroy();

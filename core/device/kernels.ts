@@ -61,11 +61,6 @@ export class Kernels {
       }
   }
 
-  /** Forgets what was bound, before buffers are destroyed. */
-  clearGroups(): void {
-    for (const kernel of this.#made.values()) kernel.groups.clear();
-  }
-
   #describe(
     key: string,
     spec: KernelSpec,
