@@ -14,6 +14,7 @@ import {
   expectSameBits,
   expectThat,
 } from "./contract.ts";
+import { expectSameWhenCut } from "./cuts.ts";
 import { ModelBench, randomSamples } from "./model-bench.ts";
 import { expectGradientsOfLoss } from "./model-differences.ts";
 
@@ -183,12 +184,7 @@ async function packingDoesNotMatter(subject: Subject): Promise<void> {
 
 async function cutsDoNotMatter(subject: Subject): Promise<void> {
   const samples = await subject.samples();
-  await subject.with(branches(subject.seed), async (bench) => {
-    const whole = await bench.gradients(samples);
-    const cut = await bench.gradients(samples, { maxSamples: 1 });
-    for (const [name, gradient] of whole)
-      expectNear(cut.get(name)!, gradient, subject.tolerance, `the gradient of ${name} from batches of one sample`);
-  });
+  await subject.with(branches(subject.seed), (bench) => expectSameWhenCut(bench, samples, subject.tolerance));
 }
 
 async function replaysExactly(subject: Subject): Promise<void> {
