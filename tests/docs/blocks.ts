@@ -37,7 +37,7 @@ export async function runShell(code: string, folder: string): Promise<{ readonly
     cwd: folder,
     stdout: "pipe",
     stdin: "ignore",
-    env: { ...process.env, PATH: `${join(folder, "bin")}:${bun}:${process.env["PATH"]}`, NO_COLOR: "1" },
+    env: { ...process.env, PATH: `${join(folder, "bin")}:${bun}:${process.env["PATH"]}`, NO_COLOR: "1", LC_ALL: "C" },
   });
   return { out: await new Response(child.stdout).text(), exit: await child.exited };
 }
