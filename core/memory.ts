@@ -47,7 +47,12 @@ export class Memory {
   limit = Infinity;
 
   readonly #device: GPUDevice;
+  /**
+   * Pooled buffers by size, the oldest last. The oldest is taken first, so that a step like the one before meets the same
+   * buffers in the same places, and with them the bind groups that were made for it.
+   */
   readonly #free = new Map<number, GPUBuffer[]>();
+  readonly #ages = new WeakMap<GPUBuffer, number>();
   readonly #live = new Map<GPUBuffer, Block>();
   readonly #bytes: Record<Purpose, number> = {
     weights: 0,
@@ -61,6 +66,7 @@ export class Memory {
   readonly #beforeTrim: () => void;
   /** Blocks allocated by the work of `undoing` that this call is part of. */
   readonly #made = new AsyncLocalStorage<Block[]>();
+  #created = 0;
   #used = 0;
   #pooled = 0;
   #peak = 0;
@@ -122,7 +128,9 @@ export class Memory {
     const hoarded = this.#pooled > need / 4 && this.#used + this.#pooled + size > need * 1.1;
     const tight = this.#used + this.#pooled + size > this.limit;
     if (tight || (hoarded && this.#pooled > HOARD_BYTES)) this.trim();
-    return this.#device.createBuffer({ size, usage: STORAGE, label });
+    const buffer = this.#device.createBuffer({ size, usage: STORAGE, label });
+    this.#ages.set(buffer, this.#created++);
+    return buffer;
   }
 
   /** Gives a buffer back to the pool. The queue runs in order, so work already encoded may still use it. */
@@ -136,7 +144,19 @@ export class Memory {
     this.#pooled += block.bytes;
     const list = this.#free.get(block.bytes);
     if (list === undefined) this.#free.set(block.bytes, [buffer]);
-    else list.push(buffer);
+    else list.splice(this.#place(list, buffer), 0, buffer);
+  }
+
+  /** Where a buffer belongs in a list whose oldest comes last. */
+  #place(list: readonly GPUBuffer[], buffer: GPUBuffer): number {
+    const age = this.#ages.get(buffer)!;
+    let [low, high] = [0, list.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#ages.get(list[middle]!)! > age) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   /**

@@ -1,0 +1,49 @@
+/**
+ * A training step like those before meets the same buffers, so it makes no bind groups: they would cost time and host
+ * memory. The first steps may: they make the buffers.
+ */
+import { describe, expect, test } from "bun:test";
+import { Gpu } from "../../core/device/gpu.ts";
+import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
+import { openSessionOn } from "../../core/session.ts";
+import { accumulateGradients } from "../../core/step.ts";
+import { engine } from "../../kernels/engine.ts";
+import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
+import { tinyCheckpoint } from "../support/reference.ts";
+
+describe.each(["none", "block"] as const)("gradient checkpointing %s", (checkpointing) => {
+  test("the fifth of five equal steps makes no bind groups", async () => {
+    // Encodes as on a device that does nothing.
+    const { device, info } = paperGpu(NVIDIA);
+    let made = 0;
+    device.createBindGroup = () => {
+      made++;
+      return {} as GPUBindGroup;
+    };
+    const gpu = new Gpu(device, info);
+    const session = await openSessionOn(gpu, {
+      source: gemma2({ checkpoint: tinyCheckpoint }).create(),
+      adapter: lora({ rank: 8, dropout: 0.05, targetModules: "all-linear" }),
+      numLabels: 3,
+      seed: 1,
+    });
+    const optimizer = adamW8bit().create({ gpu, parameters: session.parameters });
+    const control = gpu.alloc([4], "f32", "control", "optimizer");
+    const samples = [100, 3, 64, 64, 17, 90].map((tokens, index) => ({
+      index,
+      inputIds: new Uint32Array(tokens),
+      label: 0,
+    }));
+    const counts: number[] = [];
+    for (let update = 1; update <= 5; update++) {
+      made = 0;
+      const settings = { limits: { maxTokens: 128 }, checkpointing, lossScale: 1024, stepKey: update } as const;
+      gpu.free(await accumulateGradients(session, engine, samples, settings));
+      engine.gradNorm(gpu, session.parameters.slabs, control, { lossScale: 1024, maxNorm: 1 });
+      optimizer.step({ learningRate: 1e-4, update, control });
+      counts.push(made);
+    }
+    expect(counts[0]).toBeGreaterThan(100);
+    expect(counts[4]).toBe(0);
+  });
+});
