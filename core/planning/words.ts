@@ -78,7 +78,7 @@ export function reasonOf(mode: MemoryMode, given: GivenSettings, budget: MemoryB
     ...(given.placement?.keepDequantised === undefined ? [] : ["keepDequantised"]),
   ];
   const what = {
-    lean: "little memory for its micro-batches",
+    lean: "least memory for micro-batches of this size",
     fast: "nothing computed twice",
     auto: budget.bytes === undefined ? "nothing computed twice" : "the fastest that fits",
   }[mode];
