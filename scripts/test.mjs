@@ -1,4 +1,5 @@
 // `npm test`: sets up, runs the checks and the tests, and ends with `N passed, N failed, N skipped`.
+// QLORA_TEST_JOBS=16 runs so many test files side by side, each one's output whole; default: one folder after the other.
 import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -7,24 +8,32 @@ import { setUp } from "./setup.mjs";
 /** Scripts of package.json, each counted as one test. */
 const CHECKS = ["format", "lint", "types", "knip", "package"];
 const TIMEOUT_MS = 300_000;
+const jobs = Number(process.env.QLORA_TEST_JOBS ?? 1);
+if (!Number.isInteger(jobs) || jobs < 1) {
+  console.error(`QLORA_TEST_JOBS: got ${process.env.QLORA_TEST_JOBS}, expected a whole number of at least 1`);
+  process.exit(2);
+}
 
 const { bun, env, root } = setUp();
 const total = { passed: 0, failed: 0, skipped: 0 };
 const notRun = [];
 
-/** Runs Bun with its output streamed; resolves with its exit code and its output. */
-function run(args) {
+/** Runs Bun with its output streamed, or written as a whole at its end; resolves with its exit code and its output. */
+function run(args, whole = false) {
   return new Promise((resolve) => {
     const child = spawn(bun, args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
     let output = "";
     const take = (to) => (chunk) => {
       output += chunk;
-      to.write(chunk);
+      if (!whole) to.write(chunk);
     };
     child.stdout.setEncoding("utf8").on("data", take(process.stdout));
     child.stderr.setEncoding("utf8").on("data", take(process.stderr));
     child.on("error", (error) => resolve({ code: 1, died: false, output: `${output}${error.message}` }));
-    child.on("close", (code, signal) => resolve({ code: code ?? 1, died: signal !== null || code > 128, output }));
+    child.on("close", (code, signal) => {
+      if (whole) process.stdout.write(output);
+      resolve({ code: code ?? 1, died: signal !== null || code > 128, output });
+    });
   });
 }
 
@@ -34,13 +43,14 @@ const count = (output, word) => Number([...output.matchAll(new RegExp(`^ *(\\d+)
 /** Runs one part of the tests in its own process: a crash of a driver costs that part only. */
 async function runTests(path) {
   const args = ["test", `./${path}`, "--timeout", String(TIMEOUT_MS)];
-  let result = await run(args);
+  const whole = jobs > 1;
+  let result = await run(args, whole);
   const unfinished = ({ died, output }) => died || !/^Ran \d+ tests? across/m.test(output);
   if (unfinished(result)) {
     // A GPU binding can take the whole process down. That is no verdict on the tests, so they run once more, and it is told.
     console.error(`${path}: the process died (exit code ${result.code}); running it once more`);
     notRun.push(`${path}: died once with exit code ${result.code}, then ran again`);
-    result = await run(args);
+    result = await run(args, whole);
   }
   const { code, output } = result;
   const [passed, failed] = [count(output, "pass"), count(output, "fail")];
@@ -63,23 +73,18 @@ for (const check of CHECKS) {
   }
 }
 
-const isTest = (name) => name.endsWith(".test.ts");
-const holdsTests = (entry) =>
-  entry.isDirectory()
-    ? readdirSync(join(root, "tests", entry.name), { recursive: true }).some(isTest)
-    : isTest(entry.name);
+const files = readdirSync(join(root, "tests"), { recursive: true }).filter((name) => name.endsWith(".test.ts"));
 /** A folder is run in one process; the golden runs take minutes each, so each of their files has one of its own. */
-const pathsOf = (entry) =>
-  entry.name === "golden"
-    ? readdirSync(join(root, "tests/golden"))
-        .filter(isTest)
-        .map((name) => `tests/golden/${name}`)
-    : [`tests/${entry.name}`];
-const parts = readdirSync(join(root, "tests"), { withFileTypes: true }).filter(holdsTests).flatMap(pathsOf).sort();
-for (const part of parts) {
-  console.log(`\n== ${part}`);
-  await runTests(part);
-}
+const partOf = (file) => (jobs > 1 || file.startsWith("golden/") ? file : file.split("/")[0]);
+const parts = [...new Set(files.map((file) => `tests/${partOf(file.replaceAll("\\", "/"))}`))].sort();
+const left = [...parts];
+const work = async () => {
+  for (let part = left.shift(); part !== undefined; part = left.shift()) {
+    console.log(`\n== ${part}`);
+    await runTests(part);
+  }
+};
+await Promise.all(Array.from({ length: jobs }, work));
 
 if (notRun.length > 0) console.log(`\nNot run, or not at once:\n${notRun.map((line) => `  ${line}`).join("\n")}`);
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
