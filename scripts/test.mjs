@@ -76,7 +76,9 @@ for (const check of CHECKS) {
 const files = readdirSync(join(root, "tests"), { recursive: true }).filter((name) => name.endsWith(".test.ts"));
 /** A folder is run in one process; the golden runs take minutes each, so each of their files has one of its own. */
 const partOf = (file) => (jobs > 1 || file.startsWith("golden/") ? file : file.split("/")[0]);
-const parts = [...new Set(files.map((file) => `tests/${partOf(file.replaceAll("\\", "/"))}`))].sort();
+/** @type {string[]} */
+const parts = [...new Set(files.map((file) => `tests/${partOf(file.replaceAll("\\", "/"))}`))];
+parts.sort();
 const left = [...parts];
 const work = async () => {
   for (let part = left.shift(); part !== undefined; part = left.shift()) {
