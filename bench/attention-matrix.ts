@@ -28,14 +28,14 @@ const tuning = (
   rowBlocks: 1 | 2,
   columns: 16 | 32,
   packed: number,
-  prefetch?: boolean,
+  prefetch = false,
 ): MatrixTuning => ({
   warps,
   split,
   rowBlocks,
   columns,
   packed,
-  ...(prefetch === undefined ? {} : { prefetch }),
+  prefetch,
 });
 
 const VARIANTS: Readonly<Record<MatrixPart, Readonly<Record<string, readonly MatrixTuning[]>>>> = {

@@ -1,3 +1,5 @@
+import { norm } from "./differences.ts";
+
 /** One named promise of a contract: `for (const { name, run } of checks) test(name, run)`, whatever runs your tests. */
 export interface Check {
   readonly name: string;
@@ -41,11 +43,7 @@ export function expectReached(gradients: ReadonlyMap<string, Float32Array>): voi
   }
 }
 
-const rootMeanSquare = (values: ArrayLike<number>): number => {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[i]! ** 2;
-  return Math.sqrt(sum / values.length);
-};
+const rootMeanSquare = (values: ArrayLike<number>): number => norm(values) / Math.sqrt(values.length);
 
 /**
  * ||got - want|| / ||want||; 0 where both are zero, Infinity where only `want` is, NaN where anything is NaN.

@@ -1,12 +1,7 @@
 import type { Sample } from "../core/data/pack.ts";
 import { expectThat } from "./contract.ts";
+import { norm } from "./differences.ts";
 import type { ModelBench } from "./model-bench.ts";
-
-const norm = (values: ArrayLike<number>): number => {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[i]! ** 2;
-  return Math.sqrt(sum);
-};
 
 /**
  * Fails where gradients of a batch change when it is cut into batches of one sample. What is rounded is a part of each

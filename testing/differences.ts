@@ -6,6 +6,11 @@ export function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return total;
 }
 
+/** Euclidean length. */
+export function norm(a: ArrayLike<number>): number {
+  return Math.sqrt(dot(a, a));
+}
+
 /** Derivative of `f` at `x` along `direction`, by central differences of the fourth order: exact up to step^4. */
 export function directional(
   f: (x: Float64Array) => number,

@@ -6,7 +6,7 @@ import { Tape } from "../core/recorder.ts";
 import { type DType, elementCount, type Tensor } from "../core/tensor.ts";
 import { accumulate } from "../kernels/add/index.ts";
 import { ContractError, expectFinite, expectNear, expectThat } from "./contract.ts";
-import { differences, directional, dot } from "./differences.ts";
+import { differences, directional, dot, norm } from "./differences.ts";
 import { expectNothingHeld } from "./held.ts";
 
 /** An input or a parameter of the op under test. */
@@ -268,8 +268,7 @@ function expectAlong(
   what: string,
 ): number {
   const got = dot(gradient, direction);
-  const norm = Math.sqrt(dot(gradient, gradient));
-  const error = got === want ? 0 : Math.abs(got - want) / Math.max(norm, Math.abs(want));
+  const error = got === want ? 0 : Math.abs(got - want) / Math.max(norm(gradient), Math.abs(want));
   expectThat(
     error <= tolerance,
     `${what}: ${got}, expected ${want} (relative error ${error.toExponential(2)}, allowed ${tolerance})`,
