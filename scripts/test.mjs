@@ -17,6 +17,10 @@ if (!Number.isInteger(jobs) || jobs < 1) {
 const { bun, env, root } = setUp();
 const total = { passed: 0, failed: 0, skipped: 0 };
 const notRun = [];
+const failures = [];
+
+/** Keeps the end of what a failure printed, to be shown once more after everything else. */
+const fail = (part, output) => failures.push(`Failed: ${part}\n${output.trim().split("\n").slice(-60).join("\n")}`);
 
 /** Runs Bun with its output streamed, or written as a whole at its end; resolves with its exit code and its output. */
 function run(args, whole = false) {
@@ -40,6 +44,9 @@ function run(args, whole = false) {
 /** The last count of `word` in bun's summary, such as ` 12 pass`. */
 const count = (output, word) => Number([...output.matchAll(new RegExp(`^ *(\\d+) ${word}$`, "gm"))].at(-1)?.[1] ?? 0);
 
+/** What stands above each `(fail)` of bun's output up to the test before it: the error, and what the test printed. */
+const FAILED = /(?:^(?!\((?:pass|fail|skip|todo)\)).*\n)*^\(fail\).*$/gm;
+
 /** Runs one part of the tests in its own process: a crash of a driver costs that part only. */
 async function runTests(path) {
   const args = ["test", `./${path}`, "--timeout", String(TIMEOUT_MS)];
@@ -59,16 +66,19 @@ async function runTests(path) {
   if (silent) console.error(`${path}: no tests ran`);
   total.passed += passed;
   total.failed += failed === 0 && (code !== 0 || silent) ? 1 : failed; // an end without a failed test is a failure too
+  for (const [told] of output.matchAll(FAILED)) fail(path, told);
+  if (failed === 0 && (code !== 0 || silent))
+    fail(path, `exit code ${code}, ${silent ? "no tests ran" : "no test failed"}`);
   total.skipped += skipped;
   for (const [line] of output.matchAll(/^(?:\((?:skip|todo)\)|SKIPPED).*$/gm)) notRun.push(`${path}: ${line}`);
 }
 
 for (const check of CHECKS) {
   console.log(`\n== ${check}`);
-  const { code } = await run(["run", check]);
+  const { code, output } = await run(["run", check]);
   if (code === 0) total.passed += 1;
   else {
-    console.error(`${check}: failed`);
+    fail(check, output);
     total.failed += 1;
   }
 }
@@ -89,5 +99,7 @@ const work = async () => {
 await Promise.all(Array.from({ length: jobs }, work));
 
 if (notRun.length > 0) console.log(`\nNot run, or not at once:\n${notRun.map((line) => `  ${line}`).join("\n")}`);
+// Failures stand at the end, where a long log is read first.
+for (const failure of failures) console.log(`\n${failure}`);
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed > 0 || parts.length === 0 ? 1 : 0;
