@@ -25,7 +25,7 @@ export const inferenceGroups: readonly FlagGroup[] = [
     recorded: true,
   },
   {
-    title: "Model (default: as the run was trained)",
+    title: "Model (default: as the run was trained, where that fits the GPU)",
     section: "model",
     flat: false,
     shape: placementOptions.shape,

@@ -3,11 +3,12 @@ import { join } from "node:path";
 import { type BaseModel, modelForCheckpoint, openBaseModel } from "./base-model.ts";
 import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
 import { loadDataset, requireLabels, type Dataset } from "./data/dataset.ts";
-import type { PackLimits } from "./data/pack.ts";
 import { deviceOptions, type DeviceOptions } from "./device-options.ts";
 import { ConfigError, ModelError } from "./errors.ts";
 import type { RunListener } from "./events.ts";
 import { ADAPTER_WEIGHTS_FILE, savedModuleKey } from "./peft.ts";
+import type { MemorySettings } from "./planning/account.ts";
+import type { GivenSettings } from "./planning/plan.ts";
 import {
   type AdapterFactory,
   type AdapterPlugin,
@@ -50,9 +51,11 @@ export interface AdapterRun {
   readonly plugin: AdapterPlugin;
   readonly numLabels: number;
   readonly vocabSize: number;
-  readonly limits: PackLimits;
-  /** As the request says, else as the run's memory plan settled, else all on the device and packed. */
-  readonly placement: ModelPlacement;
+  readonly maxSamples: number;
+  /** What the request and the model's options settle of memory. */
+  readonly given: GivenSettings;
+  /** The rest as the run's memory plan settled it, else all on the device, packed and uncut. */
+  readonly settings: MemorySettings;
   /** Whether the run recorded a memory plan. */
   readonly planned: boolean;
   readonly device: DeviceOptions;
@@ -72,7 +75,6 @@ export async function openAdapterRun(
   const { vocabSize } = await source.outline(numLabels);
   const saved = record === undefined ? undefined : trainingOptions.parse(record.config.training, "run.json training");
   const planned = record?.memory?.settings;
-  const maxTokens = request.tokenBudget ?? planned?.tokenBudget ?? saved?.tokenBudget ?? Infinity;
   const maxSamples =
     request.perDeviceEvalBatchSize ?? saved?.perDeviceEvalBatchSize ?? trainingOptions.parse({}).perDeviceEvalBatchSize;
   const device = deviceOptions.parse({ ...request.device }, "device");
@@ -82,8 +84,13 @@ export async function openAdapterRun(
     plugin,
     numLabels,
     vocabSize,
-    limits: { maxTokens, maxSamples },
-    placement: settlePlacement(source.placement ?? { embeddings: undefined, keepDequantised: undefined }, planned),
+    maxSamples,
+    given: { checkpointing: "none", tokenBudget: request.tokenBudget, placement: source.placement },
+    settings: {
+      checkpointing: "none",
+      tokenBudget: request.tokenBudget ?? planned?.tokenBudget ?? saved?.tokenBudget,
+      ...settlePlacement(source.placement ?? { embeddings: undefined, keepDequantised: undefined }, planned),
+    },
     planned: planned !== undefined,
     device,
   };

@@ -1,30 +1,62 @@
-/** A trained adapter on the GPU, its base model placed as the run had it. */
+/** A trained adapter on the GPU: its base model placed as the run had it where that fits, else as the GPU has room. */
 import type { AdapterRun } from "./adapter-run.ts";
+import { formatBytes } from "./byte-size.ts";
+import type { PackLimits } from "./data/pack.ts";
+import type { Engine } from "./engine.ts";
 import type { RunListener } from "./events.ts";
-import { describePlacement } from "./planning/words.ts";
-import type { AdapterPlugin, ModelPlacement } from "./plugin.ts";
+import type { MemorySettings } from "./planning/account.ts";
+import { openPlanned } from "./planning/open.ts";
+import type { MemoryPlan } from "./planning/plan.ts";
+import { describeInference } from "./planning/words.ts";
 import { openSession, type Session } from "./session.ts";
 
 /** What of the run is opened. */
 export interface AdapterSessionOptions {
-  /** Default: the run's. */
-  readonly adapter?: AdapterPlugin;
   /** Folder of the adapter's values. */
   readonly values: string;
-  /** What lies otherwise than in the run. */
-  readonly placement?: Partial<ModelPlacement>;
+  /** Most tokens of a sample. */
+  readonly maxLength: number;
   readonly onEvent?: RunListener | undefined;
 }
 
-/** Opens the GPU that the request names and loads the run's model on it. @throws DeviceError, ModelError */
-export async function openAdapterSession(run: AdapterRun, options: AdapterSessionOptions): Promise<Session> {
-  const { source, plugin, numLabels, device } = run;
-  const { adapter = plugin, values, onEvent } = options;
-  const placement = { ...run.placement, ...options.placement };
-  // Told where it costs time or memory that nobody asked for here.
-  if (run.planned && (placement.embeddings === "host" || placement.keepDequantised)) {
-    const message = `memory: ${describePlacement(placement).join(", ")} (as the run was trained, where nothing else is asked for)`;
-    onEvent?.({ type: "info", message });
+/** A session, and what was planned for it. */
+export interface AdapterSession {
+  readonly session: Session;
+  readonly settings: MemorySettings;
+  /** Of a batch. */
+  readonly limits: PackLimits;
+}
+
+/**
+ * Opens the GPU that the request names, plans the forward passes and loads the run's model. Free the session.
+ * @throws ModelError; DeviceError, MEMORY_SHORT where nothing fits that the request leaves open
+ */
+export async function openAdapterSession(
+  run: AdapterRun,
+  engine: Engine,
+  { values, maxLength, onEvent }: AdapterSessionOptions,
+): Promise<AdapterSession> {
+  const { source, plugin, numLabels, device, given, maxSamples } = run;
+  const evaluation = { maxSamples, longest: maxLength };
+  const work = { source, adapter: plugin, numLabels, evaluation };
+  const favoured = { settings: run.settings, reason: "as the run was trained, where nothing else is asked for" };
+  const { gpu, plan, kernels } = await openPlanned({ device, mode: "auto", given, favoured, work }, engine);
+  const message = memoryMessage(run, plan);
+  if (message !== undefined) onEvent?.({ type: "info", message });
+  const { settings } = plan;
+  const options = { source, adapter: plugin, device, gpu, kernels, numLabels, seed: 0, initAdapter: values, onEvent };
+  const session = await openSession({ ...options, placement: settings });
+  return { session, settings, limits: { maxTokens: settings.tokenBudget ?? Infinity, maxSamples } };
+}
+
+/** What is told of a plan: where it is not the run's, or costs time or memory that nobody asked for here. */
+function memoryMessage(run: AdapterRun, { settings, figures, budget, reason }: MemoryPlan): string | undefined {
+  const words = `memory: ${describeInference(settings)}`;
+  if (settings !== run.settings) {
+    const own = run.planned ? "what the run had" : describeInference(run.settings);
+    const room = budget.bytes === undefined ? "" : ` of ${formatBytes(budget.bytes)}`;
+    return `${words} (${own} does not fit); at most ${formatBytes(figures.peak)}${room}`;
   }
-  return openSession({ source, adapter, device, placement, numLabels, seed: 0, initAdapter: values, onEvent });
+  const costs = settings.embeddings === "host" || settings.keepDequantised;
+  return run.planned && costs ? `${words} (${reason})` : undefined;
 }

@@ -89,11 +89,12 @@ async function openForBench(
   const work = {
     source,
     adapter,
-    optimizer: ({ gpu, parameters }: Session) => optimizer.create({ gpu, parameters }),
     numLabels: NUM_LABELS,
-    steps: stepsOf(lengths, samplesPerStep),
-    maxSamples: undefined,
-    maxEvalSamples: undefined,
+    training: {
+      optimizer: ({ gpu, parameters }: Session) => optimizer.create({ gpu, parameters }),
+      steps: stepsOf(lengths, samplesPerStep),
+      maxSamples: undefined,
+    },
   };
   const given = { tokenBudget, checkpointing, placement: source.placement };
   return openPlanned({ device, mode: memory, given, work }, engine);

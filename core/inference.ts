@@ -155,11 +155,17 @@ async function inferenceLogits(
   const dataset = requestRows(request, data, record !== undefined, labelled);
   const views = of(dataset);
   const run = await openAdapterRun(request, adapter, plugins, onEvent);
-  const { source, numLabels, limits } = run;
+  const { source, numLabels } = run;
 
   await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data);
   const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
-  using session = await openAdapterSession(run, { values: adapter.directory, onEvent });
+  const { maxLength } = data;
+  const { session: opened, limits } = await openAdapterSession(run, engine, {
+    values: adapter.directory,
+    maxLength,
+    onEvent,
+  });
+  using session = opened;
   const values: Float32Array<ArrayBuffer>[] = [];
   for (const [i, view] of tokens.entries()) {
     const label = i === 0 ? what : `${what}, A and B exchanged`;

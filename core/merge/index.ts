@@ -78,7 +78,8 @@ export async function mergeAdapter(
   await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data);
   const tokens = await tokeniser.tokenise(dataset);
   const folders = { adapter: trained.directory, merged: outputDir };
-  return { outputDir, ...files!, difference: await measureDifference(run, engine, tokens, folders, onEvent) };
+  const difference = await measureDifference(run, engine, tokens, folders, data.maxLength, onEvent);
+  return { outputDir, ...files!, difference };
 }
 
 async function checkRequest({ outputDir, overwrite = false, rows = 0, maxShardSize = 1 }: MergeRequest): Promise<void> {

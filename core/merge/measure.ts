@@ -1,7 +1,7 @@
 /** How far merged weights are from the adapter on its 4-bit base: both are run. */
 import { readFloats, openCheckpoint } from "../checkpoint.ts";
 import type { AdapterRun } from "../adapter-run.ts";
-import { openAdapterSession } from "../adapter-session.ts";
+import { type AdapterSession, openAdapterSession } from "../adapter-session.ts";
 import type { TokenisedDataset } from "../data/tokenise.ts";
 import type { Engine } from "../engine.ts";
 import { computeLogits } from "../evaluate.ts";
@@ -9,6 +9,7 @@ import type { RunListener } from "../events.ts";
 import { f32ToF16 } from "../half.ts";
 import { defineOptions } from "../options.ts";
 import { defineAdapter } from "../plugin.ts";
+import { openSession } from "../session.ts";
 import type { Tensor } from "../tensor.ts";
 import { UploadPace } from "../upload-pace.ts";
 import { headTensor } from "./checkpoint.ts";
@@ -26,33 +27,44 @@ interface DenseLinear {
   readonly bias: Tensor | undefined;
 }
 
+/** What the first run settles for the second. */
+type Planned = Pick<AdapterSession, "settings" | "limits">;
+
 /** Bytes of whole linears that may be on their way to the GPU. */
 const FLUSH_BYTES = 256 * 2 ** 20;
 
 /**
  * Runs rows twice: the base with its adapter, then the base with every linear replaced by that of the merged checkpoint, and
  * with its score head. The other tensors of the two checkpoints are the same bytes.
- * @param adapterFolder the trained adapter
- * @param merged folder of the merged checkpoint
+ * @param folders of the trained adapter and of the merged checkpoint
+ * @param maxLength most tokens of a row
  */
 export async function measureDifference(
   run: AdapterRun,
   engine: Engine,
   data: TokenisedDataset,
   folders: { readonly adapter: string; readonly merged: string },
+  maxLength: number,
   onEvent?: RunListener,
 ): Promise<LogitDifference> {
-  const { limits } = run;
-  const unmerged = async (): Promise<Float32Array> => {
-    using session = await openAdapterSession(run, { values: folders.adapter, onEvent });
-    return await computeLogits(session, engine, data, limits, "running the adapter on its base", onEvent);
+  const unmerged = async (): Promise<Planned & { readonly logits: Float32Array }> => {
+    const opened = await openAdapterSession(run, engine, { values: folders.adapter, maxLength, onEvent });
+    const { settings, limits } = opened;
+    using session = opened.session;
+    const logits = await computeLogits(session, engine, data, limits, "running the adapter on its base", onEvent);
+    return { settings, limits, logits };
   };
-  const merged = async (): Promise<Float32Array> => {
+  const merged = async ({ settings, limits }: Planned): Promise<Float32Array> => {
     const dense = new Map<string, DenseLinear>();
-    using session = await openAdapterSession(run, {
+    const { source, device, numLabels } = run;
+    using session = await openSession({
+      source,
       adapter: mergedLinears(engine, dense),
-      values: folders.merged,
-      placement: { keepDequantised: false }, // the merged linears take the place of the base's
+      device,
+      placement: { ...settings, keepDequantised: false }, // the merged linears take the place of the base's
+      numLabels,
+      seed: 0,
+      initAdapter: folders.merged,
       onEvent,
     });
     const { gpu, outline } = session;
@@ -70,8 +82,8 @@ export async function measureDifference(
     }
     return await computeLogits(session, engine, data, limits, "running the merged weights", onEvent);
   };
-  const [before, after] = [await unmerged(), await merged()];
-  return { rows: data.size, ...differenceOf(before, after) };
+  const before = await unmerged();
+  return { rows: data.size, ...differenceOf(before.logits, await merged(before)) };
 }
 
 /** A NaN on either side shows in both figures. */

@@ -12,17 +12,30 @@ import { openSession, type Session } from "../session.ts";
 import { accumulateGradients, readLogits } from "../step.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** What is trained, and on how long samples. */
+/** What runs: training, evaluation or both. */
 export interface PlannedWork {
   readonly source: ModelSource;
   readonly adapter: AdapterPlugin;
-  readonly optimizer: (session: Session) => Optimizer;
   readonly numLabels: number;
+  readonly training?: PlannedTraining | undefined;
+  readonly evaluation?: PlannedEvaluation | undefined;
+}
+
+/** What is trained, and on how long samples. */
+export interface PlannedTraining {
+  readonly optimizer: (session: Session) => Optimizer;
   /** Optimizer steps to take, each as the token counts of its samples; the longest that may come. */
   readonly steps: readonly (readonly number[])[];
-  /** Most samples of a micro-batch, and of a batch in evaluation; undefined evaluates nothing. */
+  /** Most samples of a micro-batch; undefined: all that the token budget has room for. */
   readonly maxSamples: number | undefined;
-  readonly maxEvalSamples: number | undefined;
+}
+
+/** Batches of forward passes alone. */
+export interface PlannedEvaluation {
+  /** Most samples of a batch. */
+  readonly maxSamples: number;
+  /** Tokens of the longest sample that may come. */
+  readonly longest: number;
 }
 
 /** What a plan settles. */
@@ -48,8 +61,8 @@ export type Measured = MemoryFigures | { readonly tooLarge: string };
 /** A loaded model on paper, which every choice of checkpointing and token budget can use. */
 interface PaperRun {
   readonly session: Session;
-  readonly optimizer: Optimizer;
-  readonly control: Tensor;
+  /** Undefined where nothing is trained. */
+  readonly update: { readonly optimizer: Optimizer; readonly control: Tensor } | undefined;
   /** Settings that steps were taken with. */
   readonly stepped: Set<string>;
 }
@@ -80,19 +93,24 @@ export class MemoryAccount {
     return linears.reduce((most, { layer }) => Math.max(most, layer + 1), 0);
   }
 
-  /** Tokens of the largest micro-batch where only the number of its samples limits it. */
+  /** Tokens of the largest micro-batch where only the number of its samples limits it; of a batch where nothing is trained. */
   get batchTokens(): number {
-    return Math.max(...this.work.steps.flatMap((step) => this.#cut(step, undefined).map(({ tokens }) => tokens)));
+    const { training } = this.work;
+    if (training === undefined) return this.evalTokens;
+    const batches = training.steps.flatMap((step) => cut(step, training.maxSamples, undefined));
+    return Math.max(...batches.map(({ tokens }) => tokens));
   }
 
   /** The same of a batch in evaluation; 0 where nothing is evaluated. */
   get evalTokens(): number {
-    return (this.work.maxEvalSamples ?? 0) * this.longest;
+    const { evaluation } = this.work;
+    return evaluation === undefined ? 0 : evaluation.maxSamples * evaluation.longest;
   }
 
   /** Tokens of the longest sample. */
   get longest(): number {
-    return Math.max(...this.work.steps.flat());
+    const { training, evaluation } = this.work;
+    return Math.max(...(training?.steps.flat() ?? []), evaluation?.longest ?? 0);
   }
 
   /**
@@ -134,32 +152,37 @@ export class MemoryAccount {
   }
 
   async #open(placement: ModelPlacement): Promise<PaperRun> {
-    const { source, adapter, numLabels } = this.work;
+    const { source, adapter, numLabels, training } = this.work;
     const gpu = paperGpu(this.#device);
     const session = await openSession({ source, adapter, device: {}, gpu, placement, numLabels, seed: 0 });
-    const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
-    return { session, optimizer: this.work.optimizer(session), control, stepped: new Set() };
+    const update = training && {
+      control: gpu.alloc([4], "f32", "gradient control", "optimizer"),
+      optimizer: training.optimizer(session),
+    };
+    return { session, update, stepped: new Set() };
   }
 
-  async #step({ session, optimizer, control, stepped }: PaperRun, settings: MemorySettings): Promise<MemoryFigures> {
+  async #step({ session, update, stepped }: PaperRun, settings: MemorySettings): Promise<MemoryFigures> {
     const { gpu, parameters } = session;
     const { checkpointing, tokenBudget } = settings;
+    const { training, evaluation } = this.work;
     stepped.add(stepKey(settings));
     gpu.memory.trim();
     gpu.memory.resetPeak();
     const atRest = gpu.memory.report().byPurpose;
-    for (const step of this.work.steps) {
+    for (const step of training?.steps ?? []) {
       parameters.zeroGrad();
-      for (const { lengths } of distinct(this.#cut(step, tokenBudget))) {
+      for (const { lengths } of distinct(cut(step, training?.maxSamples, tokenBudget))) {
         const options = { limits: { maxTokens: Infinity }, checkpointing, lossScale: 1, stepKey: 0 };
         gpu.free(await accumulateGradients(session, this.#engine, samplesOf(lengths), options));
       }
+      const { control, optimizer } = update!;
       this.#engine.gradNorm(gpu, parameters.slabs, control, { lossScale: 1, maxNorm: 1 });
       optimizer.step({ learningRate: 0, update: 1, control });
     }
-    const { maxEvalSamples: maxSamples } = this.work;
-    if (maxSamples !== undefined) {
-      const rows = new Array<number>(maxSamples).fill(this.longest);
+    if (evaluation !== undefined) {
+      const { maxSamples, longest } = evaluation;
+      const rows = new Array<number>(maxSamples).fill(longest);
       const [batch] = lengthSortedBatches(rows, { maxTokens: tokenBudget ?? Infinity, maxSamples });
       await readLogits(session, this.#engine, samplesOf(batch!.map((i) => rows[i]!)));
     }
@@ -167,20 +190,23 @@ export class MemoryAccount {
     const { byPurposeAtPeak: atPeak, peak } = gpu.memory.report();
     return { atRest, atPeak, peak };
   }
-
-  #cut(lengths: readonly number[], tokenBudget: number | undefined): MicroBatch[] {
-    const { maxSamples } = this.work;
-    const limits: PackLimits = { maxTokens: tokenBudget ?? Infinity, maxSamples };
-    return cutMicroBatches(lengths, limits).map((members) => {
-      const own = members.map((i) => lengths[i]!);
-      return { lengths: own, tokens: own.reduce((sum, length) => sum + length, 0) };
-    });
-  }
 }
 
 interface MicroBatch {
   readonly lengths: readonly number[];
   readonly tokens: number;
+}
+
+function cut(
+  lengths: readonly number[],
+  maxSamples: number | undefined,
+  tokenBudget: number | undefined,
+): MicroBatch[] {
+  const limits: PackLimits = { maxTokens: tokenBudget ?? Infinity, maxSamples };
+  return cutMicroBatches(lengths, limits).map((members) => {
+    const own = members.map((i) => lengths[i]!);
+    return { lengths: own, tokens: own.reduce((sum, length) => sum + length, 0) };
+  });
 }
 
 /** Each micro-batch twice at most: a third of the same sizes meets the same buffers again. */

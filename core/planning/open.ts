@@ -4,7 +4,7 @@ import { describeDevice, type Gpu, openGpu, type PaperDevice } from "../device/i
 import type { Engine } from "../engine.ts";
 import { MemoryAccount, type PlannedWork } from "./account.ts";
 import { memoryBudget } from "./budget.ts";
-import { type GivenSettings, type MemoryMode, type MemoryPlan, planMemory } from "./plan.ts";
+import { type FavouredSettings, type GivenSettings, type MemoryMode, type MemoryPlan, planMemory } from "./plan.ts";
 
 /** Steps that are taken of lengths in turn. */
 const MOST_STEPS = 8;
@@ -27,6 +27,8 @@ export interface OpenRequest {
   readonly device: Partial<DeviceOptions>;
   readonly mode: MemoryMode;
   readonly given: GivenSettings;
+  /** Taken where they fit. */
+  readonly favoured?: FavouredSettings | undefined;
   readonly work: PlannedWork;
 }
 
@@ -42,7 +44,7 @@ export interface Planned {
  * @throws DeviceError as `openGpu`, and MEMORY_SHORT where the work does not fit
  */
 export async function openPlanned(
-  { device: options, mode, given, work }: OpenRequest,
+  { device: options, mode, given, favoured, work }: OpenRequest,
   engine: Engine,
 ): Promise<Planned> {
   const gpu = await openGpu(options);
@@ -50,7 +52,7 @@ export async function openPlanned(
     const device = describeDevice(gpu);
     const budget = await memoryBudget(device.info, options.memoryBudget);
     const account = new MemoryAccount(work, device, engine);
-    const plan = await planMemory(account, { mode, given, budget, keeps: keepsDequantised(device) });
+    const plan = await planMemory(account, { mode, given, budget, favoured, keeps: keepsDequantised(device) });
     gpu.memory.limit = budget.bytes ?? Infinity;
     return { gpu, plan, kernels: await account.kernels(plan.settings) };
   } catch (error) {

@@ -23,6 +23,12 @@ export interface GivenSettings {
   readonly resumed?: boolean | undefined;
 }
 
+/** Settings that need not be searched for where they fit, and where they come from; a part of a sentence. */
+export interface FavouredSettings {
+  readonly settings: MemorySettings;
+  readonly reason: string;
+}
+
 /** A choice and what it costs. */
 export interface MemoryPlan {
   readonly mode: MemoryMode;
@@ -73,11 +79,19 @@ const CHECKPOINTING: Readonly<Record<MemoryMode, Checkpointing | undefined>> = {
  */
 export async function planMemory(
   account: MemoryAccount,
-  { mode, given, budget, keeps }: PlanRequest,
+  { mode, given, budget, keeps, favoured }: PlanRequest,
 ): Promise<MemoryPlan> {
   const blocks = await account.blocks();
   const { batchTokens } = account;
   const limit = budget.bytes ?? Infinity;
+  const planOf = (settings: MemorySettings, figures: MemoryFigures, reason: string): MemoryPlan => {
+    const tokens = Math.min(batchTokens, settings.tokenBudget ?? Infinity);
+    return { mode, settings, figures, budget, blocks, batchTokens: tokens, reason };
+  };
+  if (favoured !== undefined) {
+    const figures = await account.measure(favoured.settings);
+    if ("peak" in figures && figures.peak <= limit) return planOf(favoured.settings, figures, favoured.reason);
+  }
   const open = openChoices(given, mode, { keeps, known: budget.bytes !== undefined, account });
   const checkpointing = given.checkpointing ?? CHECKPOINTING[mode];
   const choices = open
@@ -112,23 +126,10 @@ export async function planMemory(
   };
   const best = (await search(Infinity)) ?? (limit === Infinity ? undefined : await search(limit));
   if (best === undefined) {
-    throw shortage(
-      given,
-      budget,
-      await account.measure(smallest(open, checkpointing), limit),
-      smallest(open, checkpointing),
-    );
+    const settings = smallest(open, checkpointing);
+    throw shortage(account.work, given, budget, await account.measure(settings, limit), settings);
   }
-  const { settings, figures } = best;
-  return {
-    mode,
-    settings,
-    figures,
-    budget,
-    blocks,
-    batchTokens: Math.min(batchTokens, settings.tokenBudget ?? Infinity),
-    reason: reasonOf(mode, given, budget),
-  };
+  return planOf(best.settings, best.figures, reasonOf(mode, given, budget));
 }
 
 /** Settings that fit. */
@@ -149,6 +150,8 @@ export interface PlanRequest {
   readonly given: GivenSettings;
   readonly budget: MemoryBudget;
   readonly keeps: boolean;
+  /** Taken where they fit. */
+  readonly favoured?: FavouredSettings | undefined;
 }
 
 type Choice = Omit<MemorySettings, "checkpointing">;

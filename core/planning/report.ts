@@ -59,12 +59,13 @@ export async function reportPlan(
     }
   }
   const { adapter, tier, provider } = device.info;
+  const { perDeviceTrainBatchSize, gradientAccumulationSteps } = config.training;
   return {
     device: `${adapter.description || adapter.device}${on === "this" ? ` (${provider})` : ""}`,
     tier,
     budget,
     blocks: await account.blocks(),
-    samplesPerStep: work.steps[0]!.length,
+    samplesPerStep: perDeviceTrainBatchSize * gradientAccumulationSteps,
     longestSample: account.longest,
     chosen: config.training.memory,
     modes,

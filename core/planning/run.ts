@@ -18,11 +18,16 @@ export function plannedWork(
   return {
     source,
     adapter,
-    optimizer: (session) => createOptimizer(config, session, 1),
     numLabels,
-    steps: stepsOf(lengths, training.perDeviceTrainBatchSize * training.gradientAccumulationSteps),
-    maxSamples: training.tokenBudget === undefined ? training.perDeviceTrainBatchSize : undefined,
-    maxEvalSamples: training.evalStrategy === "no" ? undefined : training.perDeviceEvalBatchSize,
+    training: {
+      optimizer: (session) => createOptimizer(config, session, 1),
+      steps: stepsOf(lengths, training.perDeviceTrainBatchSize * training.gradientAccumulationSteps),
+      maxSamples: training.tokenBudget === undefined ? training.perDeviceTrainBatchSize : undefined,
+    },
+    evaluation:
+      training.evalStrategy === "no"
+        ? undefined
+        : { maxSamples: training.perDeviceEvalBatchSize, longest: Math.max(...lengths) },
   };
 }
 

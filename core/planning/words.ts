@@ -2,22 +2,23 @@
 import { formatBytes, formatGib } from "../byte-size.ts";
 import { DeviceError } from "../errors.ts";
 import type { ModelPlacement } from "../plugin.ts";
-import type { Measured, MemorySettings } from "./account.ts";
+import type { Measured, MemorySettings, PlannedWork } from "./account.ts";
 import type { MemoryBudget } from "./budget.ts";
 import type { GivenSettings, MemoryMode, MemoryPlan } from "./plan.ts";
 
 /** The error that names what is short, by how much, and what to lower. */
 export function shortage(
+  { training }: PlannedWork,
   given: GivenSettings,
   budget: MemoryBudget,
   figures: Measured,
   settings: MemorySettings,
 ): DeviceError {
-  const lower = ["data.maxLength (--max-length)", "the adapter's rank"];
+  const lower = ["data.maxLength (--max-length)", ...(training === undefined ? [] : ["the adapter's rank"])];
   if (settings.tokenBudget === undefined || given.tokenBudget !== undefined)
-    lower.unshift("--per-device-train-batch-size or --token-budget");
+    lower.unshift(`--per-device-${training === undefined ? "eval" : "train"}-batch-size or --token-budget`);
   const lift = [
-    ...(settings.checkpointing === "block" ? [] : ["--gradient-checkpointing block"]),
+    ...(settings.checkpointing === "block" || training === undefined ? [] : ["--gradient-checkpointing block"]),
     ...(settings.keepDequantised ? ["--no-model.keep-dequantised"] : []),
     ...(given.placement !== undefined && settings.embeddings === "device" ? ["--model.embeddings host"] : []),
   ];
@@ -25,7 +26,9 @@ export function shortage(
     ...(given.resumed === true
       ? ["The run that goes on had these settings; naming another --memory chooses anew."]
       : []),
-    ...(lift.length > 0 ? [`Set ${lift.join(", ")}, or leave them to --memory auto.`] : []),
+    ...(lift.length > 0
+      ? [`Set ${lift.join(", ")}${training === undefined ? "." : ", or leave them to --memory auto."}`]
+      : []),
     `Lower ${lower.join(" or ")}.`,
   ].join(" ");
   if ("tooLarge" in figures) {
@@ -35,7 +38,8 @@ export function shortage(
   const limit = budget.bytes ?? 0;
   return new DeviceError(
     "MEMORY_SHORT",
-    `GPU memory is short by ${formatBytes(peak - limit)}: with ${describeSettings(settings)} a run takes ${formatBytes(peak)} ` +
+    `GPU memory is short by ${formatBytes(peak - limit)}: with ${training === undefined ? describeInference(settings) : describeSettings(settings)} ` +
+      `a run takes ${formatBytes(peak)} ` +
       `(${purposes(atPeak)}) of ${formatBytes(limit)} (${budget.source})`,
     { hint },
   );
@@ -53,6 +57,12 @@ export function purposes(bytes: Readonly<Record<string, number>>): string {
 /** Where the weights lie, in a few words. */
 export function describePlacement({ embeddings, keepDequantised }: ModelPlacement): string[] {
   return [keepDequantised ? "dequantised weights kept" : "weights packed", `token table on the ${embeddings}`];
+}
+
+/** Settings of forward passes alone, in a few words. */
+export function describeInference({ tokenBudget, ...placement }: MemorySettings): string {
+  const cut = tokenBudget === undefined ? [] : [`batches of ${tokenBudget} tokens`];
+  return [...describePlacement(placement), ...cut].join(", ");
 }
 
 /** Settings in a few words. */

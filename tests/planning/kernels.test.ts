@@ -27,11 +27,12 @@ test("kernels come from the model that was measured, loaded once; where others w
       {
         source,
         adapter: lora({ rank: 8, targetModules: ["q_proj"] }),
-        optimizer: ({ gpu, parameters }) => adamW8bit().create({ gpu, parameters }),
         numLabels: 3,
-        steps: [[256, 256, 256, 256]],
-        maxSamples: undefined,
-        maxEvalSamples: undefined,
+        training: {
+          optimizer: ({ gpu, parameters }) => adamW8bit().create({ gpu, parameters }),
+          steps: [[256, 256, 256, 256]],
+          maxSamples: undefined,
+        },
       },
       NVIDIA,
       engine,
@@ -65,8 +66,9 @@ describe.skipIf(tiers.length === 0)("kernels of a planned run", () => {
       const device = { gpu: provider, tier: "f32" } as const;
       const lengths = [40, 17, 3];
       const make = ({ gpu, parameters }: Session) => adamW8bit().create({ gpu, parameters });
+      const training = { optimizer: make, steps: [lengths], maxSamples: undefined };
       const common = { source, adapter, numLabels: 3 };
-      const work = { ...common, optimizer: make, steps: [lengths], maxSamples: undefined, maxEvalSamples: undefined };
+      const work = { ...common, training };
       const { gpu, kernels } = await openPlanned({ device, mode: "auto", given: {}, work }, engine);
       const compiled: string[] = [];
       const compile = gpu.device.createComputePipeline.bind(gpu.device);

@@ -22,17 +22,18 @@ function accountOf(
   shape: "gemma2-2b" | "gemma2-9b",
   samples: number,
   layers?: number,
-  limits: Partial<Pick<PlannedWork, "maxSamples" | "maxEvalSamples">> = {},
+  { maxSamples, maxEvalSamples }: { readonly maxSamples?: number; readonly maxEvalSamples?: number } = {},
 ): MemoryAccount {
   const work: PlannedWork = {
     source: benchSource({ shape, layers }),
     adapter: lora({ rank: 64, alpha: 32, dropout: 0.05, targetModules }),
-    optimizer: ({ gpu, parameters }) => adamW8bit().create({ gpu, parameters }),
     numLabels: 3,
-    steps: [new Array<number>(samples).fill(1024)],
-    maxSamples: undefined,
-    maxEvalSamples: undefined,
-    ...limits,
+    training: {
+      optimizer: ({ gpu, parameters }) => adamW8bit().create({ gpu, parameters }),
+      steps: [new Array<number>(samples).fill(1024)],
+      maxSamples,
+    },
+    evaluation: maxEvalSamples === undefined ? undefined : { maxSamples: maxEvalSamples, longest: 1024 },
   };
   return new MemoryAccount(work, NVIDIA, engine);
 }
