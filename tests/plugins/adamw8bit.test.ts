@@ -79,50 +79,67 @@ for (const tier of tiers) {
       30_000,
     );
 
-    test("parameters on both sides of 4096 elements share a slab and follow the reference", async () => {
+    test("parameters on both sides of 4096 elements share a slab; each update is the reference's of the state before", async () => {
       const sizes = [257, 4095, 4096, 4097, 1, 20_000];
       const specs = sizes.map((size, i) => ({ name: `p${size}`, shape: [size], initial: normals(size, runSeed + i) }));
       const bench = new OptimizerBench(await gpuOf(tier), adamW8bit(options), specs);
       expect(bench.parameters.slabs.length).toBe(1);
-      const eight = specs.map(({ initial }) => freshReferenceState(initial));
-      const exact = eight.map(({ value }) => ({
-        value: value.slice(),
-        m: new Float64Array(value.length),
-        v: new Float64Array(value.length),
-      }));
+      const eight = new Map(specs.map(({ name, initial }) => [name, freshReferenceState(initial)]));
+      const exact = new Map(
+        specs.map(({ name, initial }) => [
+          name,
+          {
+            value: Float64Array.from(initial),
+            m: new Float64Array(initial.length),
+            v: new Float64Array(initial.length),
+          },
+        ]),
+      );
       const factor = 0.5;
+      // A moment that lies between two codes may fall to either, and what follows differs by the gap, which nothing small
+      // bounds. So the reference takes each update from the values, codes and absmax that the device had before it.
+      const near = { rtol: 2 ** -22, atol: 2e-8 }; // a value is rounded twice, a step of 1e-3 ten times
+      // Three roundings of terms below 0.023, the largest gradient; the sum of the terms may be small.
+      const first = { rtol: 1e-6, atol: 4e-9 };
       for (let update = 1; update <= 6; update++) {
         const grads = Object.fromEntries(
           specs.map(({ name, shape }, i) => [name, normals(shape[0]!, runSeed + 31 * update + i, 0.01)]),
         );
         bench.step(grads, { learningRate, update, factor });
-        specs.forEach(({ name }, i) => {
+        const state = await bench.optimizer.save();
+        for (const { name, initial } of specs) {
           const g = grads[name]!.map((x) => x * factor);
-          if (sizes[i]! < 4096) adamWReference(exact[i]!, g, options, learningRate, update);
-          else adamW8bitReference(eight[i]!, g, options, learningRate, update);
-        });
-      }
-      const state = await bench.optimizer.save();
-      for (const [i, { name }] of specs.entries()) {
-        if (sizes[i]! < 4096) {
-          expectClose(await bench.value(name), exact[i]!.value, { rtol: 1e-6, atol: 1e-6 }, name);
-          expectClose(savedFloats(state, `${name}/state1`), exact[i]!.m, { rtol: 1e-5, atol: 1e-8 }, `m of ${name}`);
-          expectClose(savedFloats(state, `${name}/state2`), exact[i]!.v, { rtol: 1e-5 }, `v of ${name}`);
-          expect(state.has(`${name}/absmax1`)).toBe(false);
-          continue;
-        }
-        // A code's near-tie that falls the other way moves later steps by a part of lr: such elements are counted.
-        const value = await bench.value(name);
-        expectClose(value, eight[i]!.value, { atol: 1e-4 }, name);
-        const moved = value.filter((v, at) => !(Math.abs(v - eight[i]!.value[at]!) <= 1e-5)).length;
-        expect(moved).toBeLessThanOrEqual(Math.max(3, value.length / 1000));
-        for (const [k, absmax, want] of [
-          [1, eight[i]!.absmax1, eight[i]!.codes1],
-          [2, eight[i]!.absmax2, eight[i]!.codes2],
-        ] as const) {
-          expectClose(savedFloats(state, `${name}/absmax${k}`), absmax, { rtol: 1e-4 }, `absmax${k} of ${name}`);
-          const differing = differingCodes(savedCodes(state, `${name}/state${k}`), want, absmax, `${name}/state${k}`);
-          expect(differing).toBeLessThanOrEqual(Math.max(3, want.length / 1000));
+          const what = `${name} after ${update}`;
+          const got = await bench.value(name);
+          if (initial.length < 4096) {
+            const want = exact.get(name)!;
+            const [m, v] = [1, 2].map((k) => savedFloats(state, `${name}/state${k}`)) as [Float32Array, Float32Array];
+            adamWReference(want, g, options, learningRate, update);
+            expectClose(got, want.value, near, what);
+            expectClose(m, want.m, first, `m of ${what}`);
+            expectClose(v, want.v, { rtol: 1e-6 }, `v of ${what}`);
+            expect(state.has(`${name}/absmax1`)).toBe(false);
+            exact.set(name, { value: Float64Array.from(got), m: Float64Array.from(m), v: Float64Array.from(v) });
+            continue;
+          }
+          const want = eight.get(name)!;
+          adamW8bitReference(want, g, options, learningRate, update);
+          expectClose(got, want.value, near, what);
+          const parts = ([1, 2] as const).map((k) => {
+            const codes = savedCodes(state, `${name}/state${k}`);
+            const absmax = savedFloats(state, `${name}/absmax${k}`);
+            expectClose(absmax, want[`absmax${k}`], k === 1 ? first : { rtol: 1e-6 }, `absmax${k} of ${what}`);
+            const differing = differingCodes(codes, want[`codes${k}`], absmax, `state${k} of ${what}`);
+            expect(differing).toBeLessThanOrEqual(3);
+            return { codes, absmax };
+          });
+          eight.set(name, {
+            value: Float64Array.from(got),
+            codes1: parts[0]!.codes,
+            codes2: parts[1]!.codes,
+            absmax1: parts[0]!.absmax,
+            absmax2: parts[1]!.absmax,
+          });
         }
       }
       await expectZeroPadding(await gpuOf(tier), bench);
