@@ -66,7 +66,8 @@ async function runTests(path) {
   if (silent) console.error(`${path}: no tests ran`);
   total.passed += passed;
   total.failed += failed === 0 && (code !== 0 || silent) ? 1 : failed; // an end without a failed test is a failure too
-  for (const [told] of output.matchAll(FAILED)) fail(path, told);
+  const [told] = output.split(/^\d+ tests? failed:$/m); // bun names them once more
+  for (const [failure] of told.matchAll(FAILED)) fail(path, failure);
   if (failed === 0 && (code !== 0 || silent))
     fail(path, `exit code ${code}, ${silent ? "no tests ran" : "no test failed"}`);
   total.skipped += skipped;
