@@ -1,6 +1,7 @@
-import { writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
 import { CONFIG_FILE, type ConfigInput } from "../core/config.ts";
 import { ConfigError } from "../core/errors.ts";
+import { writeFileAtomic } from "../core/files.ts";
 import * as plugins from "../plugins/index.ts";
 import { findPreset } from "../plugins/presets.ts";
 import { configSource } from "./config-source.ts";
@@ -27,15 +28,12 @@ const starter = (): ConfigInput => ({
 export async function init(preset: string | undefined): Promise<void> {
   const input = preset === undefined ? starter() : findPreset(preset).config();
   const data = { trainFiles: ["train.csv"], ...input.data };
-  try {
-    await writeFile(CONFIG_FILE, configSource({ ...input, data }, plugins), { flag: "wx" });
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause;
+  if (existsSync(CONFIG_FILE)) {
     throw new ConfigError("CONFIG_EXISTS", `${CONFIG_FILE}: there is one in this folder already`, {
       hint: "Move it away first; nothing was written.",
-      cause,
     });
   }
+  await writeFileAtomic(CONFIG_FILE, configSource({ ...input, data }, plugins));
   notes.info(`wrote ${CONFIG_FILE}: name your files in data.trainFiles, then run qlora train`);
   if (!isInstalled()) notes.warn(`${CONFIG_FILE} imports qlora, which is not installed here: bun add -d qlora`);
 }

@@ -48,7 +48,11 @@ async function run(sdk: Sdk, config: Config, json: boolean): Promise<number> {
     sdk.train(config, { onEvent: progress.listen, signal }),
   ).finally(() => progress.end());
   if (json) await writeJson(result);
-  notes.info(`${result.steps} steps, train loss ${result.trainLoss.toFixed(4)}, in ${result.outputDir}`);
+  const { steps, totalSteps, interrupted, outputDir } = result;
+  const loss = steps === 0 ? "" : `, train loss ${result.trainLoss.toFixed(4)}`;
+  const done = interrupted ? `interrupted after ${steps} of ${totalSteps} steps` : `${steps} steps`;
+  notes.info(`${done}${loss}, in ${outputDir}`);
+  if (interrupted) notes.info("the same command with --resume-from-checkpoint goes on from here");
   notes.info(`report: ${result.report}`);
-  return result.interrupted ? INTERRUPTED : 0;
+  return interrupted ? INTERRUPTED : 0;
 }

@@ -148,9 +148,9 @@ async function sync(path: string, flags: "r" | "r+"): Promise<void> {
 }
 
 /** Turns the operating system's refusal into one error that says what to do. */
-export async function explainWriteErrors(path: string, write: () => Promise<void>): Promise<void> {
+export async function explainWriteErrors<T>(path: string, write: () => Promise<T>): Promise<T> {
   try {
-    await write();
+    return await write();
   } catch (error) {
     const code = errorCode(error);
     if (error instanceof QloraError || code === undefined) throw error;

@@ -8,7 +8,9 @@ import { join } from "node:path";
 import { ConfigError, QloraError } from "./errors.ts";
 import type { LogEntry } from "./trainer-state.ts";
 import { EVALUATION_FILE } from "./report/evaluation-record.ts";
-import { writeFileAtomic, writeFolderAtomic } from "./files.ts";
+import { explainWriteErrors, writeFileAtomic, writeFolderAtomic } from "./files.ts";
+import { tryLock } from "./hub/lock.ts";
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "./peft.ts";
 
 /** Names of files in a run's folder. */
 export const RUN_FILES = {
@@ -18,6 +20,9 @@ export const RUN_FILES = {
   evaluation: EVALUATION_FILE,
   report: "report.html",
 } as const;
+
+/** Held locked while a run writes its folder. */
+const LOCK_FILE = ".lock";
 
 /** Folder of TensorBoard's event files in a run's folder, where loggingDir names no other. */
 export const EVENTS_FOLDER = "runs";
@@ -60,19 +65,41 @@ export function checkRunFolder(outputDir: string, overwrite: boolean): void {
 }
 
 /**
- * Makes the folder of a new run, without what a run before left in it.
+ * Makes the folder of a run where there is none, and holds it until disposed: two runs would mix their files.
+ * @throws ConfigError where another run holds it; QloraError where it cannot be written
+ */
+export async function holdRunFolder(outputDir: string): Promise<AsyncDisposable> {
+  const path = join(outputDir, LOCK_FILE);
+  const lock = await explainWriteErrors(outputDir, () => tryLock(path));
+  if (lock !== undefined) {
+    return {
+      // Removed while it is held, so that nobody waits for a file that is gone.
+      [Symbol.asyncDispose]: () => rm(path, { force: true }).finally(() => lock[Symbol.asyncDispose]()),
+    };
+  }
+  throw new ConfigError("OUTPUT_DIR_BUSY", `outputDir: another run is writing ${outputDir} now`, {
+    hint: "Wait for it to end, or choose another folder with --output-dir.",
+  });
+}
+
+/**
+ * Empties the folder of a new run of what a run before left in it, the adapter included: it would be taken for this run's.
  * @throws ConfigError as `checkRunFolder`
  */
 export async function createRunFolder(outputDir: string, overwrite: boolean): Promise<void> {
   checkRunFolder(outputDir, overwrite);
-  if (existsSync(join(outputDir, RUN_FILES.record))) {
-    for (const step of await listCheckpoints(outputDir)) await rm(checkpointPath(outputDir, step), { recursive: true });
-    for (const name of Object.values(RUN_FILES)) await rm(join(outputDir, name), { force: true });
-    const events = join(outputDir, EVENTS_FOLDER);
-    const files = existsSync(events) ? await readdir(events) : [];
-    for (const name of files) if (EVENT_FILE.test(name)) await rm(join(events, name));
-  }
-  await mkdir(outputDir, { recursive: true });
+  await explainWriteErrors(outputDir, async () => {
+    if (existsSync(join(outputDir, RUN_FILES.record))) {
+      for (const step of await listCheckpoints(outputDir))
+        await rm(checkpointPath(outputDir, step), { recursive: true });
+      for (const name of [...Object.values(RUN_FILES), ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE])
+        await rm(join(outputDir, name), { force: true });
+      const events = join(outputDir, EVENTS_FOLDER);
+      const files = existsSync(events) ? await readdir(events) : [];
+      for (const name of files) if (EVENT_FILE.test(name)) await rm(join(events, name));
+    }
+    await mkdir(outputDir, { recursive: true });
+  });
 }
 
 /** Writes JSON, two spaces and a final newline, whole or not at all. */
@@ -82,7 +109,8 @@ export async function writeJson(path: string, value: unknown): Promise<void> {
 
 /** Adds a line to metrics.jsonl. */
 export async function appendMetrics(outputDir: string, entry: LogEntry): Promise<void> {
-  await appendFile(join(outputDir, RUN_FILES.metrics), `${JSON.stringify(entry)}\n`);
+  const path = join(outputDir, RUN_FILES.metrics);
+  await explainWriteErrors(path, () => appendFile(path, `${JSON.stringify(entry)}\n`));
 }
 
 /** Drops the lines of metrics.jsonl that lie beyond `step`, for a run that goes on from there. */

@@ -13,7 +13,7 @@ import { openRun } from "./planning/run.ts";
 import { planLine, planRecord } from "./planning/words.ts";
 import type { Checkpointing, Optimizer } from "./plugin.ts";
 import { openRunTokeniser, reportCuts } from "./run-data.ts";
-import { createRunFolder, RUN_FILES, writeJson } from "./run-folder.ts";
+import { createRunFolder, holdRunFolder, RUN_FILES, writeJson } from "./run-folder.ts";
 import { openRunLog } from "./run-log.ts";
 import { type RunIdentity, RunProgress } from "./run-progress.ts";
 import { findStart } from "./run-start.ts";
@@ -61,10 +61,12 @@ export async function openTrainingRun(
   const { resume, record } = await findStart(training);
   const work = readWork(config, onEvent);
   const { rows, numLabels, samplesPerStep, sampler } = work;
+
+  await using opened = new AsyncDisposableStack();
+  opened.use(await holdRunFolder(training.outputDir));
   if (resume === undefined) await createRunFolder(training.outputDir, training.overwriteOutputDir);
   else await removeLeftovers(resume);
 
-  await using opened = new AsyncDisposableStack();
   const base = await openBaseModel(config.model, { onEvent, signal, before: record?.baseModel });
   const { source } = base;
   const { vocabSize } = await source.outline(numLabels);

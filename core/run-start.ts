@@ -25,7 +25,8 @@ export async function findStart(training: TrainingOptions): Promise<RunStart> {
     checkRunFolder(outputDir, overwriteOutputDir);
     if (initAdapter !== undefined) {
       checkAdapterFolder("training.initAdapter", initAdapter);
-      if (overwriteOutputDir && isCheckpointName(relative(outputDir, initAdapter))) {
+      const inRun = relative(outputDir, initAdapter);
+      if (overwriteOutputDir && (inRun === "" || isCheckpointName(inRun))) {
         throw new ConfigError(
           "INIT_ADAPTER_OVERWRITTEN",
           `training.initAdapter: got ${initAdapter}, which overwriteOutputDir removes with the run in ${outputDir}`,

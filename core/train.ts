@@ -31,7 +31,7 @@ export async function* trainSteps(
   let metrics: Readonly<Record<string, number>> = {};
   let samplesDone = 0;
   let tokensDone = 0;
-  let saved = firstStep;
+  let saved = firstStep === 0 ? undefined : firstStep; // a run that has not begun has no checkpoint to go on from
   let window = { seconds: 0, tokens: 0 }; // since the last log, without evaluation and saving
   while (!progress.done && signal?.aborted !== true) {
     const from = performance.now();

@@ -32,23 +32,32 @@ function flock(): Flock | null {
 /** A held lock; `exclusive` is false where this machine or the file system offers none. */
 export interface Lock extends AsyncDisposable {
   readonly exclusive: boolean;
+  /** True where somebody else holds it still. */
+  readonly taken: boolean;
 }
 
 /** Takes the lock at `path`, waiting for its holder; gives up, unlocked, once `signal` is aborted. */
 export async function takeLock(path: string, signal: AbortSignal): Promise<Lock> {
   const lock = flock();
-  if (lock === null) return { exclusive: false, [Symbol.asyncDispose]: async () => {} };
+  if (lock === null) return { exclusive: false, taken: false, [Symbol.asyncDispose]: async () => {} };
   await mkdir(dirname(path), { recursive: true });
   const file = await open(path, "a");
-  const taken = (): boolean => lock(file.fd, EXCLUSIVE_NOW) === 0;
-  let exclusive = taken();
-  if (!exclusive && (await worksAt(`${path}.${crypto.randomUUID()}`, lock))) {
-    while (!exclusive && !signal.aborted) {
-      await Bun.sleep(POLL);
-      exclusive = taken();
-    }
+  const take = (): boolean => lock(file.fd, EXCLUSIVE_NOW) === 0;
+  let exclusive = take();
+  const contended = !exclusive && (await worksAt(`${path}.${crypto.randomUUID()}`, lock));
+  while (contended && !exclusive && !signal.aborted) {
+    await Bun.sleep(POLL);
+    exclusive = take();
   }
-  return { exclusive, [Symbol.asyncDispose]: () => file.close() };
+  return { exclusive, taken: contended && !exclusive, [Symbol.asyncDispose]: () => file.close() };
+}
+
+/** Takes the lock at `path` at once; undefined where another holds it. */
+export async function tryLock(path: string): Promise<Lock | undefined> {
+  const lock = await takeLock(path, AbortSignal.abort());
+  if (!lock.taken) return lock;
+  await lock[Symbol.asyncDispose]();
+  return undefined;
 }
 
 /** Some network file systems refuse every lock; waiting for one there would never end. */

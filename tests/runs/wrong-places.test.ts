@@ -85,6 +85,8 @@ test("an adapter to start from that is not there, before the base model is looke
   await writeFile(join(inside, "adapter_model.safetensors"), "");
   expect(await start(inside, true)).toContain(`got ${inside}, which overwriteOutputDir removes`);
   expect(await start(inside)).toBe("no error");
+  await writeFile(join(run.outputDir, "adapter_model.safetensors"), "");
+  expect(await start(run.outputDir, true)).toContain(`got ${run.outputDir}, which overwriteOutputDir removes`);
 });
 
 test("a dry run says what the run would say of its folder, its checkpoint and its loss, and changes nothing", async () => {
