@@ -73,8 +73,10 @@ export async function holdRunFolder(outputDir: string): Promise<AsyncDisposable>
   const lock = await explainWriteErrors(outputDir, () => tryLock(path));
   if (lock !== undefined) {
     return {
-      // Removed while it is held, so that nobody waits for a file that is gone.
-      [Symbol.asyncDispose]: () => rm(path, { force: true }).finally(() => lock[Symbol.asyncDispose]()),
+      [Symbol.asyncDispose]: async () => {
+        await using _ = lock; // let go after the file is removed
+        await rm(path, { force: true });
+      },
     };
   }
   throw new ConfigError("OUTPUT_DIR_BUSY", `outputDir: another run is writing ${outputDir} now`, {
