@@ -203,7 +203,7 @@ async function packingDoesNotMatter(subject: Subject): Promise<void> {
       "logits of samples packed together, against each alone",
     );
     const note = " (dropout must draw by batch.rowKeys)";
-    await expectSameWhenCut(bench, samples, subject.tolerance, { stepKey: 3, note });
+    await expectSameWhenCut(bench, samples, { stepKey: 3, note });
   });
 }
 

@@ -184,7 +184,7 @@ async function packingDoesNotMatter(subject: Subject): Promise<void> {
 
 async function cutsDoNotMatter(subject: Subject): Promise<void> {
   const samples = await subject.samples();
-  await subject.with(branches(subject.seed), (bench) => expectSameWhenCut(bench, samples, subject.tolerance));
+  await subject.with(branches(subject.seed), (bench) => expectSameWhenCut(bench, samples));
 }
 
 async function replaysExactly(subject: Subject): Promise<void> {
