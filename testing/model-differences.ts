@@ -6,8 +6,12 @@ import type { ModelBench, NamedValues } from "./model-bench.ts";
 
 /** Allowed error of a gradient along a direction, relative to its norm. */
 const TOLERANCE = { f32: 5e-3, f16: 0.05 } as const;
-/** Change of the loss that a step aims at: small against the curve, large against the rounding of the loss. */
-const CHANGE = { f32: 0.02, f16: 0.1 } as const;
+/**
+ * Change of the loss that a step aims at: small against the curve, large against the rounding of the loss. Rounding moves
+ * an f16 loss by 1e-3 and more: at 0.1 that alone came to 0.95 of what is allowed, at 0.2 to 0.12; the curve takes 0.04 of
+ * it at 0.2, and 0.37 at 0.4 (25 seeds of three models).
+ */
+const CHANGE = { f32: 0.02, f16: 0.2 } as const;
 /** Longest step, in standard deviations of the parameter. */
 const LONGEST = 0.3;
 
