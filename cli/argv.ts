@@ -59,11 +59,21 @@ function flagTable(own: readonly OwnFlag[], groups: readonly FlagGroup[]): Map<s
   return table;
 }
 
+/** peft's names of what is called otherwise here. */
+const PEFT_NAMES: Readonly<Record<string, string>> = {
+  r: "rank",
+  "lora-r": "rank",
+  "lora-alpha": "alpha",
+  "lora-dropout": "dropout",
+};
+
 function unknownFlag(token: string, table: ReadonlyMap<string, Target>): string {
   const names = [...table.keys()].map((name) => `--${toKebab(name)}`);
+  const written = token.replace(/^--?/, "").replaceAll("_", "-");
+  const word = PEFT_NAMES[written.replace(/^adapter\./, "")] ?? written;
   // peft's target_modules, say, is an option of the adapter here.
-  const prefixed = names.find((name) => name.endsWith(`.${token.replace(/^--?/, "").replaceAll("_", "-")}`));
-  const near = prefixed ?? nearestName(token, names);
+  const exact = names.find((name) => name === `--${word}`) ?? names.find((name) => name.endsWith(`.${word}`));
+  const near = exact ?? nearestName(token, names);
   return `${token}: unknown flag${near === undefined ? "" : `; did you mean "${near}"?`}`;
 }
 

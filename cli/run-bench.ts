@@ -68,7 +68,8 @@ function rateColumns({ ms, flops: count, bytes }: ProfileLine, ceilings: Ceiling
 /** Fastest and slowest step against the median. */
 function spread(seconds: readonly number[]): string {
   const sorted = seconds.toSorted((a, b) => a - b);
-  const median = sorted[Math.floor(sorted.length / 2)]!;
+  const half = sorted.length / 2;
+  const median = (sorted[Math.ceil(half) - 1]! + sorted[Math.floor(half)]!) / 2;
   const percent = (value: number): string => `${((100 * value) / median - 100).toFixed(1)} %`;
   return `${percent(sorted[0]!)} to +${percent(sorted.at(-1)!)}`;
 }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { saveAdapterFiles } from "./adapter-files.ts";
 import { readFloats } from "./checkpoint.ts";
 import { ConfigError, ModelError } from "./errors.ts";
+import { explainWriteErrors } from "./files.ts";
 import { ADAPTER_WEIGHTS_FILE, formatModelCard } from "./peft.ts";
 import { formatPythonJson, type PythonJson } from "./python-json.ts";
 import { findAdapter, type TrainedAdapter } from "./run-record.ts";
@@ -59,7 +60,7 @@ export async function averageAdapters(request: AverageAdaptersRequest): Promise<
     const shapes = [...files[0]!.tensors].map(([name, { shape }]) => ({ name, shape }));
     const values = new Map<string, Float32Array<ArrayBuffer>>();
     for (const { name, shape } of shapes) values.set(name, await meanTensor(files, name, shape));
-    await mkdir(outputDir, { recursive: true });
+    await explainWriteErrors(outputDir, () => mkdir(outputDir, { recursive: true }));
     const base = String(first.config["base_model_name_or_path"]);
     const kind = String(first.config["peft_type"]).toLowerCase();
     const list = names.map((name) => `- ${name}`).join("\n");

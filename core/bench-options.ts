@@ -27,7 +27,10 @@ export const benchOptions = defineOptions({
   }),
   ...placementOptions.shape,
   steps: option(count, { default: 8, help: "steps to time" }),
-  warmup: option(count, { default: 2, help: "steps before, not timed" }),
+  warmup: option("number.integer >= 0", {
+    default: 2,
+    help: "steps before, not timed; with 0 the first step is timed too, in which kernels are compiled",
+  }),
   absmax: option("number > 0", { default: 0.05, help: "size of random weights" }),
   normScale: option("number > 0", {
     default: 1,

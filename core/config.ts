@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url";
 import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
 import { deviceOptions, type DeviceOptions, type DeviceOptionsInput } from "./device-options.ts";
 import { ConfigError } from "./errors.ts";
+import { loadReason } from "./load-reason.ts";
 import { isLoss, type Loss } from "./loss.ts";
 import { showValue } from "./option-words.ts";
 import type { OptionSet, OptionShape, OptionsOutput } from "./options.ts";
@@ -166,8 +167,7 @@ export async function loadConfig(
         { cause },
       );
     }
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new ConfigError("CONFIG_LOAD_FAILED", `${file} does not load: ${reason}`, { cause });
+    throw new ConfigError("CONFIG_LOAD_FAILED", `${file} does not load: ${loadReason(cause, file)}`, { cause });
   }
   if (typeof exported === "object" && exported !== null && "kind" in exported && exported.kind === "config") {
     for (const factory of configFactories(exported)) {

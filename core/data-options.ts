@@ -37,8 +37,10 @@ export const dataOptions = defineOptions(
     }),
     cacheDir: option("string", { default: ".cache/qlora", help: "folder of tokenised data, kept by content" }),
   },
-  ({ evalFiles, nSplits, foldIdx, softLabelColumns }) => {
+  ({ trainFiles, evalFiles, nSplits, foldIdx, softLabelColumns }) => {
     const problems: string[] = [];
+    if (trainFiles.includes("")) problems.push('trainFiles: got "", expected names of files');
+    if (evalFiles.includes("")) problems.push('evalFiles: got "", expected names of files');
     if (nSplits !== undefined && foldIdx >= nSplits) {
       problems.push(`foldIdx: got ${foldIdx}, expected less than nSplits (${nSplits})`);
     }

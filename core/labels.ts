@@ -22,3 +22,15 @@ export function countLabels(datasets: readonly Dataset[]): number {
     },
   );
 }
+
+/** What is odd about labels: classes that no row has, as where labels count from 1; undefined where all is well. */
+export function missingLabels({ rows }: Dataset, numLabels: number): string | undefined {
+  if (rows.some((row) => row.soft !== undefined)) return undefined;
+  const seen = new Set(rows.map((row) => row.label));
+  const missing = numLabels - seen.size;
+  if (missing === 0) return undefined;
+  const first: number[] = [];
+  for (let label = 0; first.length < Math.min(5, missing); label++) if (!seen.has(label)) first.push(label);
+  const names = `${first.join(", ")}${missing > first.length ? ", ..." : ""}`;
+  return `no training row has the label ${names}: ${missing} of the ${numLabels} classes 0 to ${numLabels - 1}`;
+}

@@ -19,7 +19,7 @@ function asJson(text: string): unknown {
 function readings(text: string): unknown[] {
   const items = text.split(",").map((item) => item.trim());
   const numbers = items.map(asNumber);
-  const lists = [numbers.includes(undefined) ? undefined : numbers, items];
+  const lists = items.includes("") ? [] : [numbers.includes(undefined) ? undefined : numbers, items];
   const truth = text === "true" ? true : text === "false" ? false : undefined;
   const plain = [asNumber(text), truth, text];
   if (/^\s*[[{"]/.test(text)) return [asJson(text), ...plain, ...lists];
@@ -37,7 +37,9 @@ export const takesValue = (option: Option): boolean => option.definition !== "bo
  * `name` is the flag as it was written, for the message.
  */
 export function readOptionText(option: Option, text: string, name: string): Checked<unknown> {
-  const value = readings(text).find((reading) => reading !== undefined && option.accepts(reading));
+  // An empty text is a shell variable that is not set, and no value of any option.
+  const tried = text.trim() === "" ? [] : readings(text);
+  const value = tried.find((reading) => reading !== undefined && option.accepts(reading));
   if (value !== undefined) return { ok: true, value };
   return { ok: false, problems: [`${name}: got ${showValue(text)}, expected ${option.expected}`] };
 }

@@ -5,6 +5,7 @@ const numberWords: Readonly<Record<string, readonly [one: string, many: string]>
   "number.integer": ["an integer", "integers"],
   string: ["a string", "strings"],
   boolean: ["true or false", "booleans"],
+  "Record<string, number>": ['an object of numbers, such as {"name": 4}', "objects of numbers"],
 };
 
 const numberRange = /^(number(?:\.integer)?)\s*((?:<|>|<=|>=)\s*-?[\d.e-]+)$/;

@@ -118,9 +118,13 @@ export function option(definition: string, details: Details<unknown>): Option {
     help: details.help,
     default: details.default,
     defaultFrom: details.defaultFrom,
-    accepts: (value): value is unknown => validator.allows(value),
+    accepts: (value): value is unknown => validator.allows(value) && !hasInfinity(value),
   };
 }
+
+/** A run's record is JSON, which has no infinity. */
+const hasInfinity = (value: unknown): boolean =>
+  Array.isArray(value) ? value.some(hasInfinity) : value === Infinity || value === -Infinity;
 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value);

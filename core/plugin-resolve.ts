@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { PluginError } from "./errors.ts";
+import { loadReason } from "./load-reason.ts";
 import {
   entryOf,
   findPackage,
@@ -149,7 +150,7 @@ async function load(kind: PluginKind, spec: string, path: string): Promise<Reado
   try {
     return (await import(pathToFileURL(path).href)) as Readonly<Record<string, unknown>>;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = loadReason(cause, path);
     const missing = /Cannot find (?:package|module) ['"]qlora(?:\/\w+)?['"]/.test(reason);
     throw new PluginError("PLUGIN_LOAD_FAILED", `--${flagOf(kind)} ${spec}: ${path} does not load: ${reason}`, {
       cause,

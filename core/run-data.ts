@@ -67,6 +67,7 @@ export function openRunTokeniser(
   checkpoint: string,
   vocabSize: number,
   options: DataOptions,
+  onEvent?: RunListener,
 ): Tokeniser & AsyncDisposable {
   const tokeniser = openTokeniser({
     dir: checkpoint,
@@ -75,6 +76,7 @@ export function openRunTokeniser(
     promptMaxTokens: options.promptMaxTokens,
     vocabSize,
     cacheDir: options.cacheDir,
+    onWarning: onEvent && ((message) => onEvent({ type: "warning", message })),
   });
   return { ...tokeniser, [Symbol.asyncDispose]: () => tokeniser.close() };
 }

@@ -70,7 +70,7 @@ export async function openTrainingRun(
   const base = await openBaseModel(config.model, { onEvent, signal, before: record?.baseModel });
   const { source } = base;
   const { vocabSize } = await source.outline(numLabels);
-  const tokeniser = opened.use(openRunTokeniser(source.checkpoint, vocabSize, data));
+  const tokeniser = opened.use(openRunTokeniser(source.checkpoint, vocabSize, data, onEvent));
   const trainData = await tokeniser.tokenise(rows.train, sampler.order(0));
   const evalData = rows.evaluation === undefined ? undefined : await tokeniser.tokenise(rows.evaluation);
   const identity = {

@@ -2,7 +2,7 @@
 import type { Config } from "./config.ts";
 import { createSampler, type Sampler } from "./data/sampler.ts";
 import type { RunListener } from "./events.ts";
-import { countLabels } from "./labels.ts";
+import { countLabels, missingLabels } from "./labels.ts";
 import { loadTrainingData, type RunData } from "./run-data.ts";
 import { createStepLoss, type StepLoss } from "./step-loss.ts";
 
@@ -21,6 +21,8 @@ export function readWork(config: Config, onEvent?: RunListener): RunWork {
   const { training } = config;
   const rows = loadTrainingData(config);
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
+  const odd = missingLabels(rows.train, numLabels);
+  if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
   const stepLoss = createStepLoss(rows.train.rows, config, numLabels, onEvent);
   const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
   const sampler = createSampler({

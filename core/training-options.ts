@@ -73,6 +73,7 @@ export const trainingOptions = defineOptions(
     }),
   },
   ({
+    outputDir,
     initAdapter,
     resumeFromCheckpoint,
     classWeights,
@@ -87,6 +88,10 @@ export const trainingOptions = defineOptions(
     ...(classWeights?.some((weight) => !(weight >= 0 && weight < Infinity)) === true
       ? [`classWeights: got ${classWeights.join(", ")}, expected numbers >= 0`]
       : []),
+    ...(classWeights?.every((weight) => weight === 0) === true
+      ? [`classWeights: got ${classWeights.join(", ") || "an empty list"}, expected one above 0, or nothing is learnt`]
+      : []),
+    ...(outputDir.trim() === "" ? [`outputDir: got ${JSON.stringify(outputDir)}, expected a folder`] : []),
     ...(loss === "pairwise" && (classWeights !== undefined || softLabelTemperature !== 1 || softLabelWeight !== 1)
       ? ["loss: got pairwise with classWeights, softLabelWeight or softLabelTemperature, which are of cross entropy"]
       : []),

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { readFileSync } from "node:fs";
 import { CsvError, parse } from "csv-parse/sync";
 import { DataError } from "../errors.ts";
@@ -13,8 +14,25 @@ export interface CsvFile {
   map<T>(convert: (cells: readonly string[], line: number) => T): T[];
 }
 
-/** Reads a whole file. @throws DataError naming the file where it cannot be read. */
+/** Reads a whole file of text. @throws DataError naming the file where it cannot be read, or the line that is not UTF-8 */
 export function readDataFile(file: string): Buffer {
+  const bytes = readBytes(file);
+  if (isUtf8(bytes)) return bytes;
+  const lineAt = (start: number): Buffer => {
+    const end = bytes.indexOf(NEWLINE, start);
+    return bytes.subarray(start, end === -1 ? bytes.length : end + 1);
+  };
+  let [line, start] = [1, 0];
+  for (let text = lineAt(0); isUtf8(text); text = lineAt(start)) [line, start] = [line + 1, start + text.length];
+  throw new DataError(
+    "DATA_NOT_UTF8",
+    "the text is not UTF-8",
+    { file, line },
+    { hint: "Save the file as UTF-8; pandas writes it by default, and reads others with encoding=..." },
+  );
+}
+
+function readBytes(file: string): Buffer {
   try {
     return readFileSync(file);
   } catch (cause) {

@@ -75,7 +75,7 @@ export async function mergeAdapter(
     files = await writeMergedCheckpoint(folder, plan);
   });
   if (dataset === undefined) return { outputDir, ...files!, difference: undefined };
-  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data);
+  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, onEvent);
   const tokens = await tokeniser.tokenise(dataset);
   const folders = { adapter: trained.directory, merged: outputDir };
   const difference = await measureDifference(run, engine, tokens, folders, data.maxLength, onEvent);

@@ -38,6 +38,11 @@ describe("a newcomer's mistakes", () => {
     [["train"], 2, "model.checkpoint: got nothing, expected a string", "Give --model a checkpoint's folder"],
     [["train", ...model, "--target-modules", "q_proj"], 2, 'unknown flag; did you mean "--adapter.target-modules"?'],
     [["train", ...model, "--target_modules", "q_proj"], 2, 'unknown flag; did you mean "--adapter.target-modules"?'],
+    [["train", ...model, "--learning_rate", "1"], 2, 'unknown flag; did you mean "--learning-rate"?'],
+    [["train", ...model, "--lora-alpha", "16"], 2, 'unknown flag; did you mean "--adapter.alpha"?'],
+    [["train", ...model, "--adapter.r", "16"], 2, 'unknown flag; did you mean "--adapter.rank"?'],
+    [["train", ...model, "--output-dir", ""], 2, '--output-dir: got "", expected a string'],
+    [["train", ...model, "--class-weights", "0,0"], 2, "training.classWeights: got 0, 0, expected one above 0"],
     [["train", ...model, "--metrics", "accurcy"], 2, "--metrics accurcy: ", 'did you mean "accuracy"?'],
     [["train", "--model", "."], 2, "--model .: ", "has no entry file"],
     [["train", "--optimizer", "pack"], 2, "Write ./pack for the folder of this name."],
@@ -157,6 +162,18 @@ describe("usage errors exit 2, say the nearest name, and leave stdout empty", ()
     expect(code).toBe(2);
     expect(stderr).toContain("broken.config.ts: training.learningRate: got -1, expected a number >= 0");
     expect(stderr).toContain("broken.config.ts: training.seed: got 0.5, expected an integer >= 0");
+  });
+
+  test("a config file that does not parse is told with its line", async () => {
+    const file = join(folder, "half.config.ts");
+    await Bun.write(file, "export default {\n  model: 1\n  adapter: 2\n};\n");
+    const { code, stderr } = await qlora("train", "--config", file);
+    expect({ code, stderr }).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining(
+        'half.config.ts does not load: line 3, column 3: Expected "}" but found "adapter"',
+      ),
+    });
   });
 
   test("a file that exports no config", async () => {

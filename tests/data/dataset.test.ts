@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { fingerprintDataset, loadData, loadDataset, splitFold, type Dataset } from "../../core/data/dataset.ts";
+import { missingLabels } from "../../core/labels.ts";
 import { csvRow, tempDir, tempFile } from "./files.ts";
 
 const jsonl = (...rows: unknown[]) => tempFile("rows.jsonl", rows.map((row) => JSON.stringify(row)).join("\n"));
@@ -45,6 +46,24 @@ describe("classification files", () => {
     const file = tempFile("rows.jsonl", `{"text":"fine"}\n${line}\n`);
     expect(() => loadDataset(file)).toThrow(`${file}:2: `);
     expect(() => loadDataset(file)).toThrow(message);
+  });
+
+  test("text that is not UTF-8 is told with its line, not read with question marks", () => {
+    const latin1 = Buffer.from('text,label\n"two\nlines",0\ncaf\u00e9,1\n', "latin1");
+    const file = tempFile("latin1.csv", latin1);
+    expect(() => loadDataset(file)).toThrow(`${file}:4: the text is not UTF-8`);
+    const utf16 = tempFile("rows.jsonl", Buffer.from('\ufeff{"text":"a","label":0}', "utf16le"));
+    expect(() => loadDataset(utf16)).toThrow(`${utf16}:1: the text is not UTF-8`);
+  });
+
+  test("classes that no row has are told, labels that count from 1 among them", () => {
+    const of = (...labels: number[]) =>
+      missingLabels(loadDataset(jsonl(...labels.map((label) => ({ text: "a", label })))), Math.max(...labels) + 1);
+    expect(of(0, 1, 2)).toBeUndefined();
+    expect(of(1, 2, 3)).toBe("no training row has the label 0: 1 of the 4 classes 0 to 3");
+    expect(of(0, 4e9)).toBe(
+      "no training row has the label 1, 2, 3, 4, 5, ...: 3999999999 of the 4000000001 classes 0 to 4000000000",
+    );
   });
 
   test("files that fit no format, are missing or are not there at all", () => {

@@ -61,6 +61,10 @@ describe("parse", () => {
     expect(() => model.parse({}, "model")).toThrow(ConfigError);
   });
 
+  test("refuses an infinity, which a run's record could not keep", () => {
+    expect(problemsOf({ alpha: Infinity })).toEqual(["adapter.alpha: got Infinity, expected a number > 0"]);
+  });
+
   test("applies the rules of the set", () => {
     const range = defineOptions(
       { low: option("number", { default: 0, help: "" }), high: option("number", { default: 1, help: "" }) },
@@ -90,6 +94,7 @@ describe("describe", () => {
     ["string[]", "a list of strings"],
     ["boolean", "true or false"],
     ["Record<string, string>", "Record<string, string>"],
+    ["Record<string, number>", 'an object of numbers, such as {"name": 4}'],
   ])("says %s in words", (definition, words) => expect(describeDefinition(definition)).toBe(words));
 });
 
@@ -128,6 +133,8 @@ describe("text from the command line", () => {
     ["number", "", '--number: got "", expected a number'],
     ["number", "8x", '--number: got "8x", expected a number'],
     ["number", "Infinity", '--number: got "Infinity", expected a number'],
+    ["text", "", '--text: got "", expected a string'],
+    ["names", "a,", '--names: got "a,", expected "all" or a list of strings'],
     ["switch", "yes", '--switch: got "yes", expected true or false'],
     ["layers", "0,x", '--layers: got "0,x", expected a list of integers'],
   ] as const)("refuses --%s %s", (name, text, problem) => {
