@@ -44,8 +44,10 @@ async function peakOf(account: MemoryAccount, settings: Partial<MemorySettings>)
   return (figures as MemoryFigures).peak;
 }
 
+const eight = accountOf("gemma2-9b", 8);
+
 describe("Gemma-2-9B, as measured on an H100", () => {
-  const [two, eight] = [accountOf("gemma2-9b", 2), accountOf("gemma2-9b", 8)];
+  const two = accountOf("gemma2-9b", 2);
   for (const [what, account, settings, measured] of [
     ["8 samples, weights kept dequantised", eight, { keepDequantised: true }, 69.4],
     ["8 samples", eight, {}, 53.2],
@@ -65,6 +67,37 @@ describe("Gemma-2-9B, as measured on an H100", () => {
     expect(peaks.every((peak, i) => i === 0 || peak < peaks[i - 1]! - 8 * GIB)).toBe(true);
   });
 });
+
+test("forward passes alone: Gemma-2-9B as a large card trained it fits 7 GiB", async () => {
+  const { source, adapter, numLabels } = eight.work;
+  const work = { source, adapter, numLabels, evaluation: { maxSamples: 8, longest: 1024 } };
+  const account = new MemoryAccount(work, NVIDIA, engine);
+  const settings = {
+    checkpointing: "none",
+    tokenBudget: undefined,
+    embeddings: "device",
+    keepDequantised: true,
+  } as const;
+  const on = (gib: number) =>
+    planMemory(account, {
+      mode: "auto",
+      given: { checkpointing: "none", placement: source.placement },
+      favoured: { settings, reason: "as trained" },
+      budget: { bytes: gib * GIB, source: "test" },
+      keeps: true,
+    });
+  const large = await on(70);
+  expect(large).toMatchObject({ settings, reason: "as trained" });
+  // f16 copies of 42 blocks' linears, and the bf16 table of 256,000 tokens.
+  const block = 3584 * (2 * 4096 + 2 * 2048 + 3 * 14336);
+  const small = await on(7);
+  expect(small.settings).toMatchObject({ embeddings: "host", keepDequantised: false });
+  expect(small.figures.peak).toBeLessThan(7 * GIB);
+  const given = 2 * (42 * block + 256_000 * 3584);
+  const saved = large.figures.peak - small.figures.peak;
+  expect(saved).toBeGreaterThan(0.98 * given);
+  expect(saved).toBeLessThan(1.125 * given); // buffers are rounded up by an eighth at most
+}, 60_000);
 
 describe("choosing", () => {
   const account = accountOf("gemma2-2b", 8, 6);
