@@ -62,6 +62,31 @@ describe("memory", () => {
     gpu.free(larger);
   });
 
+  test("what lives as long as the model takes its own bytes, and serves others when it is freed", () => {
+    const gpu = paperGpu(NVIDIA);
+    const { memory } = gpu;
+    const bytes = 25_690_112; // 14336 x 3584 codes of four bits: between the classes of 24 and 26 MiB
+    const weights = ["weights", "adapter", "gradients", "optimizer"] as const;
+    const tensors = weights.map((purpose) => gpu.alloc([bytes], "u8", purpose, purpose));
+    expect(memory.report().used).toBe(4 * bytes);
+    for (const tensor of tensors) gpu.free(tensor);
+    expect(memory.report()).toMatchObject({ used: 0, pooled: 4 * bytes });
+    const again = gpu.alloc([bytes - 5], "u8", "again", "weights");
+    expect(memory.report()).toMatchObject({ used: bytes, pooled: 3 * bytes });
+    // The class below it, which it is large enough for; the one above, which it is not.
+    const below = gpu.alloc([24 * MIB], "u8", "below");
+    expect(memory.report()).toMatchObject({ used: 2 * bytes, pooled: 2 * bytes });
+    const above = gpu.alloc([bytes], "u8", "above");
+    expect(memory.report()).toMatchObject({
+      used: 2 * bytes + 26 * MIB,
+      pooled: 2 * bytes,
+      peak: 4 * bytes + 26 * MIB,
+    });
+    for (const tensor of [again, below, above]) gpu.free(tensor);
+    memory.trim();
+    expect(memory.report()).toMatchObject({ used: 0, pooled: 0 });
+  });
+
   test("a new measurement gives up the pool as a fresh allocator would, whatever was in use before", () => {
     const grow = (gpu: Gpu): number => {
       for (const size of [500, 800, 1300]) gpu.free(gpu.alloc([size * MIB], "u8", `${size}`));
