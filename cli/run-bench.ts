@@ -14,8 +14,7 @@ export async function bench({ services, values }: CommandData, json: boolean): P
   const device = deviceOptions.parse(values["device"] ?? {}, "device");
   const sdk = await services.sdk();
   const progress = createProgress();
-  const result = await sdk.bench({ ...options, device }, { onEvent: progress.listen });
-  progress.end();
+  const result = await sdk.bench({ ...options, device }, { onEvent: progress.listen }).finally(progress.end);
   if (result === undefined) notes.info(`wrote ${options.writeCheckpoint}`);
   else if (json) await writeJson(result);
   else await writeData(benchText(result));

@@ -1,5 +1,5 @@
 import { ConfigError } from "../core/errors.ts";
-import { writeFileAtomic } from "../core/files.ts";
+import { checkWritable, writeFileAtomic } from "../core/files.ts";
 import { addOutOfFold } from "../core/out-of-fold.ts";
 import { POST_PROCESSES, type PostProcess } from "../core/post-process.ts";
 import { formatProbabilities } from "../core/probabilities.ts";
@@ -29,8 +29,7 @@ export async function evaluate({ services, values, positionals }: CommandData, f
   const sdk = await services.sdk();
   const progress = createProgress();
   const request = { ...inferenceRequest(values, positionals, flags.baseModel), tta: flags.tta };
-  const result = await sdk.evaluate(request, { onEvent: progress.listen });
-  progress.end();
+  const result = await sdk.evaluate(request, { onEvent: progress.listen }).finally(progress.end);
   if (flags.json) return writeJson(result);
   const rows = Object.entries({ samples: result.samples, ...result.metrics });
   await writeData(columns(rows.map(([name, value]) => [name, String(value)])));
@@ -70,10 +69,12 @@ export async function predict({ services, values, positionals }: CommandData, fl
   const progress = createProgress();
   const { output, submission, oof, logits, tta } = flags;
   checkOutOfFold(flags, positionals.slice(1));
+  for (const file of [output, submission, oof]) if (file !== undefined) await checkWritable(file);
   const postProcess = postProcessSteps(flags.postProcess);
   const asked = { ...inferenceRequest(values, positionals, flags.baseModel), logits, tta, postProcess };
-  const result = await sdk.predict({ ...asked, submission: submission !== undefined }, { onEvent: progress.listen });
-  progress.end();
+  const result = await sdk
+    .predict({ ...asked, submission: submission !== undefined }, { onEvent: progress.listen })
+    .finally(progress.end);
   const write = async (file: string, text: string): Promise<void> => {
     await writeFileAtomic(file, text);
     notes.info(`wrote ${result.rows.length} rows to ${file}`);

@@ -23,8 +23,7 @@ export async function merge({ services, values, positionals }: CommandData, flag
   const sdk = await services.sdk();
   const progress = createProgress();
   const request = { ...inferenceRequest(values, positionals, flags.baseModel), outputDir, overwrite, rows };
-  const result = await sdk.merge(request, { onEvent: progress.listen });
-  progress.end();
+  const result = await sdk.merge(request, { onEvent: progress.listen }).finally(progress.end);
   const { tensors, shards, bytes, difference } = result;
   const files = shards === 1 ? "1 file" : `${shards} files`;
   notes.info(`wrote ${tensors} tensors (${size(bytes)} in ${files}) to ${outputDir}`);

@@ -8,6 +8,7 @@ import type { Engine } from "./engine.ts";
 import { ConfigError, QloraError } from "./errors.ts";
 import { logarithms, scoreLogits } from "./evaluate.ts";
 import { writeFileAtomic } from "./files.ts";
+import { parseJsonObject } from "./json-object.ts";
 import { countLabels } from "./labels.ts";
 import { ADAPTER_WEIGHTS_FILE } from "./peft.ts";
 import { formatProbabilities, probabilityColumns, requireUniqueIds } from "./probabilities.ts";
@@ -149,7 +150,7 @@ async function readEvaluation(folder: string): Promise<EvaluationRecord> {
       hint: "Remove the fold's folder and run again.",
     });
   });
-  return parseEvaluation(JSON.parse(text) as Record<string, unknown>, path);
+  return parseEvaluation(parseJsonObject(text, path, "Remove the fold's folder and run again."), path);
 }
 
 type Identity = Readonly<Record<"folds" | "data" | "config", unknown>>;
@@ -184,7 +185,8 @@ async function checkIdentity(outputDir: string, now: Identity): Promise<void> {
       hint: "Choose another --output-dir, or replace it with --overwrite-output-dir.",
     });
   }
-  const before = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>;
+  const hint = "Choose another --output-dir, or replace it with --overwrite-output-dir.";
+  const before = parseJsonObject(await readFile(path, "utf8"), path, hint);
   const problems = differences(before, now, "").filter((problem) => problem !== "");
   if (problems.length === 0) return;
   throw new ConfigError("CV_DIFFERS", problems, {

@@ -2,8 +2,8 @@
  * Writes that are whole or not there at all: aside, fsynced, renamed. A process killed at any moment leaves the old
  * file or folder, or the new one, and at worst a `.tmp-<pid>` beside it that the next save removes.
  */
-import { existsSync } from "node:fs";
-import { mkdir, open, readdir, rename, rm, type FileHandle } from "node:fs/promises";
+import { constants, existsSync, statSync } from "node:fs";
+import { access, mkdir, open, readdir, rename, rm, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QloraError } from "./errors.ts";
 
@@ -33,6 +33,23 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
       await rename(temporary, path);
     });
     await syncFolder(dirname(path));
+  });
+}
+
+/**
+ * Finds out before long work whether a file could be written at its end; writes nothing.
+ * @throws QloraError FILE_NOT_WRITABLE or FILE_WRITE_FAILED naming the path
+ */
+export async function checkWritable(path: string): Promise<void> {
+  await explainWriteErrors(path, async () => {
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) {
+      throw new QloraError("FILE_WRITE_FAILED", `${path}: is a folder, expected the name of a file`, {
+        hint: `For example ${join(path, "predictions.csv")}.`,
+      });
+    }
+    let folder = dirname(path);
+    while (!existsSync(folder)) folder = dirname(folder);
+    await access(folder, constants.W_OK);
   });
 }
 

@@ -1,6 +1,7 @@
 /** Where plugin packages lie: folders with a package.json, in node_modules of a folder or of those above it. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { parseJsonObject } from "./json-object.ts";
 
 export const PLUGIN_PREFIX = "qlora-plugin-";
 
@@ -57,7 +58,8 @@ export function installedPlugins(from: string): readonly string[] {
 /** package.json of a folder; undefined where there is none. */
 export function readManifest(folder: string): PackageManifest | undefined {
   const path = join(folder, "package.json");
-  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as PackageManifest) : undefined;
+  if (!existsSync(path)) return undefined;
+  return parseJsonObject(readFileSync(path, "utf8"), path, "Mend the file.") as PackageManifest;
 }
 
 /** The manifest of the package that a file belongs to. */

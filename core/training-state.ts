@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { ConfigError, ModelError } from "./errors.ts";
 import { writeFileAtomic } from "./files.ts";
 import type { GradScalerState } from "./grad-scaler.ts";
+import { parseJsonObject } from "./json-object.ts";
 import type { Adapter, Optimizer, SavedTensor } from "./plugin.ts";
 import { openSafetensors, writeSafetensors } from "./safetensors.ts";
 import { writeJson } from "./run-folder.ts";
@@ -62,7 +63,7 @@ export async function writeCheckpoint(
   await writeFileAtomic(join(directory, "trainer_state.json"), formatTrainerState(trainer));
 }
 
-/** Reads a checkpoint's state. @throws ModelError where the folder is no checkpoint of ours */
+/** Reads a checkpoint's state. @throws ModelError where the folder is no checkpoint of ours; QloraError where it is damaged */
 export async function readTrainingState(directory: string): Promise<TrainingState> {
   const path = join(directory, STATE);
   const text = await readFile(path, "utf8").catch((cause: unknown) => {
@@ -71,7 +72,8 @@ export async function readTrainingState(directory: string): Promise<TrainingStat
       cause,
     });
   });
-  const state = JSON.parse(text) as TrainingState;
+  const hint = "Go on from an earlier checkpoint: --resume-from-checkpoint FOLDER.";
+  const state = parseJsonObject(text, path, hint) as unknown as TrainingState;
   if (state.version !== 1)
     throw new ModelError("CHECKPOINT_VERSION", `${path}: version ${String(state.version)}, expected 1`);
   return state;

@@ -230,7 +230,7 @@ async function loadRust(dir: string): Promise<ContentEncoder> {
   try {
     tokenizer = library.Tokenizer.fromFile(file);
   } catch (cause) {
-    throw new ModelError("TOKENIZER_INVALID", `${file}: ${(cause as Error).message}`, {
+    throw new ModelError("TOKENIZER_INVALID", `${file}: does not load (${(cause as Error).message})`, {
       cause,
       hint: "Download the file again.",
     });

@@ -310,6 +310,17 @@ describe("commands", () => {
     const file = await qlora("predict", "output", "a.csv", "--output", join(folder, "out.csv"));
     expect(file).toMatchObject({ code: 0, stdout: "" });
     expect(readFileSync(join(folder, "out.csv"), "utf8")).toBe(csv.stdout);
+    const nowhere: readonly (readonly [flag: string, path: string, problem: string])[] = [
+      ["--output", folder, "is a folder, expected the name of a file"],
+      ["--submission", join(folder, "out.csv", "x.csv"), "could not be written (ENOTDIR"],
+    ];
+    for (const [flag, path, problem] of nowhere) {
+      // The steps are told by the SDK that computes nothing: it must not have been asked.
+      const refused = await qlora("predict", "output", "a.csv", flag, path, "--post-process", "identical=0.1,0.1,0.8");
+      expect({ code: refused.code, stdout: refused.stdout }).toEqual({ code: 1, stdout: "" });
+      expect(refused.stderr).toContain(`${path}: ${problem}`);
+      expect(refused.stderr).not.toContain("would run");
+    }
   });
 
   test("predict --post-process may be repeated; eval --tta", async () => {

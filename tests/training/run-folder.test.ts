@@ -4,7 +4,8 @@ import { existsSync } from "node:fs";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createRunFolder, holdRunFolder } from "../../core/run-folder.ts";
-import { train, trainer } from "../../index.ts";
+import { readTrainingState } from "../../core/training-state.ts";
+import { crossValidate, train, trainer } from "../../index.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 
@@ -39,6 +40,21 @@ test("a folder is held by one run at a time", async () => {
   await held[Symbol.asyncDispose]();
   expect(await readdir(run)).toEqual([]);
   await (await holdRunFolder(run))[Symbol.asyncDispose]();
+});
+
+test("a checkpoint's state or a cross-validation's record that is cut off is one sentence", async () => {
+  await using folder = await temporaryFolder();
+  for (const [text, problem] of [
+    ['{"version": 1, "st', "is not valid JSON"],
+    ["null", "is not a JSON object"],
+  ] as const) {
+    for (const name of ["training_state.json", "cv.json"]) await writeFile(join(folder.path, name), text);
+    const state = join(folder.path, "training_state.json");
+    expect(await failure(readTrainingState(folder.path))).toStartWith(`QloraError: ${state}: ${problem}`);
+    const config = await smallRun(folder.path, { training: { outputDir: folder.path } });
+    const record = join(folder.path, "cv.json");
+    expect(await failure(crossValidate(config, 2))).toStartWith(`QloraError: ${record}: ${problem}`);
+  }
 });
 
 describe.skipIf(tiers.length === 0)("with a GPU", () => {
