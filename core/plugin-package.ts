@@ -59,7 +59,7 @@ export function installedPlugins(from: string): readonly string[] {
 export function readManifest(folder: string): PackageManifest | undefined {
   const path = join(folder, "package.json");
   if (!existsSync(path)) return undefined;
-  return parseJsonObject(readFileSync(path, "utf8"), path, "Mend the file.") as PackageManifest;
+  return parseJsonObject(readFileSync(path, "utf8"), path, "Mend the file.");
 }
 
 /** The manifest of the package that a file belongs to. */
