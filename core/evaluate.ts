@@ -2,6 +2,8 @@ import { lengthSortedBatches, restoreOrder, type PackLimits } from "./data/pack.
 import type { TokenisedDataset } from "./data/tokenise.ts";
 import type { Engine } from "./engine.ts";
 import type { RunListener } from "./events.ts";
+import { PluginError } from "./errors.ts";
+import { showValue } from "./option-words.ts";
 import type { EvaluationRecord } from "./report/evaluation-record.ts";
 import type { MetricPlugin } from "./plugin.ts";
 import type { Session } from "./session.ts";
@@ -63,7 +65,7 @@ export function logarithms(rows: readonly (readonly number[])[]): Float32Array<A
   return Float32Array.from(rows.flatMap((row) => row.map((value) => Math.log(Math.max(value, Number.MIN_VALUE)))));
 }
 
-/** `eval_loss` (mean cross entropy) and what each metric names, prefixed with `eval_`. */
+/** `eval_loss` (mean cross entropy) and what each metric names, prefixed with `eval_`. @throws PluginError */
 export function scoreLogits(
   logits: Float32Array,
   labels: readonly number[],
@@ -78,9 +80,32 @@ export function scoreLogits(
   for (const plugin of metrics) {
     const metric = plugin.create({ numLabels });
     metric.add(logits, labels);
-    for (const [name, value] of Object.entries(metric.result())) result[`eval_${name}`] = value;
+    addResult(result, plugin.name, metric.result());
   }
   return result;
+}
+
+/** A log that cannot be read again, or one number in the place of another, would tell of it too late. */
+function addResult(into: Record<string, number>, metric: string, values: unknown): void {
+  const wrong = (got: string, expected: string): PluginError =>
+    new PluginError("METRIC_RESULT", `metric ${metric}: result() gives ${got}, expected ${expected}`);
+  if (typeof values !== "object" || values === null || values instanceof Promise)
+    throw wrong(values instanceof Promise ? "a promise" : showValue(values), "an object of numbers");
+  for (const [name, value] of Object.entries(values)) {
+    if (typeof value !== "number") throw wrong(`${name}: ${showValue(value)}`, "an object of numbers");
+    if (`eval_${name}` in into) throw wrong(name, "a name that no other metric gives");
+    into[`eval_${name}`] = value;
+  }
+}
+
+/** More classes than this are not tried. */
+const TRIED_CLASSES = 256;
+
+/** Scores a made-up row of each class: a metric that cannot work is to be known before hours of training. @throws PluginError */
+export function tryMetrics(metrics: readonly MetricPlugin[], numLabels: number): void {
+  if (numLabels > TRIED_CLASSES) return;
+  const labels = Array.from({ length: numLabels }, (_, label) => label);
+  scoreLogits(new Float32Array(numLabels * numLabels), labels, numLabels, metrics);
 }
 
 /** Classes of an arena comparison, for people. */

@@ -13,7 +13,7 @@ import {
   packageNames,
   PLUGIN_PREFIX,
 } from "./plugin-package.ts";
-import { isPluginFactory, type PluginFactory, type PluginKind } from "./plugin-value.ts";
+import { article, isPluginFactory, type PluginFactory, type PluginKind } from "./plugin-value.ts";
 import { peerProblem, versionProblem } from "./plugin-version.ts";
 import { nearestName, suggestion } from "./suggest.ts";
 
@@ -24,7 +24,6 @@ export interface ResolveContext {
   readonly from: string;
 }
 
-const article = (kind: PluginKind): string => (/^[aeiou]/.test(kind) ? `an ${kind}` : `a ${kind}`);
 /** The flag that names plugins of a kind. */
 const flagOf = (kind: PluginKind): string => (kind === "metric" ? "metrics" : kind);
 const maker = (kind: PluginKind): string => `define${kind[0]!.toUpperCase()}${kind.slice(1)}`;

@@ -1,10 +1,14 @@
 /** Plugins as values: a factory stamped with its kind, and what it makes from options. Told apart by `kind` alone. */
-import { ConfigError } from "./errors.ts";
+import { ConfigError, PluginError } from "./errors.ts";
+import { showValue } from "./option-words.ts";
 import type { OptionSet, OptionShape, OptionsInput, OptionsOutput } from "./options.ts";
 import { version } from "./version.ts";
 
 export const PLUGIN_KINDS = ["model", "adapter", "optimizer", "metric"] as const;
 export type PluginKind = (typeof PLUGIN_KINDS)[number];
+
+/** `an adapter`, `a metric`. */
+export const article = (kind: PluginKind): string => (/^[aeiou]/.test(kind) ? `an ${kind}` : `a ${kind}`);
 
 /** What an author writes; `create` gets the parsed options first. */
 export interface PluginDefinition<S extends OptionShape, A extends readonly unknown[], R> {
@@ -66,6 +70,17 @@ export function definePlugin<const K extends PluginKind, const S extends OptionS
   definition: PluginDefinition<S, A, R>,
 ): TypedPluginFactory<K, S, A, R> {
   const { name, options: schema } = definition;
+  const parts = [
+    ...(typeof name === "string" && name !== "" ? [] : [`name: got ${showValue(name)}, expected a name`]),
+    ...(typeof (schema as Partial<OptionSet> | undefined)?.check === "function"
+      ? []
+      : [`options: got ${showValue(schema)}, expected what defineOptions returns`]),
+    ...(typeof definition.create === "function"
+      ? []
+      : [`create: got ${showValue(definition.create)}, expected a function`]),
+  ];
+  if (parts.length > 0)
+    throw new PluginError("PLUGIN_DEFINITION", `the definition of ${article(kind)}: ${parts.join("; ")}`);
 
   function configure(input: unknown): Plugin<K, A, R, OptionsOutput<S>> {
     const checked = schema.check(input, kind);

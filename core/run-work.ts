@@ -1,6 +1,7 @@
 /** What a run does, from its config and its rows: known before anything is downloaded, loaded or written. */
 import type { Config } from "./config.ts";
 import { createSampler, type Sampler } from "./data/sampler.ts";
+import { tryMetrics } from "./evaluate.ts";
 import type { RunListener } from "./events.ts";
 import { countLabels, missingLabels } from "./labels.ts";
 import { loadTrainingData, type RunData } from "./run-data.ts";
@@ -16,13 +17,14 @@ export interface RunWork {
   readonly sampler: Sampler;
 }
 
-/** Reads the rows of a run. @throws ConfigError, DataError where config and rows do not fit */
+/** Reads the rows of a run. @throws ConfigError, DataError where config and rows do not fit; PluginError for a metric that cannot work */
 export function readWork(config: Config, onEvent?: RunListener): RunWork {
   const { training } = config;
   const rows = loadTrainingData(config);
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
   const odd = missingLabels(rows.train, numLabels);
   if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
+  tryMetrics(config.metrics, numLabels);
   const stepLoss = createStepLoss(rows.train.rows, config, numLabels, onEvent);
   const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
   const sampler = createSampler({

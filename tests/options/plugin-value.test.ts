@@ -28,6 +28,17 @@ describe("definePlugin", () => {
     expect(() => scaler.configure({ sclae: 1 })).toThrow(ConfigError);
   });
 
+  test("a definition that lacks a part is told at once", () => {
+    const half = { name: "half", create: () => 1 } as unknown as Parameters<typeof definePlugin>[1];
+    expect(() => definePlugin("adapter", half)).toThrow(
+      "the definition of an adapter: options: got nothing, expected what defineOptions returns",
+    );
+    const bare = { name: "", options: scaler.options } as unknown as Parameters<typeof definePlugin>[1];
+    expect(() => definePlugin("metric", bare)).toThrow(
+      'the definition of a metric: name: got "", expected a name; create: got nothing, expected a function',
+    );
+  });
+
   test("kinds are told apart by their stamp, not by instanceof", () => {
     expect(isPluginFactory(scaler)).toBe(true);
     expect(isPluginFactory(scaler, "model")).toBe(false);
