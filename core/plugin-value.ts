@@ -75,9 +75,7 @@ export function definePlugin<const K extends PluginKind, const S extends OptionS
     ...(typeof (schema as Partial<OptionSet> | undefined)?.check === "function"
       ? []
       : [`options: got ${showValue(schema)}, expected what defineOptions returns`]),
-    ...(typeof definition.create === "function"
-      ? []
-      : [`create: got ${showValue(definition.create)}, expected a function`]),
+    ...(typeof definition.create === "function" ? [] : ["create: expected a function"]),
   ];
   if (parts.length > 0)
     throw new PluginError("PLUGIN_DEFINITION", `the definition of ${article(kind)}: ${parts.join("; ")}`);

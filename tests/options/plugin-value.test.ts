@@ -35,7 +35,7 @@ describe("definePlugin", () => {
     );
     const bare = { name: "", options: scaler.options } as unknown as Parameters<typeof definePlugin>[1];
     expect(() => definePlugin("metric", bare)).toThrow(
-      'the definition of a metric: name: got "", expected a name; create: got nothing, expected a function',
+      'the definition of a metric: name: got "", expected a name; create: expected a function',
     );
   });
 
