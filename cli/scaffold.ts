@@ -88,7 +88,7 @@ function manifestText(kind: PluginKind, names: PluginNames, folder: string): str
     type: "module",
     exports: "./src/index.ts",
     files: ["src"],
-    scripts: { test: "bun test --timeout 60000", types: "tsc -p ." },
+    scripts: { test: "bun test", types: "tsc -p ." },
     peerDependencies: { qlora: `^${manifest.version}` },
     devDependencies: {
       ...(qlora === undefined ? {} : { qlora }),

@@ -64,7 +64,7 @@ describe("commands", () => {
     const { exit, stdout, stderr } =
       words[0] === "qlora"
         ? await outside.qlora(...words.slice(1))
-        : await runIn(folder, [process.execPath, ...words.slice(1), "--timeout", "120000"]);
+        : await runIn(folder, [process.execPath, ...words.slice(1)]);
     expect(exit, stderr + stdout).toBe(0);
     if (words[1] === "test") expect(stderr).toMatch(/^ *[1-9]\d* pass$/m);
     if (words[1] === "train") expect(stderr).toContain("2 steps, train loss");

@@ -59,7 +59,9 @@ for (const { kind, name, package: packageName, flag, cli } of KINDS) {
     );
 
     test("passes its tests", async () => {
-      const { exit, stderr } = await runIn(folder(), [process.execPath, "test", "--timeout", "120000"]);
+      // As it is printed, `bun test` gives a test five seconds, too few where kernels are compiled; the files' own limit wins.
+      const hurry = kind === "metric" ? [] : ["--timeout", "1"];
+      const { exit, stderr } = await runIn(folder(), [process.execPath, "test", ...hurry]);
       expect(exit, stderr).toBe(0);
       expect(stderr).toMatch(/^ *\d+ pass$/m);
     }, 300_000);

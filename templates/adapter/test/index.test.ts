@@ -1,6 +1,8 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { adapterContract, testGpu, testTiers } from "qlora/testing";
 import { myPlugin } from "../src/index.ts";
+
+setDefaultTimeout(120_000); // a first run compiles kernels, which takes a CPU longer than the standard 5 s
 
 for (const tier of await testTiers()) {
   // On qlora's toy model, per layer: q 4 (64 + 64) and v 4 (64 + 32); two layers.

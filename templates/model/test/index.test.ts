@@ -1,7 +1,9 @@
-import { test } from "bun:test";
+import { setDefaultTimeout, test } from "bun:test";
 import { checkGradient, kernelContract, modelContract, testGpu, testTiers, tinyCheckpoint } from "qlora/testing";
 import { myPlugin } from "../src/index.ts";
 import { dispatchMeanPool, meanPool } from "../src/mean-pool.ts";
+
+setDefaultTimeout(120_000); // a first run compiles kernels, which takes a CPU longer than the standard 5 s
 
 /** Two samples: `rows` tokens, and one. */
 const samples = (rows: number) => ({

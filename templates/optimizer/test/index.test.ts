@@ -1,6 +1,8 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { OptimizerBench, optimizerContract, testGpu, testTiers } from "qlora/testing";
 import { myPlugin } from "../src/index.ts";
+
+setDefaultTimeout(120_000); // a first run compiles kernels, which takes a CPU longer than the standard 5 s
 
 for (const tier of await testTiers()) {
   for (const { name, run } of optimizerContract(testGpu(tier), myPlugin())) test(`${name}, tier ${tier}`, run);
