@@ -114,8 +114,9 @@ function checkTogether(config: Gemma2Config, json: Json, problems: string[]): vo
   if (known("num_attention_heads", "num_key_value_heads") && heads % kvHeads !== 0) {
     problems.push(`num_attention_heads ${heads} is no multiple of num_key_value_heads ${kvHeads}`);
   }
-  if (known("head_dim") && config.headDim % 2 !== 0) {
-    problems.push(`head_dim ${config.headDim} is odd: RoPE pairs its two halves`);
+  // Attention reads heads four numbers at a time.
+  if (known("head_dim") && (config.headDim % 4 !== 0 || config.headDim > 256)) {
+    problems.push(`head_dim is ${config.headDim}, expected a multiple of 4 up to 256`);
   }
   if (known("num_hidden_layers") && Array.isArray(json["layer_types"]) && types.length !== layers) {
     problems.push(`layer_types has ${types.length} entries for ${layers} layers`);

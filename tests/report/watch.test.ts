@@ -55,7 +55,20 @@ describe("the server", () => {
     await using watch = await watchRun(folder.path, { port: 0, interval: 20 });
     const id = /data-view="([^"]+)"/.exec(await (await fetch(watch.url)).text())![1]!;
     const reader = (await fetch(`${watch.url}events?after=${id}`)).body!.getReader();
-    const next = async (): Promise<string> => new TextDecoder().decode((await reader.read()).value);
+    const decoder = new TextDecoder();
+    let received = "";
+    /** The next event, however the network cuts it. */
+    const next = async (): Promise<string> => {
+      while (!received.includes("\n\n")) {
+        const { done, value } = await reader.read();
+        if (done) throw new Error(`the stream ended after ${received}`);
+        received += decoder.decode(value, { stream: true });
+      }
+      const end = received.indexOf("\n\n") + 2;
+      const event = received.slice(0, end);
+      received = received.slice(end);
+      return event;
+    };
     expect(await next()).toBe("retry: 1000\n\n");
     append(folder.path, [{ epoch: 0.02, step: 60, loss: 0.123_456 }]);
     const event = await next();
