@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import type { InferenceRequest } from "./core/adapter-run.ts";
 import type { BenchCommandOptions } from "./core/bench-options.ts";
 import { type BenchResult, benchSteps } from "./core/bench.ts";
-import type { Config } from "./core/config.ts";
+import { type Config, requireConfig } from "./core/config.ts";
 import { type CrossValidation, crossValidate as crossValidateFolds } from "./core/cross-validate.ts";
 import type { DeviceOptions } from "./core/device-options.ts";
 import { type DoctorReport, examineDevice } from "./core/doctor.ts";
@@ -158,7 +158,7 @@ async function resolveContext(): Promise<ResolveContext> {
  * @example for await (const step of trainer(config)) console.log(step.step, step.loss);
  */
 export function trainer(config: Config, options?: TrainOptions): AsyncGenerator<TrainStep, TrainResult> {
-  return trainSteps(config, engine, options);
+  return trainSteps(requireConfig(config), engine, options);
 }
 
 /**
@@ -183,8 +183,8 @@ export async function train(config: Config, options?: TrainOptions): Promise<Tra
  * const { folds, outOfFold } = await crossValidate(whole, 2);
  * console.log(outOfFold, folds.map(({ metrics }) => metrics["eval_log_loss"]));
  */
-export function crossValidate(config: Config, folds: number, options?: TrainOptions): Promise<CrossValidation> {
-  return crossValidateFolds(config, folds, engine, options);
+export async function crossValidate(config: Config, folds: number, options?: TrainOptions): Promise<CrossValidation> {
+  return crossValidateFolds(requireConfig(config), folds, engine, options);
 }
 
 /**
@@ -231,8 +231,8 @@ export function doctor(device: Partial<DeviceOptions> = {}): Promise<DoctorRepor
  * @throws QloraError of every kind, as `train` would
  * @example const { totalSteps, memory } = await dryRun(config);
  */
-export function dryRun(config: Config): Promise<DryRunResult> {
-  return dryRunConfig(config, engine);
+export async function dryRun(config: Config): Promise<DryRunResult> {
+  return dryRunConfig(requireConfig(config), engine);
 }
 
 /**
@@ -240,8 +240,8 @@ export function dryRun(config: Config): Promise<DryRunResult> {
  * @throws ConfigError, ModelError
  * @example const { trainableParameters, allParameters } = await inspect(config);
  */
-export function inspect(config: Config): Promise<InspectReport> {
-  return inspectConfig(config);
+export async function inspect(config: Config): Promise<InspectReport> {
+  return inspectConfig(requireConfig(config));
 }
 
 /**
@@ -251,8 +251,8 @@ export function inspect(config: Config): Promise<InspectReport> {
  * using model = await openModel(config);
  * const [states] = await model.hiddenStates(await model.encode(["What colour is the sky?"]), 2);
  */
-export function openModel(config: Config, options?: OpenModelOptions): Promise<OpenedModel> {
-  return openConfigModel(config, engine, options);
+export async function openModel(config: Config, options?: OpenModelOptions): Promise<OpenedModel> {
+  return openConfigModel(requireConfig(config), engine, options);
 }
 
 /**
@@ -261,6 +261,7 @@ export function openModel(config: Config, options?: OpenModelOptions): Promise<O
  * @example const { modes } = await plan(config, { on: "nvidia" });
  */
 export async function plan(config: Config, options: Partial<PlanCommandOptions> = {}): Promise<PlanReport> {
+  requireConfig(config);
   const { shape, layers, on = "this" } = options;
   const lengths = options.lengths === undefined ? undefined : await readLengths(options.lengths);
   const { embeddings, keepDequantised } = config.model.options as Partial<ModelPlacement>;

@@ -141,6 +141,15 @@ export function defineConfig(input: ConfigInput): Config {
   return { kind: "config", model, adapter, optimizer, metrics, loss, ...sections, given: input };
 }
 
+/** `config` itself. @throws ConfigError where it is not what `defineConfig` returns, such as its bare input */
+export function requireConfig(config: Config): Config {
+  const given: unknown = config;
+  if (typeof given === "object" && given !== null && "kind" in given && given.kind === "config") return config;
+  throw new ConfigError("CONFIG_EXPECTED", `config: got ${showValue(given)}, expected what defineConfig returns`, {
+    hint: "Write defineConfig({ model, adapter, optimizer, ... }).",
+  });
+}
+
 /**
  * Loads a config file: `path`, or qlora.config.ts in `folder` where there is one. Plugins in it that do not ship are remembered
  * by the file, so that a run's record finds them again.

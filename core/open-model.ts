@@ -5,7 +5,7 @@ import type { Config } from "./config.ts";
 import { packSamples, type Sample } from "./data/pack.ts";
 import { openTokeniser } from "./data/tokenise.ts";
 import type { Engine } from "./engine.ts";
-import { ConfigError } from "./errors.ts";
+import { ConfigError, QloraError } from "./errors.ts";
 import type { RunListener } from "./events.ts";
 import { labelsOf } from "./inspect.ts";
 import { Tape } from "./recorder.ts";
@@ -62,9 +62,15 @@ export async function openConfigModel(
     onEvent,
   });
   const { maxLength } = config.data;
+  let open = true;
+  const requireOpen = (): void => {
+    if (!open)
+      throw new QloraError("MODEL_CLOSED", "the model is disposed of", { hint: "Open it again with openModel." });
+  };
   return {
     session,
     async encode(texts) {
+      requireOpen();
       const tokeniser = openTokeniser({ dir: source.checkpoint, maxLength, vocabSize, cache: false });
       const rows = texts.map((text, i) => {
         return { kind: "text", text, id: String(i), file: "texts", line: i + 1, label: undefined } as const;
@@ -77,11 +83,18 @@ export async function openConfigModel(
       }
     },
     async logits(ids) {
+      requireOpen();
       const values = await readLogits(session, engine, samplesOf(ids));
       return ids.map((_, i) => values.slice(i * numLabels, (i + 1) * numLabels));
     },
-    hiddenStates: (ids, block) => hiddenStates(session, engine, ids, block),
-    [Symbol.dispose]: () => session[Symbol.dispose](),
+    async hiddenStates(ids, block) {
+      requireOpen();
+      return hiddenStates(session, engine, ids, block);
+    },
+    [Symbol.dispose]() {
+      open = false;
+      session[Symbol.dispose]();
+    },
   };
 }
 

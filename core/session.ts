@@ -37,7 +37,7 @@ export interface Session {
   readonly adapter: Adapter;
   readonly parameters: ParameterSet;
   readonly numLabels: number;
-  /** Frees the GPU. */
+  /** Frees the GPU; a second time does nothing. */
   [Symbol.dispose](): void;
 }
 
@@ -105,7 +105,10 @@ async function loadSession(
     model.bind(linears, parameters);
     loaded = true;
     await compiled;
+    let open = true;
     const dispose = (): void => {
+      if (!open) return;
+      open = false;
       free();
       close();
     };
