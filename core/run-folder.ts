@@ -9,7 +9,7 @@ import { ConfigError, QloraError } from "./errors.ts";
 import type { LogEntry } from "./trainer-state.ts";
 import { EVALUATION_FILE } from "./report/evaluation-record.ts";
 import { explainWriteErrors, writeFileAtomic, writeFolderAtomic } from "./files.ts";
-import { tryLock } from "./hub/lock.ts";
+import { tryLock } from "./lock.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "./peft.ts";
 
 /** Names of files in a run's folder. */

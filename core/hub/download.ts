@@ -10,7 +10,7 @@ import type { CachePaths } from "./cache.ts";
 import type { HubEnvironment } from "./environment.ts";
 import { cut, hostOf, interrupted, refusal, type HubTarget } from "./errors.ts";
 import { ask, isBusy, pause, send } from "./http.ts";
-import { takeLock } from "./lock.ts";
+import { takeLock } from "../lock.ts";
 
 /** Failures in a row, without a byte between them, that end a download. */
 const ATTEMPTS = 5;

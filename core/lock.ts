@@ -1,6 +1,6 @@
 /**
- * The lock that huggingface_hub's filelock takes too: flock(2) on `.locks/<repo>/<hash>.lock`. The kernel drops it when
- * its holder dies, so no lock is ever stale. Neither Bun nor Node offers flock, hence libc.
+ * Locks between processes: flock(2) on a file, as huggingface_hub's filelock takes it. The kernel drops it when its holder
+ * dies, so no lock is ever stale. Neither Bun nor Node offers flock, hence libc.
  */
 import { dlopen } from "bun:ffi";
 import { mkdir, open, rm } from "node:fs/promises";
