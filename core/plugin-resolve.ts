@@ -126,7 +126,8 @@ function packagePath(kind: PluginKind, source: string, { shipped, from }: Resolv
     {
       hint: isFolder(resolve(from, source))
         ? `Write ./${source} for the folder of this name.`
-        : `Install the package (bun add ${candidates[0]}), or write ./${source}.ts for a file.`,
+        : `Install the package (bun add ${candidates[0]}), or write ./${source}.ts for a file.` +
+          (kind === "model" ? " A checkpoint is a folder that is there, or a model of the hub as org/name." : ""),
     },
   );
 }

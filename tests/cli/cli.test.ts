@@ -44,6 +44,7 @@ describe("a newcomer's mistakes", () => {
     [["train", ...model, "--output-dir", ""], 2, '--output-dir: got "", expected a string'],
     [["train", ...model, "--class-weights", "0,0"], 2, "training.classWeights: got 0, 0, expected one above 0"],
     [["train", ...model, "--metrics", "accurcy"], 2, "--metrics accurcy: ", 'did you mean "accuracy"?'],
+    [["train", "--model", "nowhere"], 2, "A checkpoint is a folder that is there, or a model of the hub as org/name."],
     [["train", "--model", "."], 2, "--model .: ", "has no entry file"],
     [["train", "--optimizer", "pack"], 2, "Write ./pack for the folder of this name."],
     [["cv", ...model, "--folds", "x"], 2, '--folds: got "x", expected an integer >= 2'],
