@@ -25,7 +25,8 @@ export function countLabels(datasets: readonly Dataset[]): number {
 
 /** What is odd about labels: classes that no row has, as where labels count from 1; undefined where all is well. */
 export function missingLabels({ rows }: Dataset, numLabels: number): string | undefined {
-  if (rows.some((row) => row.soft !== undefined)) return undefined;
+  // An arena's three classes are given, and soft labels are no classes.
+  if (rows.some((row) => row.kind === "arena" || row.soft !== undefined)) return undefined;
   const seen = new Set(rows.map((row) => row.label));
   const missing = numLabels - seen.size;
   if (missing === 0) return undefined;
