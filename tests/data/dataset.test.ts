@@ -61,7 +61,7 @@ describe("classification files", () => {
       missingLabels(loadDataset(jsonl(...labels.map((label) => ({ text: "a", label })))), Math.max(...labels) + 1);
     expect(of(0, 1, 2)).toBeUndefined();
     expect(of(1, 2, 3)).toBe("no training row has the label 0: 1 of the 4 classes 0 to 3");
-    const arena = `prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n${csvRow("p", "a", "b", "1", "0", "0")}\n`;
+    const arena = `prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n${csvRow('["p"]', '["a"]', '["b"]', "1", "0", "0")}\n`;
     expect(missingLabels(loadDataset(tempFile("arena.csv", arena)), 3)).toBeUndefined(); // its three classes are given
     expect(of(0, 4e9)).toBe(
       "no training row has the label 1, 2, 3, 4, 5, ...: 3999999999 of the 4000000001 classes 0 to 4000000000",
