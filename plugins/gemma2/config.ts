@@ -114,6 +114,10 @@ function checkTogether(config: Gemma2Config, json: Json, problems: string[]): vo
   if (known("num_attention_heads", "num_key_value_heads") && heads % kvHeads !== 0) {
     problems.push(`num_attention_heads ${heads} is no multiple of num_key_value_heads ${kvHeads}`);
   }
+  // Rows of a 16-bit token table are whole words.
+  if (known("hidden_size") && config.hiddenSize % 2 !== 0) {
+    problems.push(`hidden_size is ${config.hiddenSize}, expected an even number`);
+  }
   // Attention reads heads four numbers at a time.
   if (known("head_dim") && (config.headDim % 4 !== 0 || config.headDim > 256)) {
     problems.push(`head_dim is ${config.headDim}, expected a multiple of 4 up to 256`);

@@ -87,7 +87,9 @@ export function parseLlamaConfig(json: Json, path: string): LlamaConfig {
 
 /** What only several fields together can be wrong about. */
 function checkTogether(config: LlamaConfig, problems: string[]): void {
-  const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim } = config;
+  const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, hiddenSize } = config;
+  // Rows of a 16-bit token table are whole words.
+  if (hiddenSize % 2 !== 0) problems.push(`hidden_size is ${hiddenSize}, expected an even number`);
   if (heads % kvHeads !== 0)
     problems.push(`num_attention_heads ${heads} is no multiple of num_key_value_heads ${kvHeads}`);
   if (headDim % 4 !== 0 || headDim > 256) problems.push(`head_dim is ${headDim}, expected a multiple of 4 up to 256`);

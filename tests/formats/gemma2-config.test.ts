@@ -179,6 +179,7 @@ describe("what cannot be run is a ModelError", () => {
     ],
     ["a fractional size", { vocab_size: 1.5 }, "vocab_size is 1.5, expected a positive whole number"],
     ["a string for a number", { sliding_window: "4096" }, 'sliding_window is "4096"'],
+    ["an odd width", { hidden_size: 2305 }, "hidden_size is 2305, expected an even number"],
     ["a head of no multiple of 4", { head_dim: 254 }, "head_dim is 254, expected a multiple of 4 up to 256"],
     ["a head too large", { head_dim: 260 }, "head_dim is 260, expected a multiple of 4 up to 256"],
     ["a token that is a word", { pad_token_id: "<pad>" }, 'pad_token_id is "<pad>"'],

@@ -63,6 +63,8 @@ describe("a wrong config.json is a ModelError that says what", () => {
     [{ ...llama31, rope_scaling: { rope_type: "yarn" } }, 'RoPE scaling "yarn" is not supported'],
     [{ ...llama31, rope_scaling: { rope_type: "linear" } }, "rope_scaling.factor is missing"],
     [{ ...llama31, num_key_value_heads: 5 }, "num_attention_heads 32 is no multiple of num_key_value_heads 5"],
+    [{ ...llama31, hidden_size: 4095, head_dim: 128 }, "hidden_size is 4095, expected an even number"],
+    [{ ...llama31, head_dim: 126 }, "head_dim is 126, expected a multiple of 4 up to 256"],
     [{ ...llama31, hidden_size: 0 }, "hidden_size is 0, expected a positive whole number"],
     [{ ...mistral, sliding_window: 0 }, "sliding_window is 0"],
   ] as const) {
