@@ -27,5 +27,6 @@ export const formatGib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed
 /** Bytes in binary units, as device tools show them: `7.26 GiB`. */
 export function formatBytes(bytes: number): string {
   if (bytes >= 2 ** 28) return formatGib(bytes);
+  if (bytes > 0 && bytes < 0.05 * 2 ** 20) return `${bytes} bytes`; // not 0.0 MiB
   return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }

@@ -7,6 +7,7 @@ import type { Engine } from "./engine.ts";
 import { ConfigError, DataError } from "./errors.ts";
 import { computeLogits, logarithms, scoreLogits, softmaxRows } from "./evaluate.ts";
 import type { RunListener } from "./events.ts";
+import { requireKnownLabels } from "./labels.ts";
 import type { MetricPlugin } from "./plugin.ts";
 import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
 import { applyPostProcess, checkPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
@@ -156,8 +157,9 @@ async function inferenceLogits(
   const views = of(dataset);
   const run = await openAdapterRun(request, adapter, plugins, onEvent);
   const { source, numLabels } = run;
+  if (labelled) requireKnownLabels(dataset, numLabels);
 
-  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data);
+  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, onEvent);
   const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
   const { maxLength } = data;
   const { session: opened, limits } = await openAdapterSession(run, engine, {

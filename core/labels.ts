@@ -35,3 +35,17 @@ export function missingLabels({ rows }: Dataset, numLabels: number): string | un
   const names = `${first.join(", ")}${missing > first.length ? ", ..." : ""}`;
   return `no training row has the label ${names}: ${missing} of the ${numLabels} classes 0 to ${numLabels - 1}`;
 }
+
+/** @throws DataError for the first row whose label is none of the model's classes */
+export function requireKnownLabels({ rows }: Dataset, numLabels: number): void {
+  const row = rows.find(({ label }) => label !== undefined && label >= numLabels);
+  if (row === undefined) return;
+  throw new DataError(
+    "DATA_LABEL_UNKNOWN",
+    `got label ${row.label}, expected 0 to ${numLabels - 1}, the model's classes`,
+    row,
+    {
+      hint: "Evaluate on rows labelled as those that it was trained on.",
+    },
+  );
+}

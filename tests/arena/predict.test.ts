@@ -43,6 +43,15 @@ describe.skipIf(tiers.length === 0)("predict", () => {
     const unaveraged = await evaluate({ run, files: [file!], device });
     expect(unaveraged.metrics["eval_loss"]!).not.toBeCloseTo(scored.metrics["eval_loss"]!, 6);
 
+    // A class that the model does not have is told with its line, before anything is loaded.
+    const strange = join(folder.path, "strange.jsonl");
+    await writeFile(strange, '{"text":"a","label":2}\n{"text":"b","label":3}\n');
+    const unknown = evaluate({ run, files: [strange], device: { memoryBudget: "1MiB" } });
+    expect(await unknown.catch((error: unknown) => error)).toMatchObject({
+      code: "DATA_LABEL_UNKNOWN",
+      message: `${strange}:2: got label 3, expected 0 to 2, the model's classes`,
+    });
+
     // Two rows whose answers decide, after a row whose answers do not.
     const fixed = join(folder.path, "fixed.csv");
     const cells = (id: string, answers: string): string => `${id},"[""p""]",${answers}`;

@@ -13,6 +13,7 @@ describe("sizes", () => {
     for (const wrong of ["", "GiB", "-1GiB", "24 parsecs", "0GiB", "1e9"]) expect(parseBytes(wrong)).toBeUndefined();
     expect(formatBytes(7.264 * 2 ** 30)).toBe("7.26 GiB");
     expect(formatBytes(4.58 * 2 ** 20)).toBe("4.6 MiB");
+    expect(formatBytes(24)).toBe("24 bytes"); // as --memory-budget 24 means
   });
 
   test("a budget that is no size is a problem of the config", () => {
