@@ -141,11 +141,13 @@ export function defineConfig(input: ConfigInput): Config {
   return { kind: "config", model, adapter, optimizer, metrics, loss, ...sections, given: input };
 }
 
+const isConfig = (value: unknown): value is Config =>
+  typeof value === "object" && value !== null && "kind" in value && value.kind === "config";
+
 /** `config` itself. @throws ConfigError where it is not what `defineConfig` returns, such as its bare input */
 export function requireConfig(config: Config): Config {
-  const given: unknown = config;
-  if (typeof given === "object" && given !== null && "kind" in given && given.kind === "config") return config;
-  throw new ConfigError("CONFIG_EXPECTED", `config: got ${showValue(given)}, expected what defineConfig returns`, {
+  if (isConfig(config)) return config;
+  throw new ConfigError("CONFIG_EXPECTED", `config: got ${showValue(config)}, expected what defineConfig returns`, {
     hint: "Write defineConfig({ model, adapter, optimizer, ... }).",
   });
 }
@@ -178,12 +180,12 @@ export async function loadConfig(
     }
     throw new ConfigError("CONFIG_LOAD_FAILED", `${file} does not load: ${loadReason(cause, file)}`, { cause });
   }
-  if (typeof exported === "object" && exported !== null && "kind" in exported && exported.kind === "config") {
+  if (isConfig(exported)) {
     for (const factory of configFactories(exported)) {
       if (!shipped.some(({ kind, name }) => kind === factory.kind && name === factory.name))
         rememberSpec(factory, file);
     }
-    return exported as Config;
+    return exported;
   }
   throw new ConfigError("CONFIG_EXPORT", `${file}: the default export is ${showValue(exported)}, expected a config`, {
     hint: "Write export default defineConfig({ ... }).",

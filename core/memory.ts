@@ -25,19 +25,21 @@ interface Block {
 
 const STORAGE = 0x80 | 0x4 | 0x8; // STORAGE | COPY_SRC | COPY_DST
 
+/** Bytes between the size classes around so many. */
+const classStep = (bytes: number): number => (bytes <= 2048 ? 256 : 2 ** (Math.floor(Math.log2(bytes)) - 3));
+
 /**
  * Size classes, eight to an octave: a pooled buffer wastes at most an eighth, and batches of nearly equal token counts
  * meet the same buffers again, so bind groups stay cached.
  */
 export function sizeClass(bytes: number): number {
-  if (bytes <= 2048) return Math.max(256, Math.ceil(bytes / 256) * 256);
-  const step = 2 ** (Math.floor(Math.log2(bytes)) - 3);
-  return Math.ceil(bytes / step) * step;
+  const step = classStep(bytes);
+  return Math.max(256, Math.ceil(bytes / step) * step);
 }
 
 /** The size class that a buffer of so many bytes can serve: the largest that is no larger. */
 function classOf(bytes: number): number {
-  const step = bytes <= 2048 ? 256 : 2 ** (Math.floor(Math.log2(bytes)) - 3);
+  const step = classStep(bytes);
   return Math.floor(bytes / step) * step;
 }
 

@@ -6,6 +6,22 @@ import type { Measured, MemorySettings, PlannedWork } from "./account.ts";
 import type { MemoryBudget } from "./budget.ts";
 import type { GivenSettings, MemoryMode, MemoryPlan } from "./plan.ts";
 
+/** What a shortage says of training, and of forward passes alone. */
+const TRAINING = {
+  describe: describeSettings,
+  batchSize: "--per-device-train-batch-size",
+  recompute: ["--gradient-checkpointing block"],
+  alsoLower: ["the adapter's rank"],
+  orElse: ", or leave them to --memory auto",
+} as const;
+const INFERENCE = {
+  describe: describeInference,
+  batchSize: "--per-device-eval-batch-size",
+  recompute: [],
+  alsoLower: [],
+  orElse: "",
+} as const;
+
 /** The error that names what is short, by how much, and what to lower. */
 export function shortage(
   { training }: PlannedWork,
@@ -14,11 +30,12 @@ export function shortage(
   figures: Measured,
   settings: MemorySettings,
 ): DeviceError {
-  const lower = ["data.maxLength (--max-length)", ...(training === undefined ? [] : ["the adapter's rank"])];
+  const words = training === undefined ? INFERENCE : TRAINING;
+  const lower = ["data.maxLength (--max-length)", ...words.alsoLower];
   if (settings.tokenBudget === undefined || given.tokenBudget !== undefined)
-    lower.unshift(`--per-device-${training === undefined ? "eval" : "train"}-batch-size or --token-budget`);
+    lower.unshift(`${words.batchSize} or --token-budget`);
   const lift = [
-    ...(settings.checkpointing === "block" || training === undefined ? [] : ["--gradient-checkpointing block"]),
+    ...(settings.checkpointing === "block" ? [] : words.recompute),
     ...(settings.keepDequantised ? ["--no-model.keep-dequantised"] : []),
     ...(given.placement !== undefined && settings.embeddings === "device" ? ["--model.embeddings host"] : []),
   ];
@@ -26,9 +43,7 @@ export function shortage(
     ...(given.resumed === true
       ? ["The run that goes on had these settings; naming another --memory chooses anew."]
       : []),
-    ...(lift.length > 0
-      ? [`Set ${lift.join(", ")}${training === undefined ? "." : ", or leave them to --memory auto."}`]
-      : []),
+    ...(lift.length > 0 ? [`Set ${lift.join(", ")}${words.orElse}.`] : []),
     `Lower ${lower.join(" or ")}.`,
   ].join(" ");
   if ("tooLarge" in figures) {
@@ -38,8 +53,7 @@ export function shortage(
   const limit = budget.bytes ?? 0;
   return new DeviceError(
     "MEMORY_SHORT",
-    `GPU memory is short by ${formatBytes(peak - limit)}: with ${training === undefined ? describeInference(settings) : describeSettings(settings)} ` +
-      `a run takes ${formatBytes(peak)} ` +
+    `GPU memory is short by ${formatBytes(peak - limit)}: with ${words.describe(settings)} a run takes ${formatBytes(peak)} ` +
       `(${purposes(atPeak)}) of ${formatBytes(limit)} (${budget.source})`,
     { hint },
   );
