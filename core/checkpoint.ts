@@ -7,6 +7,7 @@ import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { ModelError } from "./errors.ts";
 import { bf16ToF32, f16ToF32 } from "./half.ts";
+import { parseJsonObject } from "./json-object.ts";
 import { missingTensor, openSafetensors, type SafetensorsFile, type TensorSource } from "./safetensors.ts";
 import type { TensorInfo } from "./safetensors-header.ts";
 
@@ -190,12 +191,7 @@ async function readJsonObject(path: string, hint: string): Promise<Readonly<Reco
   const text = await readFile(path, "utf8").catch((error: unknown) => {
     throw checkpointError(`${path}: cannot be read (${(error as Error).message})`, hint, error);
   });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw checkpointError(`${path}: is not valid JSON (${(error as Error).message})`, "Fetch the file again.", error);
-  }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  throw checkpointError(`${path}: is not a JSON object`, "Fetch the file again.");
+  return parseJsonObject(text, (problem, cause) =>
+    checkpointError(`${path}: ${problem}`, "Fetch the file again.", cause),
+  );
 }

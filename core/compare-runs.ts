@@ -1,5 +1,6 @@
 /** What distinguishes runs: the values of their configs, data and devices that differ, and their figures. */
-import { isObject, readReportRun, type JsonObject } from "./report/run.ts";
+import { isObject } from "./json-object.ts";
+import { readReportRun, type JsonObject } from "./report/run.ts";
 import { summariseRun, type RunSummary } from "./runs.ts";
 
 /** Runs side by side. */

@@ -8,7 +8,7 @@ import type { Engine } from "./engine.ts";
 import { ConfigError, QloraError } from "./errors.ts";
 import { logarithms, scoreLogits } from "./evaluate.ts";
 import { writeFileAtomic } from "./files.ts";
-import { parseJsonObject } from "./json-object.ts";
+import { damaged, parseJsonObject } from "./json-object.ts";
 import { countLabels } from "./labels.ts";
 import { ADAPTER_WEIGHTS_FILE } from "./peft.ts";
 import { formatProbabilities, probabilityColumns, requireUniqueIds } from "./probabilities.ts";
@@ -144,13 +144,11 @@ async function trainFold(config: Config, engine: Engine, options: TrainOptions):
 
 async function readEvaluation(folder: string): Promise<EvaluationRecord> {
   const path = join(folder, RUN_FILES.evaluation);
+  const hint = "Remove the fold's folder and run again.";
   const text = await readFile(path, "utf8").catch((cause: unknown) => {
-    throw new QloraError("CV_EVALUATION_MISSING", `${path}: cannot be read`, {
-      cause,
-      hint: "Remove the fold's folder and run again.",
-    });
+    throw new QloraError("CV_EVALUATION_MISSING", `${path}: cannot be read`, { cause, hint });
   });
-  return parseEvaluation(parseJsonObject(text, path, "Remove the fold's folder and run again."), path);
+  return parseEvaluation(parseJsonObject(text, damaged(path, hint)), path);
 }
 
 type Identity = Readonly<Record<"folds" | "data" | "config", unknown>>;
@@ -178,15 +176,15 @@ async function removeFolds(outputDir: string): Promise<void> {
 
 async function checkIdentity(outputDir: string, now: Identity): Promise<void> {
   const path = join(outputDir, CV_FILES.record);
+  const hint = "Choose another --output-dir, or replace it with --overwrite-output-dir.";
   if (!existsSync(path)) {
     const [fold] = await foldFolders(outputDir);
     if (fold === undefined) return;
     throw new ConfigError("OUTPUT_DIR_TAKEN", `outputDir: ${fold} is there, but no ${path} that says what it is`, {
-      hint: "Choose another --output-dir, or replace it with --overwrite-output-dir.",
+      hint,
     });
   }
-  const hint = "Choose another --output-dir, or replace it with --overwrite-output-dir.";
-  const before = parseJsonObject(await readFile(path, "utf8"), path, hint);
+  const before = parseJsonObject(await readFile(path, "utf8"), damaged(path, hint));
   const problems = differences(before, now, "").filter((problem) => problem !== "");
   if (problems.length === 0) return;
   throw new ConfigError("CV_DIFFERS", problems, {

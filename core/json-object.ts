@@ -1,15 +1,28 @@
+/** JSON objects, and what is no JSON object told as its reader tells errors. */
 import { QloraError } from "./errors.ts";
 
-/** An object of the JSON text of `path`, a file that qlora writes. @throws QloraError saying that it is damaged, and `hint` */
-export function parseJsonObject(text: string, path: string, hint: string): Readonly<Record<string, unknown>> {
+/** True for a JSON object. */
+export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Makes an error of what is wrong with a file, `is not a JSON object` say. */
+type Refuse = (problem: string, cause?: unknown) => Error;
+
+/** An object of JSON text, or of its UTF-8 bytes. @throws what `refuse` makes */
+export function parseJsonObject(json: string | Uint8Array, refuse: Refuse): Readonly<Record<string, unknown>> {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(typeof json === "string" ? json : new TextDecoder("utf-8", { fatal: true }).decode(json));
   } catch (cause) {
-    const reason = (cause as Error).message;
-    throw new QloraError("FILE_DAMAGED", `${path}: is not valid JSON (${reason})`, { hint, cause });
+    throw refuse(`is not valid JSON (${(cause as Error).message})`, cause);
   }
-  if (typeof value === "object" && value !== null && !Array.isArray(value))
-    return value as Readonly<Record<string, unknown>>;
-  throw new QloraError("FILE_DAMAGED", `${path}: is not a JSON object`, { hint });
+  if (isObject(value)) return value;
+  throw refuse("is not a JSON object");
 }
+
+/** The error of a damaged file that qlora wrote, or that is the user's own. */
+export const damaged =
+  (path: string, hint: string): Refuse =>
+  (problem, cause) =>
+    new QloraError("FILE_DAMAGED", `${path}: ${problem}`, { hint, cause });

@@ -3,6 +3,7 @@
  * What every architecture has in common is read here: sizes, token ids, labels, bitsandbytes' quantisation.
  */
 import { ModelError } from "./errors.ts";
+import { isObject } from "./json-object.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -107,11 +108,6 @@ export function invalidModelConfig(path: string, problems: readonly string[], li
   return new ModelError("MODEL_CONFIG_INVALID", `${path}:${list}`, {
     hint: `Compare the file with the config.json of ${like}.`,
   });
-}
-
-/** True for a JSON object. */
-export function isObject(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** A value as messages show it. */

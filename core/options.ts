@@ -4,6 +4,7 @@
  */
 import { type } from "arktype";
 import { ConfigError } from "./errors.ts";
+import { isObject } from "./json-object.ts";
 import { describeDefinition, showValue } from "./option-words.ts";
 import { suggestion } from "./suggest.ts";
 
@@ -126,9 +127,6 @@ export function option(definition: string, details: Details<unknown>): Option {
 const hasInfinity = (value: unknown): boolean =>
   Array.isArray(value) ? value.some(hasInfinity) : value === Infinity || value === -Infinity;
 
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
 /**
  * Makes one set of options; `rules` returns a problem for each combination that cannot be meant, as `key: what`.
  *
@@ -144,7 +142,7 @@ export function defineOptions<const S extends OptionShape>(
 
   function check(input: unknown, path = ""): Checked<OptionsOutput<S>> {
     const at = (key: string): string => (path === "" ? key : `${path}.${key}`);
-    if (!isRecord(input)) {
+    if (!isObject(input)) {
       return { ok: false, problems: [`${path || "options"}: got ${showValue(input)}, expected an object of options`] };
     }
     const problems: string[] = [];

@@ -5,6 +5,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { ModelError } from "./errors.ts";
+import { isObject } from "./json-object.ts";
 import { formatPythonJson, parsePythonJson, pyFloat, type PythonJson } from "./python-json.ts";
 
 export const ADAPTER_CONFIG_FILE = "adapter_config.json";
@@ -281,10 +282,6 @@ const isSize = (value: unknown): value is number => isIndex(value) && value > 0;
 const isListOf = (ok: (item: unknown) => boolean) => (value: unknown) => Array.isArray(value) && value.every(ok);
 const isMapOf = (ok: (item: unknown) => boolean) => (value: unknown) =>
   isObject(value) && Object.values(value).every(ok);
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 /** What PEFT takes for "not used". */
 function isEmpty(value: unknown): boolean {

@@ -1,7 +1,7 @@
 /** Where plugin packages lie: folders with a package.json, in node_modules of a folder or of those above it. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { parseJsonObject } from "./json-object.ts";
+import { damaged, parseJsonObject } from "./json-object.ts";
 
 export const PLUGIN_PREFIX = "qlora-plugin-";
 
@@ -59,7 +59,7 @@ export function installedPlugins(from: string): readonly string[] {
 export function readManifest(folder: string): PackageManifest | undefined {
   const path = join(folder, "package.json");
   if (!existsSync(path)) return undefined;
-  return parseJsonObject(readFileSync(path, "utf8"), path, "Mend the file.");
+  return parseJsonObject(readFileSync(path, "utf8"), damaged(path, "Mend the file."));
 }
 
 /** The manifest of the package that a file belongs to. */

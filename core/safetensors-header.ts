@@ -3,6 +3,7 @@
  * Source: huggingface/safetensors, safetensors/src/tensor.rs (`Dtype`, `Metadata::validate`, `prepare`).
  */
 import { ModelError } from "./errors.ts";
+import { isObject, parseJsonObject } from "./json-object.ts";
 
 /** Element types and the bytes of one, in the order that the format's own serializer ranks them. */
 const DTYPE_BYTES = {
@@ -93,7 +94,8 @@ export function parseHeader(
   const dataBegin = 8 + json.byteLength;
   const metadata: Record<string, string> = {};
   const tensors: [string, TensorInfo][] = [];
-  for (const [name, entry] of Object.entries(parseJsonObject(path, json))) {
+  const header = parseJsonObject(json, (problem) => invalidFile(path, `the header ${problem}`));
+  for (const [name, entry] of Object.entries(header)) {
     if (name === "__metadata__") Object.assign(metadata, parseMetadata(path, entry));
     else tensors.push([name, parseEntry(path, name, entry, dataBegin)]);
   }
@@ -108,17 +110,6 @@ export function invalidFile(path: string, what: string, tensor?: string): ModelE
   return new ModelError("SAFETENSORS_INVALID", `${where}: ${what}`, {
     hint: "The file is damaged or was not downloaded whole; fetch it again and compare its size or checksum.",
   });
-}
-
-function parseJsonObject(path: string, bytes: Uint8Array): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch (error) {
-    throw invalidFile(path, `the header is not valid JSON (${(error as Error).message})`);
-  }
-  if (!isObject(value)) throw invalidFile(path, "the header is not a JSON object");
-  return value;
 }
 
 function parseMetadata(path: string, value: unknown): Record<string, string> {
@@ -174,10 +165,6 @@ function checkCoverage(
     before = JSON.stringify(name);
   }
   if (next !== fileBytes) throw invalidFile(path, `${fileBytes - next} bytes after ${before} belong to no tensor`);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isSizes(value: unknown): value is number[] {

@@ -4,6 +4,7 @@
  * Source: huggingface/transformers, trainer_callback.py (`TrainerState`).
  */
 import { ModelError } from "./errors.ts";
+import { isObject } from "./json-object.ts";
 import { formatPythonJson, parsePythonJson, pyFloat, type PythonJson } from "./python-json.ts";
 
 /**
@@ -146,10 +147,6 @@ function isLogEntry(value: unknown): value is LogEntry {
   return (
     isObject(value) && "step" in value && "epoch" in value && Object.values(value).every((n) => typeof n === "number")
   );
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function invalid(path: string, what: string): ModelError {

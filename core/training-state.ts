@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { ConfigError, ModelError } from "./errors.ts";
 import { writeFileAtomic } from "./files.ts";
 import type { GradScalerState } from "./grad-scaler.ts";
-import { parseJsonObject } from "./json-object.ts";
+import { damaged, parseJsonObject } from "./json-object.ts";
 import type { Adapter, Optimizer, SavedTensor } from "./plugin.ts";
 import { openSafetensors, writeSafetensors } from "./safetensors.ts";
 import { writeJson } from "./run-folder.ts";
@@ -73,7 +73,7 @@ export async function readTrainingState(directory: string): Promise<TrainingStat
     });
   });
   const hint = "Go on from an earlier checkpoint: --resume-from-checkpoint FOLDER.";
-  const state = parseJsonObject(text, path, hint) as unknown as TrainingState;
+  const state = parseJsonObject(text, damaged(path, hint)) as unknown as TrainingState;
   if (state.version !== 1)
     throw new ModelError("CHECKPOINT_VERSION", `${path}: version ${String(state.version)}, expected 1`);
   return state;

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { QloraError } from "../errors.ts";
+import { isObject } from "../json-object.ts";
 import { RUN_FILES } from "../run-folder.ts";
 import type { LogEntry } from "../trainer-state.ts";
 import { EVALUATION_FILE, parseEvaluation, type EvaluationRecord } from "./evaluation-record.ts";
@@ -91,11 +92,6 @@ function parseObject(text: string): JsonObject | undefined {
     if (error instanceof SyntaxError) return undefined; // the caller says which file and line
     throw error;
   }
-}
-
-/** True for a JSON object. */
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** The value at a path of keys, or undefined. */

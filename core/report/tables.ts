@@ -13,7 +13,7 @@ import {
 } from "./format.ts";
 import { bestPoint, metricKeys, pointsOf } from "./history.ts";
 import { markup, type Content, type Markup } from "./markup.ts";
-import { isObject } from "./run.ts";
+import { isObject } from "../json-object.ts";
 
 /** A table of more rows than this shows every n-th. */
 const MOST_ROWS = 500;

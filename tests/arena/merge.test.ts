@@ -11,6 +11,7 @@ import { defineAdapter, defineOptions, merge, type MergeRequest } from "../../in
 import { engine } from "../../kernels/engine.ts";
 import { gemma2, ia3 } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
+import { readNf4 } from "../support/nf4.ts";
 import { referenceDir, tinyCheckpoint } from "../support/reference.ts";
 import { temporaryFolder } from "../support/run.ts";
 
@@ -38,21 +39,10 @@ function nearestBf16(value: number): { readonly bits: number; readonly tie: bool
 /** bitsandbytes' dequantisation, spelled out from its tensors: every product and sum rounded to f32, then to bf16. */
 async function dequantised(base: string, name: string): Promise<Float64Array> {
   await using file = await openSafetensors(join(base, "model.safetensors"));
-  const floats = async (part: string) => new Float32Array((await file.read(`${name}.${part}`)).buffer);
-  const [codes, absmax] = [await file.read(name), await file.read(`${name}.absmax`)];
-  const [book, map, nested] = [
-    await floats("quant_map"),
-    await floats("nested_quant_map"),
-    await floats("nested_absmax"),
-  ];
-  const state = JSON.parse(new TextDecoder().decode(await file.read(`${name}.quant_state.bitsandbytes__nf4`)));
-  const offset = Math.fround(state.nested_offset);
   const view = new DataView(new ArrayBuffer(4));
-  return Float64Array.from({ length: state.shape[0] * state.shape[1] }, (_, i) => {
-    const block = Math.floor(i / 64);
-    const scale = Math.fround(Math.fround(map[absmax[block]!]! * nested[Math.floor(block / 256)]!) + offset);
-    const nibble = i % 2 === 0 ? codes[i >> 1]! >> 4 : codes[i >> 1]! & 15;
-    const { bits } = nearestBf16(Math.fround(book[nibble]! * scale));
+  return await readNf4(file, name, ({ level, map, nested, offset }) => {
+    const scale = Math.fround(Math.fround(map * nested) + Math.fround(offset));
+    const { bits } = nearestBf16(Math.fround(level * scale));
     view.setUint32(0, bits << 16);
     return view.getFloat32(0);
   });

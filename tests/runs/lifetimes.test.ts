@@ -1,14 +1,9 @@
 /** Scripts that call things in an odd order. */
 import { describe, expect, test } from "bun:test";
 import { crossValidate, dryRun, inspect, openModel, plan, train, type Config } from "../../index.ts";
+import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
-
-const failure = (wanted: Promise<unknown>): Promise<string> =>
-  wanted.then(
-    () => "no error",
-    (error: Error) => `${error.name}: ${error.message}`,
-  );
 
 test("a config that defineConfig did not make is told as such", async () => {
   await using folder = await temporaryFolder();

@@ -8,6 +8,7 @@ import { rmsNormReference } from "../../kernels/rms-norm/reference.ts";
 import { ropeReference } from "../../kernels/rope/reference.ts";
 import { ropeInverseFrequencies } from "../../kernels/rope/index.ts";
 import type { Gemma2Config } from "../../plugins/gemma2/config.ts";
+import { readNf4 } from "./nf4.ts";
 
 /** A linear's branch: A [R,in] and B [out,R] by their parameters' names. */
 export interface NamedBranch {
@@ -33,38 +34,17 @@ export interface Gemma2InF64 {
 
 /** Every weight of a checkpoint as numbers; NF4 by bitsandbytes' format, f32 as its product reads it. */
 export async function readWeights(source: TensorSource, config: Gemma2Config): Promise<Map<string, Float64Array>> {
-  const bytes = (name: string) => source.read(name);
-  const floats = async (name: string) => new Float32Array((await bytes(name)).buffer);
   const weights = new Map<string, Float64Array>();
-  for (const [name, { dtype }] of source.tensors)
-    if (dtype === "BF16")
-      weights.set(
-        name,
-        Float64Array.from(
-          new Float32Array(Uint32Array.from(new Uint16Array((await bytes(name)).buffer), (v) => v << 16).buffer),
-        ),
-      );
+  for (const [name, { dtype }] of source.tensors) {
+    if (dtype !== "BF16") continue;
+    const bits = new Uint16Array((await source.read(name)).buffer);
+    weights.set(name, Float64Array.from(new Float32Array(Uint32Array.from(bits, (v) => v << 16).buffer)));
+  }
   for (let layer = 0; layer < config.numHiddenLayers; layer++)
-    for (const { name: linear, inFeatures, outFeatures } of decoderLinears(config, layer)) {
+    for (const { name: linear } of decoderLinears(config, layer)) {
       const name = `${linear}.weight`;
-      const [codes, levels] = [await bytes(name), await bytes(`${name}.absmax`)];
-      const [nested, map, book] = [
-        await floats(`${name}.nested_absmax`),
-        await floats(`${name}.nested_quant_map`),
-        await floats(`${name}.quant_map`),
-      ];
-      const state = JSON.parse(new TextDecoder().decode(await bytes(`${name}.quant_state.bitsandbytes__nf4`))) as {
-        nested_offset: number;
-      };
-      weights.set(
-        name,
-        Float64Array.from({ length: inFeatures * outFeatures }, (_, i) => {
-          const code = i % 2 === 0 ? codes[i >> 1]! >> 4 : codes[i >> 1]! & 15;
-          const block = Math.floor(i / 64);
-          const absmax = map[levels[block]!]! * nested[Math.floor(block / 256)]! + state.nested_offset;
-          return book[code]! * absmax;
-        }),
-      );
+      const values = await readNf4(source, name, ({ level, map, nested, offset }) => level * (map * nested + offset));
+      weights.set(name, values);
     }
   return weights;
 }

@@ -6,14 +6,9 @@ import { join } from "node:path";
 import { createRunFolder, holdRunFolder } from "../../core/run-folder.ts";
 import { readTrainingState } from "../../core/training-state.ts";
 import { crossValidate, train, trainer } from "../../index.ts";
+import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
-
-const failure = (wanted: Promise<unknown>): Promise<string> =>
-  wanted.then(
-    () => "no error",
-    (error: Error) => `${error.name}: ${error.message}`,
-  );
 
 test("an adapter of the run before does not outlive --overwrite-output-dir", async () => {
   await using folder = await temporaryFolder();
