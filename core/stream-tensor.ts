@@ -1,23 +1,21 @@
-/** From a checkpoint to the GPU in pieces: the host holds one piece, and no more than a few are on their way. */
+/** From a checkpoint to the GPU in pieces, read from the file straight into memory that the GPU copies from. */
 import type { Gpu } from "./device/gpu.ts";
+import { PIECE_BYTES, Staging } from "./device/staging.ts";
 import { missingTensor, type TensorSource } from "./safetensors.ts";
 import type { Tensor } from "./tensor.ts";
 import { UploadPace } from "./upload-pace.ts";
 
-/** Bytes read at a time; a multiple of four. */
-const PIECE_BYTES = 16 * 2 ** 20;
-
 /** Told of bytes read and in total. */
 export type LoadProgress = (done: number, total: number) => void;
 
-/** Moves tensors of one checkpoint to one GPU. */
+/** Moves tensors of one checkpoint to one GPU; holds 32 MiB of host memory until `finish` or the end of its scope. */
 export class TensorStream {
   readonly source: TensorSource;
   readonly #gpu: Gpu;
   readonly #total: number;
   readonly #onProgress: LoadProgress | undefined;
   readonly #pace: UploadPace;
-  #piece: Uint8Array<ArrayBuffer> | undefined;
+  readonly #staging: Staging;
   #done = 0;
 
   /**
@@ -31,6 +29,7 @@ export class TensorStream {
   ) {
     this.#gpu = gpu;
     this.#pace = new UploadPace(gpu);
+    this.#staging = new Staging(gpu);
     this.source = source;
     this.#onProgress = onProgress;
     this.#total = [...source.tensors].reduce(
@@ -51,12 +50,9 @@ export class TensorStream {
     for (let at = 0; at < length; at += PIECE_BYTES) {
       const size = Math.min(PIECE_BYTES, length - at);
       if (!this.#gpu.paper) {
-        this.#piece ??= new Uint8Array(PIECE_BYTES);
-        const piece = this.#piece.subarray(0, size);
-        await this.source.readInto(name, piece, from + at);
-        this.#gpu.write(target, piece, at);
+        await this.#staging.write(target, at, size, (piece) => this.source.readInto(name, piece, from + at));
       }
-      await this.account(size);
+      this.#report(size);
     }
   }
 
@@ -78,8 +74,13 @@ export class TensorStream {
   /** Waits for everything, and tells that all is loaded. @throws DeviceError where an upload failed */
   async finish(): Promise<void> {
     await this.#gpu.idle();
-    this.#piece = undefined;
+    this.#staging.free();
     this.#onProgress?.(this.#total, this.#total);
+  }
+
+  /** Gives the host memory back where loading ended before `finish`. */
+  [Symbol.dispose](): void {
+    this.#staging.free();
   }
 
   #report(bytes: number): void {

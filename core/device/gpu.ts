@@ -25,6 +25,7 @@ export interface GpuInfo {
 
 const UNIFORM = 0x40 | 0x8;
 const READBACK = 0x1 | 0x8;
+const MAP_READ = 0x1;
 const ARENA_BYTES = 256 * 1024;
 /** Dispatches of one submit at most. */
 const SUBMIT_EVERY = 64;
@@ -135,6 +136,13 @@ export class Gpu {
       tail.set(new Uint8Array(data.buffer, data.byteOffset + whole, data.byteLength - whole));
       this.device.queue.writeBuffer(tensor.buffer, tensor.offset + at + whole, tail);
     }
+  }
+
+  /** Copies the first `bytes` of a buffer that was mapped to `to`, from its byte `at` on, and submits that. */
+  copyStaged(from: GPUBuffer, to: Tensor, at: number, bytes: number): void {
+    this.#flushPass();
+    this.#encode().copyBufferToBuffer(from, 0, to.buffer, to.offset + at, bytes);
+    this.submit();
   }
 
   /** Sets every byte of a tensor to zero. */
@@ -275,7 +283,7 @@ export class Gpu {
     this.#flushPass();
     this.#encode().copyBufferToBuffer(tensor.buffer, tensor.offset, staging, 0, size);
     this.submit();
-    await staging.mapAsync(1).catch((error: unknown) => this.#explain(error));
+    await this.map(staging, MAP_READ);
     const bytes = new Uint8Array(
       staging.getMappedRange().slice(0, elementCount(tensor.shape) * bytesPerElement(tensor.dtype)),
     );
@@ -283,6 +291,11 @@ export class Gpu {
     staging.destroy();
     this.check();
     return bytes;
+  }
+
+  /** Maps a buffer once the GPU is done with it. @throws DeviceError if the device reported an error or was lost */
+  async map(buffer: GPUBuffer, mode: number): Promise<void> {
+    await buffer.mapAsync(mode).catch((error: unknown) => this.#explain(error));
   }
 
   /** A tensor's elements as f32 (f16 widened). @throws RangeError for other dtypes */

@@ -81,6 +81,7 @@ function paperDevice({ limits, capacity = Infinity }: PaperDevice): GPUDevice {
     if (held > capacity)
       for (const tell of listeners) tell({ error: { message: `VK_ERROR_OUT_OF_DEVICE_MEMORY: ${label}` } });
     let live = true;
+    let bytes: ArrayBuffer | undefined;
     return {
       size,
       usage,
@@ -90,7 +91,7 @@ function paperDevice({ limits, capacity = Infinity }: PaperDevice): GPUDevice {
         live = false;
       },
       mapAsync: async () => {},
-      getMappedRange: () => new ArrayBuffer(size),
+      getMappedRange: () => (bytes ??= new ArrayBuffer(size)),
       unmap: nothing,
     };
   };

@@ -41,7 +41,8 @@ export async function loadTokenTable(
   options: TokenTableOptions,
 ): Promise<TokenTable> {
   const { name = "model.embed_tokens.weight", vocabSize, hiddenSize, scale, place } = options;
-  const { stream = new TensorStream(gpu, checkpoint) } = options;
+  using own = options.stream === undefined ? new TensorStream(gpu, checkpoint) : undefined;
+  const stream = options.stream ?? own!;
   const info = expectFloats(checkpoint, name, [vocabSize, hiddenSize]);
   const dtype = STORAGE[info.dtype];
   const rowBytes = (info.end - info.begin) / vocabSize;

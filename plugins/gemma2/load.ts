@@ -46,7 +46,7 @@ export async function loadGemma2(
   { embeddings, keepDequantised }: LoadSettings,
   onProgress?: LoadProgress,
 ): Promise<Gemma2Weights> {
-  const stream = new TensorStream(gpu, checkpoint, onProgress);
+  using stream = new TensorStream(gpu, checkpoint, onProgress);
   const { vocabSize, hiddenSize } = config;
   const norm = async (name: string): Promise<Tensor> => {
     const values = await readFloats(checkpoint, name, [hiddenSize]);

@@ -49,7 +49,7 @@ export async function loadLlama(
   { embeddings, keepDequantised }: LoadSettings,
   onProgress?: LoadProgress,
 ): Promise<LlamaWeights> {
-  const stream = new TensorStream(gpu, checkpoint, onProgress, (name) => !name.startsWith("lm_head."));
+  using stream = new TensorStream(gpu, checkpoint, onProgress, (name) => !name.startsWith("lm_head."));
   const vector = async (name: string, size: number): Promise<Tensor> => {
     const values = await readFloats(checkpoint, name, [size]);
     const tensor = gpu.upload(values, [size], "f32", name, "weights");

@@ -5,6 +5,7 @@ import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
 import { readNf4 } from "../../core/nf4-checkpoint.ts";
 import type { TensorSource } from "../../core/safetensors.ts";
 import { TensorStream } from "../../core/stream-tensor.ts";
+import type { Tensor } from "../../core/tensor.ts";
 import { uploadNf4 } from "../../kernels/nf4/index.ts";
 import { loadNf4 } from "../../kernels/nf4/load.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
@@ -62,6 +63,48 @@ describe.skipIf(tiers.length === 0)("TensorStream", () => {
     const host = new Uint8Array(data.length);
     await stream.fill("t", host);
     expect(Buffer.compare(host, data)).toBe(0);
+  });
+
+  test("a read that fails leaves the tensor as it was, and what is read afterwards arrives", async () => {
+    const gpu = await gpuOf("f32");
+    const data = Uint8Array.from({ length: 33 * 2 ** 20 }, (_, i) => (i >> 8) % 253);
+    const good = sourceOf(data, []);
+    let reads = 0;
+    const readInto: TensorSource["readInto"] = async (name, target, offset) => {
+      if (++reads === 2) throw new Error("the file has shrunk");
+      await good.readInto(name, target, offset);
+    };
+    using stream = new TensorStream(gpu, { ...good, readInto });
+    const target = gpu.alloc([data.length], "u8", "target");
+    gpu.write(target, new Uint8Array(data.length).fill(9));
+    const error = await stream.copy("t", target).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ message: "the file has shrunk" });
+    const part = await gpu.readBytes(target);
+    expect(Buffer.compare(part.subarray(0, 16 * 2 ** 20), data.subarray(0, 16 * 2 ** 20))).toBe(0);
+    expect(Buffer.compare(part.subarray(16 * 2 ** 20), new Uint8Array(17 * 2 ** 20).fill(9))).toBe(0);
+    await stream.copy("t", target);
+    expect(Buffer.compare(await gpu.readBytes(target), data)).toBe(0);
+    await stream.finish();
+    await stream.copy("t", target, 4, 4); // more may follow
+    expect((await gpu.readBytes(target)).subarray(0, 8)).toEqual(data.slice(4, 12));
+    gpu.free(target);
+  });
+
+  test("pieces take their turn among encoded work", async () => {
+    const gpu = await gpuOf("f32");
+    using stream = new TensorStream(gpu, sourceOf(Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8), []));
+    const [target, before, after] = ["target", "before", "after"].map((label) => gpu.alloc([8], "u8", label)) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    gpu.clear(target);
+    gpu.copy(target, before);
+    await stream.copy("t", target);
+    gpu.copy(target, after);
+    expect([...(await gpu.readBytes(before))]).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
+    expect([...(await gpu.readBytes(after))]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    for (const tensor of [target, before, after]) gpu.free(tensor);
   });
 
   test("an NF4 weight arrives as readNf4 and uploadNf4 bring it", async () => {
