@@ -4,23 +4,28 @@
  * first) and on the batch that is timed. `--check` validates every variant on Dawn's Null backend and runs nothing.
  */
 import { Gpu, validateKernels } from "../core/device/index.ts";
-import type { Tensor } from "../core/tensor.ts";
-import {
-  attentionBackward,
-  attentionDelta,
-  attentionForward,
-  type AttentionOptions,
-} from "../kernels/attention/index.ts";
-import { runMatrixBackward, runMatrixForward } from "../kernels/attention/matrix.ts";
+import { attentionDelta } from "../kernels/attention/index.ts";
 import { type MatrixPart, type MatrixTuning, planOf } from "../kernels/attention/matrix-plan.ts";
+import {
+  batchOf,
+  drawInputs,
+  errorOf,
+  freeBatch,
+  HEADS,
+  KV_HEADS,
+  LONG,
+  MATRICES,
+  operations,
+  OUTPUTS,
+  poison,
+  RAGGED,
+  readOutputs,
+  runReference,
+  runVariant,
+  TOLERANCE,
+} from "./attention/batch.ts";
 import { Clock } from "./gemm/clock.ts";
 import { benchGpu, collectingGpu } from "./gemm/device.ts";
-
-const HEADS = 16;
-const KV_HEADS = 8;
-const MATRICES = { forward: 2, queries: 3, keys: 4 } as const;
-const RAGGED = [1, 17, 300, 64, 511, 5, 130];
-const LONG = [1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024];
 
 const tuning = (
   warps: number,
@@ -97,101 +102,6 @@ const VARIANTS: Readonly<Record<MatrixPart, Readonly<Record<string, readonly Mat
 const nameOf = (t: MatrixTuning): string =>
   `${t.warps} warps, split ${t.split}, blocks ${t.rowBlocks}, columns ${t.columns}, packed ${t.packed}${t.prefetch ? ", prefetch" : ""}`;
 
-/** A packed batch of random inputs and poisoned outputs. */
-function batchOf(gpu: Gpu, lengths: readonly number[], headDim: number, window: number) {
-  const rows = lengths.reduce((a, b) => a + b, 0);
-  const segments = new Uint32Array(2 * rows);
-  let start = 0;
-  for (const length of lengths) {
-    for (let i = start; i < start + length; i++) segments.set([start, start + length], 2 * i);
-    start += length;
-  }
-  const random = (heads: number, label: string, spread: number): Tensor => {
-    const data = new Float16Array(rows * heads * headDim);
-    for (let i = 0; i < data.length; i++) data[i] = (Math.random() * 2 - 1) * spread;
-    return gpu.upload(data, [rows, heads * headDim], "f16", label);
-  };
-  const blank = (columns: number, dtype: "f16" | "f32", label: string): Tensor =>
-    gpu.alloc([rows, columns], dtype, label);
-  const outputs = () => ({
-    out: blank(HEADS * headDim, "f16", "out"),
-    lse: blank(HEADS, "f32", "lse"),
-    queries: blank(HEADS * headDim, "f16", "dQ"),
-    keys: blank(KV_HEADS * headDim, "f16", "dK"),
-    values: blank(KV_HEADS * headDim, "f16", "dV"),
-  });
-  const options: AttentionOptions = {
-    segments: gpu.upload(segments, [rows, 2], "u32", "segments"),
-    heads: HEADS,
-    kvHeads: KV_HEADS,
-    headDim,
-    scale: headDim ** -0.5,
-    softcap: 50,
-    window,
-    longest: Math.max(...lengths),
-    causal: true,
-  };
-  return {
-    rows,
-    pairs: lengths.reduce((sum, n) => sum + (n * (n + 1)) / 2, 0),
-    options,
-    // Scores of a few units: the softmax is neither flat nor a single key.
-    inputs: {
-      q: random(HEADS, "q", 4),
-      k: random(KV_HEADS, "k", 2),
-      v: random(KV_HEADS, "v", 1),
-      dOut: random(HEADS, "dOut", 1),
-    },
-    want: outputs(),
-    got: outputs(),
-    delta: blank(HEADS, "f32", "delta"),
-  };
-}
-
-type Batch = ReturnType<typeof batchOf>;
-type Output = keyof Batch["got"];
-
-/** What the kernels of tier f16 compute, in `want` and `delta`. */
-function runReference(gpu: Gpu, { inputs, want, delta, options }: Batch): void {
-  attentionForward(gpu, { ...inputs, ...want }, options);
-  attentionDelta(gpu, inputs.dOut, want.out, delta, options.headDim);
-  const { queries, keys, values } = want;
-  attentionBackward(gpu, { ...inputs, ...want }, delta, { queries, keys, values }, options);
-}
-
-function runVariant(gpu: Gpu, part: MatrixPart, { inputs, want, got, delta, options }: Batch, t: MatrixTuning): void {
-  const saved = { ...inputs, lse: want.lse };
-  if (part === "forward") runMatrixForward(gpu, { ...inputs, ...got }, options, { forward: t });
-  else if (part === "queries") runMatrixBackward(gpu, saved, delta, { queries: got.queries }, options, { queries: t });
-  else runMatrixBackward(gpu, saved, delta, { keys: got.keys, values: got.values }, options, { keys: t });
-}
-
-const OUTPUTS: Readonly<Record<MatrixPart, readonly Output[]>> = {
-  forward: ["out", "lse"],
-  queries: ["queries"],
-  keys: ["keys", "values"],
-};
-
-/** Largest relative L2 distance of a part's outputs from the reference, over every `step`th element; NaN shows. */
-async function errorOf(gpu: Gpu, part: MatrixPart, { got, want }: Batch, step: number): Promise<number> {
-  let worst = 0;
-  for (const name of OUTPUTS[part]) {
-    const numbers = async (t: Tensor): Promise<Float32Array | Float16Array> => {
-      const bytes = await gpu.readBytes(t);
-      return t.dtype === "f16" ? new Float16Array(bytes.buffer) : new Float32Array(bytes.buffer);
-    };
-    const [a, b] = [await numbers(got[name]), await numbers(want[name])];
-    let [error, norm] = [0, 0];
-    for (let i = 0; i < a.length; i += step) {
-      error += (a[i]! - b[i]!) ** 2;
-      norm += b[i]! ** 2;
-    }
-    worst = Math.max(worst, Math.sqrt(error / norm));
-    if (!Number.isFinite(error / norm)) worst = Number.NaN;
-  }
-  return worst;
-}
-
 const asked = process.argv.slice(2);
 const check = asked.includes("--check");
 const dims = asked.filter((a) => /^\d+$/.test(a)).map(Number);
@@ -216,7 +126,8 @@ function collect(
   headDim: number,
 ): { readonly specs: Gpu["kernelSpecs"]; readonly keys: string[] } {
   const gpu = collectingGpu(UNIT);
-  const batch = batchOf(gpu, [20], headDim, 0);
+  const samples = { lengths: [20], window: 0 };
+  const batch = batchOf(gpu, samples, headDim, drawInputs(samples, headDim));
   const keys = variants.map(({ part, t }) => {
     runVariant(gpu, part, batch, t);
     return [...gpu.kernelSpecs.keys()].at(-1)!;
@@ -252,8 +163,8 @@ async function measure(): Promise<void> {
   const best = new Map<string, number>();
   for (const headDim of headDims) {
     const started = performance.now();
-    const ragged = batchOf(gpu, RAGGED, headDim, 200);
-    const long = batchOf(gpu, LONG, headDim, 0);
+    const ragged = batchOf(gpu, RAGGED, headDim, drawInputs(RAGGED, headDim));
+    const long = batchOf(gpu, LONG, headDim, drawInputs(LONG, headDim));
     const variants = todo.filter((v) => v.headDim === headDim);
     const { specs, keys } = collect(variants, headDim);
     const failed = new Map<string, string>();
@@ -265,7 +176,8 @@ async function measure(): Promise<void> {
     gpu.submit(); // poison comes before the other view of the device writes
     const compiled = performance.now();
     for (const batch of [ragged, long]) runReference(plain, batch);
-    await plain.idle();
+    const wantRagged = await readOutputs(plain, ragged.want);
+    const wantLong = await readOutputs(plain, long.want);
     console.log(
       `head_dim ${headDim}: ${specs.size} kernels compiled in ${((compiled - started) / 1e3).toFixed(1)} s, ` +
         `references after ${((performance.now() - compiled) / 1e3).toFixed(1)} s`,
@@ -276,17 +188,14 @@ async function measure(): Promise<void> {
         console.log(`${part} ${headDim} ${nameOf(t)}: ${problem}`);
         continue;
       }
-      for (const name of OUTPUTS[part]) {
-        const { size } = ragged.got[name].buffer;
-        gpu.write({ ...ragged.got[name], shape: [size], dtype: "u8" }, new Uint8Array(size).fill(0xff));
-      }
+      poison(gpu, part, ragged);
       runVariant(gpu, part, ragged, t);
-      const raggedError = await errorOf(gpu, part, ragged, 1);
+      const raggedError = errorOf(await readOutputs(gpu, ragged.got, OUTPUTS[part]), wantRagged, 1);
       if (i === 0) await clock.time(() => runVariant(gpu, part, long, t)); // wakes the card
       const ms = await clock.time(() => runVariant(gpu, part, long, t));
-      const longError = await errorOf(gpu, part, long, 13);
-      const rate = (MATRICES[part] * 2 * headDim * long.pairs * HEADS) / ms / 1e9;
-      const right = raggedError < 4e-3 && longError < 4e-3;
+      const longError = errorOf(await readOutputs(gpu, long.got, OUTPUTS[part]), wantLong, 13);
+      const rate = (MATRICES[part] * operations(LONG, headDim)) / ms / 1e9;
+      const right = raggedError < TOLERANCE && longError < TOLERANCE;
       const line =
         `${part.padEnd(8)} ${headDim}  ${nameOf(t).padEnd(62)} ${ms.toFixed(3).padStart(8)} ms ${rate.toFixed(1).padStart(6)} TFLOP/s  ` +
         `error ${raggedError.toExponential(1)} ragged, ${longError.toExponential(1)} long${right ? "" : "  WRONG"}`;
@@ -295,7 +204,7 @@ async function measure(): Promise<void> {
       const name = `${part} ${headDim}`;
       if (right) best.set(name, Math.min(best.get(name) ?? Infinity, ms));
     }
-    const flops = 2 * headDim * long.pairs * HEADS;
+    const flops = operations(LONG, headDim);
     const delta = await plainClock.time(() =>
       attentionDelta(plain, long.inputs.dOut, long.want.out, long.delta, headDim),
     );
@@ -304,14 +213,11 @@ async function measure(): Promise<void> {
       `head_dim ${headDim}, best: forward ${((2 * flops) / (best.get(`forward ${headDim}`) ?? NaN) / 1e9).toFixed(1)} TFLOP/s, ` +
         `backward ${((5 * flops) / backward / 1e9).toFixed(1)} (five products counted, seven done; delta ${delta.toFixed(3)} ms)`,
     );
-    for (const batch of [ragged, long]) {
-      for (const tensor of [...Object.values(batch.inputs), ...Object.values(batch.got), ...Object.values(batch.want)])
-        gpu.free(tensor);
-      gpu.free(batch.delta);
-      gpu.free(batch.options.segments);
-    }
+    for (const batch of [ragged, long]) freeBatch(gpu, batch);
   }
-  console.log(`\n${LONG.length} samples of ${LONG[0]}, H ${HEADS}, K ${KV_HEADS}; the causal half counted`);
+  console.log(
+    `\n${LONG.lengths.length} samples of ${LONG.lengths[0]}, H ${HEADS}, K ${KV_HEADS}; the causal half counted`,
+  );
   for (const line of table) console.log(line);
   process.exit(0);
 }

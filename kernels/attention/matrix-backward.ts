@@ -14,6 +14,15 @@ const LOG2E = ${Math.LOG2E};`;
 
 const READS = Array.from({ length: 7 }, () => "read" as const);
 
+const HELD_QUERIES: readonly wgsl.HeldRows[] = [
+  { name: "q", array: "q", sums: "scores" },
+  { name: "o", array: "d_out", sums: "d_weights" },
+];
+const HELD_KEYS: readonly wgsl.HeldRows[] = [
+  { name: "k", array: "k", sums: "scores" },
+  { name: "v", array: "v", sums: "d_weights" },
+];
+
 /**
  * dQ of a tile of queries, which are held with their rows of dOut while keys and values pass.
  * Bindings: q, k, v, segments, dOut, lse, delta, dQ.
@@ -43,8 +52,7 @@ ${wgsl.ENTRY}
   let own_lse = lse[row * HEADS + head + own_block % ${packed}u] * LOG2E;
   let own_delta = delta[row * HEADS + head + own_block % ${packed}u];
 
-  ${wgsl.heldRows(plan, "q", "q", "HEADS", head)}
-  ${wgsl.heldRows(plan, "o", "d_out", "HEADS", head)}
+  ${wgsl.heldRows(plan, HELD_QUERIES, "HEADS", head)}
   ${wgsl.accumulators(plan, "g")}
   ${wgsl.rowRegisters(plan, "k")}
   ${wgsl.rowRegisters(plan, "v")}
@@ -124,8 +132,7 @@ ${wgsl.ENTRY}
   ${wgsl.lanePlace(plan)}
   let span = min(segments[row].y - row, params.window); // queries that see the key
 
-  ${wgsl.heldRows(plan, "k", "k", "KV_HEADS", kvHead)}
-  ${when(ofKeys, wgsl.heldRows(plan, "v", "v", "KV_HEADS", kvHead))}
+  ${wgsl.heldRows(plan, ofKeys ? HELD_KEYS : HELD_KEYS.slice(0, 1), "KV_HEADS", kvHead)}
   ${when(ofKeys, wgsl.accumulators(plan, "gk"))}
   ${when(ofValues, wgsl.accumulators(plan, "gv"))}
   ${wgsl.rowRegisters(plan, "q")}

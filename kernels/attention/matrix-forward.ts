@@ -73,7 +73,7 @@ ${wgsl.ENTRY}
   ${wgsl.lanePlace(plan)}
   let low = max(segments[row].x, row - min(row, params.window - 1u));
 
-  ${wgsl.heldRows(plan, "q", "q", "HEADS", head)}
+  ${wgsl.heldRows(plan, [{ name: "q", array: "q", sums: "scores" }], "HEADS", head)}
   ${wgsl.accumulators(plan, "o")}
   var reference = -1e30;
   var sum = 0.0;

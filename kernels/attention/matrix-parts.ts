@@ -9,7 +9,7 @@
  * A tile that reaches past the last row is moved up to end with it; what it then computes twice it writes once.
  */
 import { lines } from "../gemm/subgroup-tile.ts";
-import { type MatrixPlan, SIDE } from "./matrix-plan.ts";
+import { LANES, type MatrixPlan, SIDE } from "./matrix-plan.ts";
 
 export const LEFT = "subgroup_matrix_left<f16, 16, 16>";
 export const RIGHT = "subgroup_matrix_right<f16, 16, 16>";
@@ -117,24 +117,61 @@ export function keepRows(plan: MatrixPlan, name: string, tile: string): string {
   );
 }
 
-/** The subgroup's part of its rows of `array` as left matrices `name{block}_{depth}`; `head(b)` is the head of block b. */
+/** Rows to hold: matrices `name{block}_{depth}` of `array`, staged in the subgroup's part of `sums`. */
+export interface HeldRows {
+  readonly name: string;
+  readonly array: string;
+  readonly sums: string;
+}
+
+/**
+ * The subgroup's part of its rows of some arrays as left matrices `name{block}_{depth}`; `head(b)` is the head of block b.
+ * Vectors are read, all at once, and pass through workgroup memory a few matrices at a time: matrices that are read from a
+ * tensor where the driver checks bounds come two bytes at a time.
+ */
 export function heldRows(
   plan: MatrixPlan,
-  name: string,
-  array: string,
+  held: readonly HeldRows[],
   heads: string,
   head: (b: number) => string,
 ): string {
-  const { rowBlocks, depth } = plan;
-  return lines(
-    rowBlocks,
-    (b) => `let ${name}_at${b} = (base${b} * ${heads} + ${head(b)}) * ROW + part * ${depth * 2}u;
-  ${lines(
-    depth,
-    (d) => `var ${name}${b}_${d}: ${LEFT};
-  ${name}${b}_${d} = subgroupMatrixLoad<${LEFT}, row_major>(&${array}, ${name}_at${b} + ${d * 2}u, ${heads} * ROW);`,
-  )}`,
-  );
+  const { rowBlocks, depth, stagedDepth, teamRows, scoreStride } = plan;
+  const across = stagedDepth * 2; // vectors of a row that pass at a time
+  const stride = across + 1;
+  const region = `warp * ${teamRows * scoreStride}u`;
+  const chunks = depth / stagedDepth;
+  const each = (f: (rows: HeldRows) => string): string => held.map(f).join("\n    ");
+  /** The lane's row and column of its `i`th vector of a chunk; 16 rows of `across` vectors make `stagedDepth` to a lane. */
+  const place = (i: number): { row: string; column: string } => ({
+    row: `(lane / ${across}u + ${(i * LANES) / across}u)`,
+    column: `lane % ${across}u`,
+  });
+  const read = ({ name, array }: HeldRows): string =>
+    lines(rowBlocks * depth, (x) => {
+      const [b, chunk] = [Math.floor(x / depth), Math.floor((x % depth) / stagedDepth)];
+      const { row, column } = place(x % stagedDepth);
+      return `let ${name}_read${x} = ${array}[held_at${b} + ${row} * (${heads} * ROW) + ${chunk * across}u + ${column}];`;
+    });
+  const pass = (x: number): string => `${x === 0 ? "" : "workgroupBarrier();"}
+    ${each(({ name, sums }) =>
+      lines(stagedDepth, (i) => {
+        const { row, column } = place(i);
+        return `${sums}[${region} + ${row} * ${stride}u + ${column}] = ${name}_read${x * stagedDepth + i};`;
+      }),
+    )}
+    workgroupBarrier();
+    ${each(({ name, sums }) =>
+      lines(stagedDepth, (i) => {
+        const matrix = `${name}${Math.floor(x / chunks)}_${(x % chunks) * stagedDepth + i}`;
+        return `${matrix} = subgroupMatrixLoad<${LEFT}, row_major>(&${sums}, ${region} + ${i * 2}u, ${stride}u);`;
+      }),
+    )}`;
+  return `${lines(rowBlocks, (b) => `let held_at${b} = (base${b} * ${heads} + ${head(b)}) * ROW + part * ${depth * 2}u;`)}
+  ${each(({ name }) => lines(rowBlocks * depth, (x) => `var ${name}${Math.floor(x / depth)}_${x % depth}: ${LEFT};`))}
+  {
+    ${each(read)}
+    ${lines(rowBlocks * chunks, pass)}
+  }`;
 }
 
 /** Stores held rows times a tile's rows, `sums[row, column]` of the subgroup's part of head_dim. */

@@ -57,6 +57,8 @@ export interface MatrixPlan extends MatrixTuning, HeadShape {
   /** Lanes that share a row of scores, and f32 vectors of it to each. */
   readonly sharers: number;
   readonly quads: number;
+  /** Matrices of a block of held rows that pass through a subgroup's part of the scores at a time. */
+  readonly stagedDepth: number;
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
 }
@@ -74,6 +76,8 @@ export function planOf(part: MatrixPart, shape: HeadShape, tuning: MatrixTuning)
   const tileStride = rowVectors + 1;
   const scoreStride = columns / 4 + 2;
   const weightStride = columns / 4 + 2;
+  // Rows of an odd number of vectors lie in different banks.
+  const stagedDepth = [8, 4, 2, 1].find((n) => depth % n === 0 && SIDE * (2 * n + 1) <= teamRows * scoreStride)!;
   const sharers = (2 * split) / rowBlocks;
   const quads = columns / 4 / sharers;
   const tile = columns * tileStride * 16 * 2;
@@ -100,6 +104,7 @@ export function planOf(part: MatrixPart, shape: HeadShape, tuning: MatrixTuning)
     weightStride,
     sharers,
     quads,
+    stagedDepth,
     workgroupBytes: tile + scores + weights + rest,
   };
 }

@@ -163,6 +163,8 @@ describe("attention plans", () => {
           const plan = planOf(part, { heads, kvHeads, headDim }, MATRIX_TUNING[part][headDim]);
           expect(plan.workgroupBytes).toBeLessThanOrEqual(48 * 1024);
           expect(plan.tileStride % 2).toBe(1);
+          // 16 staged rows of an odd number of vectors lie in the subgroup's part of the scores.
+          expect(16 * (2 * plan.stagedDepth + 1)).toBeLessThanOrEqual(plan.teamRows * plan.scoreStride);
         }
       }
     }
