@@ -80,6 +80,9 @@ function unknownFlag(token: string, table: ReadonlyMap<string, Target>): string 
 /** True for a token that cannot be the value of the flag before it. */
 const isFlag = (token: string): boolean => /^--?[a-zA-Z]/.test(token) || token === "--";
 
+/** True for the word after a flag that may stand alone, as in `--shuffle false`. */
+const isTruth = (token: string): boolean => /^(true|false)$/i.test(token);
+
 /** What `--name`, `--no-name` or `-n` means; undefined where it is not known. */
 function findFlag(
   written: string,
@@ -134,7 +137,7 @@ export function parseArguments(
       problems.push(`${token}: this flag takes a value and no "no-"`);
       continue;
     }
-    const takesNext = mayTakeNext && wantsValue && !denied;
+    const takesNext = mayTakeNext && !denied && (wantsValue || isTruth(next));
     if (takesNext) i++;
     const text = denied ? "false" : takesNext ? next : inline;
     if ("own" in target) {
@@ -162,8 +165,8 @@ function readOwn(
   { canonical, problems }: { readonly canonical: string[]; readonly problems: string[] },
 ): void {
   if (!flag.takesValue) {
-    if (text === undefined || text === "true") canonical.push(`--${flag.name}`);
-    else if (text !== "false") problems.push(`${written}: got ${JSON.stringify(text)}, expected no value`);
+    if (text === undefined || /^true$/i.test(text)) canonical.push(`--${flag.name}`);
+    else if (!isTruth(text)) problems.push(`${written}: got ${JSON.stringify(text)}, expected no value`);
     return;
   }
   const expected = flag.choices === undefined ? "a value" : `one of ${flag.choices.join(", ")}`;

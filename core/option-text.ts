@@ -20,7 +20,7 @@ function readings(text: string): unknown[] {
   const items = text.split(",").map((item) => item.trim());
   const numbers = items.map(asNumber);
   const lists = items.includes("") ? [] : [numbers.includes(undefined) ? undefined : numbers, items];
-  const truth = text === "true" ? true : text === "false" ? false : undefined;
+  const truth = { true: true, false: false }[text.toLowerCase()]; // Python's True and False too
   const plain = [asNumber(text), truth, text];
   if (/^\s*[[{"]/.test(text)) return [asJson(text), ...plain, ...lists];
   return text.includes(",") ? [...lists, ...plain] : [...plain, ...lists];

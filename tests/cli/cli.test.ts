@@ -200,6 +200,20 @@ describe("--print-config", () => {
     });
   });
 
+  test("a switch takes a true or false that follows it, in Python's spelling too, and no other word", async () => {
+    const flags = ["--shuffle", "false", "--no-device.robustness", "--adapter.use-rslora", "True"];
+    const ended = await qlora("train", "--print-config", "true", ...project, ...flags);
+    expect(ended).toMatchObject({ code: 0, stderr: "" });
+    expect(configOf(ended)).toMatchObject({
+      adapter: { options: { useRslora: true } },
+      training: { shuffle: false },
+      device: { robustness: false },
+    });
+    const wrong = await qlora("train", ...project, "--shuffle", "off");
+    expect(wrong.code).toBe(2);
+    expect(wrong.stderr).toContain("off: unexpected argument");
+  });
+
   test("another plugin starts from its own defaults, and camelCase is as good as kebab-case", async () => {
     const dora = ["--adapter", join(fixtures, "dora.ts"), "--adapter.magnitude", "2"];
     const ended = await qlora("train", "--print-config", ...project, ...dora, "--perDeviceTrainBatchSize", "2");
