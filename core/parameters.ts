@@ -1,5 +1,5 @@
 import type { Gpu } from "./device/gpu.ts";
-import { elementCount, type Tensor } from "./tensor.ts";
+import { elementCount, partOf, type Tensor } from "./tensor.ts";
 import { UploadPace } from "./upload-pace.ts";
 
 /** A trainable tensor by name. */
@@ -182,15 +182,8 @@ function makeSlab(gpu: Gpu, index: number, specs: readonly ParameterSpec[], size
   for (const spec of specs) {
     const { name, shape } = spec;
     const size = elementCount(shape);
-    const part = (of: Tensor, label: string): Tensor => ({
-      buffer: of.buffer,
-      part: true,
-      offset: start * 4,
-      shape,
-      dtype: "f32",
-      label,
-    });
-    parameters.push({ name, shape, size, value: part(value, name), grad: part(grad, `grad ${name}`), slab, start });
+    const parts = { value: partOf(value, start, shape, name), grad: partOf(grad, start, shape, `grad ${name}`) };
+    parameters.push({ name, shape, size, ...parts, slab, start });
     start += aligned(size);
   }
   return slab;

@@ -1,6 +1,6 @@
 import type { Gpu } from "./device/gpu.ts";
 import { PARAMETER_ALIGN, type Parameter, ParameterSet, type Slab } from "./parameters.ts";
-import type { Tensor } from "./tensor.ts";
+import { partOf, type Tensor } from "./tensor.ts";
 
 /** Consecutive parameters of a slab that are alike in `kind`, as a slab of their own over the same memory. */
 export interface SlabRun<K> {
@@ -48,7 +48,7 @@ function runSlab(whole: Slab, members: readonly Parameter[]): Slab {
   const first = members[0]!.start;
   const last = members.at(-1)!;
   const size = Math.ceil((last.start + last.size - first) / PARAMETER_ALIGN) * PARAMETER_ALIGN;
-  const part = (of: Tensor): Tensor => ({ ...of, part: true, offset: of.offset + first * 4, shape: [size] });
+  const part = (of: Tensor): Tensor => partOf(of, first, [size], of.label);
   const parameters: Parameter[] = [];
   const slab: Slab = { index: whole.index, size, value: part(whole.value), grad: part(whole.grad), parameters };
   for (const member of members) parameters.push({ ...member, slab, start: member.start - first });

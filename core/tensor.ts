@@ -36,6 +36,16 @@ export function wholeWords(bytes: number): number {
   return bytes - (bytes % 4);
 }
 
+/** The f32 or f16 tensor of this shape that lies in `whole` from element `first` on. @throws RangeError where it does not */
+export function partOf(whole: Tensor, first: number, shape: readonly number[], label: string): Tensor {
+  const start = first * bytesPerElement(whole.dtype);
+  const part: Tensor = { ...whole, part: true, offset: whole.offset + start, shape, label };
+  if (part.offset % 256 !== 0 || start + byteSize(part) > byteSize(whole)) {
+    throw new RangeError(`${describe(part)}: no place for it from element ${first} of ${describe(whole)} on`);
+  }
+  return part;
+}
+
 /** `label [2,3] f32`, for messages. */
 export function describe(tensor: Tensor): string {
   return `${tensor.label} [${tensor.shape.join(",")}] ${tensor.dtype}`;
