@@ -53,17 +53,23 @@ export async function loadTokenTable(
       free: () => chunks.forEach(({ tensor }) => gpu.free(tensor)),
     };
   }
-  const table = new Uint8Array(info.end - info.begin);
+  const table = new Uint8Array(gpu.paper ? 0 : info.end - info.begin);
   await stream.fill(name, table);
   return {
     lookup: (batch, out) => {
-      const rows = new Uint8Array(batch.tokens * rowBytes);
-      batch.host.inputIds.forEach((id, i) =>
-        rows.set(table.subarray(id * rowBytes, (id + 1) * rowBytes), i * rowBytes),
-      );
-      const order = Uint32Array.from({ length: batch.tokens }, (_, i) => i);
-      const tensor = gpu.upload(rows, [batch.tokens, hiddenSize], dtype, "embedding rows");
-      const ids = gpu.upload(order, [batch.tokens], "u32", "embedding order");
+      const tensor = gpu.alloc([batch.tokens, hiddenSize], dtype, "embedding rows", "data");
+      const ids = gpu.alloc([batch.tokens], "u32", "embedding order", "data");
+      if (!gpu.paper) {
+        const rows = new Uint8Array(batch.tokens * rowBytes);
+        batch.host.inputIds.forEach((id, i) =>
+          rows.set(table.subarray(id * rowBytes, (id + 1) * rowBytes), i * rowBytes),
+        );
+        gpu.write(tensor, rows);
+        gpu.write(
+          ids,
+          Uint32Array.from({ length: batch.tokens }, (_, i) => i),
+        );
+      }
       embedding(gpu, ids, [{ firstRow: 0, tensor }], out, scale);
       gpu.free(tensor);
       gpu.free(ids);
