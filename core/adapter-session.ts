@@ -2,13 +2,16 @@
 import type { AdapterRun } from "./adapter-run.ts";
 import { formatBytes } from "./byte-size.ts";
 import type { PackLimits } from "./data/pack.ts";
+import type { TokenisedDataset } from "./data/tokenise.ts";
 import type { Engine } from "./engine.ts";
 import type { RunListener } from "./events.ts";
 import type { MemorySettings } from "./planning/account.ts";
 import { openPlanned } from "./planning/open.ts";
 import type { MemoryPlan } from "./planning/plan.ts";
 import { describeInference } from "./planning/words.ts";
+import { RunKernels } from "./run-kernels.ts";
 import { openSession, type Session } from "./session.ts";
+import { forwardBatches } from "./upcoming-batches.ts";
 
 /** What of the run is opened. */
 export interface AdapterSessionOptions {
@@ -16,6 +19,8 @@ export interface AdapterSessionOptions {
   readonly values: string;
   /** Most tokens of a sample. */
   readonly maxLength: number;
+  /** What will be run, in turn. */
+  readonly data: readonly TokenisedDataset[];
   readonly onEvent?: RunListener | undefined;
 }
 
@@ -34,19 +39,22 @@ export interface AdapterSession {
 export async function openAdapterSession(
   run: AdapterRun,
   engine: Engine,
-  { values, maxLength, onEvent }: AdapterSessionOptions,
+  { values, maxLength, data, onEvent }: AdapterSessionOptions,
 ): Promise<AdapterSession> {
   const { source, plugin, numLabels, device, given, maxSamples } = run;
   const evaluation = { maxSamples, longest: maxLength };
   const work = { source, adapter: plugin, numLabels, evaluation };
   const favoured = { settings: run.settings, reason: "as the run was trained, where nothing else is asked for" };
-  const { gpu, plan, kernels } = await openPlanned({ device, mode: "auto", given, favoured, work }, engine);
+  const planned = await openPlanned({ device, mode: "auto", given, favoured, work }, engine);
+  const { gpu, plan } = planned;
   const message = memoryMessage(run, plan);
   if (message !== undefined) onEvent?.({ type: "info", message });
   const { settings } = plan;
+  const limits = { maxTokens: settings.tokenBudget ?? Infinity, maxSamples };
+  const kernels = new RunKernels(planned, forwardBatches(data, limits), onEvent);
   const options = { source, adapter: plugin, device, gpu, kernels, numLabels, seed: 0, initAdapter: values, onEvent };
   const session = await openSession({ ...options, placement: settings });
-  return { session, settings, limits: { maxTokens: settings.tokenBudget ?? Infinity, maxSamples } };
+  return { session, settings, limits };
 }
 
 /** What is told of a plan: where it is not the run's, or costs time or memory that nobody asked for here. */

@@ -1,7 +1,7 @@
 /** Times whole optimizer steps on random ids: forward, backward, clip and update, dropout on. */
 import type { DeviceOptions } from "./device-options.ts";
 import { openGpu, type ProfileLine } from "./device/index.ts";
-import type { Sample } from "./data/pack.ts";
+import { cutMicroBatches, type Sample } from "./data/pack.ts";
 import type { Ceilings, Engine } from "./engine.ts";
 import type { RunListener } from "./events.ts";
 import type { MemorySettings } from "./planning/account.ts";
@@ -9,8 +9,10 @@ import type { MemoryMode } from "./planning/plan.ts";
 import { planLine } from "./planning/words.ts";
 import { openPlanned, type Planned, stepsOf } from "./planning/open.ts";
 import type { AdapterPlugin, Checkpointing, ModelSource, OptimizerPlugin } from "./plugin.ts";
+import { RunKernels, type UpcomingBatches } from "./run-kernels.ts";
 import { openSession, type Session } from "./session.ts";
 import { accumulateGradients } from "./step.ts";
+import { batchesOf } from "./upcoming-batches.ts";
 
 /** What to time. */
 export interface BenchOptions {
@@ -68,10 +70,10 @@ const NUM_LABELS = 3;
 
 /** Deterministic ids in 5 … vocabSize-1; every sample differs. */
 function randomSamples(options: BenchOptions, vocabSize: number, step: number): Sample[] {
-  return Array.from({ length: options.samplesPerStep }, (_, i) => {
+  return stepLengths(options, step).map((length, i) => {
     const index = step * options.samplesPerStep + i;
     let state = (Math.imul(index + 1, 0x9e3779b1) ^ 0x85ebca6b) >>> 0;
-    const inputIds = Uint32Array.from({ length: options.lengths[index % options.lengths.length]! }, () => {
+    const inputIds = Uint32Array.from({ length }, () => {
       state ^= state << 13;
       state ^= state >>> 17;
       state ^= state << 5;
@@ -79,6 +81,19 @@ function randomSamples(options: BenchOptions, vocabSize: number, step: number): 
     });
     return { index, inputIds, label: index % 3 };
   });
+}
+
+/** Tokens of the samples of a step. */
+function stepLengths({ lengths, samplesPerStep }: BenchOptions, step: number): number[] {
+  return Array.from({ length: samplesPerStep }, (_, i) => lengths[(step * samplesPerStep + i) % lengths.length]!);
+}
+
+/** Micro-batches of every step, the profile's included. */
+async function* benchBatches(options: BenchOptions, maxTokens: number): UpcomingBatches {
+  for (let step = 0; step <= options.warmup + options.steps; step++) {
+    const lengths = stepLengths(options, step);
+    yield batchesOf(cutMicroBatches(lengths, { maxTokens }), lengths, true);
+  }
 }
 
 async function openForBench(
@@ -105,9 +120,11 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
   const { source, optimizer: plugin, warmup, steps } = options;
   const started = performance.now();
   const { vocabSize } = await source.outline(NUM_LABELS);
-  const { gpu: opened, plan, kernels } = await openForBench(options, engine);
+  const planned = await openForBench(options, engine);
+  const { gpu: opened, plan, forecast } = planned;
   if (plan !== undefined) options.onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
   const { checkpointing = "none", tokenBudget = Infinity } = plan?.settings ?? options;
+  const kernels = forecast && new RunKernels({ gpu: opened, forecast }, benchBatches(options, tokenBudget));
   using session = await openSession({
     source,
     adapter: options.adapter,
@@ -148,6 +165,7 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
   };
   gpu.memory.resetPeak();
   for (let step = 0; step < warmup; step++) await runStep(step);
+  if (warmup > 0) await kernels?.settled();
   const stepSeconds: number[] = [];
   const before = { host: process.memoryUsage.rss(), gpu: gpu.memory.report() };
   let tokens = 0;

@@ -24,10 +24,11 @@ export interface DryRunResult {
 /** What a run would do, without training. @throws QloraError of every kind, as `train` would */
 export async function dryRun(config: Config, engine: Engine): Promise<DryRunResult> {
   const { record } = await findStart(config.training);
-  const { rows, numLabels, samplesPerStep, sampler } = readWork(config);
+  const work = readWork(config);
+  const { rows, samplesPerStep, sampler } = work;
   const { trainableParameters, allParameters } = await inspectConfig(config);
   const { source } = await openBaseModel(config.model, { part: "config" });
-  const { gpu, plan } = await openRun(config, { source, numLabels }, engine, record?.memory);
+  const { gpu, plan } = await openRun(config, { source, work }, engine, record?.memory);
   const { adapter, provider, tier } = gpu.info;
   gpu.destroy();
   return {

@@ -165,6 +165,7 @@ async function inferenceLogits(
   const { session: opened, limits } = await openAdapterSession(run, engine, {
     values: adapter.directory,
     maxLength,
+    data: tokens,
     onEvent,
   });
   using session = opened;

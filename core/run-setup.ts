@@ -14,6 +14,7 @@ import { planLine, planRecord } from "./planning/words.ts";
 import type { Checkpointing, Optimizer } from "./plugin.ts";
 import { openRunTokeniser, reportCuts } from "./run-data.ts";
 import { createRunFolder, holdRunFolder, RUN_FILES, writeJson } from "./run-folder.ts";
+import { RunKernels } from "./run-kernels.ts";
 import { openRunLog } from "./run-log.ts";
 import { type RunIdentity, RunProgress } from "./run-progress.ts";
 import { findStart } from "./run-start.ts";
@@ -23,6 +24,7 @@ import type { Tensor } from "./tensor.ts";
 import type { TrainOptions } from "./train-types.ts";
 import type { LogEntry } from "./trainer-state.ts";
 import { checkResumable, readOptimizerState, readTrainingState } from "./training-state.ts";
+import { trainingBatches } from "./upcoming-batches.ts";
 import { version } from "./version.ts";
 
 /** A run that may take its first step; hold it with `await using`. */
@@ -55,7 +57,7 @@ export interface TrainingRun extends AsyncDisposable {
 export async function openTrainingRun(
   config: Config,
   engine: Engine,
-  { onEvent, signal }: Pick<TrainOptions, "onEvent" | "signal">,
+  { onEvent, signal, computeGradients }: TrainOptions,
 ): Promise<TrainingRun> {
   const { training, data, device } = config;
   const { resume, record } = await findStart(training);
@@ -82,9 +84,21 @@ export async function openTrainingRun(
   const before = resume === undefined ? undefined : await readTrainingState(resume);
   if (before !== undefined) checkResumable(before, identity, resume!);
 
-  const planned = await openRun(config, { source, numLabels }, engine, record?.memory);
+  const planned = await openRun(config, { source, work }, engine, record?.memory);
   const { plan } = planned;
+  const { checkpointing, tokenBudget = Infinity } = plan.settings;
+  const limits = {
+    maxTokens: tokenBudget,
+    ...(training.tokenBudget === undefined ? { maxSamples: training.perDeviceTrainBatchSize } : {}),
+  };
+  const evalLimits = { maxTokens: tokenBudget, maxSamples: training.perDeviceEvalBatchSize };
   onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
+  const upcoming = { training, sampler, trainData, evalData, limits, evalLimits, from: before?.step ?? 0 };
+  const kernels = new RunKernels(
+    planned,
+    trainingBatches({ ...upcoming, ownGradients: computeGradients !== undefined }),
+    onEvent,
+  );
   const session = await openSession({
     source,
     baseModel: base.name,
@@ -92,17 +106,17 @@ export async function openTrainingRun(
     device,
     gpu: planned.gpu,
     placement: plan.settings,
-    kernels: planned.kernels,
+    kernels,
     numLabels,
     seed: training.seed,
     initAdapter: resume ?? training.initAdapter,
     onEvent,
   });
   opened.use(session);
+  opened.use(kernels);
   const { gpu, parameters } = session;
   const optimizer = createOptimizer(config, session, sampler.totalSteps);
   if (resume !== undefined) optimizer.load(await readOptimizerState(resume));
-  const { checkpointing, tokenBudget = Infinity } = plan.settings;
   const scaler = gpu.tier === "f32" ? undefined : new GradScaler(before?.scaler ?? undefined);
   const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
   const progress = new RunProgress(sampler, before);
@@ -143,11 +157,8 @@ export async function openTrainingRun(
     scaler,
     control,
     checkpointing,
-    limits: {
-      maxTokens: tokenBudget,
-      ...(training.tokenBudget === undefined ? { maxSamples: training.perDeviceTrainBatchSize } : {}),
-    },
-    evalLimits: { maxTokens: tokenBudget, maxSamples: training.perDeviceEvalBatchSize },
+    limits,
+    evalLimits,
     progress,
     async log(entry) {
       progress.history.push(entry);

@@ -1,4 +1,5 @@
 /** A model with its adapter on a GPU: what training, evaluation and prediction share. */
+import type { UpcomingBatch } from "./batch.ts";
 import type { DeviceOptions } from "./device-options.ts";
 import { type Gpu, openGpu } from "./device/index.ts";
 import { ModelError } from "./errors.ts";
@@ -7,6 +8,7 @@ import type { AdaptedLinear } from "./linear.ts";
 import { memoryBudget } from "./planning/budget.ts";
 import { ParameterSet, type ParameterSpec } from "./parameters.ts";
 import type { Adapter, AdapterPlugin, Model, ModelOutline, ModelPlacement, ModelSource } from "./plugin.ts";
+import type { RunKernels } from "./run-kernels.ts";
 
 /** What a session is opened with. */
 export interface SessionOptions {
@@ -19,8 +21,8 @@ export interface SessionOptions {
   readonly gpu?: Gpu | undefined;
   /** What the memory plan chose for the model. */
   readonly placement?: ModelPlacement | undefined;
-  /** Kernels to compile while the weights load; others compile when they are first used. */
-  readonly kernels?: Gpu["kernelSpecs"] | undefined;
+  /** Kernels to compile while the weights load and later; others compile when they are first used. */
+  readonly kernels?: RunKernels | undefined;
   readonly numLabels: number;
   readonly seed: number;
   /** Folder of an adapter whose values replace the fresh ones. */
@@ -37,6 +39,8 @@ export interface Session {
   readonly adapter: Adapter;
   readonly parameters: ParameterSet;
   readonly numLabels: number;
+  /** Before a batch: waits for its kernels where they compile ahead of it. @throws DeviceError where one does not */
+  readonly prepare?: ((batch: UpcomingBatch) => Promise<void>) | undefined;
   /** Frees the GPU; a second time does nothing. */
   [Symbol.dispose](): void;
 }
@@ -63,7 +67,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
  * a plugin has loaded.
  * @throws as `openSession`
  */
-export function openSessionOn(gpu: Gpu, options: Omit<SessionOptions, "device" | "gpu">): Promise<Session> {
+export function openSessionOn(gpu: Gpu, options: Omit<SessionOptions, "device" | "gpu" | "kernels">): Promise<Session> {
   return gpu.memory.undoing(() => loadSession(gpu, options, () => {}));
 }
 
@@ -84,10 +88,11 @@ async function loadSession(
   const onProgress = (done: number, total: number): void =>
     onEvent?.({ type: "progress", what: "loading the model", done, total });
   let loaded = false;
-  const compiled = gpu.compile(options.kernels ?? new Map(), (done, total) => {
+  const { kernels } = options;
+  const compiled = kernels?.first((done, total) => {
     if (loaded) onEvent?.({ type: "progress", what: "compiling kernels", done, total });
   });
-  compiled.catch(() => {}); // awaited below, where loading has not failed before it
+  compiled?.catch(() => {}); // awaited below, where loading has not failed before it
   const model = await source.load({ gpu, numLabels, seed, placement, onProgress });
   let parameters: ParameterSet | undefined;
   const free = (): void => {
@@ -105,14 +110,17 @@ async function loadSession(
     model.bind(linears, parameters);
     loaded = true;
     await compiled;
+    kernels?.follow();
     let open = true;
     const dispose = (): void => {
       if (!open) return;
       open = false;
+      kernels?.stop();
       free();
       close();
     };
-    return { gpu, source, outline, model, adapter, parameters, numLabels, [Symbol.dispose]: dispose };
+    const prepare = kernels && ((batch: UpcomingBatch) => kernels.prepare(batch));
+    return { gpu, source, outline, model, adapter, parameters, numLabels, prepare, [Symbol.dispose]: dispose };
   } catch (error) {
     free();
     throw error;

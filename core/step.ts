@@ -54,6 +54,7 @@ export async function accumulateGradients(
   let done = 0;
   for (const members of cut) {
     const chosen = members.map((i) => samples[i]!);
+    await session.prepare?.({ lengths: chosen.map(({ inputIds }) => inputIds.length), training: true });
     const batch = uploadBatch(gpu, packSamples(chosen), settings.stepKey);
     const terms = targets?.of(chosen).map(({ values, temperature }) => {
       const shape = [members.length, session.numLabels];
@@ -123,6 +124,7 @@ export async function readLogits(
   samples: readonly Sample[],
 ): Promise<Float32Array<ArrayBuffer>> {
   const { gpu, model } = session;
+  await session.prepare?.({ lengths: samples.map(({ inputIds }) => inputIds.length), training: false });
   const batch = uploadBatch(gpu, packSamples(samples), 0);
   const tape = new Tape(gpu, { accumulate: engine.accumulate, recording: false });
   const logits = model.forward(tape, batch, { checkpointing: "none", training: false });

@@ -5,6 +5,7 @@ import { stepGradients } from "./gradients.ts";
 import { nonFiniteGradients } from "./non-finite.ts";
 import { samplesOf } from "./run-data.ts";
 import { evaluateHeldOut } from "./run-evaluation.ts";
+import { isDue } from "./run-progress.ts";
 import { saveAdapter, saveRun, writeSummary } from "./run-save.ts";
 import { openTrainingRun } from "./run-setup.ts";
 import { learningRateAt } from "./schedule.ts";
@@ -146,13 +147,4 @@ export async function* trainSteps(
     history: progress.history,
     interrupted,
   };
-}
-
-/** Whether a strategy wants its work done after this step. */
-function isDue(
-  strategy: "no" | "epoch" | "steps",
-  every: number,
-  { step, endsEpoch }: { readonly step: number; readonly endsEpoch: boolean },
-): boolean {
-  return strategy === "steps" ? step % every === 0 : strategy === "epoch" && endsEpoch;
 }

@@ -23,6 +23,8 @@ export interface Sampler {
   order(epoch: number): Uint32Array;
   /** Row indices of global step `step` (from 0). */
   batch(step: number): Uint32Array;
+  /** What `batch` gives from step `from` on to the last, for whoever looks ahead: keeps an epoch's order of its own. */
+  batches(from: number): Iterable<Uint32Array>;
 }
 
 /** A sampler by transformers' step rules: `ceil(size / samplesPerStep)` steps an epoch, the last group short. @throws ConfigError */
@@ -43,21 +45,27 @@ export function createSampler(options: SamplerOptions): Sampler {
   const stepsPerEpoch = Math.ceil(size / samplesPerStep);
   const totalSteps = maxSteps > 0 ? maxSteps : Math.ceil(numTrainEpochs * stepsPerEpoch);
   let cached: { readonly epoch: number; readonly order: Uint32Array } | undefined;
+  const ordered = (epoch: number): Uint32Array =>
+    shuffle ? permutation(size, seed, epoch) : Uint32Array.from({ length: size }, (_, i) => i);
   const order = (epoch: number): Uint32Array => {
-    if (cached?.epoch !== epoch)
-      cached = {
-        epoch,
-        order: shuffle ? permutation(size, seed, epoch) : Uint32Array.from({ length: size }, (_, i) => i),
-      };
+    if (cached?.epoch !== epoch) cached = { epoch, order: ordered(epoch) };
     return cached.order;
+  };
+  const batchOf = (rows: Uint32Array, step: number): Uint32Array => {
+    const start = (step % stepsPerEpoch) * samplesPerStep;
+    return rows.slice(start, start + samplesPerStep);
   };
   return {
     stepsPerEpoch,
     totalSteps,
     order: (epoch) => order(epoch).slice(),
-    batch: (step) => {
-      const start = (step % stepsPerEpoch) * samplesPerStep;
-      return order(Math.floor(step / stepsPerEpoch)).slice(start, start + samplesPerStep);
+    batch: (step) => batchOf(order(Math.floor(step / stepsPerEpoch)), step),
+    *batches(from) {
+      let rows: Uint32Array | undefined;
+      for (let step = from; step < totalSteps; step++) {
+        if (rows === undefined || step % stepsPerEpoch === 0) rows = ordered(Math.floor(step / stepsPerEpoch));
+        yield batchOf(rows, step);
+      }
     },
   };
 }

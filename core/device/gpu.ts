@@ -4,7 +4,7 @@ import { Memory, type Purpose } from "../memory.ts";
 import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor, wholeWords } from "../tensor.ts";
 import { BindGroups } from "./bind-groups.ts";
 import { compileFailure, deviceFailure, reportOf } from "./failure.ts";
-import { type Kernel, Kernels } from "./kernels.ts";
+import { type CompileOptions, type Kernel, Kernels } from "./kernels.ts";
 import type { Capabilities, Provider, Tier } from "./probe.ts";
 import { Profile, type ProfileLine, type Work } from "./profile.ts";
 
@@ -48,6 +48,7 @@ export class Gpu {
 
   readonly #kernels: Kernels;
   readonly #groups: BindGroups;
+  readonly #dispatched = new Set<string>();
   readonly #arena: GPUBuffer;
   readonly #arenaData = new ArrayBuffer(ARENA_BYTES);
   readonly #arenaView = new DataView(this.#arenaData);
@@ -74,7 +75,8 @@ export class Gpu {
     this.#align = Math.max(16, device.limits.minUniformBufferOffsetAlignment);
     this.#arena = device.createBuffer({ size: ARENA_BYTES, usage: UNIFORM, label: "uniforms" });
     this.#groups = new BindGroups(device, this.#arena);
-    this.#kernels = new Kernels(device);
+    // bun-webgpu's callbacks and garbage collection do not get along: with it, each is compiled at once.
+    this.#kernels = new Kernels(device, info.provider === "webgpu");
     device.addEventListener("uncapturederror", (event) => {
       this.#errors.push(reportOf(event.error));
     });
@@ -179,22 +181,30 @@ export class Gpu {
     return this.#kernels.specs;
   }
 
+  /** What the kernels dispatched since the last call are made of; for a GPU on paper. */
+  takeDispatched(): ReadonlyMap<string, KernelSpec> {
+    const keys = [...this.#dispatched];
+    this.#dispatched.clear();
+    return new Map(keys.map((key) => [key, this.#kernels.specs.get(key)!]));
+  }
+
   /**
-   * Compiles kernels up front, those of `kernelSpecs` of a GPU on paper: while weights load, the driver's threads are free.
-   * @param onProgress kernels compiled, and in total
+   * Compiles kernels up front, those of a GPU on paper: while weights load and steps run, the driver's threads are free. One
+   * that is under way already is waited for, not compiled again.
    * @throws DeviceError with the compiler's messages, or saying that the device was lost or its memory refused
    */
-  async compile(
-    specs: ReadonlyMap<string, KernelSpec>,
-    onProgress?: (done: number, total: number) => void,
-  ): Promise<void> {
-    // bun-webgpu's callbacks and garbage collection do not get along: with it, each is compiled at once.
-    const background = this.info.provider === "webgpu";
-    await this.#kernels.compile(specs, background, onProgress).catch(async (cause: unknown) => {
+  async compile(specs: ReadonlyMap<string, KernelSpec>, options: CompileOptions = {}): Promise<void> {
+    await this.#kernels.compile(specs, options).catch(async (cause: unknown) => {
+      if (cause instanceof DeviceError) throw cause;
       await Bun.sleep(0); // a loss is told by an event of its own, which may come after what it breaks
       throw compileFailure(cause, this.#errors, this.#lost, this.memory.report());
     });
-    this.check();
+    if (options.later !== true) this.check();
+  }
+
+  /** Gives up kernels that wait to be compiled; resolves when none is under way. */
+  stopCompiling(): Promise<void> {
+    return this.#kernels.giveUp();
   }
 
   /**
@@ -218,7 +228,10 @@ export class Gpu {
     }
     if (grid.some((n) => !(n >= 1 && n <= 65535)))
       throw new RangeError(`kernel ${kernel.key}: grid ${grid.join(" x ")} is outside 1..65535`);
-    if (this.paper) return;
+    if (this.paper) {
+      this.#dispatched.add(kernel.key);
+      return;
+    }
     const bytes = Math.ceil((Math.ceil(kernel.uniforms.length / 4) * 16) / this.#align) * this.#align;
     if (this.#arenaUsed + bytes > ARENA_BYTES) this.submit();
     const at = this.#arenaUsed;
@@ -332,6 +345,7 @@ export class Gpu {
 
   /** Frees everything; work that was encoded and not submitted is dropped. The object is dead afterwards. */
   destroy(): void {
+    this.#kernels.close();
     // Giving up the pool submits what is encoded, and that may use tensors that are gone by then.
     this.#pass = this.#encoder = undefined;
     this.#groups.clear();

@@ -48,7 +48,8 @@ export async function measureDifference(
   onEvent?: RunListener,
 ): Promise<LogitDifference> {
   const unmerged = async (): Promise<Planned & { readonly logits: Float32Array }> => {
-    const opened = await openAdapterSession(run, engine, { values: folders.adapter, maxLength, onEvent });
+    const values = folders.adapter;
+    const opened = await openAdapterSession(run, engine, { values, maxLength, data: [data], onEvent });
     const { settings, limits } = opened;
     using session = opened.session;
     const logits = await computeLogits(session, engine, data, limits, "running the adapter on its base", onEvent);

@@ -2,15 +2,16 @@
  * The account of memory: the model's own code loads and takes a step on a GPU that only counts, so the bytes are those that
  * the run allocates, pool and rounding included.
  */
-import { cutMicroBatches, lengthSortedBatches, type PackLimits, type Sample } from "../data/pack.ts";
-import { type Gpu, type PaperDevice, paperGpu } from "../device/index.ts";
+import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
+import type { PaperDevice } from "../device/index.ts";
 import type { Engine } from "../engine.ts";
 import { DeviceError } from "../errors.ts";
 import type { MemoryReport } from "../memory.ts";
 import type { AdapterPlugin, Checkpointing, ModelPlacement, ModelSource, Optimizer } from "../plugin.ts";
-import { openSession, type Session } from "../session.ts";
-import { accumulateGradients, readLogits } from "../step.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Session } from "../session.ts";
+import type { StepLoss } from "../step-loss.ts";
+import { KernelForecast } from "./forecast.ts";
+import { PaperRun } from "./paper-run.ts";
 
 /** What runs: training, evaluation or both. */
 export interface PlannedWork {
@@ -58,20 +59,8 @@ export interface MemoryFigures {
 /** Figures, or why there are none: one buffer would be larger than the adapter allows. */
 export type Measured = MemoryFigures | { readonly tooLarge: string };
 
-/** A loaded model on paper, which every choice of checkpointing and token budget can use. */
-interface PaperRun {
-  readonly session: Session;
-  /** Undefined where nothing is trained. */
-  readonly update: { readonly optimizer: Optimizer; readonly control: Tensor } | undefined;
-  /** Settings that steps were taken with. */
-  readonly stepped: Set<string>;
-}
-
 /** What a model is loaded anew for. */
 const placementKey = ({ embeddings, keepDequantised }: ModelPlacement): string => `${embeddings} ${keepDequantised}`;
-
-/** What a loaded model takes a step with. */
-const stepKey = ({ checkpointing, tokenBudget }: MemorySettings): string => `${checkpointing} ${tokenBudget}`;
 
 /** Measures settings of one piece of work for one device. */
 export class MemoryAccount {
@@ -118,21 +107,27 @@ export class MemoryAccount {
    * @throws QloraError of every kind that loading or a step would throw
    */
   async measure(settings: MemorySettings, limit = Infinity): Promise<Measured> {
-    const key = [stepKey(settings), placementKey(settings), limit].join();
+    const { checkpointing, tokenBudget } = settings;
+    const key = [checkpointing, tokenBudget, placementKey(settings), limit].join();
     const known = this.#measured.get(key) ?? (await this.#run(settings, limit));
     this.#measured.set(key, known);
     return known;
   }
 
-  /** What the kernels of loading and of a step with these settings are made of. @throws as `measure` */
-  async kernels(settings: MemorySettings): Promise<Gpu["kernelSpecs"]> {
-    const measured = this.#runs.get(placementKey(settings));
-    // A model that took steps with other settings has their kernels too.
-    if (measured?.stepped.size === 1 && measured.stepped.has(stepKey(settings)))
-      return measured.session.gpu.kernelSpecs;
-    const run = await this.#open(settings);
-    await this.#step(run, settings);
-    return run.session.gpu.kernelSpecs;
+  /**
+   * Which kernels the work dispatches with these settings.
+   * @param loss of the steps; default: cross entropy with the samples' labels
+   * @throws as `measure`
+   */
+  async forecast(settings: MemorySettings, loss?: StepLoss): Promise<KernelForecast> {
+    const { checkpointing, tokenBudget } = settings;
+    const run = this.#runs.get(placementKey(settings)) ?? (await this.#open(settings));
+    const { training, evaluation } = this.work;
+    const largest =
+      training === undefined
+        ? { training: false, lengths: evaluationBatch(evaluation!, tokenBudget) }
+        : { training: true, lengths: cut(training.steps[0]!, training.maxSamples, tokenBudget)[0]!.lengths };
+    return new KernelForecast(run, { checkpointing, loss, largest });
   }
 
   async #run(settings: MemorySettings, limit: number): Promise<Measured> {
@@ -140,7 +135,7 @@ export class MemoryAccount {
     try {
       let run = this.#runs.get(key);
       if (run === undefined) this.#runs.set(key, (run = await this.#open(settings)));
-      run.session.gpu.memory.limit = limit;
+      run.gpu.memory.limit = limit;
       return await this.#step(run, settings);
     } catch (error) {
       this.#runs.delete(key); // what the broken step held stays with it
@@ -151,41 +146,25 @@ export class MemoryAccount {
     }
   }
 
-  async #open(placement: ModelPlacement): Promise<PaperRun> {
-    const { source, adapter, numLabels, training } = this.work;
-    const gpu = paperGpu(this.#device);
-    const session = await openSession({ source, adapter, device: {}, gpu, placement, numLabels, seed: 0 });
-    const update = training && {
-      control: gpu.alloc([4], "f32", "gradient control", "optimizer"),
-      optimizer: training.optimizer(session),
-    };
-    return { session, update, stepped: new Set() };
+  #open(placement: ModelPlacement): Promise<PaperRun> {
+    return PaperRun.open(this.work, this.#device, this.#engine, placement);
   }
 
-  async #step({ session, update, stepped }: PaperRun, settings: MemorySettings): Promise<MemoryFigures> {
-    const { gpu, parameters } = session;
+  async #step(run: PaperRun, settings: MemorySettings): Promise<MemoryFigures> {
+    const { gpu, session } = run;
     const { checkpointing, tokenBudget } = settings;
     const { training, evaluation } = this.work;
-    stepped.add(stepKey(settings));
     gpu.memory.trim();
     gpu.memory.resetPeak();
     const atRest = gpu.memory.report().byPurpose;
     for (const step of training?.steps ?? []) {
-      parameters.zeroGrad();
+      session.parameters.zeroGrad();
       for (const { lengths } of distinct(cut(step, training?.maxSamples, tokenBudget))) {
-        const options = { limits: { maxTokens: Infinity }, checkpointing, lossScale: 1, stepKey: 0 };
-        gpu.free(await accumulateGradients(session, this.#engine, samplesOf(lengths), options));
+        await run.gradients(lengths, checkpointing);
       }
-      const { control, optimizer } = update!;
-      this.#engine.gradNorm(gpu, parameters.slabs, control, { lossScale: 1, maxNorm: 1 });
-      optimizer.step({ learningRate: 0, update: 1, control });
+      run.update();
     }
-    if (evaluation !== undefined) {
-      const { maxSamples, longest } = evaluation;
-      const rows = new Array<number>(maxSamples).fill(longest);
-      const [batch] = lengthSortedBatches(rows, { maxTokens: tokenBudget ?? Infinity, maxSamples });
-      await readLogits(session, this.#engine, samplesOf(batch!.map((i) => rows[i]!)));
-    }
+    if (evaluation !== undefined) await run.logits(evaluationBatch(evaluation, tokenBudget));
     gpu.submit();
     const { byPurposeAtPeak: atPeak, peak } = gpu.memory.report();
     return { atRest, atPeak, peak };
@@ -220,6 +199,9 @@ function distinct(batches: readonly MicroBatch[]): MicroBatch[] {
   });
 }
 
-function samplesOf(lengths: readonly number[]): Sample[] {
-  return lengths.map((length, index) => ({ index, inputIds: new Uint32Array(length), label: 0 }));
+/** Token counts of the largest batch. */
+function evaluationBatch({ maxSamples, longest }: PlannedEvaluation, tokenBudget: number | undefined): number[] {
+  const rows = new Array<number>(maxSamples).fill(longest);
+  const [batch] = lengthSortedBatches(rows, { maxTokens: tokenBudget ?? Infinity, maxSamples });
+  return batch!.map((i) => rows[i]!);
 }

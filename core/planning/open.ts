@@ -2,8 +2,10 @@
 import type { DeviceOptions } from "../device-options.ts";
 import { describeDevice, type Gpu, openGpu, type PaperDevice } from "../device/index.ts";
 import type { Engine } from "../engine.ts";
+import type { StepLoss } from "../step-loss.ts";
 import { MemoryAccount, type PlannedWork } from "./account.ts";
 import { memoryBudget } from "./budget.ts";
+import type { KernelForecast } from "./forecast.ts";
 import { type FavouredSettings, type GivenSettings, type MemoryMode, type MemoryPlan, planMemory } from "./plan.ts";
 
 /** Steps that are taken of lengths in turn. */
@@ -30,13 +32,15 @@ export interface OpenRequest {
   /** Taken where they fit. */
   readonly favoured?: FavouredSettings | undefined;
   readonly work: PlannedWork;
+  /** Of training steps; default: cross entropy with the samples' labels. */
+  readonly loss?: StepLoss | undefined;
 }
 
-/** A GPU, the plan of what will run on it, and what the kernels for that are made of. */
+/** A GPU, the plan of what will run on it, and which kernels that will dispatch. */
 export interface Planned {
   readonly gpu: Gpu;
   readonly plan: MemoryPlan;
-  readonly kernels: Gpu["kernelSpecs"];
+  readonly forecast: KernelForecast;
 }
 
 /**
@@ -44,7 +48,7 @@ export interface Planned {
  * @throws DeviceError as `openGpu`, and MEMORY_SHORT where the work does not fit
  */
 export async function openPlanned(
-  { device: options, mode, given, favoured, work }: OpenRequest,
+  { device: options, mode, given, favoured, work, loss }: OpenRequest,
   engine: Engine,
 ): Promise<Planned> {
   const gpu = await openGpu(options);
@@ -54,7 +58,7 @@ export async function openPlanned(
     const account = new MemoryAccount(work, device, engine);
     const plan = await planMemory(account, { mode, given, budget, favoured, keeps: keepsDequantised(device) });
     gpu.memory.limit = budget.bytes ?? Infinity;
-    return { gpu, plan, kernels: await account.kernels(plan.settings) };
+    return { gpu, plan, forecast: await account.forecast(plan.settings, loss) };
   } catch (error) {
     gpu.destroy();
     throw error;

@@ -3,6 +3,7 @@ import type { Config } from "../config.ts";
 import type { Engine } from "../engine.ts";
 import { createOptimizer } from "../head-optimizer.ts";
 import type { ModelSource } from "../plugin.ts";
+import type { RunWork } from "../run-work.ts";
 import type { MemorySettings, PlannedWork } from "./account.ts";
 import { openPlanned, type Planned, stepsOf } from "./open.ts";
 import type { GivenSettings, MemoryMode } from "./plan.ts";
@@ -53,12 +54,13 @@ export interface RecordedMemory {
  */
 export function openRun(
   config: Config,
-  { source, numLabels }: { readonly source: ModelSource; readonly numLabels: number },
+  { source, work }: { readonly source: ModelSource; readonly work: Pick<RunWork, "numLabels" | "stepLoss"> },
   engine: Engine,
   recorded?: RecordedMemory,
 ): Promise<Planned> {
-  const work = plannedWork(config, source, numLabels);
-  return openPlanned({ device: config.device, ...memoryRequest(config, source, recorded), work }, engine);
+  const planned = plannedWork(config, source, work.numLabels);
+  const request = { ...memoryRequest(config, source, recorded), work: planned, loss: work.stepLoss };
+  return openPlanned({ device: config.device, ...request }, engine);
 }
 
 /**

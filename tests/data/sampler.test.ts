@@ -50,6 +50,9 @@ describe("sampler", () => {
     const [walked, jumped] = [createSampler({ ...base, maxSteps: 40 }), createSampler({ ...base, maxSteps: 40 })];
     const batches = Array.from({ length: 40 }, (_, step) => [...walked.batch(step)]);
     for (const step of [39, 0, 25, 26, 13, 12]) expect([...jumped.batch(step)]).toEqual(batches[step]!);
+    expect([...createSampler({ ...base, maxSteps: 40 }).batches(12)].map((rows) => [...rows])).toEqual(
+      batches.slice(12),
+    );
   });
 
   test("without shuffling, rows come as they stand and wrap at the epoch", () => {

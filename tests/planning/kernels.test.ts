@@ -1,18 +1,21 @@
 /** A planned run compiles its kernels while it loads: the first step finds all of them. */
 import { describe, expect, test } from "bun:test";
-import { NVIDIA } from "../../core/device/index.ts";
-import { MemoryAccount } from "../../core/planning/account.ts";
+import { benchOptions } from "../../core/bench-options.ts";
+import { type Gpu, NVIDIA } from "../../core/device/index.ts";
+import { MemoryAccount, type MemorySettings } from "../../core/planning/account.ts";
+import { PaperRun } from "../../core/planning/paper-run.ts";
 import { planMemory } from "../../core/planning/plan.ts";
 import { openPlanned } from "../../core/planning/open.ts";
-import type { Session } from "../../core/session.ts";
-import { openSession } from "../../core/session.ts";
+import { RunKernels } from "../../core/run-kernels.ts";
+import { openSession, type Session } from "../../core/session.ts";
 import { accumulateGradients } from "../../core/step.ts";
 import { engine } from "../../kernels/engine.ts";
+import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 
-test("kernels come from the model that was measured, loaded once; where others were tried too, from one of its own", async () => {
+test("kernels are forecast with the model that was measured, loaded once, whatever it was measured with before", async () => {
   const plugin = gemma2({ checkpoint: tinyCheckpoint }).create();
   let loads = 0;
   const source = {
@@ -40,22 +43,79 @@ test("kernels come from the model that was measured, loaded once; where others w
   const given = { placement: { embeddings: "device", keepDequantised: false } } as const;
   const plan = (from: MemoryAccount, bytes: number) =>
     planMemory(from, { mode: "auto", given, budget: { bytes, source: "given" }, keeps: true });
-  const keys = (kernels: ReadonlyMap<string, unknown>): string[] => [...kernels.keys()].toSorted();
+  const batch = { training: true, lengths: [256, 256] };
+  const keys = async (from: MemoryAccount, settings: MemorySettings): Promise<string[]> =>
+    [...(await (await from.forecast(settings)).of(batch)).keys()].toSorted();
 
   const roomy = account();
   const { settings, figures } = await plan(roomy, 2 ** 40);
-  const kernels = keys(await roomy.kernels(settings));
+  const kernels = await keys(roomy, settings);
   expect(kernels.length).toBeGreaterThan(15);
   expect(loads).toBe(1);
-  expect(keys(await account().kernels(settings))).toEqual(kernels);
+  expect(await keys(account(), settings)).toEqual(kernels);
 
   loads = 0;
   const tight = account();
   const less = await plan(tight, figures.peak - 1);
   expect(less.settings).not.toEqual(settings);
-  const fresh = keys(await account().kernels(less.settings));
-  expect(keys(await tight.kernels(less.settings))).toEqual(fresh);
-  expect(loads).toBe(3);
+  const fresh = await keys(account(), less.settings);
+  expect(await keys(tight, less.settings)).toEqual(fresh);
+  expect(loads).toBe(2);
+});
+
+describe("batches of one size class dispatch the same kernels", () => {
+  const shape = benchOptions.parse({ shape: "gemma2-9b", layers: 2, embeddings: "host" }, "bench");
+  const sizes = [...Array(80).keys()].slice(1);
+  for (let tokens = 128; tokens <= 8192; tokens += 64) sizes.push(tokens - 1, tokens, tokens + 1);
+
+  test.each(["matrix", "f16", "f32"] as const)(
+    "tier %s",
+    async (tier) => {
+      const work = {
+        source: benchSource(shape),
+        adapter: lora({
+          rank: 64,
+          dropout: 0.05,
+          targetModules: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"],
+        }),
+        numLabels: 3,
+        training: {
+          optimizer: ({ gpu, parameters }: Session) => adamW8bit().create({ gpu, parameters }),
+          steps: [[1024]],
+          maxSamples: undefined,
+        },
+      };
+      const device = { ...NVIDIA, info: { ...NVIDIA.info, tier } };
+      const settings = {
+        checkpointing: "none",
+        tokenBudget: undefined,
+        embeddings: "host",
+        keepDequantised: false,
+      } as const;
+      const forecast = await new MemoryAccount(work, device, engine).forecast(settings);
+      const run = await PaperRun.open(work, device, engine, settings);
+      const keys = (kernels: Gpu["kernelSpecs"]): string[] => [...kernels.keys()].toSorted();
+      const met = new Set<string>();
+      for (const training of [true, false]) {
+        for (const tokens of sizes.toReversed()) {
+          const lengths = tokens > 900 ? [900, tokens - 900] : [tokens];
+          if (training) await run.gradients(lengths, "none");
+          else await run.logits(lengths);
+          const wanted = keys(run.gpu.takeDispatched());
+          // Another batch of as many tokens may have been the one that ran on paper.
+          expect({ tokens, training, kernels: keys(await forecast.of({ training, lengths })) }).toEqual({
+            tokens,
+            training,
+            kernels: wanted,
+          });
+          for (const key of wanted) met.add(key);
+        }
+      }
+      const always = keys(await forecast.always()).filter((key) => !met.has(key));
+      expect(always).toEqual(["adamw8bit", "grad-norm/fold", "grad-norm/partial"]);
+    },
+    120_000,
+  );
 });
 
 describe.skipIf(tiers.length === 0)("kernels of a planned run", () => {
@@ -69,7 +129,14 @@ describe.skipIf(tiers.length === 0)("kernels of a planned run", () => {
       const training = { optimizer: make, steps: [lengths], maxSamples: undefined };
       const common = { source, adapter, numLabels: 3 };
       const work = { ...common, training };
-      const { gpu, kernels } = await openPlanned({ device, mode: "auto", given: {}, work }, engine);
+      const planned = await openPlanned({ device, mode: "auto", given: {}, work }, engine);
+      const { gpu } = planned;
+      const kernels = new RunKernels(
+        planned,
+        (async function* () {
+          yield [{ lengths, training: true }];
+        })(),
+      );
       const compiled: string[] = [];
       const compile = gpu.device.createComputePipeline.bind(gpu.device);
       const compileLater = gpu.device.createComputePipelineAsync.bind(gpu.device);
