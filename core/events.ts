@@ -11,10 +11,11 @@ export interface StepEvent {
   /** Mean loss of the step's samples; undefined where it was not read back. */
   readonly loss: number | undefined;
   readonly learningRate: number;
+  /** Since the last log, without evaluation and saving. */
   readonly samplesPerSecond: number;
-  /** Real tokens; there is no padding. */
+  /** The same of real tokens; there is no padding. */
   readonly tokensPerSecond: number;
-  /** Bytes of GPU memory allocated now. */
+  /** Bytes of GPU memory held now, those that wait for reuse included. */
   readonly memoryBytes: number;
 }
 

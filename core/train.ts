@@ -31,9 +31,8 @@ export async function* trainSteps(
   const firstStep = progress.step;
   let metrics: Readonly<Record<string, number>> = {};
   let samplesDone = 0;
-  let tokensDone = 0;
   let saved = firstStep === 0 ? undefined : firstStep; // a run that has not begun has no checkpoint to go on from
-  let window = { seconds: 0, tokens: 0 }; // since the last log, without evaluation and saving
+  let window = { seconds: 0, samples: 0, tokens: 0 }; // since the last log, without evaluation and saving
   while (!progress.done && signal?.aborted !== true) {
     const from = performance.now();
     const before = progress.step;
@@ -70,18 +69,21 @@ export async function* trainSteps(
     const loss = lossSum / count;
     const tokens = samples.reduce((sum, sample) => sum + sample.inputIds.length, 0);
     progress.add({ loss, tokens, skipped });
-    tokensDone += tokens;
     samplesDone += samples.length;
-    window = { seconds: window.seconds + (performance.now() - from) / 1000, tokens: window.tokens + tokens };
+    window = {
+      seconds: window.seconds + (performance.now() - from) / 1000,
+      samples: window.samples + samples.length,
+      tokens: window.tokens + tokens,
+    };
 
     const { step, epoch } = progress;
-    const seconds = (performance.now() - started) / 1000;
-    const speed = {
-      samplesPerSecond: samplesDone / seconds,
-      tokensPerSecond: tokensDone / seconds,
-      memoryBytes: gpu.memory.report().used,
+    const { used, pooled } = gpu.memory.report();
+    const pace = {
+      samplesPerSecond: window.samples / window.seconds,
+      tokensPerSecond: window.tokens / window.seconds,
+      memoryBytes: used + pooled,
     };
-    onEvent?.({ type: "step", step, totalSteps, epoch, loss, learningRate, ...speed });
+    onEvent?.({ type: "step", step, totalSteps, epoch, loss, learningRate, ...pace });
     if (step % training.loggingSteps === 0 || step === totalSteps) {
       const { loss: mean, skipped: skippedSteps } = progress.takeSinceLog();
       await run.log({
@@ -92,10 +94,10 @@ export async function* trainSteps(
         num_input_tokens_seen: progress.tokens,
         skipped_steps: skippedSteps,
         step,
-        tokens_per_second: window.tokens / window.seconds,
+        tokens_per_second: pace.tokensPerSecond,
       });
-      window = { seconds: 0, tokens: 0 };
-      onEvent?.({ type: "log", step, totalSteps, epoch, loss: mean, gradNorm, learningRate, skippedSteps, ...speed });
+      window = { seconds: 0, samples: 0, tokens: 0 };
+      onEvent?.({ type: "log", step, totalSteps, epoch, loss: mean, gradNorm, learningRate, skippedSteps, ...pace });
     }
     if (isDue(training.evalStrategy, training.evalSteps, progress)) metrics = (await evaluateHeldOut(run)) ?? metrics;
     if (isDue(training.saveStrategy, training.saveSteps, progress)) {
