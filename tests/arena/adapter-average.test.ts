@@ -5,6 +5,7 @@ import { averageAdapters } from "../../core/adapter-average.ts";
 import { readFloats } from "../../core/checkpoint.ts";
 import { openSafetensors, writeSafetensors } from "../../core/safetensors.ts";
 import { tempDir } from "../data/files.ts";
+import { failure } from "../support/failure.ts";
 
 const CONFIG = {
   peft_type: "LORA",
@@ -34,11 +35,8 @@ async function adapter(
 }
 
 const one = (): Promise<string> => adapter({ [A]: [1, 2, 3, 4], [B]: [0, 1], [HEAD]: [1, -1] });
-const failure = (adapters: readonly string[]): Promise<string> =>
-  averageAdapters({ adapters, outputDir: join(tempDir(), "out") }).then(
-    () => "no error",
-    (error: Error) => error.message,
-  );
+const refused = (adapters: readonly string[]): Promise<string> =>
+  failure(averageAdapters({ adapters, outputDir: join(tempDir(), "out") }));
 
 describe("the mean of adapters", () => {
   test("of A, B and the head; the order of target_modules does not matter", async () => {
@@ -58,20 +56,20 @@ describe("the mean of adapters", () => {
   test("configs or tensors that differ are one clear error", async () => {
     const first = await one();
     const other = { r: 4, base_model_name_or_path: "other" };
-    const message = await failure([first, await adapter({ [A]: [1, 2, 3, 4], [B]: [0, 1], [HEAD]: [1, -1] }, other)]);
+    const message = await refused([first, await adapter({ [A]: [1, 2, 3, 4], [B]: [0, 1], [HEAD]: [1, -1] }, other)]);
     expect(message).toContain(`base_model_name_or_path is "other", but "base" in ${first}; r is 4, but 2 in ${first}`);
-    expect(await failure([first, await adapter({ [A]: [1, 2, 3, 4], [B]: [0, 1] })])).toContain(
+    expect(await refused([first, await adapter({ [A]: [1, 2, 3, 4], [B]: [0, 1] })])).toContain(
       `there is no tensor "${HEAD}"`,
     );
-    expect(await failure([first, await adapter({ [A]: [1, 2], [B]: [0, 1], [HEAD]: [1, -1] })])).toContain(
+    expect(await refused([first, await adapter({ [A]: [1, 2], [B]: [0, 1], [HEAD]: [1, -1] })])).toContain(
       `tensor "${A}" is [2,1], but [2,2] in`,
     );
-    expect(await failure([first])).toContain("got 1, expected at least two");
+    expect(await refused([first])).toContain("got 1, expected at least two");
   });
 
   test("a folder that holds something is left alone", async () => {
     const first = await one();
     const act = averageAdapters({ adapters: [first, first], outputDir: first });
-    expect(await act.catch((error: Error) => error.message)).toContain("expected a new or empty folder");
+    expect(await failure(act)).toContain("expected a new or empty folder");
   });
 });

@@ -10,6 +10,7 @@ import { mergeAdapter } from "../../core/merge/index.ts";
 import { defineAdapter, defineOptions, merge, type MergeRequest } from "../../index.ts";
 import { engine } from "../../kernels/engine.ts";
 import { gemma2, ia3 } from "../../plugins/index.ts";
+import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
 import { readNf4 } from "../support/nf4.ts";
 import { referenceDir, tinyCheckpoint } from "../support/reference.ts";
@@ -161,7 +162,7 @@ describe.skipIf(dir === undefined)("merge", () => {
     });
     const request = { run: lora, outputDir, baseModel: tinyCheckpoint, rows: 0 };
     const act = mergeAdapter(request, engine, { shipped: [gemma2, plain], from: folder.path });
-    expect(await act.catch((error: Error) => error.message)).toBe(`${lora}: adapter plain cannot be merged`);
+    expect(await failure(act)).toBe(`ModelError: ${lora}: adapter plain cannot be merged`);
     expect(existsSync(outputDir)).toBe(false);
   });
 
@@ -257,15 +258,12 @@ describe.skipIf(dir === undefined)("merge", () => {
 
   test("a folder that holds something, an adapter that cannot, no rows to measure on", async () => {
     await using folder = await temporaryFolder();
-    const failure = (parts: Partial<MergeRequest>): Promise<string> =>
-      merged(lora, join(folder.path, "new"), parts).then(
-        () => "no error",
-        (error: Error) => error.message,
-      );
+    const refused = (parts: Partial<MergeRequest>): Promise<string> =>
+      failure(merged(lora, join(folder.path, "new"), parts));
     await writeFile(join(folder.path, "mine.txt"), "mine");
-    expect(await failure({ outputDir: folder.path })).toContain("expected a new or empty folder, found mine.txt");
-    expect(await failure({ rows: -1 })).toContain("rows: got -1");
-    expect(await failure({ rows: 3 })).toContain("no rows to measure on");
+    expect(await refused({ outputDir: folder.path })).toContain("expected a new or empty folder, found mine.txt");
+    expect(await refused({ rows: -1 })).toContain("rows: got -1");
+    expect(await refused({ rows: 3 })).toContain("no rows to measure on");
     expect(existsSync(join(folder.path, "new"))).toBe(false);
     const out = join(folder.path, "twice");
     await merged(lora, out);
@@ -285,15 +283,12 @@ describe.skipIf(dir === undefined)("merge", () => {
     await cp(tinyCheckpoint, base, { recursive: true });
     await mkdir(project);
     await writeFile(join(project, "thesis.txt"), "mine");
-    const failure = (outputDir: string): Promise<string> =>
-      merge({ run, baseModel: base, outputDir, rows: 0, overwrite: true }).then(
-        () => "no error",
-        (error: Error) => error.message,
-      );
-    expect(await failure(run)).toContain("expected a merged checkpoint to overwrite, found adapter_config.json");
-    expect(await failure(folder.path)).toContain("expected a merged checkpoint to overwrite, found ");
-    expect(await failure(project)).toContain("found no config.json");
-    expect(await failure(base)).toContain("expected another folder than that of the base model");
+    const refused = (outputDir: string): Promise<string> =>
+      failure(merge({ run, baseModel: base, outputDir, rows: 0, overwrite: true }));
+    expect(await refused(run)).toContain("expected a merged checkpoint to overwrite, found adapter_config.json");
+    expect(await refused(folder.path)).toContain("expected a merged checkpoint to overwrite, found ");
+    expect(await refused(project)).toContain("found no config.json");
+    expect(await refused(base)).toContain("expected another folder than that of the base model");
     for (const kept of [
       join(run, "adapter_model.safetensors"),
       join(base, "model.safetensors"),

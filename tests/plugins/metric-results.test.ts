@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { scoreLogits, tryMetrics } from "../../core/evaluate.ts";
 import { defineMetric, defineOptions, train, type MetricPlugin } from "../../index.ts";
 import { accuracy, auc, brier, confusion, ece, f1, logLoss, mcc } from "../../plugins/index.ts";
+import { failure } from "../support/failure.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 
 const metric = (result: () => unknown): MetricPlugin =>
@@ -22,7 +23,7 @@ test.each([
 ])("a metric that gives %s is refused before the run has a folder", async (_, result, message) => {
   await using folder = await temporaryFolder();
   const config = await smallRun(folder.path, { metrics: [logLoss(), metric(result)] });
-  expect(await train(config).then(() => "no error", String)).toContain(message);
+  expect(await failure(train(config))).toContain(message);
   expect(existsSync(config.training.outputDir)).toBe(false);
 });
 

@@ -15,14 +15,9 @@ import { ConfigError, ModelError } from "../../core/errors.ts";
 import { trainingOptions } from "../../core/training-options.ts";
 import { crossValidate, dryRun, openModel, train } from "../../index.ts";
 import { gemma2 } from "../../plugins/index.ts";
+import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
-
-const failure = (wanted: Promise<unknown>): Promise<string> =>
-  wanted.then(
-    () => "no error",
-    (error: Error) => error.message,
-  );
 
 test("a file where a run's folder is meant", async () => {
   await using folder = await temporaryFolder();
@@ -57,7 +52,7 @@ test("a file where a folder is to be written", async () => {
   await using folder = await temporaryFolder();
   const file = join(folder.path, "rows.jsonl");
   await writeFile(file, "{}");
-  const expected = `${file}: is a file, expected a new or empty folder`;
+  const expected = `ConfigError: ${file}: is a file, expected a new or empty folder`;
   expect(await failure(averageAdapters({ adapters: ["a", "b"], outputDir: file }))).toBe(expected);
   expect(await failure(checkOutputFolder(file, true))).toBe(expected);
 });
@@ -98,7 +93,7 @@ test("a dry run says what the run would say of its folder, its checkpoint and it
   expect(await dry({ resumeFromCheckpoint: true })).toContain(`resumeFromCheckpoint: ${run} holds no checkpoint`);
   expect(await dry({ loss: "soft-label" })).toContain("training.loss: got soft-label without");
   await writeFile(join(run, "run.json"), "{}");
-  const taken = `outputDir: ${run} already holds a run`;
+  const taken = `ConfigError: outputDir: ${run} already holds a run`;
   expect(await dry({})).toBe(taken);
   expect(await failure(train(await smallRun(folder.path)))).toBe(taken);
   if (tiers.length > 0) expect(await dry({ overwriteOutputDir: true })).toBe("no error");
