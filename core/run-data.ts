@@ -99,7 +99,7 @@ export async function reportCuts(
   const reports: Record<string, CutReport> = {};
   for (const [name, data] of Object.entries(datasets)) {
     if (data === undefined) continue;
-    const report = cutReport(await data.done());
+    const report = cutReport(data.dataset, await data.done());
     reports[name] = report;
     const message = cutMessage(`${name} data`, report, maxLength, truncate);
     if (message !== undefined) onEvent?.({ type: "info", message });

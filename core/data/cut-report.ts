@@ -1,3 +1,4 @@
+import type { Dataset } from "./dataset.ts";
 import type { TokenLengths } from "./token-store.ts";
 import { CUT, LOST_RESPONSE_A, LOST_RESPONSE_B } from "./truncation.ts";
 
@@ -6,23 +7,24 @@ export interface CutReport {
   readonly rows: number;
   /** Rows that lost tokens. */
   readonly cut: number;
-  /** Rows of which nothing of a response is left that had text: A, B, or either. */
-  readonly lostResponseA: number;
-  readonly lostResponseB: number;
-  readonly lostAResponse: number;
+  /** Rows of which nothing of a response is left that had text: A, B, or either; undefined where no row has responses. */
+  readonly lostResponseA: number | undefined;
+  readonly lostResponseB: number | undefined;
+  readonly lostAResponse: number | undefined;
   /** Tokens of the longest row before it was cut. */
   readonly longest: number;
 }
 
-/** Counts rows cut, and rows that lost a whole response. */
-export function cutReport({ cuts, fullLengths }: TokenLengths): CutReport {
+/** Counts rows cut, and rows that lost a whole response where there are any to lose. */
+export function cutReport({ rows }: Dataset, { cuts, fullLengths }: TokenLengths): CutReport {
   const count = (bits: number): number => cuts.reduce((sum, row) => sum + ((row & bits) === 0 ? 0 : 1), 0);
+  const countLost = rows.some(({ kind }) => kind === "arena") ? count : () => undefined;
   return {
     rows: cuts.length,
     cut: count(CUT),
-    lostResponseA: count(LOST_RESPONSE_A),
-    lostResponseB: count(LOST_RESPONSE_B),
-    lostAResponse: count(LOST_RESPONSE_A | LOST_RESPONSE_B),
+    lostResponseA: countLost(LOST_RESPONSE_A),
+    lostResponseB: countLost(LOST_RESPONSE_B),
+    lostAResponse: countLost(LOST_RESPONSE_A | LOST_RESPONSE_B),
     longest: fullLengths.reduce((most, length) => Math.max(most, length), 0),
   };
 }
@@ -31,8 +33,6 @@ export function cutReport({ cuts, fullLengths }: TokenLengths): CutReport {
 export function cutMessage(what: string, report: CutReport, maxLength: number, truncate: string): string | undefined {
   const { rows, cut, lostAResponse, longest } = report;
   if (cut === 0) return undefined;
-  return (
-    `${what}: ${cut} of ${rows} rows cut to ${maxLength} tokens (--truncate ${truncate}; the longest has ${longest}), ` +
-    `${lostAResponse} lost a whole response`
-  );
+  const lost = lostAResponse === undefined ? "" : `, ${lostAResponse} lost a whole response`;
+  return `${what}: ${cut} of ${rows} rows cut to ${maxLength} tokens (--truncate ${truncate}; the longest has ${longest})${lost}`;
 }
