@@ -3,7 +3,8 @@
  * it `.absmax`, `.quant_map`, `.nested_absmax`, `.nested_quant_map` and `.quant_state.bitsandbytes__nf4` (JSON).
  */
 import { checkpointError } from "./checkpoint.ts";
-import type { ModelError } from "./errors.ts";
+import type { ErrorDetails, ModelError } from "./errors.ts";
+import { parseJsonObject } from "./json-object.ts";
 import {
   NESTED_BLOCK_SIZE,
   NF4_BLOCK_SIZE,
@@ -57,7 +58,7 @@ export async function readNf4State(
   const state = parseState(source, `${name}.${STATE}`, await source.read(`${name}.${STATE}`));
   if (shape !== undefined && (state.shape[0] !== shape[0] || state.shape[1] !== shape[1])) {
     const hint = "config.json and the weights are of different models.";
-    throw nf4Error(source, name, `is [${state.shape.join(",")}], expected [${shape.join(",")}]`, hint);
+    throw nf4Error(source, name, `is [${state.shape.join(",")}], expected [${shape.join(",")}]`, { hint });
   }
   const nested = state.nestedOffset !== undefined;
   const allowed = nested ? NESTED_PARTS : PLAIN_PARTS;
@@ -150,34 +151,29 @@ function checkStyle(source: TensorSource, name: string, parts: readonly string[]
   if (parts.length === 0) {
     const { dtype, shape } = source.tensors.get(name)!;
     const hint = "Give a checkpoint quantised by bitsandbytes with load_in_4bit and bnb_4bit_quant_type nf4.";
-    throw nf4Error(source, name, `is not quantised: ${dtype} [${shape.join(",")}] with no quant_state`, hint);
+    throw nf4Error(source, name, `is not quantised: ${dtype} [${shape.join(",")}] with no quant_state`, { hint });
   }
   const states = parts.filter((part) => part.startsWith("quant_state"));
   if (states.length === 1 && states[0] === STATE) return;
   if (states.includes("quant_state.bitsandbytes__fp4")) {
-    throw nf4Error(source, name, "is quantised as FP4, expected NF4", "Quantise again with bnb_4bit_quant_type nf4.");
+    const hint = "Quantise again with bnb_4bit_quant_type nf4.";
+    throw nf4Error(source, name, "is quantised as FP4, expected NF4", { hint });
   }
   if (states.length > 0) throw nf4Error(source, name, `has ${states.join(", ")}, expected ${STATE}`);
   if (parts.includes("SCB") || parts.includes("weight_format")) {
-    throw nf4Error(source, name, "is quantised to 8 bits, expected NF4", "Quantise again with load_in_4bit.");
+    const hint = "Quantise again with load_in_4bit.";
+    throw nf4Error(source, name, "is quantised to 8 bits, expected NF4", { hint });
   }
   const unpacked = parts.filter((part) => UNPACKED_PARTS.has(part));
   if (unpacked.length > 0) {
     const hint = "Load and save the checkpoint again with a current bitsandbytes and transformers.";
-    throw nf4Error(source, name, `keeps its quant_state unpacked, in the old style (${unpacked.join(", ")})`, hint);
+    throw nf4Error(source, name, `keeps its quant_state unpacked, in the old style (${unpacked.join(", ")})`, { hint });
   }
   throw nf4Error(source, `${name}.${STATE}`, "is missing beside the quantised weight");
 }
 
 function parseState(source: TensorSource, name: string, bytes: Uint8Array): Nf4State {
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch (error) {
-    throw nf4Error(source, name, `is not valid JSON (${(error as Error).message})`);
-  }
-  if (typeof json !== "object" || json === null) throw nf4Error(source, name, "is not a JSON object");
-  const state = json as Record<string, unknown>;
+  const state = parseJsonObject(bytes, (problem, cause) => nf4Error(source, name, problem, { cause }));
   const expect = (key: string, ok: boolean, expected: string) => {
     if (!ok) throw nf4Error(source, name, `${key} is ${JSON.stringify(state[key])}, expected ${expected}`);
   };
@@ -212,7 +208,13 @@ async function readF32(source: TensorSource, name: string): Promise<Float32Array
   return values;
 }
 
-function nf4Error(source: TensorSource, name: string, what: string, hint?: string): ModelError {
-  const fallback = "The checkpoint is damaged, or was not written by bitsandbytes; fetch it again.";
-  return checkpointError(`${source.pathOf(name)}: tensor "${name}" ${what}`, hint ?? fallback);
+const DAMAGED = "The checkpoint is damaged, or was not written by bitsandbytes; fetch it again.";
+
+function nf4Error(
+  source: TensorSource,
+  name: string,
+  what: string,
+  { hint = DAMAGED, cause }: ErrorDetails = {},
+): ModelError {
+  return checkpointError(`${source.pathOf(name)}: tensor "${name}" ${what}`, hint, cause);
 }

@@ -274,6 +274,7 @@ describe("readNf4", () => {
     ],
     ["a quant_state that is not JSON", (t) => (t.get(state)!.bytes[0] = 0x5b), state, "not valid JSON"],
     ["a quant_state that is not UTF-8", (t) => (t.get(state)!.bytes[3] = 0xff), state, "not valid JSON"],
+    ["a quant_state that is a list", (t) => t.set(state, u8(...Buffer.from("[]"))), state, "not a JSON object"],
     ["a quant_state that is null", (t) => t.set(state, u8(...Buffer.from("null"))), state, "not a JSON object"],
     ["quant_type fp4", (t) => changeQuantState(t, q, { quant_type: "fp4" }), state, 'quant_type is "fp4"'],
     ["block size 128", (t) => changeQuantState(t, q, { blocksize: 128 }), state, "blocksize is 128, expected 64"],
