@@ -39,9 +39,10 @@ function tell(files: readonly string[], { weights, temperature, fit }: EnsembleR
   });
   if (temperature !== 1) notes.info(`temperature ${temperature.toFixed(4)}`);
   if (fit !== undefined) {
-    const { rows, equalWeights, fitted } = fit;
+    const { rows, equalWeights, fitted, warning } = fit;
     notes.info(
       `log loss over ${rows} rows: ${equalWeights.toFixed(5)} with equal weights, ${fitted.toFixed(5)} fitted`,
     );
+    if (warning !== undefined) notes.warn(warning);
   }
 }

@@ -29,6 +29,8 @@ export interface EnsembleFit {
   readonly files: readonly number[];
   readonly equalWeights: number;
   readonly fitted: number;
+  /** What is odd about the fit, and what to do; undefined where nothing is. */
+  readonly warning: string | undefined;
 }
 
 /** Probabilities below count as this much, as in scikit-learn's log_loss for f64. */
@@ -168,13 +170,36 @@ function fitToLabels(
       1,
     ),
   );
-  const fit = { rows: known.length, files, equalWeights: loss(equal, 1), fitted: loss(weights, temperature) };
+  const fit = {
+    rows: known.length,
+    files,
+    equalWeights: loss(equal, 1),
+    fitted: loss(weights, temperature),
+    warning: boundWarning(temperature, known.length),
+  };
   return { weights, temperature, fit };
 }
 
+/** What a temperature at the end of its range means; undefined for one that is not. */
+function boundWarning(temperature: number, rows: number): string | undefined {
+  if (temperature === MOST_TEMPERATURE)
+    return (
+      `the temperature stopped at ${temperature}, the most that is tried: the labels are fitted best by probabilities that ` +
+      "say next to nothing. Check that the labels are of these rows and that both count the classes alike; " +
+      "else give weights and a temperature in place of the fit."
+    );
+  if (temperature === LEAST_TEMPERATURE)
+    return (
+      `the temperature stopped at ${temperature}, the least that is tried: the labels of these ${rows} rows are fitted best by ` +
+      "certainty, as where no row is wrong. Fit on more rows, none of which a model was trained on; " +
+      "else give weights and a temperature in place of the fit."
+    );
+  return undefined;
+}
+
 /**
- * Weights of a mixture with the least log loss, by expectation and maximisation: the loss is convex in them and never
- * grows from step to step.
+ * Weights of a mixture with the least log loss, by expectation and maximisation: the loss is convex in them, never grows
+ * from step to step, and after t steps from equal weights of K members is at most log(K) / t above the least.
  */
 function fitWeights(given: readonly (readonly number[])[], start: readonly number[]): readonly number[] {
   let weights = start;
@@ -193,14 +218,26 @@ function fitWeights(given: readonly (readonly number[])[], start: readonly numbe
   return weights;
 }
 
-/** The temperature in 0.1..10 of the least loss, by golden section over 1/T, in which log loss is convex. */
+/** The range of temperatures that are tried. */
+const LEAST_TEMPERATURE = 0.1;
+const MOST_TEMPERATURE = 10;
+/** How closely 1/T is found. */
+const PRECISION = 1e-6;
+
+/**
+ * The temperature of the least loss, by golden section over 1/T, in which log loss is convex; exactly a bound of the range
+ * where the loss falls up to it.
+ */
 function fitTemperature(loss: (temperature: number) => number): number {
   const ratio = (Math.sqrt(5) - 1) / 2;
-  let [low, high] = [0.1, 10];
-  while (high - low > 1e-6) {
+  const [least, most] = [1 / MOST_TEMPERATURE, 1 / LEAST_TEMPERATURE];
+  let [low, high] = [least, most];
+  while (high - low > PRECISION) {
     const [left, right] = [high - ratio * (high - low), low + ratio * (high - low)];
     if (loss(1 / left) <= loss(1 / right)) high = right;
     else low = left;
   }
+  if (low === least) return MOST_TEMPERATURE;
+  if (high === most) return LEAST_TEMPERATURE;
   return 2 / (low + high);
 }

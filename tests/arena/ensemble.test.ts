@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { ensemble } from "../../core/ensemble.ts";
 import { tempFile } from "../data/files.ts";
+import { qlora } from "../support/command-line.ts";
 
 const HEADER = "id,winner_model_a,winner_model_b,winner_tie";
 const file = (name: string, ...lines: readonly string[]): string => tempFile(name, [HEADER, ...lines].join("\n"));
@@ -56,9 +57,28 @@ describe("fitting", () => {
     const odds = ["1", "2", "3", "4", "5"].map((id) => `${id},0.8,0.2`);
     const one = tempFile("one.csv", ["id,label_0,label_1", ...odds].join("\n"));
     const truth = tempFile("truth.csv", "id,label\n1,0\n2,0\n3,0\n4,1\n5,1\n");
-    const { temperature, rows } = ensemble({ files: [one], fit: truth });
+    const { temperature, rows, fit } = ensemble({ files: [one], fit: truth });
     expect(temperature).toBeCloseTo(Math.log(4) / Math.log(1.5), 4);
     expect(rows[0]!.values[0]!).toBeCloseTo(0.6, 5);
+    expect(fit!.warning).toBeUndefined();
+  });
+
+  test.each([
+    ["none right", 1, 10, "stopped at 10, the most that is tried: the labels are fitted best by probabilities that say"],
+    ["all right", 0, 0.1, "stopped at 0.1, the least that is tried: the labels of these 3 rows are fitted best by cert"],
+  ])("says where the temperature stopped at its bound: %s", (_, label, bound, warning) => {
+    const sure = tempFile("sure.csv", "id,label_0,label_1\n1,0.8,0.2\n2,0.8,0.2\n3,0.7,0.3\n");
+    const truth = tempFile("truth.csv", ["id,label", ...["1", "2", "3"].map((id) => `${id},${label}`)].join("\n"));
+    const { temperature, fit } = ensemble({ files: [sure], fit: truth });
+    expect(temperature).toBe(bound);
+    expect(fit!.warning).toContain(warning);
+  });
+
+  test("the command line warns of it", async () => {
+    const truth = tempFile("truth.csv", ["id,label", ...ids.map((id) => `${id},2`)].join("\n"));
+    const { code, stderr } = await qlora("ensemble", p, q, "--fit", truth);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/\[warn\] the temperature stopped at 10,/);
   });
 
   test("reads labels from the winner columns too", () => {
