@@ -1,4 +1,5 @@
 /** Options of `qlora bench`. */
+import { samples, sampleTokens } from "./option-limits.ts";
 import { defineOptions, option, type InferOptions } from "./options.ts";
 import { placementOptions } from "./placement-options.ts";
 
@@ -11,9 +12,9 @@ export const benchOptions = defineOptions({
   }),
   layers: option(count, { optional: true, help: "only so many layers (default: all)" }),
   checkpoint: option("string", { optional: true, help: "load this folder instead of random weights" }),
-  tokens: option(count, { default: 1024, help: "tokens of each sample" }),
+  tokens: option(sampleTokens, { default: 1024, help: "tokens of each sample" }),
   lengths: option("string", { optional: true, help: "JSON file with a list of token counts, used in turn" }),
-  batch: option(count, { default: 2, help: "samples of one optimizer step" }),
+  batch: option(samples, { default: 2, help: "samples of one optimizer step" }),
   tokenBudget: option(count, { optional: true, help: "most tokens of a micro-batch (default: the whole step)" }),
   rank: option(count, { default: 64, help: "rank of the LoRA on q, k, v, o and gate" }),
   dropout: option("0 <= number < 1", { default: 0.05, help: "LoRA dropout" }),

@@ -1,4 +1,5 @@
 /** Options of the data: which rows, how they are split, and how they become tokens. */
+import { sampleTokens } from "./option-limits.ts";
 import { defineOptions, option, type InferInput, type InferOptions } from "./options.ts";
 
 export const dataOptions = defineOptions(
@@ -9,7 +10,7 @@ export const dataOptions = defineOptions(
       default: "auto",
       help: "arena: columns prompt, response_a, response_b, winner_*; classification: text or input_ids, and label",
     }),
-    maxLength: option("number.integer >= 1", { default: 1024, help: "most tokens of a sample, bos and eos included" }),
+    maxLength: option(sampleTokens, { default: 1024, help: "most tokens of a sample, bos and eos included" }),
     truncate: option("'right' | 'left' | 'thirds' | 'budget-20-40-40' | 'prompt-cap' | 'spread'", {
       default: "right",
       help: "what longer samples lose: their end or start; in arena rows, the ends of prompt and responses by shares of the tokens; the prompt beyond its cap and the longer response; or the notebook's three pieces with bos and eos each",

@@ -1,4 +1,5 @@
 /** Options of the training loop: transformers' TrainingArguments in camelCase, with their defaults where they serve. */
+import { MOST_SAMPLES, samples } from "./option-limits.ts";
 import { defineOptions, option, type InferInput, type InferOptions } from "./options.ts";
 
 const count = "number.integer >= 1";
@@ -6,9 +7,9 @@ const count = "number.integer >= 1";
 export const trainingOptions = defineOptions(
   {
     outputDir: option("string", { default: "output", help: "folder of the run: record, checkpoints, report" }),
-    perDeviceTrainBatchSize: option(count, { default: 8, help: "samples of one micro-batch in training" }),
-    perDeviceEvalBatchSize: option(count, { default: 8, help: "samples of one batch in evaluation" }),
-    gradientAccumulationSteps: option(count, { default: 1, help: "micro-batches of one optimizer step" }),
+    perDeviceTrainBatchSize: option(samples, { default: 8, help: "samples of one micro-batch in training" }),
+    perDeviceEvalBatchSize: option(samples, { default: 8, help: "samples of one batch in evaluation" }),
+    gradientAccumulationSteps: option(samples, { default: 1, help: "micro-batches of one optimizer step" }),
     tokenBudget: option(count, {
       optional: true,
       help: "most tokens of one micro-batch; the step's samples are cut by it and the gradient stays the same",
@@ -73,6 +74,8 @@ export const trainingOptions = defineOptions(
     }),
   },
   ({
+    perDeviceTrainBatchSize,
+    gradientAccumulationSteps,
     outputDir,
     initAdapter,
     resumeFromCheckpoint,
@@ -82,6 +85,12 @@ export const trainingOptions = defineOptions(
     softLabelTemperature,
     softLabelWeight,
   }) => [
+    ...(perDeviceTrainBatchSize * gradientAccumulationSteps > MOST_SAMPLES
+      ? [
+          `perDeviceTrainBatchSize: got ${perDeviceTrainBatchSize} with gradientAccumulationSteps ${gradientAccumulationSteps}, ` +
+            `${perDeviceTrainBatchSize * gradientAccumulationSteps} samples a step, expected at most ${MOST_SAMPLES}: lower one of them`,
+        ]
+      : []),
     ...(initAdapter !== undefined && resumeFromCheckpoint !== false
       ? ["initAdapter: got an adapter to start from together with resumeFromCheckpoint, expected only one of them"]
       : []),

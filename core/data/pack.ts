@@ -26,6 +26,8 @@ function checkLimits({ maxTokens, maxSamples = 1 }: PackLimits): void {
   if (!(maxSamples >= 1)) throw new ConfigError("PACK_LIMITS", `maxSamples: expected at least 1, got ${maxSamples}`);
 }
 
+type Bin = { readonly members: number[]; tokens: number };
+
 /**
  * Cuts an optimizer batch into as few micro-batches as first fit finds, then levels them: equal sizes meet the same
  * buffers again and keep the device equally busy. Order is kept inside each. Only a sample that is longer than
@@ -37,17 +39,24 @@ function checkLimits({ maxTokens, maxSamples = 1 }: PackLimits): void {
 export function cutMicroBatches(lengths: ArrayLike<number>, limits: PackLimits): number[][] {
   checkLimits(limits);
   const { maxTokens, maxSamples = Infinity } = limits;
-  const bins: { readonly members: number[]; tokens: number }[] = [];
+  const bins: Bin[] = [];
+  const fits = ({ members, tokens }: Bin, length: number): boolean =>
+    tokens + length <= maxTokens && members.length < maxSamples;
+  let full = 0; // bins before this one hold `maxSamples`
   for (let position = 0; position < lengths.length; position++) {
     const length = lengths[position]!;
-    const bin = bins.find(({ members, tokens }) => tokens + length <= maxTokens && members.length < maxSamples);
+    while ((bins[full]?.members.length ?? 0) >= maxSamples) full++;
+    let at = full;
+    while (at < bins.length && !fits(bins[at]!, length)) at++;
+    const bin = bins[at];
     if (bin === undefined) bins.push({ members: [position], tokens: length });
     else {
       bin.members.push(position);
       bin.tokens += length;
     }
   }
-  const level = Number.isFinite(maxTokens) && bins.length > 1 ? levelled(lengths, bins.length, limits) : undefined;
+  const uneven = Number.isFinite(maxTokens) && bins.length > 1 && bins.length < lengths.length;
+  const level = uneven ? levelled(lengths, bins.length, limits) : undefined;
   return level ?? bins.map(({ members }) => members);
 }
 

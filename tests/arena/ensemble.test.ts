@@ -64,8 +64,18 @@ describe("fitting", () => {
   });
 
   test.each([
-    ["none right", 1, 10, "stopped at 10, the most that is tried: the labels are fitted best by probabilities that say"],
-    ["all right", 0, 0.1, "stopped at 0.1, the least that is tried: the labels of these 3 rows are fitted best by cert"],
+    [
+      "none right",
+      1,
+      10,
+      "stopped at 10, the most that is tried: the labels are fitted best by probabilities that say",
+    ],
+    [
+      "all right",
+      0,
+      0.1,
+      "stopped at 0.1, the least that is tried: the labels of these 3 rows are fitted best by cert",
+    ],
   ])("says where the temperature stopped at its bound: %s", (_, label, bound, warning) => {
     const sure = tempFile("sure.csv", "id,label_0,label_1\n1,0.8,0.2\n2,0.8,0.2\n3,0.7,0.3\n");
     const truth = tempFile("truth.csv", ["id,label", ...["1", "2", "3"].map((id) => `${id},${label}`)].join("\n"));

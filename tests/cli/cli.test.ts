@@ -102,7 +102,7 @@ describe("help and version", () => {
 
   test("what a run's record decides has no default of its own in eval's help", async () => {
     const { stdout } = await qlora("eval", "--help");
-    expect(stdout).toMatch(/--max-length .*\(an integer >= 1\)/);
+    expect(stdout).toMatch(/--max-length .*\(an integer >= 1 and <= 1048576\)/);
     expect(stdout).toMatch(/--tier .*default: auto\)/);
   });
 

@@ -46,6 +46,11 @@ describe("order", () => {
     }
   });
 
+  test("a step of very many batches is cut in a moment", () => {
+    const lengths = new Array<number>(65_536).fill(64);
+    expect(cutMicroBatches(lengths, { maxTokens: Infinity, maxSamples: 1 })).toEqual(lengths.map((_, i) => [i]));
+  }, 1000);
+
   test("evaluation batches go from long to short, and results return to input order", () => {
     expect(lengthSortedBatches([1, 9, 5, 9], { maxTokens: 14 })).toEqual([[1], [3, 2], [0]]);
     for (const { lengths, ...limits } of cases) {

@@ -1,0 +1,8 @@
+/** Bounds of sizes, far above what anybody trains with: a plan of memory and a cut are made of a step's samples one by one. */
+
+/** Most samples of a batch, and of an optimizer step. */
+export const MOST_SAMPLES = 65_536;
+export const samples = `1 <= number.integer <= ${MOST_SAMPLES}` as const;
+
+/** Tokens of one sample. */
+export const sampleTokens = "1 <= number.integer <= 1048576";
