@@ -4,11 +4,11 @@
 /// <reference path="./core/report/assets.d.ts" />
 import { readFile } from "node:fs/promises";
 import type { InferenceRequest } from "./core/adapter-run.ts";
-import type { BenchCommandOptions } from "./core/bench-options.ts";
+import { type BenchCommandOptions, benchOptions } from "./core/bench-options.ts";
 import { type BenchResult, benchSteps } from "./core/bench.ts";
 import { type Config, requireConfig } from "./core/config.ts";
 import { type CrossValidation, crossValidate as crossValidateFolds } from "./core/cross-validate.ts";
-import type { DeviceOptions } from "./core/device-options.ts";
+import { type DeviceOptions, deviceOptions } from "./core/device-options.ts";
 import { type DoctorReport, examineDevice } from "./core/doctor.ts";
 import {
   type EvaluateRequest,
@@ -22,8 +22,9 @@ import { openBaseModel } from "./core/base-model.ts";
 import { dryRun as dryRunConfig, type DryRunResult } from "./core/dry-run.ts";
 import { type InspectReport, inspectConfig, labelsOf } from "./core/inspect.ts";
 import { option } from "./core/options.ts";
+import { MOST_TOKENS, sampleTokens } from "./core/option-limits.ts";
 import { readOptionText } from "./core/option-text.ts";
-import type { PlanCommandOptions } from "./core/plan-options.ts";
+import { type PlanCommandOptions, planOptions } from "./core/plan-options.ts";
 import { type PlanReport, reportPlan } from "./core/planning/report.ts";
 import { plannedWork } from "./core/planning/run.ts";
 import type { ModelPlacement } from "./core/plugin.ts";
@@ -33,7 +34,14 @@ import { openConfigModel, type OpenedModel, type OpenModelOptions } from "./core
 import { isPluginFactory } from "./core/plugin-value.ts";
 import type { ResolveContext } from "./core/plugin-resolve.ts";
 import { trainSteps } from "./core/train.ts";
-import type { TrainOptions, TrainResult, TrainStep } from "./core/train-types.ts";
+import {
+  checkEventOptions,
+  checkTrainOptions,
+  type EventOptions,
+  type TrainOptions,
+  type TrainResult,
+  type TrainStep,
+} from "./core/train-types.ts";
 import { engine } from "./kernels/engine.ts";
 import { selfTest } from "./kernels/self-test.ts";
 import { adamW8bit } from "./plugins/adamw8bit/index.ts";
@@ -132,6 +140,7 @@ export type {
   DryRunResult,
   EvaluateRequest,
   EvaluateResult,
+  EventOptions,
   InferenceRequest,
   InspectReport,
   MergeRequest,
@@ -157,8 +166,8 @@ async function resolveContext(): Promise<ResolveContext> {
  * @throws ConfigError, DataError, ModelError, DeviceError
  * @example for await (const step of trainer(config)) console.log(step.step, step.loss);
  */
-export function trainer(config: Config, options?: TrainOptions): AsyncGenerator<TrainStep, TrainResult> {
-  return trainSteps(requireConfig(config), engine, options);
+export function trainer(config: Config, options: TrainOptions = {}): AsyncGenerator<TrainStep, TrainResult> {
+  return trainSteps(requireConfig(config), engine, checkTrainOptions(options));
 }
 
 /**
@@ -183,8 +192,12 @@ export async function train(config: Config, options?: TrainOptions): Promise<Tra
  * const { folds, outOfFold } = await crossValidate(whole, 2);
  * console.log(outOfFold, folds.map(({ metrics }) => metrics["eval_log_loss"]));
  */
-export async function crossValidate(config: Config, folds: number, options?: TrainOptions): Promise<CrossValidation> {
-  return crossValidateFolds(requireConfig(config), folds, engine, options);
+export async function crossValidate(
+  config: Config,
+  folds: number,
+  options: TrainOptions = {},
+): Promise<CrossValidation> {
+  return crossValidateFolds(requireConfig(config), folds, engine, checkTrainOptions(options));
 }
 
 /**
@@ -192,8 +205,9 @@ export async function crossValidate(config: Config, folds: number, options?: Tra
  * @throws QloraError of every kind
  * @example const { metrics, samples } = await evaluate({ run, files });
  */
-export async function evaluate(request: EvaluateRequest, options: TrainOptions = {}): Promise<EvaluateResult> {
-  return evaluateAdapter(request, engine, await resolveContext(), options.onEvent);
+export async function evaluate(request: EvaluateRequest, options: EventOptions = {}): Promise<EvaluateResult> {
+  const { onEvent } = checkEventOptions(options);
+  return evaluateAdapter(request, engine, await resolveContext(), onEvent);
 }
 
 /**
@@ -203,8 +217,9 @@ export async function evaluate(request: EvaluateRequest, options: TrainOptions =
  * const table = await predict({ run, files, tta: "swap" });
  * await writeFileAtomic(`${outputDir}/predictions.csv`, formatProbabilities(table));
  */
-export async function predict(request: PredictRequest, options: TrainOptions = {}): Promise<PredictResult> {
-  return predictWithAdapter(request, engine, await resolveContext(), options.onEvent);
+export async function predict(request: PredictRequest, options: EventOptions = {}): Promise<PredictResult> {
+  const { onEvent } = checkEventOptions(options);
+  return predictWithAdapter(request, engine, await resolveContext(), onEvent);
 }
 
 /**
@@ -213,8 +228,9 @@ export async function predict(request: PredictRequest, options: TrainOptions = {
  * @throws QloraError of every kind
  * @example const { difference } = await merge({ run, outputDir: `${outputDir}/merged` });
  */
-export async function merge(request: MergeRequest, options: TrainOptions = {}): Promise<MergeResult> {
-  return mergeAdapter(request, engine, await resolveContext(), options.onEvent);
+export async function merge(request: MergeRequest, options: EventOptions = {}): Promise<MergeResult> {
+  const { onEvent } = checkEventOptions(options);
+  return mergeAdapter(request, engine, await resolveContext(), onEvent);
 }
 
 /**
@@ -222,8 +238,8 @@ export async function merge(request: MergeRequest, options: TrainOptions = {}): 
  * @throws DeviceError
  * @example console.log((await doctor()).tier);
  */
-export function doctor(device: Partial<DeviceOptions> = {}): Promise<DoctorReport> {
-  return examineDevice(device, selfTest);
+export async function doctor(device: Partial<DeviceOptions> = {}): Promise<DoctorReport> {
+  return examineDevice(deviceOptions.parse(device, "device"), selfTest);
 }
 
 /**
@@ -262,8 +278,8 @@ export async function openModel(config: Config, options?: OpenModelOptions): Pro
  */
 export async function plan(config: Config, options: Partial<PlanCommandOptions> = {}): Promise<PlanReport> {
   requireConfig(config);
-  const { shape, layers, on = "this" } = options;
-  const lengths = options.lengths === undefined ? undefined : await readLengths(options.lengths);
+  const { shape, layers, on, lengths: file } = planOptions.parse(options, "plan");
+  const lengths = file === undefined ? undefined : await readLengths(file);
   const { embeddings, keepDequantised } = config.model.options as Partial<ModelPlacement>;
   const source =
     shape === undefined
@@ -273,7 +289,7 @@ export async function plan(config: Config, options: Partial<PlanCommandOptions> 
   return reportPlan(config, { source, work, on }, engine);
 }
 
-const lengthsOption = option("(number.integer >= 1)[]", { help: "token counts of samples" });
+const lengthsOption = option(`(${sampleTokens})[]`, { help: "token counts of samples" });
 
 /** @throws ConfigError where the file is no list of token counts */
 async function readLengths(path: string): Promise<readonly number[]> {
@@ -283,7 +299,10 @@ async function readLengths(path: string): Promise<readonly number[]> {
   const read = readOptionText(lengthsOption, text.trim(), "lengths");
   const counts = read.ok ? (read.value as readonly number[]) : [];
   if (counts.length > 0) return counts;
-  throw new ConfigError("LENGTHS_INVALID", `lengths: ${path} is no JSON list of token counts, such as [512, 1024]`);
+  throw new ConfigError(
+    "LENGTHS_INVALID",
+    `lengths: ${path} is no JSON list of token counts from 1 to ${MOST_TOKENS}, such as [512, 1024]`,
+  );
 }
 
 /** Modules of the notebook's adapter. */
@@ -291,33 +310,37 @@ const BENCH_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"];
 
 /** Times training steps; undefined where it only wrote a checkpoint. @throws QloraError of every kind */
 export async function bench(
-  options: BenchCommandOptions & { readonly device: DeviceOptions },
-  { onEvent }: TrainOptions = {},
+  options: Partial<BenchCommandOptions> & { readonly device?: Partial<DeviceOptions> | undefined },
+  hooks: EventOptions = {},
 ): Promise<BenchResult | undefined> {
-  if (options.writeCheckpoint !== undefined) {
-    if (options.shape === "tiny")
+  const { device: onDevice = {}, ...steps } = options;
+  const asked = benchOptions.parse(steps, "bench");
+  const device = deviceOptions.parse(onDevice, "device");
+  const { onEvent } = checkEventOptions(hooks);
+  if (asked.writeCheckpoint !== undefined) {
+    if (asked.shape === "tiny")
       throw new ConfigError(
         "BENCH_SHAPE",
         "writeCheckpoint: the tiny checkpoint ships with qlora; name another --shape",
       );
-    await writeSyntheticCheckpoint(options.writeCheckpoint, options.shape, options);
+    await writeSyntheticCheckpoint(asked.writeCheckpoint, asked.shape, asked);
     return undefined;
   }
-  const lengths = options.lengths === undefined ? [options.tokens] : await readLengths(options.lengths);
+  const lengths = asked.lengths === undefined ? [asked.tokens] : await readLengths(asked.lengths);
   return benchSteps(
     {
-      source: benchSource(options),
-      adapter: lora({ rank: options.rank, alpha: 32, dropout: options.dropout, targetModules: BENCH_TARGETS }),
+      source: benchSource(asked),
+      adapter: lora({ rank: asked.rank, alpha: 32, dropout: asked.dropout, targetModules: BENCH_TARGETS }),
       optimizer: adamW8bit(),
-      device: options.device,
+      device,
       lengths,
-      samplesPerStep: options.batch,
-      tokenBudget: options.tokenBudget,
-      memory: options.memory,
-      steps: options.steps,
-      warmup: options.warmup,
-      checkpointing: options.gradientCheckpointing,
-      profile: options.profile,
+      samplesPerStep: asked.batch,
+      tokenBudget: asked.tokenBudget,
+      memory: asked.memory,
+      steps: asked.steps,
+      warmup: asked.warmup,
+      checkpointing: asked.gradientCheckpointing,
+      profile: asked.profile,
       onEvent,
     },
     engine,

@@ -1,21 +1,18 @@
-import { benchOptions } from "../core/bench-options.ts";
 import { formatGib } from "../core/byte-size.ts";
 import type { BenchResult } from "../core/bench.ts";
 import type { ProfileLine } from "../core/device/index.ts";
 import type { Ceilings } from "../core/engine.ts";
-import { deviceOptions } from "../core/device-options.ts";
 import type { CommandData } from "./command.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
 
 /** Times steps and prints the figures; with --profile the time of every kernel. */
 export async function bench({ services, values }: CommandData, json: boolean): Promise<void> {
-  const options = benchOptions.parse(values["bench"] ?? {}, "bench");
-  const device = deviceOptions.parse(values["device"] ?? {}, "device");
+  const { bench: options = {}, device } = values;
   const sdk = await services.sdk();
   const progress = createProgress();
   const result = await sdk.bench({ ...options, device }, { onEvent: progress.listen }).finally(progress.end);
-  if (result === undefined) notes.info(`wrote ${options.writeCheckpoint}`);
+  if (result === undefined) notes.info(`wrote ${String(options["writeCheckpoint"])}`);
   else if (json) await writeJson(result);
   else await writeData(benchText(result));
 }

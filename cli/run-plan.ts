@@ -3,7 +3,6 @@ import { configToJson } from "../core/config.ts";
 import { checkpointedBlocks } from "../core/planning/plan.ts";
 import type { PlannedMode, PlanReport } from "../core/planning/report.ts";
 import { purposes } from "../core/planning/words.ts";
-import { planOptions } from "../core/plan-options.ts";
 import type { CommandData } from "./command.ts";
 import { columns, thousands, writeData, writeJson } from "./output.ts";
 
@@ -20,9 +19,8 @@ export async function plan({ services, values, config }: CommandData, flags: Pla
     await writeJson(configToJson(config!));
     return 0;
   }
-  const options = planOptions.parse(values["plan"] ?? {}, "plan");
   const sdk = await services.sdk();
-  const report = await sdk.plan(config!, options);
+  const report = await sdk.plan(config!, values["plan"] ?? {});
   await (flags.json ? writeJson(report) : writeData(planText(report)));
   return report.modes.some((row) => row.mode === report.chosen && "plan" in row) ? 0 : FAILED;
 }

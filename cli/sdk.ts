@@ -12,23 +12,23 @@ import type { MergeRequest, MergeResult } from "../core/merge/index.ts";
 import type { PlanCommandOptions } from "../core/plan-options.ts";
 import type { PlanReport } from "../core/planning/report.ts";
 import type { PluginFactory } from "../core/plugin-value.ts";
-import type { TrainOptions, TrainResult } from "../core/train-types.ts";
+import type { EventOptions, TrainOptions, TrainResult } from "../core/train-types.ts";
 
 export interface Sdk {
   train(config: Config, options?: TrainOptions): Promise<TrainResult>;
   crossValidate(config: Config, folds: number, options?: TrainOptions): Promise<CrossValidation>;
   dryRun(config: Config): Promise<DryRunResult>;
-  evaluate(request: EvaluateRequest, options?: TrainOptions): Promise<EvaluateResult>;
-  predict(request: PredictRequest, options?: TrainOptions): Promise<PredictResult>;
-  merge(request: MergeRequest, options?: TrainOptions): Promise<MergeResult>;
+  evaluate(request: EvaluateRequest, options?: EventOptions): Promise<EvaluateResult>;
+  predict(request: PredictRequest, options?: EventOptions): Promise<PredictResult>;
+  merge(request: MergeRequest, options?: EventOptions): Promise<MergeResult>;
   /** @throws DeviceError where no driver answers */
   doctor(device: Partial<DeviceOptions>): Promise<DoctorReport>;
   inspect(config: Config): Promise<InspectReport>;
-  plan(config: Config, options: PlanCommandOptions): Promise<PlanReport>;
+  plan(config: Config, options: Partial<PlanCommandOptions>): Promise<PlanReport>;
   /** Undefined where it only wrote a checkpoint. */
   bench(
-    options: BenchCommandOptions & { readonly device: DeviceOptions },
-    hooks?: TrainOptions,
+    options: Partial<BenchCommandOptions> & { readonly device?: Partial<DeviceOptions> | undefined },
+    hooks?: EventOptions,
   ): Promise<BenchResult | undefined>;
 }
 

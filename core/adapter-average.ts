@@ -7,6 +7,7 @@ import { ConfigError, ModelError } from "./errors.ts";
 import { explainWriteErrors } from "./files.ts";
 import { ADAPTER_WEIGHTS_FILE, formatModelCard } from "./peft.ts";
 import { formatPythonJson, type PythonJson } from "./python-json.ts";
+import { defineRequest } from "./request.ts";
 import { findAdapter, type TrainedAdapter } from "./run-record.ts";
 import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 
@@ -17,6 +18,8 @@ export interface AverageAdaptersRequest {
   /** A new or empty folder. */
   readonly outputDir: string;
 }
+
+const check = defineRequest<AverageAdaptersRequest>("averageAdapters", { adapters: "string[]", outputDir: "string" });
 
 /** What was averaged. */
 export interface AverageAdaptersResult {
@@ -34,7 +37,7 @@ const PASSIVE = ["peft_version", "inference_mode", "auto_mapping", "lora_dropout
  * @throws ConfigError; ModelError naming every field of the configs that differs, or the tensor
  */
 export async function averageAdapters(request: AverageAdaptersRequest): Promise<AverageAdaptersResult> {
-  const { adapters: names, outputDir } = request;
+  const { adapters: names, outputDir } = check(request);
   if (names.length < 2)
     throw new ConfigError("AVERAGE_ADAPTERS", `adapters: got ${names.length}, expected at least two to average`);
   const held = await readdir(outputDir).catch((error: NodeJS.ErrnoException) => {

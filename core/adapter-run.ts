@@ -7,6 +7,7 @@ import { deviceOptions, type DeviceOptions } from "./device-options.ts";
 import { ConfigError, ModelError } from "./errors.ts";
 import type { RunListener } from "./events.ts";
 import { ADAPTER_WEIGHTS_FILE, savedModuleKey } from "./peft.ts";
+import { placementOptions } from "./placement-options.ts";
 import type { MemorySettings } from "./planning/account.ts";
 import type { GivenSettings } from "./planning/plan.ts";
 import {
@@ -42,6 +43,19 @@ export interface InferenceRequest {
   readonly keepDequantised?: boolean | undefined;
   readonly device?: Partial<DeviceOptions> | undefined;
 }
+
+/** What an inference request may hold, for the checks of those that have more. */
+export const inferenceRequest = {
+  run: "string",
+  files: "string[]?",
+  baseModel: "string?",
+  data: "object?",
+  perDeviceEvalBatchSize: `${trainingOptions.shape.perDeviceEvalBatchSize.definition}?`,
+  tokenBudget: `${trainingOptions.shape.tokenBudget.definition}?`,
+  embeddings: `${placementOptions.shape.embeddings.definition}?`,
+  keepDequantised: `${placementOptions.shape.keepDequantised.definition}?`,
+  device: "object?",
+} as const;
 
 /** Everything about a trained adapter that is known before a GPU is open. */
 export interface AdapterRun {

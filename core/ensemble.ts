@@ -1,6 +1,7 @@
 /** Weighted means of probability files, and the weights and temperature that fit labels best. */
 import { ConfigError, DataError } from "./errors.ts";
 import { type ProbabilityRow, type ProbabilityTable, readLabels, readProbabilities } from "./probabilities.ts";
+import { defineRequest } from "./request.ts";
 
 /** What is averaged, and how. */
 export interface EnsembleRequest {
@@ -13,6 +14,13 @@ export interface EnsembleRequest {
   /** CSV of labels by id, in place of weights and temperature: both are fitted to it. */
   readonly fit?: string | undefined;
 }
+
+const check = defineRequest<EnsembleRequest>("ensemble", {
+  files: "string[]",
+  weights: "number[]?",
+  temperature: "number?",
+  fit: "string?",
+});
 
 export interface EnsembleResult extends ProbabilityTable {
   /** Normalised, one for each file. */
@@ -45,7 +53,7 @@ const LEAST = 2 ** -52;
  * ensemble({ files: [file, file], weights: [2, 1] }).rows; // [{ id: "7", values: [0.25, 0.75] }]
  */
 export function ensemble(request: EnsembleRequest): EnsembleResult {
-  const { files, fit } = request;
+  const { files, fit } = check(request);
   checkRequest(request);
   const tables = files.map((file) => readProbabilities(file));
   const { columns, rows } = tables[0]!;

@@ -1,5 +1,5 @@
 /** Evaluation and prediction with a trained adapter: from a run's folder, one of its checkpoints, or any PEFT adapter. */
-import { type InferenceRequest, openAdapterRun, requestData, requestRows } from "./adapter-run.ts";
+import { type InferenceRequest, inferenceRequest, openAdapterRun, requestData, requestRows } from "./adapter-run.ts";
 import { openAdapterSession } from "./adapter-session.ts";
 import type { Dataset } from "./data/dataset.ts";
 import { swapResponses } from "./data/swap.ts";
@@ -12,9 +12,12 @@ import type { MetricPlugin } from "./plugin.ts";
 import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
 import { applyPostProcess, checkPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
 import { probabilityColumns, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
+import { defineRequest } from "./request.ts";
 import { openRunTokeniser, reportCuts } from "./run-data.ts";
 import { findAdapter, type RecordedPlugin, type TrainedAdapter } from "./run-record.ts";
 import { averageSwapped } from "./tta.ts";
+
+const TTA = "'none' | 'swap'?";
 
 /** What `evaluate` gives. */
 export interface EvaluateResult {
@@ -43,6 +46,15 @@ export interface PredictRequest extends InferenceRequest {
   /** Refuse data that cannot make a submission (not arena rows, ids that repeat) before anything is computed. */
   readonly submission?: boolean | undefined;
 }
+
+const checkEvaluate = defineRequest<EvaluateRequest>("evaluate", { ...inferenceRequest, tta: TTA });
+const checkPredict = defineRequest<PredictRequest>("predict", {
+  ...inferenceRequest,
+  logits: "boolean?",
+  tta: TTA,
+  postProcess: "object[]?",
+  submission: "boolean?",
+});
 
 /** What `predict` gives: rows in the order of the data. */
 export interface PredictResult extends ProbabilityTable {
@@ -73,6 +85,7 @@ export async function evaluateAdapter(
   plugins: ResolveContext,
   onEvent?: RunListener,
 ): Promise<EvaluateResult> {
+  checkEvaluate(request);
   const views: Views = { what: "evaluating", labelled: true, of: (rows) => inferenceViews(rows, request) };
   const { dataset, numLabels, values, adapter } = await inferenceLogits(request, engine, plugins, views, onEvent);
   const names: readonly RecordedPlugin[] = adapter.record?.config.metrics ?? [
@@ -95,7 +108,7 @@ export async function predictWithAdapter(
   plugins: ResolveContext,
   onEvent?: RunListener,
 ): Promise<PredictResult> {
-  const { logits = false, tta = "none", postProcess = [] } = request;
+  const { logits = false, tta = "none", postProcess = [] } = checkPredict(request);
   if (logits && (tta === "swap" || request.submission === true || postProcess.length > 0)) {
     const message = "logits: got it together with tta, submission or postProcess, which are of probabilities";
     throw new ConfigError("PREDICT_LOGITS", message);

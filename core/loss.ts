@@ -1,6 +1,7 @@
 /** A loss of one's own: a function of one sample's logits and its gradient, on the host in f64. */
 import type { DataRow } from "./data/row.ts";
 import { PluginError } from "./errors.ts";
+import { defineRequest } from "./request.ts";
 
 /** One sample of a training step, as a loss sees it. */
 export interface LossInput {
@@ -31,6 +32,8 @@ export interface LossDefinition {
   compute(input: LossInput): LossOutput;
 }
 
+const check = defineRequest<LossDefinition>("defineLoss", { name: "string", options: "object?", compute: "Function" });
+
 /** A loss as a config holds it. */
 export interface Loss extends Required<LossDefinition> {
   readonly kind: "loss";
@@ -54,7 +57,7 @@ export interface Loss extends Required<LossDefinition> {
  * await train(defineConfig({ ...config.given, loss: focal(2) }));
  */
 export function defineLoss(definition: LossDefinition): Loss {
-  const { name, options = {} } = definition;
+  const { name, options = {} } = check(definition);
   return { kind: "loss", name, options, compute: (input) => definition.compute(input) };
 }
 

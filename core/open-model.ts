@@ -9,6 +9,7 @@ import { ConfigError, QloraError } from "./errors.ts";
 import type { RunListener } from "./events.ts";
 import { labelsOf } from "./inspect.ts";
 import { Tape } from "./recorder.ts";
+import { defineRequest } from "./request.ts";
 import { checkAdapterFolder } from "./run-start.ts";
 import { openSession, type Session } from "./session.ts";
 import { readLogits } from "./step.ts";
@@ -20,6 +21,8 @@ export interface OpenModelOptions {
   readonly adapter?: string | undefined;
   readonly onEvent?: RunListener | undefined;
 }
+
+const check = defineRequest<OpenModelOptions>("openModel", { adapter: "string?", onEvent: "Function?" });
 
 /** A model on the GPU; hold it with `using`. */
 export interface OpenedModel {
@@ -42,8 +45,9 @@ export interface OpenedModel {
 export async function openConfigModel(
   config: Config,
   engine: Engine,
-  { adapter, onEvent }: OpenModelOptions = {},
+  options: OpenModelOptions = {},
 ): Promise<OpenedModel> {
+  const { adapter, onEvent } = check(options);
   const initAdapter = adapter ?? config.training.initAdapter;
   if (initAdapter !== undefined) {
     checkAdapterFolder(adapter === undefined ? "training.initAdapter" : "adapter", initAdapter);

@@ -4,5 +4,6 @@
 export const MOST_SAMPLES = 65_536;
 export const samples = `1 <= number.integer <= ${MOST_SAMPLES}` as const;
 
-/** Tokens of one sample. */
-export const sampleTokens = "1 <= number.integer <= 1048576";
+/** Most tokens of one sample. */
+export const MOST_TOKENS = 1_048_576;
+export const sampleTokens = `1 <= number.integer <= ${MOST_TOKENS}` as const;

@@ -1,10 +1,12 @@
 /** Words for messages and help: what an option expects, and what was got instead. */
 
-const numberWords: Readonly<Record<string, readonly [one: string, many: string]>> = {
+const termWords: Readonly<Record<string, readonly [one: string, many: string]>> = {
   number: ["a number", "numbers"],
   "number.integer": ["an integer", "integers"],
   string: ["a string", "strings"],
   boolean: ["true or false", "booleans"],
+  object: ["an object", "objects"],
+  Function: ["a function", "functions"],
   "Record<string, number>": ['an object of numbers, such as {"name": 4}', "objects of numbers"],
 };
 
@@ -12,17 +14,17 @@ const numberRange = /^(number(?:\.integer)?)\s*((?:<|>|<=|>=)\s*-?[\d.e-]+)$/;
 const numberBetween = /^(-?[\d.e-]+)\s*(<=?)\s*(number(?:\.integer)?)\s*(<=?)\s*(-?[\d.e-]+)$/;
 
 function describeTerm(term: string): string {
-  const named = numberWords[term];
+  const named = termWords[term];
   if (named !== undefined) return named[0];
-  if (term.endsWith("[]")) return `a list of ${numberWords[term.slice(0, -2)]?.[1] ?? term.slice(0, -2)}`;
+  if (term.endsWith("[]")) return `a list of ${termWords[term.slice(0, -2)]?.[1] ?? term.slice(0, -2)}`;
   const literal = /^(['"])(.*)\1$/.exec(term);
   if (literal !== null) return JSON.stringify(literal[2]);
   const range = numberRange.exec(term);
-  if (range !== null) return `${numberWords[range[1]!]![0]} ${range[2]}`;
+  if (range !== null) return `${termWords[range[1]!]![0]} ${range[2]}`;
   const between = numberBetween.exec(term);
   if (between !== null) {
     const atLeast = between[2] === "<=" ? ">=" : ">";
-    return `${numberWords[between[3]!]![0]} ${atLeast} ${between[1]} and ${between[4]} ${between[5]}`;
+    return `${termWords[between[3]!]![0]} ${atLeast} ${between[1]} and ${between[4]} ${between[5]}`;
   }
   return term;
 }

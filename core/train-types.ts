@@ -1,17 +1,32 @@
 /** What a training run takes and gives. */
 import type { RunListener } from "./events.ts";
 import type { ComputeGradients } from "./gradients.ts";
+import { defineRequest } from "./request.ts";
 import type { Session } from "./session.ts";
 import type { LogEntry } from "./trainer-state.ts";
 
+/** How work is watched. */
+export interface EventOptions {
+  readonly onEvent?: RunListener | undefined;
+}
+
 /** How a run is watched, stopped and changed. */
-export interface TrainOptions {
-  readonly onEvent?: RunListener;
+export interface TrainOptions extends EventOptions {
   /** Aborting finishes the step under way, saves a checkpoint and returns. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Gradients of a step computed in your own way, between its samples and clipping. */
   readonly computeGradients?: ComputeGradients | undefined;
 }
+
+/** @throws ConfigError */
+export const checkTrainOptions = defineRequest<TrainOptions>("options", {
+  onEvent: "Function?",
+  signal: "object?",
+  computeGradients: "Function?",
+});
+
+/** @throws ConfigError */
+export const checkEventOptions = defineRequest<EventOptions>("options", { onEvent: "Function?" });
 
 /** One optimizer step, as the loop yields it. */
 export interface TrainStep {

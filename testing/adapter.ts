@@ -6,6 +6,7 @@ import type { LinearSpec } from "../core/linear.ts";
 import type { ParameterSpec } from "../core/parameters.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_METADATA, ADAPTER_WEIGHTS_FILE, readAdapterConfig } from "../core/peft.ts";
 import type { Adapter, AdapterFactory, AdapterPlugin, ModelOutline, ModelSource } from "../core/plugin.ts";
+import { defineRequest } from "../core/request.ts";
 import { openSafetensors, writeSafetensors } from "../core/safetensors.ts";
 import { elementCount } from "../core/tensor.ts";
 import {
@@ -38,6 +39,15 @@ export interface AdapterContractOptions {
   readonly lengths?: readonly number[];
   readonly seed?: number;
 }
+
+const checkOptions = defineRequest<AdapterContractOptions>("adapterContract", {
+  model: "object?",
+  trainable: "number?",
+  identityAtStart: "boolean?",
+  exactGradients: "boolean?",
+  lengths: "number[]?",
+  seed: "number?",
+});
 
 /** How far sums in another order may differ, relative, by operand type. */
 const TOLERANCE = { f32: 1e-5, f16: 4e-3 } as const;
@@ -347,7 +357,7 @@ export function adapterContract(
   plugin: AdapterPlugin,
   options: AdapterContractOptions = {},
 ): readonly Check[] {
-  const { identityAtStart = true, exactGradients = true } = options;
+  const { identityAtStart = true, exactGradients = true } = checkOptions(options);
   const check = (name: string, run: (subject: Subject) => Promise<void>): Check => ({
     name: `${plugin.name}: ${name}`,
     run: async () => run(new Subject(await gpu, plugin, options)),

@@ -1,5 +1,6 @@
 import type { Gpu } from "../core/device/index.ts";
 import { normalValues } from "../core/random.ts";
+import { defineRequest } from "../core/request.ts";
 import { elementCount, type Tensor } from "../core/tensor.ts";
 import { type Check, expectFinite, expectNear, expectSameBits, expectThat } from "./contract.ts";
 import { testGpu, testTiers } from "./gpu.ts";
@@ -101,6 +102,10 @@ export interface KernelContractOptions {
   readonly sizes?: readonly number[];
 }
 
+const checkOptions = defineRequest<KernelContractOptions>("kernelContract", {
+  sizes: "number[]?",
+});
+
 /**
  * `checkKernel` in every tier that this machine offers and at odd sizes, as named checks; none, said loudly, where it has
  * no adapter.
@@ -117,8 +122,9 @@ export interface KernelContractOptions {
 export async function kernelContract(
   name: string,
   problem: (size: number) => KernelProblem,
-  { sizes = [1, 17, 257] }: KernelContractOptions = {},
+  options: KernelContractOptions = {},
 ): Promise<readonly Check[]> {
+  const { sizes = [1, 17, 257] } = checkOptions(options);
   const tiers = await testTiers();
   return tiers.flatMap((tier) =>
     sizes.map((size) => ({

@@ -1,5 +1,6 @@
 import { computeLoss, type Loss } from "../core/loss.ts";
 import { normalValues, uniformValues } from "../core/random.ts";
+import { defineRequest } from "../core/request.ts";
 import { type Check, expectNear, expectSameBits, expectThat } from "./contract.ts";
 import { differences } from "./differences.ts";
 
@@ -14,6 +15,13 @@ export interface LossContractOptions {
   readonly seed?: number;
 }
 
+const checkOptions = defineRequest<LossContractOptions>("lossContract", {
+  numLabels: "number.integer >= 2?",
+  rows: "number.integer >= 1?",
+  tolerance: "number >= 0?",
+  seed: "number?",
+});
+
 /**
  * What every loss keeps: `dLogits` is the gradient of `loss`; the same row gives the same numbers, whatever came before;
  * logits are left as they were.
@@ -22,7 +30,7 @@ export interface LossContractOptions {
  * for (const { name, run } of lossContract(square)) test(name, run);
  */
 export function lossContract(loss: Loss, options: LossContractOptions = {}): Check[] {
-  const { numLabels = 3, rows: count = 12, tolerance = 1e-6, seed = 1 } = options;
+  const { numLabels = 3, rows: count = 12, tolerance = 1e-6, seed = 1 } = checkOptions(options);
   const rows = Array.from({ length: count }, (_, i) => randomInput(i, numLabels, seed));
   return [
     {

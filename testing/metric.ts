@@ -1,5 +1,6 @@
 import type { Metric, MetricPlugin } from "../core/plugin.ts";
 import { normalValues, uniformValues } from "../core/random.ts";
+import { defineRequest } from "../core/request.ts";
 import { type Check, errorOf, expectThat } from "./contract.ts";
 
 /** What the metric contract is held with. */
@@ -12,6 +13,13 @@ export interface MetricContractOptions {
   readonly tolerance?: number;
   readonly seed?: number;
 }
+
+const checkOptions = defineRequest<MetricContractOptions>("metricContract", {
+  numLabels: "number[]?",
+  rows: "number.integer >= 1?",
+  tolerance: "number >= 0?",
+  seed: "number?",
+});
 
 type Result = Readonly<Record<string, number>>;
 
@@ -94,7 +102,7 @@ function expectNumbers(result: Result, names: readonly string[], what: string): 
  * @example for (const { name, run } of metricContract(auc())) test(name, run);
  */
 export function metricContract(plugin: MetricPlugin, options: MetricContractOptions = {}): readonly Check[] {
-  const { numLabels: sizes = [2, 3, 5], rows: count = 97, tolerance = 1e-12, seed = 1 } = options;
+  const { numLabels: sizes = [2, 3, 5], rows: count = 97, tolerance = 1e-12, seed = 1 } = checkOptions(options);
   return sizes.flatMap((numLabels) => {
     const rows = randomRows(count, numLabels, seed);
     const create = (): Metric => plugin.create({ numLabels });

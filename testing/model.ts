@@ -3,6 +3,7 @@ import type { LinearSpec } from "../core/linear.ts";
 import type { ParameterSpec } from "../core/parameters.ts";
 import type { AdapterPlugin, ModelOutline, ModelPlugin, ModelSource } from "../core/plugin.ts";
 import { normalValues } from "../core/random.ts";
+import { defineRequest } from "../core/request.ts";
 import { elementCount } from "../core/tensor.ts";
 import { bareAdapter, wrappingAdapter } from "./bare-adapter.ts";
 import {
@@ -26,6 +27,12 @@ export interface ModelContractOptions {
   readonly numLabels?: readonly number[];
   readonly seed?: number;
 }
+
+const checkOptions = defineRequest<ModelContractOptions>("modelContract", {
+  lengths: "number[]?",
+  numLabels: "number[]?",
+  seed: "number?",
+});
 
 /** How far sums in another order may differ, relative, by operand type. */
 const TOLERANCE = { f32: 1e-5, f16: 6e-3 } as const;
@@ -280,6 +287,7 @@ export function modelContract(
   plugin: ModelPlugin,
   options: ModelContractOptions = {},
 ): readonly Check[] {
+  checkOptions(options);
   const check = (name: string, run: (subject: Subject) => Promise<void>): Check => ({
     name: `${plugin.name}: ${name}`,
     run: async () => run(new Subject(await gpu, plugin, options)),

@@ -2,6 +2,7 @@ import type { Gpu } from "../core/device/index.ts";
 import { QloraError } from "../core/errors.ts";
 import type { OptimizerPlugin, SavedTensor } from "../core/plugin.ts";
 import { normalValues } from "../core/random.ts";
+import { defineRequest } from "../core/request.ts";
 import { elementCount } from "../core/tensor.ts";
 import { type Check, ContractError, errorOf, expectFinite, expectSameBits, expectThat } from "./contract.ts";
 import { OptimizerBench } from "./optimizer-bench.ts";
@@ -18,6 +19,14 @@ export interface OptimizerContractOptions {
   readonly shapes?: readonly (readonly number[])[];
   readonly seed?: number;
 }
+
+const checkOptions = defineRequest<OptimizerContractOptions>("optimizerContract", {
+  learningRate: "number > 0?",
+  steps: "number.integer >= 1?",
+  reduction: "number > 0?",
+  shapes: "number[][]?",
+  seed: "number?",
+});
 
 type Values = Map<string, Float32Array<ArrayBuffer>>;
 type State = Map<string, SavedTensor>;
@@ -271,7 +280,7 @@ export function optimizerContract(
   plugin: OptimizerPlugin,
   options: OptimizerContractOptions = {},
 ): readonly Check[] {
-  const { steps = 60, reduction = 0.8 } = options;
+  const { steps = 60, reduction = 0.8 } = checkOptions(options);
   const check = (name: string, run: (subject: Subject, gpu: Gpu) => Promise<void>): Check => ({
     name: `${plugin.name}: ${name}`,
     run: async () => {

@@ -12,6 +12,7 @@ import { hubEnvironment, type HubEnvironment } from "./environment.ts";
 import { hostOf, UNREACHABLE } from "./errors.ts";
 import { hasTokenizer, missingFile, smallFiles, weightFiles, type ModelPart } from "./files.ts";
 import { ask } from "./http.ts";
+import { defineRequest } from "../request.ts";
 import { checkRevision, isCommit, parseReference } from "./reference.ts";
 
 /** Files in the air at once. */
@@ -33,6 +34,15 @@ export interface ResolveOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+const check = defineRequest<ResolveOptions>("resolveModel", {
+  revision: "string?",
+  offline: "boolean?",
+  part: "'config' | 'all'?",
+  onProgress: "Function?",
+  onEvent: "Function?",
+  signal: "object?",
+});
+
 /** A checkpoint on this machine. */
 export interface ResolvedModel {
   /** The folder as given, or the hub model's folder in the cache. */
@@ -53,7 +63,7 @@ export async function resolveModel(
   options: ResolveOptions = {},
   hub: HubEnvironment = hubEnvironment(),
 ): Promise<ResolvedModel> {
-  const { part = "all", onEvent } = options;
+  const { part = "all", onEvent } = check(options);
   const reference = parseReference(idOrFolder);
   if (reference.kind === "folder") {
     if (options.revision === undefined) return { directory: reference.directory, sha: undefined };

@@ -1,5 +1,5 @@
 /** Merging a trained adapter into its base: the checkpoint that transformers loads, and what merging changed. */
-import { type InferenceRequest, openAdapterRun, requestData, requestRows } from "../adapter-run.ts";
+import { type InferenceRequest, inferenceRequest, openAdapterRun, requestData, requestRows } from "../adapter-run.ts";
 import type { DataOptions } from "../data-options.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { Engine } from "../engine.ts";
@@ -7,6 +7,7 @@ import { ConfigError, ModelError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { writeFolderAtomic } from "../files.ts";
 import type { ResolveContext } from "../plugin-resolve.ts";
+import { defineRequest } from "../request.ts";
 import { openRunTokeniser } from "../run-data.ts";
 import { findAdapter } from "../run-record.ts";
 import { type MergedFiles, writeMergedCheckpoint } from "./checkpoint.ts";
@@ -24,6 +25,14 @@ export interface MergeRequest extends InferenceRequest {
   /** Bytes after which another file begins; default 5 GB, as transformers' `save_pretrained`. */
   readonly maxShardSize?: number | undefined;
 }
+
+const check = defineRequest<MergeRequest>("merge", {
+  ...inferenceRequest,
+  outputDir: "string",
+  overwrite: "boolean?",
+  rows: "number.integer >= 0?",
+  maxShardSize: "number >= 1?",
+});
 
 /** What `merge` gives. */
 export interface MergeResult extends MergedFiles {
@@ -44,8 +53,8 @@ export async function mergeAdapter(
   plugins: ResolveContext,
   onEvent?: RunListener,
 ): Promise<MergeResult> {
-  const { outputDir, rows = DEFAULT_ROWS, maxShardSize } = request;
-  await checkRequest(request);
+  const { outputDir, overwrite = false, rows = DEFAULT_ROWS, maxShardSize } = check(request);
+  await checkOutputFolder(outputDir, overwrite);
   const trained = await findAdapter(request.run);
   const data = requestData(request, trained.record?.config.data);
   const dataset = rows === 0 ? undefined : measuredRows(request, data, trained.record !== undefined, rows);
@@ -80,14 +89,6 @@ export async function mergeAdapter(
   const folders = { adapter: trained.directory, merged: outputDir };
   const difference = await measureDifference(run, engine, tokens, folders, data.maxLength, onEvent);
   return { outputDir, ...files!, difference };
-}
-
-async function checkRequest({ outputDir, overwrite = false, rows = 0, maxShardSize = 1 }: MergeRequest): Promise<void> {
-  const problems: string[] = [];
-  if (!Number.isInteger(rows) || rows < 0) problems.push(`rows: got ${rows}, expected a whole number, 0 or more`);
-  if (!(maxShardSize >= 1)) problems.push(`maxShardSize: got ${maxShardSize}, expected a number of bytes`);
-  if (problems.length > 0) throw new ConfigError("MERGE_OPTIONS", problems);
-  await checkOutputFolder(outputDir, overwrite);
 }
 
 function measuredRows(request: MergeRequest, data: DataOptions, recorded: boolean, rows: number): Dataset {

@@ -1,6 +1,8 @@
 /** `qlora watch`: the report over HTTP on this machine alone, kept up to date by server-sent events. */
 import { existsSync, statSync } from "node:fs";
 import { ConfigError, QloraError } from "../errors.ts";
+import { defineRequest } from "../request.ts";
+import { watchOptions } from "../watch-options.ts";
 import { openLiveView, renderLivePage, type LiveStatus, type LiveView } from "./live-page.ts";
 
 /** How a run is watched. */
@@ -10,6 +12,11 @@ export interface WatchOptions {
   /** Milliseconds between looks at the folder. */
   readonly interval?: number;
 }
+
+const check = defineRequest<WatchOptions>("watchRun", {
+  port: `${watchOptions.shape.port.definition}?`,
+  interval: "number > 0?",
+});
 
 /** A server that shows a run. */
 export interface RunWatch extends AsyncDisposable {
@@ -30,7 +37,7 @@ const HEARTBEAT_MS = 15_000;
  * @example const watch = await watchRun("output", { port: 0 }); console.log(watch.url);
  */
 export async function watchRun(outputDir: string, options: WatchOptions = {}): Promise<RunWatch> {
-  const { port = 6007, interval = 500 } = options;
+  const { port = 6007, interval = 500 } = check(options);
   if (existsSync(outputDir) && !statSync(outputDir).isDirectory())
     throw new ConfigError("RUN_NOT_FOUND", `${outputDir}: is a file, expected a run's folder`);
   const look = openLiveView(outputDir);

@@ -1,11 +1,14 @@
 /** Sizes that no run can have are told as such, by option and bound, and what is allowed can be planned. */
 import { describe, expect, test } from "bun:test";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { benchOptions } from "../../core/bench-options.ts";
 import { dataOptions } from "../../core/data-options.ts";
 import { ConfigError } from "../../core/errors.ts";
 import type { OptionSet } from "../../core/options.ts";
 import { trainingOptions } from "../../core/training-options.ts";
-import { dryRun } from "../../index.ts";
+import { bench, dryRun } from "../../index.ts";
+import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 
@@ -28,6 +31,15 @@ describe("a size that no run can have", () => {
     expect(act).toThrow(ConfigError);
     expect(act).toThrow(problem);
   });
+});
+
+test("a file of lengths that no sample can have", async () => {
+  await using folder = await temporaryFolder();
+  const lengths = join(folder.path, "lengths.json");
+  await writeFile(lengths, "[512, 1e12]");
+  expect(await failure(bench({ lengths }))).toBe(
+    `ConfigError: lengths: ${lengths} is no JSON list of token counts from 1 to 1048576, such as [512, 1024]`,
+  );
 });
 
 test.skipIf(tiers.length === 0)(
