@@ -13,7 +13,7 @@ import type { AdapterPlugin, MetricPlugin, ModelPlugin, OptimizerPlugin } from "
 import { configFactories, rememberSpec, specOf } from "./plugin-resolve.ts";
 import { isPlugin, type Plugin, type PluginFactory, type PluginKind } from "./plugin-value.ts";
 import { versionProblem } from "./plugin-version.ts";
-import { suggestion } from "./suggest.ts";
+import { unknownKeys } from "./suggest.ts";
 import {
   changedSoftLabelOptions,
   trainingOptions,
@@ -130,9 +130,7 @@ function checkLoss({ loss }: ConfigInput, training: TrainingOptions, problems: s
  * @example export default defineConfig({ model: gemma2({ checkpoint: "gemma" }), adapter: lora(), optimizer: adamW8bit() });
  */
 export function defineConfig(input: ConfigInput): Config {
-  const problems = Object.keys(input)
-    .filter((key) => !CONFIG_KEYS.includes(key))
-    .map((key) => `${key}: unknown section${suggestion(key, CONFIG_KEYS)}`);
+  const problems = unknownKeys(input, CONFIG_KEYS, "section");
   checkPlugins(input, problems);
   const sections = checkSections(input, problems);
   if (problems.length === 0) checkLoss(input, sections.training, problems);

@@ -6,7 +6,7 @@ import { type } from "arktype";
 import { ConfigError } from "./errors.ts";
 import { isObject } from "./json-object.ts";
 import { describeDefinition, showValue } from "./option-words.ts";
-import { suggestion } from "./suggest.ts";
+import { unknownKeys } from "./suggest.ts";
 
 type ReadonlyValue<V> = V extends readonly (infer E)[] ? readonly E[] : V;
 type ValueOf<D> = ReadonlyValue<type.infer<D>>;
@@ -145,10 +145,7 @@ export function defineOptions<const S extends OptionShape>(
     if (!isObject(input)) {
       return { ok: false, problems: [`${path || "options"}: got ${showValue(input)}, expected an object of options`] };
     }
-    const problems: string[] = [];
-    for (const key of Object.keys(input)) {
-      if (!Object.hasOwn(shape, key)) problems.push(`${at(key)}: unknown option${suggestion(key, keys)}`);
-    }
+    const problems = unknownKeys(input, keys, "option", at);
     const values: Record<string, unknown> = {};
     for (const key of keys) {
       const { presence, default: standard, expected, accepts } = shape[key]!;

@@ -2,6 +2,8 @@
 import { ConfigError, PluginError } from "./errors.ts";
 import { showValue } from "./option-words.ts";
 import type { OptionSet, OptionShape, OptionsInput, OptionsOutput } from "./options.ts";
+import { partProblems, type WantedPart } from "./plugin-contract.ts";
+import { unknownKeys } from "./suggest.ts";
 import { version } from "./version.ts";
 
 export const PLUGIN_KINDS = ["model", "adapter", "optimizer", "metric"] as const;
@@ -64,21 +66,34 @@ export interface TypedPluginFactory<
   (...options: FactoryArguments<S>): Plugin<K, A, R, OptionsOutput<S>>;
 }
 
+/** What a kind asks for beside `name`, `options` and `create`. */
+interface KindRules<R> {
+  /** Further parts of the definition. */
+  readonly parts?: Readonly<Record<string, WantedPart>>;
+  /** What `create` gives, once it is whole. @throws PluginError */
+  readonly complete?: (name: string, made: R) => R;
+}
+
 /** Stamps a definition with its kind. The four `define...` functions are this one with their types. */
 export function definePlugin<const K extends PluginKind, const S extends OptionShape, A extends readonly unknown[], R>(
   kind: K,
   definition: PluginDefinition<S, A, R>,
+  { parts = {}, complete = (_, made) => made }: KindRules<R> = {},
 ): TypedPluginFactory<K, S, A, R> {
   const { name, options: schema } = definition;
-  const parts = [
+  const known = { create: "function", ...parts } as const;
+  const problems = [
+    ...unknownKeys(definition, ["name", "options", ...Object.keys(known)], "part"),
     ...(typeof name === "string" && name !== "" ? [] : [`name: got ${showValue(name)}, expected a name`]),
     ...(typeof (schema as Partial<OptionSet> | undefined)?.check === "function"
       ? []
       : [`options: got ${showValue(schema)}, expected what defineOptions returns`]),
-    ...(typeof definition.create === "function" ? [] : ["create: expected a function"]),
+    ...partProblems(definition, known),
   ];
-  if (parts.length > 0)
-    throw new PluginError("PLUGIN_DEFINITION", `the definition of ${article(kind)}: ${parts.join("; ")}`);
+  if (problems.length > 0) {
+    const what = `the definition of ${typeof name === "string" && name !== "" ? `${kind} ${name}` : article(kind)}`;
+    throw new PluginError("PLUGIN_DEFINITION", `${what}: ${problems.join("; ")}`);
+  }
 
   function configure(input: unknown): Plugin<K, A, R, OptionsOutput<S>> {
     const checked = schema.check(input, kind);
@@ -90,7 +105,7 @@ export function definePlugin<const K extends PluginKind, const S extends OptionS
       options,
       given: input as object,
       factory,
-      create: (...args) => definition.create(options, ...args),
+      create: (...args) => complete(name, definition.create(options, ...args)),
     };
   }
 

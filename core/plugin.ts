@@ -7,6 +7,7 @@ import type { Gpu } from "./device/gpu.ts";
 import type { AdaptedLinear, LinearSpec, Nf4Weight } from "./linear.ts";
 import type { OptionShape, OptionsInput } from "./options.ts";
 import type { ParameterSet, ParameterShape, ParameterSpec } from "./parameters.ts";
+import { completeAdapter, completeMetric, completeOptimizer, completeSource } from "./plugin-contract.ts";
 import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./plugin-value.ts";
 import type { PythonJson } from "./python-json.ts";
 import type { Tape } from "./recorder.ts";
@@ -155,7 +156,8 @@ export interface ModelFactory<S extends OptionShape = OptionShape> extends Typed
  * });
  */
 export function defineModel<const S extends OptionShape>(definition: ModelDefinition<S>): ModelFactory<S> {
-  return Object.assign(definePlugin("model", definition), { modelTypes: definition.modelTypes ?? [] });
+  const factory = definePlugin("model", definition, { parts: { modelTypes: "list?" }, complete: completeSource });
+  return Object.assign(factory, { modelTypes: definition.modelTypes ?? [] });
 }
 
 // ---- adapter
@@ -253,7 +255,10 @@ export interface AdapterFactory<S extends OptionShape = OptionShape> extends Typ
  * });
  */
 export function defineAdapter<const S extends OptionShape>(definition: AdapterDefinition<S>): AdapterFactory<S> {
-  const factory = definePlugin("adapter", definition);
+  const factory = definePlugin("adapter", definition, {
+    parts: { reads: "function", optionsFrom: "function" },
+    complete: async (name, made) => completeAdapter(name, await made),
+  });
   return Object.assign(factory, {
     reads: (config: Readonly<Record<string, unknown>>) => definition.reads(config),
     fromConfig: (config: Readonly<Record<string, unknown>>) => factory.configure(definition.optionsFrom(config)),
@@ -328,7 +333,7 @@ export type OptimizerPlugin = Plugin<"optimizer", readonly [OptimizerContext], O
 export function defineOptimizer<const S extends OptionShape>(
   definition: PluginDefinition<S, readonly [OptimizerContext], Optimizer>,
 ): TypedPluginFactory<"optimizer", S, readonly [OptimizerContext], Optimizer> {
-  return definePlugin("optimizer", definition);
+  return definePlugin("optimizer", definition, { complete: completeOptimizer });
 }
 
 // ---- metric
@@ -371,5 +376,5 @@ export type MetricPlugin = Plugin<"metric", readonly [MetricContext], Metric>;
 export function defineMetric<const S extends OptionShape>(
   definition: PluginDefinition<S, readonly [MetricContext], Metric>,
 ): TypedPluginFactory<"metric", S, readonly [MetricContext], Metric> {
-  return definePlugin("metric", definition);
+  return definePlugin("metric", definition, { complete: completeMetric });
 }

@@ -31,6 +31,17 @@ export function nearestName(name: string, candidates: Iterable<string>): string 
   return best;
 }
 
+/** A problem for each key of `given` that is not `known`, by its place `at`. @param what such as `option` */
+export function unknownKeys(
+  given: object,
+  known: readonly string[],
+  what: string,
+  at = (key: string): string => key,
+): string[] {
+  const strange = Object.keys(given).filter((key) => !known.includes(key));
+  return strange.map((key) => `${at(key)}: unknown ${what}${suggestion(key, known)}`);
+}
+
 /** `; did you mean "rank"?`, or nothing where nothing is near: for a message that lists the candidates already. */
 export function didYouMean(name: string, candidates: readonly string[]): string {
   const near = nearestName(name, candidates);

@@ -31,11 +31,11 @@ describe("definePlugin", () => {
   test("a definition that lacks a part is told at once", () => {
     const half = { name: "half", create: () => 1 } as unknown as Parameters<typeof definePlugin>[1];
     expect(() => definePlugin("adapter", half)).toThrow(
-      "the definition of an adapter: options: got nothing, expected what defineOptions returns",
+      "the definition of adapter half: options: got nothing, expected what defineOptions returns",
     );
     const bare = { name: "", options: scaler.options } as unknown as Parameters<typeof definePlugin>[1];
     expect(() => definePlugin("metric", bare)).toThrow(
-      'the definition of a metric: name: got "", expected a name; create: expected a function',
+      'the definition of a metric: name: got "", expected a name; create: got nothing, expected a function',
     );
   });
 

@@ -156,7 +156,8 @@ test("what an author writes wrong is refused by the compiler", () => {
   defineMetric({ name: "typed", options: defineOptions({}), create: () => ({ add() {}, result: () => ({ x: "1" }) }) });
 
   // @ts-expect-error an adapter says which adapter_config.json it reads
-  defineAdapter({ name: "typed", options, create: async () => Promise.reject(new Error("never")) });
+  const mute = () => defineAdapter({ name: "typed", options, create: async () => Promise.reject(new Error("never")) });
+  expect(mute).toThrow("reads: got nothing, expected a function");
   // @ts-expect-error a model's source has an outline and loads
   defineModel({ name: "typed", options, create: () => ({ checkpoint: "folder" }) });
 
