@@ -41,7 +41,8 @@ function postProcessSteps(text = ""): PostProcess[] {
     .split(/\s+/)
     .filter((part) => part !== "")
     .map((part) => {
-      const [name = "", numbers = ""] = part.split("=");
+      const [name = "", ...given] = part.split("=");
+      const numbers = given.join("=");
       const known = Object.keys(POST_PROCESSES);
       if (!Object.hasOwn(POST_PROCESSES, name)) {
         const message = `--post-process: got ${JSON.stringify(part)}, expected ${known.join(" or ")} and its probabilities${didYouMean(name, known)}`;

@@ -7,6 +7,7 @@ import { deviceOptions, type DeviceOptions } from "./device-options.ts";
 import { ConfigError, ModelError } from "./errors.ts";
 import type { RunListener } from "./events.ts";
 import { ADAPTER_WEIGHTS_FILE, savedModuleKey } from "./peft.ts";
+import { showValue } from "./option-words.ts";
 import { placementOptions } from "./placement-options.ts";
 import type { MemorySettings } from "./planning/account.ts";
 import type { GivenSettings } from "./planning/plan.ts";
@@ -82,7 +83,11 @@ export async function openAdapterRun(
   plugins: ResolveContext,
   onEvent: RunListener | undefined,
 ): Promise<AdapterRun> {
-  const { record } = adapter;
+  const { record, directory } = adapter;
+  if (directory !== request.run) {
+    const message = `${request.run} holds no finished adapter: that of its newest checkpoint is taken, ${directory}`;
+    onEvent?.({ type: "info", message });
+  }
   const { source, name } = await openAdapterBase(adapter, request, plugins, onEvent);
   const plugin = await adapterFrom(adapter, plugins);
   const numLabels = record?.data.numLabels ?? (await adapterLabels(adapter));
@@ -119,14 +124,26 @@ export function requestData(
   return dataOptions.parse({ ...recorded, ...Object.fromEntries(given) }, "data");
 }
 
+/** Options that say which of the run's own rows are meant. */
+const OWN_ROWS = ["trainFiles", "evalFiles", "nSplits", "foldIdx", "foldBy"] as const;
+
 /** The rows that the request names, else those that the run kept to evaluate on. @throws DataError, ConfigError */
 export function requestRows(
-  { files = [] }: InferenceRequest,
+  { files = [], data: asked = {} }: InferenceRequest,
   data: DataOptions,
   recorded: boolean,
   labelled: boolean,
 ): Dataset {
   if (files.length > 0) {
+    const unused = OWN_ROWS.filter((key) => asked[key] !== undefined);
+    if (unused.length > 0) {
+      const problems = unused.map(
+        (key) => `data.${key}: got ${showValue(asked[key])} with files, whose rows are all taken`,
+      );
+      throw new ConfigError("DATA_FILES_WHOLE", problems, {
+        hint: "Leave it out; or leave the files out, for the rows that the run held out.",
+      });
+    }
     const rows = loadDataset(files, { format: data.format });
     return labelled ? requireLabels(rows) : rows;
   }

@@ -7,10 +7,10 @@ import type { Engine } from "./engine.ts";
 import { ConfigError, DataError } from "./errors.ts";
 import { computeLogits, logarithms, scoreLogits, softmaxRows } from "./evaluate.ts";
 import type { RunListener } from "./events.ts";
-import { requireKnownLabels } from "./labels.ts";
+import { requireArenaClasses, requireKnownLabels } from "./labels.ts";
 import type { MetricPlugin } from "./plugin.ts";
 import { resolvePlugin, type ResolveContext } from "./plugin-resolve.ts";
-import { applyPostProcess, checkPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
+import { applyPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
 import { probabilityColumns, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
 import { defineRequest } from "./request.ts";
 import { openRunTokeniser, reportCuts } from "./run-data.ts";
@@ -74,6 +74,8 @@ interface Logits {
 interface Views {
   readonly what: string;
   readonly labelled: boolean;
+  /** What needs the classes of arena rows; undefined where nothing does. */
+  readonly arena: string | undefined;
   /** Views of the data to run, in order. @throws DataError, ConfigError where the data does not serve */
   readonly of: (dataset: Dataset) => readonly Dataset[];
 }
@@ -86,7 +88,8 @@ export async function evaluateAdapter(
   onEvent?: RunListener,
 ): Promise<EvaluateResult> {
   checkEvaluate(request);
-  const views: Views = { what: "evaluating", labelled: true, of: (rows) => inferenceViews(rows, request) };
+  const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
+  const views: Views = { what: "evaluating", labelled: true, arena: arenaPart(request), of };
   const { dataset, numLabels, values, adapter } = await inferenceLogits(request, engine, plugins, views, onEvent);
   const names: readonly RecordedPlugin[] = adapter.record?.config.metrics ?? [
     { name: "log-loss", options: {} },
@@ -113,7 +116,8 @@ export async function predictWithAdapter(
     const message = "logits: got it together with tta, submission or postProcess, which are of probabilities";
     throw new ConfigError("PREDICT_LOGITS", message);
   }
-  const views: Views = { what: "predicting", labelled: false, of: (rows) => inferenceViews(rows, request) };
+  const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
+  const views: Views = { what: "predicting", labelled: false, arena: arenaPart(request), of };
   const { dataset, numLabels, values } = await inferenceLogits(request, engine, plugins, views, onEvent);
   const columns = probabilityColumns(dataset, numLabels);
   if (logits) return { columns, rows: tableOf(dataset, values[0]!, numLabels), postProcessed: [] };
@@ -138,29 +142,46 @@ function tableOf(dataset: Dataset, values: ArrayLike<number>, numLabels: number)
   }));
 }
 
+type ArenaRequest = Pick<PredictRequest, "tta" | "submission" | "postProcess">;
+
+/** What of a request is for arena rows and their three classes alone; undefined where nothing is. */
+function arenaPart({ tta, submission, postProcess = [] }: ArenaRequest): string | undefined {
+  if (submission === true) return "a submission";
+  if (tta === "swap") return "tta swap";
+  return postProcess.find(({ arenaOnly }) => arenaOnly === true)?.name;
+}
+
 /** The rows, and with tta the rows with A and B exchanged. @throws DataError for rows that do not serve */
-function inferenceViews(
-  dataset: Dataset,
-  { tta, submission, postProcess = [] }: Pick<PredictRequest, "tta" | "submission" | "postProcess">,
-): readonly Dataset[] {
-  checkPostProcess(postProcess, dataset.rows);
-  if (tta !== "swap" && submission !== true) return [dataset];
-  const other = dataset.rows.find((row) => row.kind !== "arena");
+function inferenceViews(dataset: Dataset, request: ArenaRequest): readonly Dataset[] {
+  const part = arenaPart(request);
+  const other = part === undefined ? undefined : dataset.rows.find((row) => row.kind !== "arena");
   if (other !== undefined) {
-    const what = submission === true ? "a submission needs" : "tta swap needs";
-    throw new DataError("DATA_NOT_ARENA", `${what} arena rows, this one is ${other.kind}`, other, {
+    throw new DataError("DATA_NOT_ARENA", `${part} needs arena rows, this one is ${other.kind}`, other, {
       hint: "Arena files have the columns prompt, response_a and response_b.",
     });
   }
-  requireUniqueIds(dataset);
-  return tta === "swap" ? [dataset, swapResponses(dataset)] : [dataset];
+  if (request.tta === "swap" || request.submission === true) requireUniqueIds(dataset);
+  return request.tta === "swap" ? [dataset, swapResponses(dataset)] : [dataset];
+}
+
+/** What is to be known of logits before anybody trusts them; undefined where all are finite. */
+function notFinite({ rows }: Dataset, values: Logits["values"], numLabels: number): string | undefined {
+  const broken = rows.filter((_, i) =>
+    values.some((view) => !view.subarray(i * numLabels, (i + 1) * numLabels).every(Number.isFinite)),
+  );
+  const [first] = broken;
+  if (first === undefined) return undefined;
+  return (
+    `${broken.length} of ${rows.length} rows have logits that are not finite, the first is ${first.file}:${first.line}; ` +
+    "their numbers say nothing. Where --tier f32 gives the same, the adapter itself is broken: take an earlier checkpoint"
+  );
 }
 
 async function inferenceLogits(
   request: InferenceRequest,
   engine: Engine,
   plugins: ResolveContext,
-  { what, labelled, of }: Views,
+  { what, labelled, arena, of }: Views,
   onEvent: RunListener | undefined,
 ): Promise<Logits> {
   const adapter = await findAdapter(request.run);
@@ -171,6 +192,7 @@ async function inferenceLogits(
   const run = await openAdapterRun(request, adapter, plugins, onEvent);
   const { source, numLabels } = run;
   if (labelled) requireKnownLabels(dataset, numLabels);
+  if (arena !== undefined) requireArenaClasses(arena, request.run, numLabels);
 
   await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, onEvent);
   const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
@@ -187,6 +209,8 @@ async function inferenceLogits(
     const label = i === 0 ? what : `${what}, A and B exchanged`;
     values.push(await computeLogits(session, engine, view, limits, label, onEvent));
   }
+  const odd = notFinite(dataset, values, numLabels);
+  if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
   await reportCuts({ input: tokens[0] }, data, onEvent);
   return { dataset, numLabels, values, adapter };
 }

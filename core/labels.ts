@@ -1,5 +1,5 @@
 import type { Dataset } from "./data/dataset.ts";
-import { DataError } from "./errors.ts";
+import { DataError, ModelError } from "./errors.ts";
 
 /** Classes of an arena comparison: A wins, B wins, tie. */
 const ARENA_LABELS = 3;
@@ -20,6 +20,16 @@ export function countLabels(datasets: readonly Dataset[]): number {
     {
       hint: "Labels are whole numbers from 0; a classifier needs at least two classes.",
     },
+  );
+}
+
+/** @param part what is for arena comparisons alone @throws ModelError where the model has other classes than theirs */
+export function requireArenaClasses(part: string, run: string, numLabels: number): void {
+  if (numLabels === ARENA_LABELS) return;
+  throw new ModelError(
+    "MODEL_NOT_ARENA",
+    `${run}: ${part} needs a model of three classes (A wins, B wins, tie), this one has ${numLabels}`,
+    { hint: "Predict without it, or name a run that was trained on arena rows." },
   );
 }
 

@@ -17,10 +17,18 @@ export async function addOutOfFold(file: string, { columns, rows }: ProbabilityT
     throw new DataError("OOF_DIFFERS", message, { file, line: 1 }, { hint });
   }
   const known = new Set(before.rows.map(({ id }) => id));
-  const twice = rows.find(({ id }) => known.has(id));
-  if (twice !== undefined) {
-    const message = `id ${JSON.stringify(twice.id)} is there already: this fold, or one that shares rows with it`;
+  const there = rows.find(({ id }) => known.has(id));
+  if (there !== undefined) {
+    const message = `id ${JSON.stringify(there.id)} is there already: this fold, or one that shares rows with it`;
     throw new DataError("OOF_TWICE", message, { file }, { hint });
+  }
+  const own = new Set<string>();
+  for (const { id } of rows) {
+    if (own.has(id)) {
+      const message = `id ${JSON.stringify(id)} stands twice among the rows held out, but files are joined by id`;
+      throw new DataError("OOF_TWICE", message, { file }, { hint: "Give every row of the data an id of its own." });
+    }
+    own.add(id);
   }
   const all = [...before.rows, ...rows];
   await writeFileAtomic(file, formatProbabilities({ columns, rows: all }));

@@ -1,6 +1,6 @@
 /** Probabilities that are changed after prediction, such as fixed ones for rows whose text says more than the model does. */
 import type { ArenaRow, DataRow } from "./data/row.ts";
-import { ConfigError, DataError, PluginError } from "./errors.ts";
+import { ConfigError, PluginError } from "./errors.ts";
 import { ARENA_PROBABILITIES, isDistribution, type ProbabilityRow } from "./probabilities.ts";
 
 /**
@@ -55,16 +55,6 @@ export const POST_PROCESSES: Readonly<Record<string, (probabilities: readonly nu
 };
 
 const nameOf = ({ name }: PostProcess, index: number): string => (name === "" ? `step ${index + 1}` : name);
-
-/** @throws DataError for a row that a step cannot serve */
-export function checkPostProcess(steps: readonly PostProcess[], rows: readonly DataRow[]): void {
-  const step = steps.find(({ arenaOnly }) => arenaOnly === true);
-  const other = step === undefined ? undefined : rows.find((row) => row.kind !== "arena");
-  if (other === undefined) return;
-  throw new DataError("DATA_NOT_ARENA", `${step!.name} needs arena rows, this one is ${other.kind}`, other, {
-    hint: "Arena files have the columns prompt, response_a and response_b.",
-  });
-}
 
 /**
  * Runs the steps over every row, one after the other: each sees what the one before it gave.

@@ -8,9 +8,10 @@ import { DataError } from "./errors.ts";
 /** Columns of the competition's submission. */
 export const ARENA_PROBABILITIES = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
 
-/** Columns of a dataset's probabilities: the competition's where a row is the arena's, else `label_0`, `label_1` … */
+/** Columns of a dataset's probabilities: the competition's where rows and classes are, else `label_0`, `label_1` … */
 export function probabilityColumns({ rows }: Dataset, numLabels: number): readonly string[] {
-  if (rows.some((row) => row.kind === "arena")) return ARENA_PROBABILITIES;
+  const isArena = numLabels === ARENA_PROBABILITIES.length && rows.some((row) => row.kind === "arena");
+  if (isArena) return ARENA_PROBABILITIES;
   return Array.from({ length: numLabels }, (_, i) => `label_${i}`);
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { loadDataset } from "../../core/data/dataset.ts";
-import { applyPostProcess, bothEmpty, checkPostProcess, identicalAnswers } from "../../core/post-process.ts";
+import { applyPostProcess, bothEmpty, identicalAnswers } from "../../core/post-process.ts";
 import { csvRow, tempFile } from "../data/files.ts";
 
 const EMPTY = [0.04, 0.88, 0.08];
@@ -57,13 +57,5 @@ describe("post-processing", () => {
     expect(() => bothEmpty([0.5, 0.4])).toThrow("both-empty: got 0.5,0.4, expected three probabilities that sum to 1");
     expect(() => identicalAnswers([0.5, 0.5, 0.5])).toThrow("identical: got 0.5,0.5,0.5");
     expect(() => identicalAnswers([NaN, 0.5, 0.5])).toThrow("identical: got NaN,0.5,0.5");
-  });
-
-  test("fixed probabilities of an answer want arena rows", () => {
-    const text = loadDataset(tempFile("text.jsonl", '{"text":"a"}')).rows;
-    expect(() => checkPostProcess([bothEmpty(EMPTY)], text)).toThrow(
-      ":1: both-empty needs arena rows, this one is text",
-    );
-    checkPostProcess([(_, p) => p], text);
   });
 });

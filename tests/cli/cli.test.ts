@@ -347,6 +347,9 @@ describe("commands", () => {
     expect(both).toContain('--post-process: got "identicl=1,0,0", expected both-empty or identical');
     expect(both).toContain('did you mean "identical"');
     expect(await refused("--post-process", "identical=1,0")).toContain("identical: got 1,0, expected three");
+    expect(await refused("--post-process", "identical=0.1,0.1,0.8=1")).toContain(
+      "identical: got 0.1,0.1,NaN, expected",
+    );
     expect((await qlora("eval", "output", "a.csv", "--tta", "swap")).stdout).toContain("eval_log_loss  0.99\n");
     expect((await qlora("eval", "output", "a.csv")).stdout).toContain("eval_log_loss  1.01\n");
   });
