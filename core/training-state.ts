@@ -1,12 +1,13 @@
 /** What a checkpoint holds beside the adapter, so that a resumed run goes on as if it had never stopped. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ConfigError, ModelError } from "./errors.ts";
+import { ConfigError, ModelError, PluginError } from "./errors.ts";
 import { writeFileAtomic } from "./files.ts";
 import type { GradScalerState } from "./grad-scaler.ts";
 import { damaged, parseJsonObject } from "./json-object.ts";
 import type { Adapter, Optimizer, SavedTensor } from "./plugin.ts";
-import { openSafetensors, writeSafetensors } from "./safetensors.ts";
+import { showValue } from "./option-words.ts";
+import { openSafetensors, type TensorToWrite, writeSafetensors } from "./safetensors.ts";
 import { writeJson } from "./run-folder.ts";
 import { formatTrainerState, type LogEntry, type TrainerState } from "./trainer-state.ts";
 import type { DType } from "./tensor.ts";
@@ -55,12 +56,28 @@ export async function writeCheckpoint(
   trainer: TrainerState,
 ): Promise<void> {
   await adapter.save(directory, values);
-  const tensors = [...(await optimizer.save())].map(
-    ([name, t]) => [name, { dtype: TO_FILE[t.dtype], shape: t.shape, data: t.data }] as const,
-  );
+  const tensors = tensorsOf(await optimizer.save(), state.optimizer);
   await writeSafetensors(join(directory, OPTIMIZER), tensors, { format: "qlora" });
   await writeJson(join(directory, STATE), state);
   await writeFileAtomic(join(directory, "trainer_state.json"), formatTrainerState(trainer));
+}
+
+/** @throws PluginError where `save` gave something else than tensors by name */
+function tensorsOf(saved: unknown, optimizer: string): (readonly [string, TensorToWrite])[] {
+  const wrong = (got: string): PluginError =>
+    new PluginError(
+      "OPTIMIZER_STATE",
+      `optimizer ${optimizer}: save() gives ${got}, expected a Map of tensors by name`,
+      {
+        hint: "A tensor is { dtype, shape, data }, as savedTensor makes it; optimizerContract of qlora/testing checks it.",
+      },
+    );
+  if (!(saved instanceof Map)) throw wrong(showValue(saved));
+  return [...(saved as Map<string, Partial<SavedTensor>>)].map(([name, { dtype, shape, data }]) => {
+    if (dtype === undefined || TO_FILE[dtype] === undefined || shape === undefined || !(data instanceof Uint8Array))
+      throw wrong(`dtype ${String(dtype)} and data that is ${data?.constructor.name ?? "nothing"} for ${name}`);
+    return [name, { dtype: TO_FILE[dtype], shape, data }] as const;
+  });
 }
 
 /** Reads a checkpoint's state. @throws ModelError where the folder is no checkpoint of ours; QloraError where it is damaged */

@@ -132,3 +132,24 @@ test.skipIf(tiers.length === 0)("a run whose optimizer cannot be saved ends befo
   expect(events).not.toContain("progress"); // nor is any weight loaded
   expect(existsSync(join(folder.path, "run", "metrics.jsonl"))).toBe(false);
 });
+
+test.skipIf(tiers.length === 0)(
+  "state that is no Map of tensors is the plugin's mistake, by its name",
+  async () => {
+    await using folder = await temporaryFolder();
+    const saving = async (saved: unknown): Promise<string> => {
+      const made = { step: nothing, save: async () => saved, load: nothing, destroy: nothing };
+      const training = { maxSteps: 1, overwriteOutputDir: true };
+      return failure(
+        train(await smallRun(folder.path, { optimizer: optimizer(made), training, device: { tier: "f32" } })),
+      );
+    };
+    const expected = "expected a Map of tensors by name";
+    expect(await saving({})).toBe(`PluginError: optimizer half: save() gives {}, ${expected}`);
+    expect(await saving(new Map([["m", { dtype: "f64", shape: [1], data: new Float64Array(1) }]]))).toBe(
+      `PluginError: optimizer half: save() gives dtype f64 and data that is Float64Array for m, ${expected}`,
+    );
+    expect(await saving(new Map())).toBe("no error");
+  },
+  60_000,
+);
