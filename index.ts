@@ -3,12 +3,12 @@
 /// <reference path="./wgsl.d.ts" />
 /// <reference path="./core/report/assets.d.ts" />
 import { readFile } from "node:fs/promises";
-import type { InferenceRequest } from "./core/adapter-run.ts";
-import { type BenchCommandOptions, benchOptions } from "./core/bench-options.ts";
+import type { InferenceRequest } from "./core/adapter/run.ts";
+import { type BenchCommandOptions, benchOptions } from "./core/options/bench-options.ts";
 import { type BenchResult, benchSteps } from "./core/bench.ts";
-import { type Config, requireConfig } from "./core/config.ts";
-import { type CrossValidation, crossValidate as crossValidateFolds } from "./core/cross-validate.ts";
-import { type DeviceOptions, deviceOptions } from "./core/device-options.ts";
+import { type Config, requireConfig } from "./core/options/config.ts";
+import { type CrossValidation, crossValidate as crossValidateFolds } from "./core/run/cross-validate.ts";
+import { type DeviceOptions, deviceOptions } from "./core/options/device-options.ts";
 import { type DoctorReport, examineDevice } from "./core/doctor.ts";
 import {
   type EvaluateRequest,
@@ -17,23 +17,23 @@ import {
   type PredictRequest,
   type PredictResult,
   predictWithAdapter,
-} from "./core/inference.ts";
-import { openBaseModel } from "./core/base-model.ts";
-import { dryRun as dryRunConfig, type DryRunResult } from "./core/dry-run.ts";
+} from "./core/inference/inference.ts";
+import { openBaseModel } from "./core/model/base-model.ts";
+import { dryRun as dryRunConfig, type DryRunResult } from "./core/run/dry-run.ts";
 import { type InspectReport, inspectConfig, labelsOf } from "./core/inspect.ts";
-import { option } from "./core/options.ts";
-import { MOST_TOKENS, sampleTokens } from "./core/option-limits.ts";
-import { readOptionText } from "./core/option-text.ts";
-import { type PlanCommandOptions, planOptions } from "./core/plan-options.ts";
+import { option } from "./core/options/options.ts";
+import { MOST_TOKENS, sampleTokens } from "./core/options/option-limits.ts";
+import { readOptionText } from "./core/options/option-text.ts";
+import { type PlanCommandOptions, planOptions } from "./core/options/plan-options.ts";
 import { type PlanReport, reportPlan } from "./core/planning/report.ts";
 import { plannedWork } from "./core/planning/run.ts";
-import type { ModelPlacement } from "./core/plugin.ts";
+import type { ModelPlacement } from "./core/plugin/kinds.ts";
 import { ConfigError } from "./core/errors.ts";
 import { mergeAdapter, type MergeRequest, type MergeResult } from "./core/merge/index.ts";
-import { openConfigModel, type OpenedModel, type OpenModelOptions } from "./core/open-model.ts";
-import { isPluginFactory } from "./core/plugin-value.ts";
-import type { ResolveContext } from "./core/plugin-resolve.ts";
-import { trainSteps } from "./core/train.ts";
+import { openConfigModel, type OpenedModel, type OpenModelOptions } from "./core/model/open-model.ts";
+import { isPluginFactory } from "./core/plugin/value.ts";
+import type { ResolveContext } from "./core/plugin/resolve.ts";
+import { trainSteps } from "./core/training/train.ts";
 import {
   checkEventOptions,
   checkTrainOptions,
@@ -41,14 +41,14 @@ import {
   type TrainOptions,
   type TrainResult,
   type TrainStep,
-} from "./core/train-types.ts";
+} from "./core/training/train-types.ts";
 import { engine } from "./kernels/engine.ts";
 import { selfTest } from "./kernels/self-test.ts";
 import { adamW8bit } from "./plugins/adamw8bit/index.ts";
 import { benchSource, writeSyntheticCheckpoint } from "./plugins/gemma2/bench-source.ts";
 import { lora } from "./plugins/lora/index.ts";
 
-export { type AdapterFiles, loadAdapterTensors, saveAdapterFiles } from "./core/adapter-files.ts";
+export { type AdapterFiles, loadAdapterTensors, saveAdapterFiles } from "./core/adapter/files.ts";
 export {
   type Checkpoint,
   checkpointError,
@@ -56,32 +56,32 @@ export {
   openCheckpoint,
   readFloats,
   readModelConfig,
-} from "./core/checkpoint.ts";
-export { openWeights } from "./core/paper-checkpoint.ts";
-export { type Config, type ConfigInput, defineConfig } from "./core/config.ts";
+} from "./core/formats/checkpoint.ts";
+export { openWeights } from "./core/formats/paper-checkpoint.ts";
+export { type Config, type ConfigInput, defineConfig } from "./core/options/config.ts";
 export { addLowRank } from "./core/merge/low-rank.ts";
-export { type AverageAdaptersRequest, type AverageAdaptersResult, averageAdapters } from "./core/adapter-average.ts";
-export { ensemble, type EnsembleRequest, type EnsembleResult } from "./core/ensemble.ts";
+export { type AverageAdaptersRequest, type AverageAdaptersResult, averageAdapters } from "./core/adapter/average.ts";
+export { ensemble, type EnsembleRequest, type EnsembleResult } from "./core/inference/ensemble.ts";
 export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./core/errors.ts";
 export type { RunEvent, RunListener } from "./core/events.ts";
-export type { ComputeGradients, GradientStep, StepSample } from "./core/gradients.ts";
-export { defineLoss, type Loss, type LossDefinition, type LossInput, type LossOutput } from "./core/loss.ts";
+export type { ComputeGradients, GradientStep, StepSample } from "./core/training/gradients.ts";
+export { defineLoss, type Loss, type LossDefinition, type LossInput, type LossOutput } from "./core/training/loss.ts";
 export { resolveModel, type ResolvedModel, type ResolveOptions } from "./core/hub/index.ts";
 export {
   invalidModelConfig,
   ModelConfigReader,
   type ModelLabels,
   type ModelQuantization,
-} from "./core/model-config.ts";
-export { type PackedNf4 } from "./core/nf4.ts";
-export { readNf4 } from "./core/nf4-checkpoint.ts";
-export { softmaxRows } from "./core/evaluate.ts";
-export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./core/probabilities.ts";
+} from "./core/formats/model-config.ts";
+export { type PackedNf4 } from "./core/formats/nf4.ts";
+export { readNf4 } from "./core/formats/nf4-checkpoint.ts";
+export { softmaxRows } from "./core/inference/evaluate.ts";
+export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./core/inference/probabilities.ts";
 export { writeFileAtomic } from "./core/files.ts";
-export { bothEmpty, identicalAnswers, type PostProcess } from "./core/post-process.ts";
+export { bothEmpty, identicalAnswers, type PostProcess } from "./core/inference/post-process.ts";
 export type { ArenaRow, DataRow } from "./core/data/row.ts";
-export { ConfusionMatrix, eachRow, predictedClass } from "./core/metric-rows.ts";
-export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./core/options.ts";
+export { ConfusionMatrix, eachRow, predictedClass } from "./core/inference/metric-rows.ts";
+export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./core/options/options.ts";
 export {
   formatLoraConfig,
   formatModelCard,
@@ -90,7 +90,7 @@ export {
   parseLoraConfig,
   type PeftLoraConfig,
   savedModuleKey,
-} from "./core/peft.ts";
+} from "./core/formats/peft.ts";
 export {
   type LoraBranch,
   type LoraOptions,
@@ -98,8 +98,8 @@ export {
   type LoraPlan,
   loraShape,
   planLora,
-} from "./core/lora-plan.ts";
-export { expandTargets, matchTargets, patternValue, type TargetOptions } from "./core/peft-targets.ts";
+} from "./core/adapter/lora-plan.ts";
+export { expandTargets, matchTargets, patternValue, type TargetOptions } from "./core/adapter/peft-targets.ts";
 export {
   type Adapter,
   type AdapterContext,
@@ -126,12 +126,12 @@ export {
   type ParameterRow,
   type SavedTensor,
   settlePlacement,
-} from "./core/plugin.ts";
-export { formatPythonJson, pyFloat, type PythonJson } from "./core/python-json.ts";
-export type { TensorSource } from "./core/safetensors.ts";
-export { savedTensor, SavedStateReader } from "./core/saved-state.ts";
-export { compareRuns, type RunComparison } from "./core/compare-runs.ts";
-export { listRuns, type RunSummary, type UnreadableRun } from "./core/runs.ts";
+} from "./core/plugin/kinds.ts";
+export { formatPythonJson, pyFloat, type PythonJson } from "./core/formats/python-json.ts";
+export type { TensorSource } from "./core/formats/safetensors.ts";
+export { savedTensor, SavedStateReader } from "./core/training/saved-state.ts";
+export { compareRuns, type RunComparison } from "./core/run/compare.ts";
+export { listRuns, type RunSummary, type UnreadableRun } from "./core/run/runs.ts";
 export { type RunWatch, watchRun, type WatchOptions } from "./core/report/watch.ts";
 export { version } from "./core/version.ts";
 export type {

@@ -4,7 +4,7 @@
  * CPU time, so that a second figure, per CPU second, holds on a busy machine too.
  */
 import { openGpu, type Tier } from "../core/device/index.ts";
-import type { Tensor } from "../core/tensor.ts";
+import type { Tensor } from "../core/compute/tensor.ts";
 import {
   attentionBackward,
   attentionDelta,

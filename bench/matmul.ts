@@ -4,8 +4,8 @@
  * second, holds on a busy machine too.
  */
 import { openGpu, type Tier } from "../core/device/index.ts";
-import type { Tensor } from "../core/tensor.ts";
-import { nf4CodeBook, quantizeNf4 } from "../core/nf4.ts";
+import type { Tensor } from "../core/compute/tensor.ts";
+import { nf4CodeBook, quantizeNf4 } from "../core/formats/nf4.ts";
 import { matmulNN, matmulNT, matmulTN, variantOf } from "../kernels/matmul/index.ts";
 import { dequantise, uploadNf4 } from "../kernels/nf4/index.ts";
 import { nf4Forward, nf4InputGradient } from "../kernels/nf4-linear/index.ts";

@@ -1,6 +1,6 @@
 /** `bun run bench`: training steps of the bundled tiny model in every tier that the device offers, and the share of each kernel. */
-import { benchOptions } from "../core/bench-options.ts";
-import { deviceOptions } from "../core/device-options.ts";
+import { benchOptions } from "../core/options/bench-options.ts";
+import { deviceOptions } from "../core/options/device-options.ts";
 import { bench, doctor } from "../index.ts";
 
 const { tiers, adapter, provider } = await doctor();

@@ -1,6 +1,6 @@
 /** Strict reading of a command's arguments: every flag is known, has the value it needs, and fits its option. */
-import { isSwitch, readOptionText, takesValue } from "../core/option-text.ts";
-import type { Checked, Option, OptionShape } from "../core/options.ts";
+import { isSwitch, readOptionText, takesValue } from "../core/options/option-text.ts";
+import type { Checked, Option, OptionShape } from "../core/options/options.ts";
 import { nearestName } from "../core/suggest.ts";
 
 /** Options that a command takes as flags. */

@@ -1,5 +1,5 @@
 #!/usr/bin/env bun
-import { isPluginFactory } from "../core/plugin-value.ts";
+import { isPluginFactory } from "../core/plugin/value.ts";
 import { main } from "./run.ts";
 import type { Services } from "./sdk.ts";
 

@@ -1,9 +1,9 @@
 /** `--model`: a plugin, or a checkpoint that says by its config.json which plugin reads it. */
-import { modelForCheckpoint } from "../core/base-model.ts";
-import type { Config } from "../core/config.ts";
+import { modelForCheckpoint } from "../core/model/base-model.ts";
+import type { Config } from "../core/options/config.ts";
 import { looksLikeCheckpoint } from "../core/hub/index.ts";
-import { resolvePlugin } from "../core/plugin-resolve.ts";
-import type { PluginFactory } from "../core/plugin-value.ts";
+import { resolvePlugin } from "../core/plugin/resolve.ts";
+import type { PluginFactory } from "../core/plugin/value.ts";
 import { peekFlag } from "./argv.ts";
 
 /** A model plugin, and the options that naming it gave. */

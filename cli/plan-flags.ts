@@ -1,5 +1,5 @@
 /** Flags of `plan`: those of `train`, and a shape that takes the place of a checkpoint. */
-import { planOptions } from "../core/plan-options.ts";
+import { planOptions } from "../core/options/plan-options.ts";
 import { TINY_CHECKPOINT } from "../plugins/gemma2/bench-source.ts";
 import { peekFlag } from "./argv.ts";
 import type { CommandModule } from "./command.ts";

@@ -1,4 +1,4 @@
-import { averageAdapters } from "../core/adapter-average.ts";
+import { averageAdapters } from "../core/adapter/average.ts";
 import { ConfigError } from "../core/errors.ts";
 import { didYouMean } from "../core/suggest.ts";
 import { notes, writeJson } from "./output.ts";

@@ -1,5 +1,5 @@
-import { configToJson } from "../core/config.ts";
-import type { CrossValidation } from "../core/cross-validate.ts";
+import { configToJson } from "../core/options/config.ts";
+import type { CrossValidation } from "../core/run/cross-validate.ts";
 import type { CommandData } from "./command.ts";
 import { INTERRUPTED } from "./exit-codes.ts";
 import { interruptible } from "./interrupt.ts";

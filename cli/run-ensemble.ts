@@ -1,7 +1,7 @@
-import { ensemble, type EnsembleResult } from "../core/ensemble.ts";
+import { ensemble, type EnsembleResult } from "../core/inference/ensemble.ts";
 import { ConfigError } from "../core/errors.ts";
 import { writeFileAtomic } from "../core/files.ts";
-import { formatProbabilities } from "../core/probabilities.ts";
+import { formatProbabilities } from "../core/inference/probabilities.ts";
 import { readNumber, readNumbers } from "./numbers.ts";
 import { notes, writeData, writeJson } from "./output.ts";
 

@@ -1,14 +1,14 @@
 import { ConfigError } from "../core/errors.ts";
 import { checkWritable, writeFileAtomic } from "../core/files.ts";
-import { addOutOfFold } from "../core/out-of-fold.ts";
-import { POST_PROCESSES, type PostProcess } from "../core/post-process.ts";
-import { formatProbabilities } from "../core/probabilities.ts";
+import { addOutOfFold } from "../core/inference/out-of-fold.ts";
+import { POST_PROCESSES, type PostProcess } from "../core/inference/post-process.ts";
+import { formatProbabilities } from "../core/inference/probabilities.ts";
 import { didYouMean } from "../core/suggest.ts";
 import type { CommandData } from "./command.ts";
 import { inferenceRequest } from "./inference-flags.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
-import type { PredictResult } from "../core/inference.ts";
+import type { PredictResult } from "../core/inference/inference.ts";
 
 interface EvaluateFlags {
   readonly baseModel: string | undefined;

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { CONFIG_FILE, type ConfigInput } from "../core/config.ts";
+import { CONFIG_FILE, type ConfigInput } from "../core/options/config.ts";
 import { ConfigError } from "../core/errors.ts";
 import { writeFileAtomic } from "../core/files.ts";
 import * as plugins from "../plugins/index.ts";

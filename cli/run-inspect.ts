@@ -1,4 +1,4 @@
-import { configToJson } from "../core/config.ts";
+import { configToJson } from "../core/options/config.ts";
 import type { CommandData } from "./command.ts";
 import { columns, thousands, writeData, writeJson } from "./output.ts";
 

@@ -1,5 +1,5 @@
 import { formatBytes } from "../core/byte-size.ts";
-import { configToJson } from "../core/config.ts";
+import { configToJson } from "../core/options/config.ts";
 import { checkpointedBlocks } from "../core/planning/plan.ts";
 import type { PlannedMode, PlanReport } from "../core/planning/report.ts";
 import { purposes } from "../core/planning/words.ts";

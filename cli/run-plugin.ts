@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import { ConfigError } from "../core/errors.ts";
-import { isPluginFactory, PLUGIN_KINDS } from "../core/plugin-value.ts";
+import { isPluginFactory, PLUGIN_KINDS } from "../core/plugin/value.ts";
 import { didYouMean } from "../core/suggest.ts";
 import * as plugins from "../plugins/index.ts";
 import { notes, writeData } from "./output.ts";

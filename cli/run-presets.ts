@@ -1,4 +1,4 @@
-import { configToJson, defineConfig } from "../core/config.ts";
+import { configToJson, defineConfig } from "../core/options/config.ts";
 import { findPreset, presets } from "../plugins/presets.ts";
 import { columns, writeData, writeJson } from "./output.ts";
 

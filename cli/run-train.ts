@@ -1,4 +1,4 @@
-import { configToJson, type Config } from "../core/config.ts";
+import { configToJson, type Config } from "../core/options/config.ts";
 import { ConfigError } from "../core/errors.ts";
 import type { CommandData } from "./command.ts";
 import { INTERRUPTED } from "./exit-codes.ts";

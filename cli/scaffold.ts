@@ -3,8 +3,8 @@ import { readdir, readFile, mkdir } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { ConfigError } from "../core/errors.ts";
 import { writeFolderAtomic } from "../core/files.ts";
-import { PLUGIN_PREFIX, readManifest } from "../core/plugin-package.ts";
-import type { PluginKind } from "../core/plugin-value.ts";
+import { PLUGIN_PREFIX, readManifest } from "../core/plugin/package.ts";
+import type { PluginKind } from "../core/plugin/value.ts";
 import manifest from "../package.json" with { type: "json" };
 
 const TEMPLATES = join(import.meta.dir, "../templates");

@@ -1,4 +1,4 @@
-import type { DeviceOptions } from "./device-options.ts";
+import type { DeviceOptions } from "./options/device-options.ts";
 import { type Gpu, openGpu, tiersOf } from "./device/index.ts";
 
 /** One small kernel against its reference. */

@@ -1,4 +1,4 @@
-import type { Engine } from "../core/engine.ts";
+import type { Engine } from "../core/compute/engine.ts";
 import { accumulate } from "./add/index.ts";
 import { measureCeilings } from "./ceilings/index.ts";
 import { crossEntropy, crossEntropySoft } from "./cross-entropy/index.ts";

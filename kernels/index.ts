@@ -34,10 +34,17 @@ export {
   type Tier,
   tiersOf,
 } from "../core/device/index.ts";
-export type { Purpose } from "../core/memory.ts";
+export type { Purpose } from "../core/device/memory.ts";
 
 // ---- a kernel: WGSL with what the prelude declares for it, and its grid
-export { gridFor, type KernelSpec, moduleText, type ScalarType, type UniformType, wgslFloat } from "../core/kernel.ts";
+export {
+  gridFor,
+  type KernelSpec,
+  moduleText,
+  type ScalarType,
+  type UniformType,
+  wgslFloat,
+} from "../core/compute/kernel.ts";
 export { lanesFor, reduceSource } from "./reduce.ts";
 export { variantFor } from "./variant.ts";
 export { MATRIX_DIRECTIVES, type OperandTile, SubgroupTile } from "./gemm/subgroup-tile.ts";
@@ -54,7 +61,7 @@ export {
   expectTensor,
   matrixShape,
   type Tensor,
-} from "../core/tensor.ts";
+} from "../core/compute/tensor.ts";
 
 // ---- ops: a forward and a backward, and the tape that remembers them (its file states who owns a gradient)
 export {
@@ -64,8 +71,8 @@ export {
   type Op,
   Tape,
   type TapeOptions,
-} from "../core/recorder.ts";
-export { type Block, runBlocks } from "../core/blocks.ts";
+} from "../core/compute/recorder.ts";
+export { type Block, runBlocks } from "../core/compute/blocks.ts";
 
 // ---- what trains: parameters end to end in slabs, runs of them, and optimizer state beside them
 export {
@@ -75,21 +82,21 @@ export {
   type ParameterShape,
   type ParameterSpec,
   type Slab,
-} from "../core/parameters.ts";
-export { type SlabRun, slabRuns } from "../core/slab-runs.ts";
-export { SlabState } from "../core/slab-state.ts";
+} from "../core/compute/parameters.ts";
+export { type SlabRun, slabRuns } from "../core/compute/slab-runs.ts";
+export { SlabState } from "../core/compute/slab-state.ts";
 export { normalValues, uniformValues } from "../core/random.ts";
 
 // ---- what a model hands to an adapter, and the packed batch that both see
-export type { Batch } from "../core/batch.ts";
-export { bindDecoderLinears, type DecoderLinears, decoderLinears, type DecoderWidths } from "../core/decoder.ts";
+export type { Batch } from "../core/compute/batch.ts";
+export { bindDecoderLinears, type DecoderLinears, decoderLinears, type DecoderWidths } from "../core/model/decoder.ts";
 export {
   type AdaptedLinear,
   branchTrains,
   type LinearSpec,
   type LowRankBranch,
   type Nf4Weight,
-} from "../core/linear.ts";
+} from "../core/compute/linear.ts";
 
 // ---- elementwise
 export { accumulate } from "./add/index.ts";
@@ -120,7 +127,7 @@ export { project, type ProjectOptions, type ProjectPart } from "./project/index.
 // ---- NF4 weights and bitsandbytes' 8-bit map
 export { dequantise, freeNf4, quantise, uploadNf4 } from "./nf4/index.ts";
 export { loadNf4 } from "./nf4/load.ts";
-export { type LoadProgress, TensorStream } from "../core/stream-tensor.ts";
+export { type LoadProgress, TensorStream } from "../core/formats/stream-tensor.ts";
 export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./nf4/index.ts";
 export { createDynamicMap, nearestCode } from "../core/dynamic-map.ts";
 

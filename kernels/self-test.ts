@@ -2,7 +2,7 @@
 import type { Gpu } from "../core/device/index.ts";
 import type { SelfTest } from "../core/doctor.ts";
 import { normalValues } from "../core/random.ts";
-import { Tape } from "../core/recorder.ts";
+import { Tape } from "../core/compute/recorder.ts";
 import { accumulate } from "./add/index.ts";
 import { crossEntropy } from "./cross-entropy/index.ts";
 import { crossEntropyReference, oneHot } from "./cross-entropy/reference.ts";

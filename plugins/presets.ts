@@ -1,5 +1,5 @@
 /** Whole configs that are known by a name: what a published run trained with, every number of it. */
-import type { ConfigInput } from "../core/config.ts";
+import type { ConfigInput } from "../core/options/config.ts";
 import { ConfigError } from "../core/errors.ts";
 import { suggestion } from "../core/suggest.ts";
 import { accuracy } from "./accuracy/index.ts";

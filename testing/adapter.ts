@@ -2,13 +2,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import type { Gpu } from "../core/device/index.ts";
-import type { LinearSpec } from "../core/linear.ts";
-import type { ParameterSpec } from "../core/parameters.ts";
-import { ADAPTER_CONFIG_FILE, ADAPTER_METADATA, ADAPTER_WEIGHTS_FILE, readAdapterConfig } from "../core/peft.ts";
-import type { Adapter, AdapterFactory, AdapterPlugin, ModelOutline, ModelSource } from "../core/plugin.ts";
-import { defineRequest } from "../core/request.ts";
-import { openSafetensors, writeSafetensors } from "../core/safetensors.ts";
-import { elementCount } from "../core/tensor.ts";
+import type { LinearSpec } from "../core/compute/linear.ts";
+import type { ParameterSpec } from "../core/compute/parameters.ts";
+import {
+  ADAPTER_CONFIG_FILE,
+  ADAPTER_METADATA,
+  ADAPTER_WEIGHTS_FILE,
+  readAdapterConfig,
+} from "../core/formats/peft.ts";
+import type { Adapter, AdapterFactory, AdapterPlugin, ModelOutline, ModelSource } from "../core/plugin/kinds.ts";
+import { defineRequest } from "../core/options/request.ts";
+import { openSafetensors, writeSafetensors } from "../core/formats/safetensors.ts";
+import { elementCount } from "../core/compute/tensor.ts";
 import {
   type Check,
   expectFinite,

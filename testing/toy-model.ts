@@ -1,17 +1,17 @@
 /** A transformer of random NF4 weights, so that adapters can be tested without a checkpoint. */
 import { join } from "node:path";
-import type { Batch } from "../core/batch.ts";
-import { runBlocks } from "../core/blocks.ts";
+import type { Batch } from "../core/compute/batch.ts";
+import { runBlocks } from "../core/compute/blocks.ts";
 import type { Gpu } from "../core/device/index.ts";
 import { ModelError } from "../core/errors.ts";
-import { decoderLinears } from "../core/decoder.ts";
-import { type AdaptedLinear, branchTrains, type LinearSpec, type Nf4Weight } from "../core/linear.ts";
-import { nf4CodeBook, quantizeNf4 } from "../core/nf4.ts";
-import type { ParameterSet } from "../core/parameters.ts";
-import type { Model, ModelContext, ModelOutline, ModelSource } from "../core/plugin.ts";
+import { decoderLinears } from "../core/model/decoder.ts";
+import { type AdaptedLinear, branchTrains, type LinearSpec, type Nf4Weight } from "../core/compute/linear.ts";
+import { nf4CodeBook, quantizeNf4 } from "../core/formats/nf4.ts";
+import type { ParameterSet } from "../core/compute/parameters.ts";
+import type { Model, ModelContext, ModelOutline, ModelSource } from "../core/plugin/kinds.ts";
 import { normalValues } from "../core/random.ts";
-import type { Tape } from "../core/recorder.ts";
-import type { Tensor } from "../core/tensor.ts";
+import type { Tape } from "../core/compute/recorder.ts";
+import type { Tensor } from "../core/compute/tensor.ts";
 import { addResidual } from "../kernels/add/ops.ts";
 import { attention } from "../kernels/attention/index.ts";
 import { embedding } from "../kernels/embedding/index.ts";

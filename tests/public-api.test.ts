@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { dirname, join, normalize } from "node:path";
-import { isPluginFactory, type PluginKind } from "../core/plugin-value.ts";
-import { resolvePlugin } from "../core/plugin-resolve.ts";
+import { isPluginFactory, type PluginKind } from "../core/plugin/value.ts";
+import { resolvePlugin } from "../core/plugin/resolve.ts";
 import * as plugins from "../plugins/index.ts";
 import { importsOf } from "./support/imports.ts";
 
@@ -74,9 +74,9 @@ test("a private import is seen", () => {
   expect(privateImport("plugins/auc/index.ts", "qlora/kernels")).toBeUndefined();
   expect(privateImport("plugins/auc/deep/a.ts", "../rank.ts")).toBeUndefined();
   for (const specifier of [
-    "../../core/plugin.ts",
+    "../../core/plugin/kinds.ts",
     "../f1/index.ts",
-    "qlora/core/plugin.ts",
+    "qlora/core/plugin/kinds.ts",
     "arktype",
     "../aucx/a.ts",
   ]) {

@@ -1,6 +1,6 @@
 /** Batches that the benches of attention on subgroup matrices run and check their kernels on. */
 import type { Gpu } from "../../core/device/index.ts";
-import { elementCount, type Tensor } from "../../core/tensor.ts";
+import { elementCount, type Tensor } from "../../core/compute/tensor.ts";
 import {
   attentionBackward,
   attentionDelta,

@@ -1,5 +1,5 @@
 /** Jobs of the large products: a block's linears, forward and input gradients, and their variants. */
-import type { Tensor } from "../../core/tensor.ts";
+import type { Tensor } from "../../core/compute/tensor.ts";
 import {
   gemm,
   type GemmOptions,

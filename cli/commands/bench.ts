@@ -2,8 +2,8 @@ import { defineCommand } from "citty";
 import { dataOf, type CommandModule } from "../command.ts";
 
 export const prepare: CommandModule["prepare"] = async () => {
-  const { benchOptions } = await import("../../core/bench-options.ts");
-  const { deviceOptions } = await import("../../core/device-options.ts");
+  const { benchOptions } = await import("../../core/options/bench-options.ts");
+  const { deviceOptions } = await import("../../core/options/device-options.ts");
   return {
     groups: [
       { title: "Benchmark", section: "bench", flat: true, shape: benchOptions.shape },

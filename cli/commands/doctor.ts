@@ -2,7 +2,7 @@ import { defineCommand } from "citty";
 import { dataOf, type CommandModule } from "../command.ts";
 
 export const prepare: CommandModule["prepare"] = async () => {
-  const { deviceOptions } = await import("../../core/device-options.ts");
+  const { deviceOptions } = await import("../../core/options/device-options.ts");
   return { groups: [{ title: "Device", section: "device", flat: true, shape: deviceOptions.shape }] };
 };
 

@@ -1,4 +1,4 @@
-import { byteSize, type Tensor, wholeWords } from "../tensor.ts";
+import { byteSize, type Tensor, wholeWords } from "../compute/tensor.ts";
 import type { Kernel } from "./kernels.ts";
 
 /** Bytes of a kernel's uniforms as they are bound: whole vectors of 16 bytes. */

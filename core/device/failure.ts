@@ -1,7 +1,7 @@
 /** What a device reports, as errors that say what to do. */
 import { formatBytes } from "../byte-size.ts";
 import { DeviceError } from "../errors.ts";
-import type { MemoryReport } from "../memory.ts";
+import type { MemoryReport } from "./memory.ts";
 
 /** What less memory can be asked for with, dearest last. */
 export const LOWER_MEMORY =

@@ -1,27 +1,20 @@
 import { DeviceError } from "../errors.ts";
-import type { KernelSpec } from "../kernel.ts";
-import { Memory, type Purpose } from "../memory.ts";
-import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor, wholeWords } from "../tensor.ts";
+import type { KernelSpec } from "../compute/kernel.ts";
+import { Memory, type Purpose } from "./memory.ts";
+import {
+  byteSize,
+  bytesPerElement,
+  describe,
+  type DType,
+  elementCount,
+  type Tensor,
+  wholeWords,
+} from "../compute/tensor.ts";
 import { BindGroups } from "./bind-groups.ts";
 import { compileFailure, deviceFailure, reportOf } from "./failure.ts";
 import { type CompileOptions, type Kernel, Kernels } from "./kernels.ts";
-import type { Capabilities, Provider, Tier } from "./probe.ts";
+import type { GpuInfo, Tier } from "./probe.ts";
 import { Profile, type ProfileLine, type Work } from "./profile.ts";
-
-/** What `openGpu` found and chose. */
-export interface GpuInfo {
-  readonly provider: Provider;
-  readonly tier: Tier;
-  readonly capabilities: Capabilities;
-  readonly adapter: {
-    readonly vendor: string;
-    readonly architecture: string;
-    readonly device: string;
-    readonly description: string;
-  };
-  /** Bounds checks of the driver left on. */
-  readonly robustness: boolean;
-}
 
 const UNIFORM = 0x40 | 0x8;
 const READBACK = 0x1 | 0x8;

@@ -2,8 +2,8 @@
  * A GPU on paper: buffers have sizes and nothing else, and no work is done. The real code runs on it for the planner's
  * account of memory, so that the account is what the code would allocate and no formula beside it.
  */
-import { Gpu, type GpuInfo } from "./gpu.ts";
-import type { MatrixShape } from "./probe.ts";
+import { Gpu } from "./gpu.ts";
+import type { GpuInfo, MatrixShape } from "./probe.ts";
 
 /** The limits of a device that kernels and allocations depend on. */
 export interface PaperLimits {

@@ -26,6 +26,21 @@ export interface Capabilities {
   readonly matrixShapes: readonly MatrixShape[];
 }
 
+/** What `openGpu` found and chose. */
+export interface GpuInfo {
+  readonly provider: Provider;
+  readonly tier: Tier;
+  readonly capabilities: Capabilities;
+  readonly adapter: {
+    readonly vendor: string;
+    readonly architecture: string;
+    readonly device: string;
+    readonly description: string;
+  };
+  /** Bounds checks of the driver left on. */
+  readonly robustness: boolean;
+}
+
 /** The tiers that a device offers, best last. */
 export function tiersOf(capabilities: Capabilities): Tier[] {
   const tiers: Tier[] = ["f32"];

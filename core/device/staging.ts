@@ -1,4 +1,4 @@
-import type { Tensor } from "../tensor.ts";
+import type { Tensor } from "../compute/tensor.ts";
 import type { Gpu } from "./gpu.ts";
 
 /** Bytes of a piece; a multiple of four. */

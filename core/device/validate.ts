@@ -1,4 +1,4 @@
-import { type KernelSpec, moduleText } from "../kernel.ts";
+import { type KernelSpec, moduleText } from "../compute/kernel.ts";
 import { openNullDevice } from "./providers.ts";
 
 /**

@@ -12,7 +12,7 @@ import { hubEnvironment, type HubEnvironment } from "./environment.ts";
 import { hostOf, UNREACHABLE } from "./errors.ts";
 import { hasTokenizer, missingFile, smallFiles, weightFiles, type ModelPart } from "./files.ts";
 import { ask } from "./http.ts";
-import { defineRequest } from "../request.ts";
+import { defineRequest } from "../options/request.ts";
 import { checkRevision, isCommit, parseReference } from "./reference.ts";
 
 /** Files in the air at once. */

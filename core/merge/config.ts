@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { checkpointError } from "../checkpoint.ts";
-import { formatPythonJson, parsePythonNumbers, type PythonJson } from "../python-json.ts";
+import { checkpointError } from "../formats/checkpoint.ts";
+import { formatPythonJson, parsePythonNumbers, type PythonJson } from "../formats/python-json.ts";
 
 type JsonObject = Readonly<Record<string, PythonJson>>;
 

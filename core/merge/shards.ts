@@ -1,5 +1,5 @@
-import type { TensorToWrite } from "../safetensors.ts";
-import { tensorBytes } from "../safetensors-header.ts";
+import type { TensorToWrite } from "../formats/safetensors.ts";
+import { tensorBytes } from "../formats/safetensors-header.ts";
 
 /** One file of weights. */
 export interface Shard {

@@ -4,12 +4,12 @@
  */
 import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { PaperDevice } from "../device/index.ts";
-import type { Engine } from "../engine.ts";
+import type { Engine } from "../compute/engine.ts";
 import { DeviceError } from "../errors.ts";
-import type { MemoryReport } from "../memory.ts";
-import type { AdapterPlugin, Checkpointing, ModelPlacement, ModelSource, Optimizer } from "../plugin.ts";
-import type { Session } from "../session.ts";
-import type { StepLoss } from "../step-loss.ts";
+import type { MemoryReport } from "../device/memory.ts";
+import type { AdapterPlugin, Checkpointing, ModelPlacement, ModelSource, Optimizer } from "../plugin/kinds.ts";
+import type { Session } from "../model/session.ts";
+import type { StepLoss } from "../training/step-loss.ts";
 import { KernelForecast } from "./forecast.ts";
 import { PaperRun } from "./paper-run.ts";
 

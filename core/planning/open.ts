@@ -1,8 +1,8 @@
 /** A GPU opened together with the plan of what will run on it. */
-import type { DeviceOptions } from "../device-options.ts";
+import type { DeviceOptions } from "../options/device-options.ts";
 import { describeDevice, type Gpu, openGpu, type PaperDevice } from "../device/index.ts";
-import type { Engine } from "../engine.ts";
-import type { StepLoss } from "../step-loss.ts";
+import type { Engine } from "../compute/engine.ts";
+import type { StepLoss } from "../training/step-loss.ts";
 import { MemoryAccount, type PlannedWork } from "./account.ts";
 import { memoryBudget } from "./budget.ts";
 import type { KernelForecast } from "./forecast.ts";

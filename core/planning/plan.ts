@@ -2,7 +2,7 @@
  * Chooses, of all settings of memory, the fastest that fits. They compute the same, but for the last bits: sums are taken in
  * another order where micro-batches are cut otherwise or another kernel multiplies.
  */
-import type { Checkpointing, GivenPlacement } from "../plugin.ts";
+import type { Checkpointing, GivenPlacement } from "../plugin/kinds.ts";
 import type { MemoryAccount, MemoryFigures, MemorySettings } from "./account.ts";
 import type { MemoryBudget } from "./budget.ts";
 import { reasonOf, shortage } from "./words.ts";

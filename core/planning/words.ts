@@ -1,7 +1,7 @@
 /** A memory plan in words: for the log, the table, run.json and errors. */
 import { formatBytes, formatGib } from "../byte-size.ts";
 import { DeviceError } from "../errors.ts";
-import type { ModelPlacement } from "../plugin.ts";
+import type { ModelPlacement } from "../plugin/kinds.ts";
 import type { Measured, MemorySettings, PlannedWork } from "./account.ts";
 import type { MemoryBudget } from "./budget.ts";
 import type { GivenSettings, MemoryMode, MemoryPlan } from "./plan.ts";

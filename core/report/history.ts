@@ -1,5 +1,5 @@
 /** The log of a run taken apart: training entries, evaluations, the summary at the end, and series of points. */
-import type { LogEntry } from "../trainer-state.ts";
+import type { LogEntry } from "../run/trainer-state.ts";
 
 /** One value of the log. */
 export interface Point {

@@ -1,7 +1,7 @@
 /** report.html: a run on one page that needs nothing but itself. */
 import { join } from "node:path";
 import { writeFileAtomic } from "../files.ts";
-import { RUN_FILES } from "../run-folder.ts";
+import { RUN_FILES } from "../run/folder.ts";
 import { renderReport } from "./page.ts";
 import { readReportRun } from "./run.ts";
 

@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { QloraError } from "../errors.ts";
-import { RUN_FILES } from "../run-folder.ts";
+import { RUN_FILES } from "../run/folder.ts";
 import { countOf, formatCount } from "./format.ts";
 import { splitHistory } from "./history.ts";
 import hoverScript from "./hover.client.js" with { type: "text" };

@@ -1,7 +1,7 @@
 /** Whether a run goes on, as far as its folder tells. */
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { RUN_FILES } from "../run-folder.ts";
+import { RUN_FILES } from "../run/folder.ts";
 import { splitHistory } from "./history.ts";
 import { textAt, type ReportRun } from "./run.ts";
 

@@ -1,8 +1,8 @@
 /** `qlora watch`: the report over HTTP on this machine alone, kept up to date by server-sent events. */
 import { existsSync, statSync } from "node:fs";
 import { ConfigError, QloraError } from "../errors.ts";
-import { defineRequest } from "../request.ts";
-import { watchOptions } from "../watch-options.ts";
+import { defineRequest } from "../options/request.ts";
+import { watchOptions } from "../options/watch-options.ts";
 import { openLiveView, renderLivePage, type LiveStatus, type LiveView } from "./live-page.ts";
 
 /** How a run is watched. */

@@ -1,7 +1,7 @@
 import type { Gpu, Kernel } from "../../core/device/index.ts";
-import { gridFor, type KernelSpec } from "../../core/kernel.ts";
-import type { Op, Tape } from "../../core/recorder.ts";
-import { expectTensor, type Tensor } from "../../core/tensor.ts";
+import { gridFor, type KernelSpec } from "../../core/compute/kernel.ts";
+import type { Op, Tape } from "../../core/compute/recorder.ts";
+import { expectTensor, type Tensor } from "../../core/compute/tensor.ts";
 import common from "./common.wgsl" with { type: "text" };
 import deltaCode from "./delta.wgsl" with { type: "text" };
 import forwardCode from "./forward.wgsl" with { type: "text" };

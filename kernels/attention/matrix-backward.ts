@@ -1,4 +1,4 @@
-import type { KernelSpec } from "../../core/kernel.ts";
+import type { KernelSpec } from "../../core/compute/kernel.ts";
 import { lines, MATRIX_DIRECTIVES } from "../gemm/subgroup-tile.ts";
 import * as wgsl from "./matrix-parts.ts";
 import type { MatrixPlan } from "./matrix-plan.ts";

@@ -1,6 +1,6 @@
 /** A frozen linear whose weight is dense: what a merged or never quantised checkpoint holds. */
-import type { Op, Tape } from "../../core/recorder.ts";
-import { expectTensor, matrixShape, type Tensor } from "../../core/tensor.ts";
+import type { Op, Tape } from "../../core/compute/recorder.ts";
+import { expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
 import { addBias } from "../add/ops.ts";
 import { matmulNN, matmulNT } from "../matmul/index.ts";
 

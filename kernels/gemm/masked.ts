@@ -4,7 +4,7 @@
  * Every member has a mask of its own, so their products cannot be summed in one set of registers: each is taken out
  * through workgroup memory and added, where its mask keeps it, to sums that lie in known places.
  */
-import type { KernelSpec } from "../../core/kernel.ts";
+import type { KernelSpec } from "../../core/compute/kernel.ts";
 import { dropoutSource } from "../dropout/generator.ts";
 import { dropoutUniforms } from "./dropout-text.ts";
 import { PACK, stageSums } from "./stage.ts";

@@ -6,7 +6,7 @@
  * tile after next from global memory (two register sets, `even` and `odd`, take turns). All depths are constants: with
  * an unknown trip count the driver sinks the prefetching loads to their use, which costs a third.
  */
-import type { KernelSpec } from "../../core/kernel.ts";
+import type { KernelSpec } from "../../core/compute/kernel.ts";
 import { PACK, stageSums } from "./stage.ts";
 import { lines, MATRIX_DIRECTIVES, SubgroupTile } from "./subgroup-tile.ts";
 import { type MatrixUnit, threadsOf, type Tiling, tileUnits, TUNING } from "./tiling.ts";

@@ -7,7 +7,7 @@
  *
  * Long sums are split over workgroups into partial sums that another kernel adds in a fixed order.
  */
-import type { KernelSpec } from "../../core/kernel.ts";
+import type { KernelSpec } from "../../core/compute/kernel.ts";
 import { DROP8, dropoutUniforms, pickMember } from "./dropout-text.ts";
 import { PACK, stageSums } from "./stage.ts";
 import { lines, MATRIX_DIRECTIVES, SLICE, SubgroupTile } from "./subgroup-tile.ts";

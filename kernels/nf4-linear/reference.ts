@@ -1,4 +1,4 @@
-import { dequantizeNf4, type PackedNf4 } from "../../core/nf4.ts";
+import { dequantizeNf4, type PackedNf4 } from "../../core/formats/nf4.ts";
 import { matmulNNReference, matmulNTReference } from "../matmul/reference.ts";
 
 /** x [N,in] -> y [N,out], in f64 from the dequantised weight. */

@@ -1,7 +1,7 @@
-import type { Batch } from "../../core/batch.ts";
-import type { AdaptedLinear, Nf4Weight } from "../../core/linear.ts";
-import type { Tape } from "../../core/recorder.ts";
-import type { Tensor } from "../../core/tensor.ts";
+import type { Batch } from "../../core/compute/batch.ts";
+import type { AdaptedLinear, Nf4Weight } from "../../core/compute/linear.ts";
+import type { Tape } from "../../core/compute/recorder.ts";
+import type { Tensor } from "../../core/compute/tensor.ts";
 import { addBias } from "../add/ops.ts";
 import { project, type ProjectPart } from "./index.ts";
 

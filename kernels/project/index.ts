@@ -1,7 +1,7 @@
 /** Linears that share an input: frozen NF4 products with low-rank branches beside them. */
-import type { LowRankBranch, Nf4Weight } from "../../core/linear.ts";
-import type { BackwardContext, Op, Tape } from "../../core/recorder.ts";
-import { expectTensor, type Tensor } from "../../core/tensor.ts";
+import type { LowRankBranch, Nf4Weight } from "../../core/compute/linear.ts";
+import type { BackwardContext, Op, Tape } from "../../core/compute/recorder.ts";
+import { expectTensor, type Tensor } from "../../core/compute/tensor.ts";
 import { matmulNN, matmulNT, matmulTN, type OperandDropout } from "../matmul/index.ts";
 import { matrixBackward, matrixForward, matrixServes } from "./matrix.ts";
 import { nf4Forward, nf4InputGradient } from "../nf4-linear/index.ts";

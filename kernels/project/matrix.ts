@@ -3,9 +3,9 @@
  * of the same product, and the thin products of all branches read the input once.
  */
 import type { Gpu } from "../../core/device/gpu.ts";
-import type { LowRankBranch } from "../../core/linear.ts";
-import type { BackwardContext, Tape } from "../../core/recorder.ts";
-import type { Tensor } from "../../core/tensor.ts";
+import type { LowRankBranch } from "../../core/compute/linear.ts";
+import type { BackwardContext, Tape } from "../../core/compute/recorder.ts";
+import type { Tensor } from "../../core/compute/tensor.ts";
 import { dropoutScale, dropoutThreshold } from "../dropout/index.ts";
 import {
   castHalf,

@@ -4,8 +4,13 @@
  * Source: huggingface/transformers, models/gemma2/configuration_gemma2.py.
  */
 import { ModelError } from "../../core/errors.ts";
-import { isObject } from "../../core/json-object.ts";
-import { invalidModelConfig, type ModelQuantization, ModelConfigReader, show } from "../../core/model-config.ts";
+import { isObject } from "../../core/formats/json-object.ts";
+import {
+  invalidModelConfig,
+  type ModelQuantization,
+  ModelConfigReader,
+  show,
+} from "../../core/formats/model-config.ts";
 
 /** How far a layer looks back: `slidingWindow` tokens, or all of them. */
 export type Gemma2LayerType = "sliding_attention" | "full_attention";

@@ -1,6 +1,6 @@
-import { decoderLinears } from "../../core/decoder.ts";
-import type { LinearSpec } from "../../core/linear.ts";
-import type { ModelOutline, ParameterRow } from "../../core/plugin.ts";
+import { decoderLinears } from "../../core/model/decoder.ts";
+import type { LinearSpec } from "../../core/compute/linear.ts";
+import type { ModelOutline, ParameterRow } from "../../core/plugin/kinds.ts";
 import type { Gemma2Config } from "./config.ts";
 
 /** Name of the score head in PEFT's files. */

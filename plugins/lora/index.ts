@@ -1,9 +1,9 @@
-import { loadAdapterTensors, saveAdapterFiles } from "../../core/adapter-files.ts";
-import { type LoraOptions, loraOptionsFrom, loraShape, planLora } from "../../core/lora-plan.ts";
+import { loadAdapterTensors, saveAdapterFiles } from "../../core/adapter/files.ts";
+import { type LoraOptions, loraOptionsFrom, loraShape, planLora } from "../../core/adapter/lora-plan.ts";
 import { addLowRank } from "../../core/merge/low-rank.ts";
-import { defineOptions } from "../../core/options.ts";
-import { formatLoraConfig, formatModelCard, loraKey, parseLoraConfig } from "../../core/peft.ts";
-import { type Adapter, type AdapterContext, defineAdapter } from "../../core/plugin.ts";
+import { defineOptions } from "../../core/options/options.ts";
+import { formatLoraConfig, formatModelCard, loraKey, parseLoraConfig } from "../../core/formats/peft.ts";
+import { type Adapter, type AdapterContext, defineAdapter } from "../../core/plugin/kinds.ts";
 
 /**
  * LoRA with PEFT's semantics and files: y = W x + scale * B A dropout(x).

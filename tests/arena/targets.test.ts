@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { createTargets, type TargetOptions } from "../../core/targets.ts";
+import { createTargets, type TargetOptions } from "../../core/training/targets.ts";
 import { train } from "../../index.ts";
 import { tiers } from "../support/gpu.ts";
 import { labelledRow } from "../support/row.ts";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { dataOptions } from "../../core/data-options.ts";
+import { dataOptions } from "../../core/options/data-options.ts";
 import { fingerprintDataset, loadDataset, splitFold } from "../../core/data/dataset.ts";
-import { countLabels } from "../../core/labels.ts";
-import { loadRunData } from "../../core/run-data.ts";
+import { countLabels } from "../../core/inference/labels.ts";
+import { loadRunData } from "../../core/run/data.ts";
 import { csvRow, tempFile } from "../data/files.ts";
 
 const HEADER = "id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { writeJson } from "../../core/run-folder.ts";
+import { writeJson } from "../../core/run/folder.ts";
 import { syntheticConfigJson } from "../../plugins/gemma2/synthetic.ts";
 import { temporaryFolder } from "../support/run.ts";
 

@@ -1,10 +1,10 @@
 /** Kernels compiled up front, and the kernels of whole steps at the published widths validated without a GPU. */
 import { describe, expect, test } from "bun:test";
-import { benchOptions } from "../../core/bench-options.ts";
+import { benchOptions } from "../../core/options/bench-options.ts";
 import { type Gpu, openGpu, validateKernels } from "../../core/device/index.ts";
 import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
-import { openSessionOn } from "../../core/session.ts";
-import { accumulateGradients } from "../../core/step.ts";
+import { openSessionOn } from "../../core/model/session.ts";
+import { accumulateGradients } from "../../core/training/step.ts";
 import { engine } from "../../kernels/engine.ts";
 import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";

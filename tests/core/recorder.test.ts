@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { type Op, Tape } from "../../core/recorder.ts";
-import type { Tensor } from "../../core/tensor.ts";
+import { type Op, Tape } from "../../core/compute/recorder.ts";
+import type { Tensor } from "../../core/compute/tensor.ts";
 import { accumulate } from "../../kernels/add/index.ts";
 import { geglu } from "../../kernels/geglu/index.ts";
 import { addNorm, rmsNorm } from "../../kernels/rms-norm/index.ts";

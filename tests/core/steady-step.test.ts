@@ -5,8 +5,8 @@
 import { describe, expect, test } from "bun:test";
 import { Gpu } from "../../core/device/gpu.ts";
 import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
-import { openSessionOn } from "../../core/session.ts";
-import { accumulateGradients } from "../../core/step.ts";
+import { openSessionOn } from "../../core/model/session.ts";
+import { accumulateGradients } from "../../core/training/step.ts";
 import { engine } from "../../kernels/engine.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { tinyCheckpoint } from "../support/reference.ts";

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { openSafetensors } from "../../core/safetensors.ts";
+import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { demoCsv } from "../../demo/generate.ts";
 import { writeFileAtomic } from "../../index.ts";
 import { tiers } from "../support/gpu.ts";

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expectFloats, openCheckpoint, readFloats } from "../../core/checkpoint.ts";
+import { expectFloats, openCheckpoint, readFloats } from "../../core/formats/checkpoint.ts";
 import { ModelError } from "../../core/errors.ts";
-import { bf16ToF32, f32ToF16 } from "../../core/half.ts";
-import { isQuantized, readNf4, readNf4State } from "../../core/nf4-checkpoint.ts";
-import { dequantizeNf4, quantizeNf4, restoreAbsmax } from "../../core/nf4.ts";
+import { bf16ToF32, f32ToF16 } from "../../core/formats/half.ts";
+import { isQuantized, readNf4, readNf4State } from "../../core/formats/nf4-checkpoint.ts";
+import { dequantizeNf4, quantizeNf4, restoreAbsmax } from "../../core/formats/nf4.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { changeQuantState, corruptCheckpoint, looseTensors, shardCheckpoint, type LooseTensors } from "./malformed.ts";
 import { rejection, sameBits, temporaryFolder } from "./support.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { readModelConfig } from "../../core/checkpoint.ts";
+import { readModelConfig } from "../../core/formats/checkpoint.ts";
 import { ModelError } from "../../core/errors.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
 import { referenceDir, tinyCheckpoint } from "../support/reference.ts";

@@ -10,7 +10,7 @@ import {
   f32ToF16,
   roundToBf16,
   roundToF16,
-} from "../../core/half.ts";
+} from "../../core/formats/half.ts";
 import {
   dequantizeNf4,
   nf4Code,
@@ -19,8 +19,8 @@ import {
   quantizeNf4,
   restoreAbsmax,
   type PackedNf4,
-} from "../../core/nf4.ts";
-import { openSafetensors } from "../../core/safetensors.ts";
+} from "../../core/formats/nf4.ts";
+import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { referenceDir } from "../support/reference.ts";
 import { f32, sameBits, sha256 } from "./support.ts";
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError, ModelError } from "../../core/errors.ts";
-import { expandTargets, matchTargets, patternValue } from "../../core/peft-targets.ts";
+import { expandTargets, matchTargets, patternValue } from "../../core/adapter/peft-targets.ts";
 import {
   formatLoraConfig,
   formatModelCard,
@@ -12,8 +12,8 @@ import {
   parseLoraKey,
   readAdapterConfig,
   savedModuleKey,
-} from "../../core/peft.ts";
-import { openSafetensors } from "../../core/safetensors.ts";
+} from "../../core/formats/peft.ts";
+import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { referenceDir } from "../support/reference.ts";
 import { rejection, temporaryFolder } from "./support.ts";
 

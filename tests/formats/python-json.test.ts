@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { formatPythonFloat, formatPythonJson, parsePythonJson, pyFloat } from "../../core/python-json.ts";
+import { formatPythonFloat, formatPythonJson, parsePythonJson, pyFloat } from "../../core/formats/python-json.ts";
 
 test("floats are spelled as Python's repr spells them", () => {
   const spelled: [number, string][] = [

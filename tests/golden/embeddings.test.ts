@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { packSamples } from "../../core/data/pack.ts";
-import { uploadBatch } from "../../core/batch.ts";
-import { openCheckpoint, readModelConfig } from "../../core/checkpoint.ts";
+import { uploadBatch } from "../../core/compute/batch.ts";
+import { openCheckpoint, readModelConfig } from "../../core/formats/checkpoint.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
 import { loadTokenTable } from "../../kernels/embedding/table.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";

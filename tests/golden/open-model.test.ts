@@ -2,8 +2,8 @@
 import { expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { readAdapterConfig } from "../../core/peft.ts";
-import { openSafetensors } from "../../core/safetensors.ts";
+import { readAdapterConfig } from "../../core/formats/peft.ts";
+import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { defineConfig, openModel } from "../../index.ts";
 import { expectClose, relativeL2 } from "../support/close.ts";

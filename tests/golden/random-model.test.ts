@@ -3,9 +3,9 @@
  * QLORA_TEST_MODELS=1,2,3 tries other draws; some give a gradient that is nothing but rounding, as with a window of 1.
  */
 import { describe, expect, test } from "bun:test";
-import { mix } from "../../core/batch.ts";
+import { mix } from "../../core/compute/batch.ts";
 import type { Gpu } from "../../core/device/index.ts";
-import type { ModelSource } from "../../core/plugin.ts";
+import type { ModelSource } from "../../core/plugin/kinds.ts";
 import { uniformValues } from "../../core/random.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
 import { lora } from "../../plugins/lora/index.ts";

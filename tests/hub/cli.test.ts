@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openBaseModel } from "../../core/base-model.ts";
+import { openBaseModel } from "../../core/model/base-model.ts";
 import { gemma2 } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Gpu } from "../../core/device/index.ts";
-import type { Tensor } from "../../core/tensor.ts";
+import type { Tensor } from "../../core/compute/tensor.ts";
 import { attentionDelta, type AttentionOptions } from "../../kernels/attention/index.ts";
 import { type MatrixTunings, runMatrixBackward, runMatrixForward } from "../../kernels/attention/matrix.ts";
 import { MATRIX_TUNING, type MatrixTuning, planOf } from "../../kernels/attention/matrix-plan.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { Tape } from "../../core/recorder.ts";
-import type { Tensor } from "../../core/tensor.ts";
+import { Tape } from "../../core/compute/recorder.ts";
+import type { Tensor } from "../../core/compute/tensor.ts";
 import { accumulate } from "../../kernels/add/index.ts";
 import { attention, type AttentionOptions } from "../../kernels/attention/index.ts";
 import { attentionBackwardReference, attentionReference } from "../../kernels/attention/reference.ts";

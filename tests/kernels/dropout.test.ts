@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { Tape } from "../../core/recorder.ts";
+import { Tape } from "../../core/compute/recorder.ts";
 import { accumulate } from "../../kernels/add/index.ts";
 import { dropout, dropoutThreshold } from "../../kernels/dropout/index.ts";
 import { dropoutDraws, dropoutMask } from "../../kernels/dropout/reference.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { f32ToBf16, bf16ToF32 } from "../../core/half.ts";
+import { f32ToBf16, bf16ToF32 } from "../../core/formats/half.ts";
 import { embedding } from "../../kernels/embedding/index.ts";
 import { embeddingReference } from "../../kernels/embedding/reference.ts";
 import { expectClose } from "../support/close.ts";

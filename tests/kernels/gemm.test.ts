@@ -24,7 +24,7 @@ import { gemmReference, times, transposed } from "../../kernels/gemm/reference.t
 import { chooseTiling, matrixUnit } from "../../kernels/gemm/tiling.ts";
 import { uploadNf4 } from "../../kernels/nf4/index.ts";
 import { createDynamicMap } from "../../core/dynamic-map.ts";
-import { dequantizeNf4, nf4CodeBook, type PackedNf4 } from "../../core/nf4.ts";
+import { dequantizeNf4, nf4CodeBook, type PackedNf4 } from "../../core/formats/nf4.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, random, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { emulatedMatrixGpu } from "../support/matrix-emulation.ts";

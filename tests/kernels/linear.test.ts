@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { ParameterSet } from "../../core/parameters.ts";
+import { ParameterSet } from "../../core/compute/parameters.ts";
 import { linear } from "../../kernels/linear/index.ts";
 import { linearBackwardReference, linearReference } from "../../kernels/linear/reference.ts";
 import { expectNear } from "../support/close.ts";

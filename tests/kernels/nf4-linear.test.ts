@@ -1,5 +1,5 @@
 import { describe, test } from "bun:test";
-import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeAbsmax, quantizeNf4 } from "../../core/nf4.ts";
+import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { matmulNTReference } from "../../kernels/matmul/reference.ts";
 import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
 import { nf4Forward, nf4InputGradient } from "../../kernels/nf4-linear/index.ts";

@@ -8,8 +8,8 @@ import {
   quantizeNf4,
   type Nf4DType,
   type PackedNf4,
-} from "../../core/nf4.ts";
-import { openSafetensors } from "../../core/safetensors.ts";
+} from "../../core/formats/nf4.ts";
+import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { dequantise, freeNf4, quantise, uploadNf4 } from "../../kernels/nf4/index.ts";
 import { f32, sameBits } from "../formats/support.ts";
 import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";

@@ -3,7 +3,7 @@ import { pool } from "../../kernels/pool/index.ts";
 import { poolBackwardReference, poolReference } from "../../kernels/pool/reference.ts";
 import { softcap } from "../../kernels/softcap/index.ts";
 import { softcapBackwardReference } from "../../kernels/softcap/reference.ts";
-import { Tape } from "../../core/recorder.ts";
+import { Tape } from "../../core/compute/recorder.ts";
 import { accumulate } from "../../kernels/add/index.ts";
 import { expectClose } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";

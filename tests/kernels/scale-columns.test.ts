@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { ParameterSet } from "../../core/parameters.ts";
+import { ParameterSet } from "../../core/compute/parameters.ts";
 import { scaleColumns } from "../../kernels/scale-columns/index.ts";
 import { scaleColumnsBackward, scaleColumnsReference } from "../../kernels/scale-columns/reference.ts";
 import { expectClose, expectNear, relativeL2 } from "../support/close.ts";

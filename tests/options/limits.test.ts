@@ -2,11 +2,11 @@
 import { describe, expect, test } from "bun:test";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { benchOptions } from "../../core/bench-options.ts";
-import { dataOptions } from "../../core/data-options.ts";
+import { benchOptions } from "../../core/options/bench-options.ts";
+import { dataOptions } from "../../core/options/data-options.ts";
 import { ConfigError } from "../../core/errors.ts";
-import type { OptionSet } from "../../core/options.ts";
-import { trainingOptions } from "../../core/training-options.ts";
+import type { OptionSet } from "../../core/options/options.ts";
+import { trainingOptions } from "../../core/options/training-options.ts";
 import { bench, dryRun } from "../../index.ts";
 import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";

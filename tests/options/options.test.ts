@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { ConfigError } from "../../core/errors.ts";
-import { readOptionText } from "../../core/option-text.ts";
-import { describeDefinition } from "../../core/option-words.ts";
-import { defineOptions, option, type InferInput, type InferOptions } from "../../core/options.ts";
+import { readOptionText } from "../../core/options/option-text.ts";
+import { describeDefinition } from "../../core/options/option-words.ts";
+import { defineOptions, option, type InferInput, type InferOptions } from "../../core/options/options.ts";
 import { nearestName } from "../../core/suggest.ts";
 
 const lora = defineOptions({

@@ -3,16 +3,16 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PluginError } from "../../core/errors.ts";
-import { resolvePlugin, specOf } from "../../core/plugin-resolve.ts";
-import type { PluginKind } from "../../core/plugin-value.ts";
-import { peerProblem, releaseLine, versionProblem } from "../../core/plugin-version.ts";
+import { resolvePlugin, specOf } from "../../core/plugin/resolve.ts";
+import type { PluginKind } from "../../core/plugin/value.ts";
+import { peerProblem, releaseLine, versionProblem } from "../../core/plugin/version.ts";
 import { version } from "../../core/version.ts";
 import { adamW, lora, shipped } from "../cli/fixtures/plugins.ts";
 
 const root = join(import.meta.dir, "../..");
 const head = `
-  import { defineOptions, option } from ${JSON.stringify(join(root, "core/options.ts"))};
-  import { definePlugin } from ${JSON.stringify(join(root, "core/plugin-value.ts"))};
+  import { defineOptions, option } from ${JSON.stringify(join(root, "core/options/options.ts"))};
+  import { definePlugin } from ${JSON.stringify(join(root, "core/plugin/value.ts"))};
   const make = (kind, name) => definePlugin(kind, { name, options: defineOptions({}), create() {} });
 `;
 let from = "";

@@ -2,11 +2,11 @@
 import { describe, expect, spyOn, test } from "bun:test";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { openAdapterRun } from "../../core/adapter-run.ts";
+import { openAdapterRun } from "../../core/adapter/run.ts";
 import type { DeviceError } from "../../core/errors.ts";
 import type { RunEvent } from "../../core/events.ts";
-import { Memory } from "../../core/memory.ts";
-import { findAdapter } from "../../core/run-record.ts";
+import { Memory } from "../../core/device/memory.ts";
+import { findAdapter } from "../../core/run/record.ts";
 import { evaluate, type InferenceRequest, merge, predict, train } from "../../index.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { MetricPlugin } from "../../core/plugin.ts";
+import type { MetricPlugin } from "../../core/plugin/kinds.ts";
 import { accuracy } from "../../plugins/accuracy/index.ts";
 import { logLoss } from "../../plugins/log-loss/index.ts";
 import { referenceDir } from "../support/reference.ts";

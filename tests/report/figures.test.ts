@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { softmaxRows } from "../../core/evaluate.ts";
+import { softmaxRows } from "../../core/inference/evaluate.ts";
 import {
   classFigures,
   confusionMatrix,

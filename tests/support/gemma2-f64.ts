@@ -1,6 +1,6 @@
 /** Gemma-2 as a classifier with LoRA, in f64 and one sample at a time: written from its equations, for tests of whole models. */
-import { decoderLinears } from "../../core/decoder.ts";
-import type { TensorSource } from "../../core/safetensors.ts";
+import { decoderLinears } from "../../core/model/decoder.ts";
+import type { TensorSource } from "../../core/formats/safetensors.ts";
 import { attentionReference } from "../../kernels/attention/reference.ts";
 import { gegluReference } from "../../kernels/geglu/reference.ts";
 import { type ReferencePart, projectReference } from "../../kernels/project/reference.ts";

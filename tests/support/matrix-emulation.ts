@@ -4,7 +4,7 @@
  * right one. Slow, but all indexing, masking and ordering is the kernel's own.
  */
 import { Gpu } from "../../core/device/index.ts";
-import type { KernelSpec } from "../../core/kernel.ts";
+import type { KernelSpec } from "../../core/compute/kernel.ts";
 import type { MatrixUnit } from "../../kernels/gemm/index.ts";
 
 interface Source {

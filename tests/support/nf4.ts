@@ -1,5 +1,5 @@
 /** bitsandbytes' NF4 weights of a checkpoint, element by element, written from the format for tests of what reads them. */
-import type { TensorSource } from "../../core/safetensors.ts";
+import type { TensorSource } from "../../core/formats/safetensors.ts";
 
 /** What one element is made of: `level * (map * nested + offset)`, in whatever arithmetic. */
 export interface Nf4Element {

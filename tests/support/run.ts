@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Config, ConfigInput } from "../../core/config.ts";
+import type { Config, ConfigInput } from "../../core/options/config.ts";
 import { writeFileAtomic } from "../../core/files.ts";
 import { demoCsv } from "../../demo/generate.ts";
 import { defineConfig } from "../../index.ts";

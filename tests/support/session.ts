@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import type { Sample } from "../../core/data/pack.ts";
 import type { Tier } from "../../core/device/index.ts";
-import { readAdapterConfig } from "../../core/peft.ts";
-import { openSession, type Session } from "../../core/session.ts";
-import type { AdapterPlugin, ModelSource } from "../../core/plugin.ts";
+import { readAdapterConfig } from "../../core/formats/peft.ts";
+import { openSession, type Session } from "../../core/model/session.ts";
+import type { AdapterPlugin, ModelSource } from "../../core/plugin/kinds.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
 import { tinyCheckpoint } from "./reference.ts";
 

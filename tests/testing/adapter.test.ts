@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { openSafetensors } from "../../core/safetensors.ts";
+import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { type Adapter, type AdapterPlugin, defineAdapter, defineOptions, readFloats } from "../../index.ts";
 import type { Op } from "../../kernels/index.ts";
 import { dora, ia3, lora } from "../../plugins/index.ts";

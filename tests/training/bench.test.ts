@@ -1,6 +1,6 @@
 /** What `qlora bench` times. */
 import { describe, expect, test } from "bun:test";
-import { benchOptions } from "../../core/bench-options.ts";
+import { benchOptions } from "../../core/options/bench-options.ts";
 import { bench } from "../../index.ts";
 import { tiers } from "../support/gpu.ts";
 import { testProvider } from "../support/run.ts";

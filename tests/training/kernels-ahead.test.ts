@@ -3,7 +3,7 @@ import { describe, expect, spyOn, test } from "bun:test";
 import { join } from "node:path";
 import { writeFileAtomic } from "../../core/files.ts";
 import { Gpu } from "../../core/device/index.ts";
-import type { AdapterPlugin } from "../../core/plugin.ts";
+import type { AdapterPlugin } from "../../core/plugin/kinds.ts";
 import { trainer } from "../../index.ts";
 import { gridFor, type Tensor } from "../../kernels/index.ts";
 import { ia3 } from "../../plugins/index.ts";

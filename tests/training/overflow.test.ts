@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import type { RunEvent } from "../../core/events.ts";
-import { trainSteps } from "../../core/train.ts";
+import { trainSteps } from "../../core/training/train.ts";
 import { engine } from "../../kernels/engine.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";

@@ -1,7 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { learningRateAt, type LrSchedulerType, type ScheduleOptions, warmupStepsOf } from "../../core/schedule.ts";
+import {
+  learningRateAt,
+  type LrSchedulerType,
+  type ScheduleOptions,
+  warmupStepsOf,
+} from "../../core/training/schedule.ts";
 import { referenceDir } from "../support/reference.ts";
 
 const dir = referenceDir();

@@ -1,0 +1,131 @@
+/** The mean of several trained adapters of one config, head included: what a k-fold winner submits as one model. */
+import { mkdir, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { saveAdapterFiles } from "./files.ts";
+import { readFloats } from "../formats/checkpoint.ts";
+import { ConfigError, ModelError } from "../errors.ts";
+import { explainWriteErrors } from "../files.ts";
+import { ADAPTER_WEIGHTS_FILE, formatModelCard } from "../formats/peft.ts";
+import { formatPythonJson, type PythonJson } from "../formats/python-json.ts";
+import { defineRequest } from "../options/request.ts";
+import { findAdapter, type TrainedAdapter } from "../run/record.ts";
+import { openSafetensors, type SafetensorsFile } from "../formats/safetensors.ts";
+
+/** Adapters to average, and where their mean goes. */
+export interface AverageAdaptersRequest {
+  /** Runs, checkpoints or PEFT adapters; two or more. */
+  readonly adapters: readonly string[];
+  /** A new or empty folder. */
+  readonly outputDir: string;
+}
+
+const check = defineRequest<AverageAdaptersRequest>("averageAdapters", { adapters: "string[]", outputDir: "string" });
+
+/** What was averaged. */
+export interface AverageAdaptersResult {
+  readonly outputDir: string;
+  readonly adapters: readonly string[];
+  readonly tensors: number;
+}
+
+/** Fields of adapter_config.json that say nothing about the values. */
+const PASSIVE = ["peft_version", "inference_mode", "auto_mapping", "lora_dropout"];
+
+/**
+ * Writes the mean of every tensor (LoRA A, LoRA B, head), summed in f64, as a PEFT adapter.
+ * The mean of A and the mean of B are not the mean of their product; folds that start from the same A stay close to it.
+ * @throws ConfigError; ModelError naming every field of the configs that differs, or the tensor
+ */
+export async function averageAdapters(request: AverageAdaptersRequest): Promise<AverageAdaptersResult> {
+  const { adapters: names, outputDir } = check(request);
+  if (names.length < 2)
+    throw new ConfigError("AVERAGE_ADAPTERS", `adapters: got ${names.length}, expected at least two to average`);
+  const held = await readdir(outputDir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    if (error.code !== "ENOTDIR") throw error;
+    throw new ConfigError("OUTPUT_NOT_A_FOLDER", `${outputDir}: is a file, expected a new or empty folder`, {
+      hint: "Name another folder.",
+    });
+  });
+  if (held.length > 0) {
+    throw new ConfigError("OUTPUT_NOT_EMPTY", `${outputDir}: expected a new or empty folder, found ${held[0]}`, {
+      hint: "Name another folder.",
+    });
+  }
+  const adapters = await Promise.all(names.map((name) => findAdapter(name)));
+  const [first, ...others] = adapters as [TrainedAdapter, ...TrainedAdapter[]];
+  for (const other of others) checkConfig(first, other);
+
+  const files: SafetensorsFile[] = [];
+  try {
+    for (const { directory } of adapters) files.push(await openSafetensors(join(directory, ADAPTER_WEIGHTS_FILE)));
+    for (const file of files.slice(1)) checkTensors(files[0]!, file);
+    const shapes = [...files[0]!.tensors].map(([name, { shape }]) => ({ name, shape }));
+    const values = new Map<string, Float32Array<ArrayBuffer>>();
+    for (const { name, shape } of shapes) values.set(name, await meanTensor(files, name, shape));
+    await explainWriteErrors(outputDir, () => mkdir(outputDir, { recursive: true }));
+    const base = String(first.config["base_model_name_or_path"]);
+    const kind = String(first.config["peft_type"]).toLowerCase();
+    const list = names.map((name) => `- ${name}`).join("\n");
+    await saveAdapterFiles(outputDir, {
+      config: formatPythonJson(first.config as PythonJson),
+      card: formatModelCard(base, kind, `The mean of ${adapters.length} adapters, score head included:\n\n${list}`),
+      shapes,
+      values,
+    });
+    return { outputDir, adapters: adapters.map(({ directory }) => directory), tensors: shapes.length };
+  } finally {
+    for (const file of files) await file[Symbol.asyncDispose]();
+  }
+}
+
+async function meanTensor(
+  files: readonly SafetensorsFile[],
+  name: string,
+  shape: readonly number[],
+): Promise<Float32Array<ArrayBuffer>> {
+  let sum: Float64Array | undefined;
+  for (const file of files) {
+    const values = await readFloats(file, name, shape);
+    sum ??= new Float64Array(values.length);
+    for (let i = 0; i < values.length; i++) sum[i]! += values[i]!;
+  }
+  return Float32Array.from(sum!, (value) => value / files.length);
+}
+
+/** Lists that are sets in PEFT are compared as such. */
+function comparable(value: unknown): string {
+  const names = Array.isArray(value) && value.every((item) => typeof item === "string" || typeof item === "number");
+  return JSON.stringify(names ? value.map(String).sort() : (value ?? null));
+}
+
+function checkConfig(first: TrainedAdapter, other: TrainedAdapter): void {
+  const keys = [...new Set([...Object.keys(first.config), ...Object.keys(other.config)])].sort();
+  const differing = keys.filter(
+    (key) => !PASSIVE.includes(key) && comparable(first.config[key]) !== comparable(other.config[key]),
+  );
+  if (differing.length === 0) return;
+  const list = differing.map(
+    (key) => `${key} is ${show(other.config[key])}, but ${show(first.config[key])} in ${first.directory}`,
+  );
+  throw new ModelError("ADAPTERS_DIFFER", `${other.directory}: ${list.join("; ")}`, {
+    hint: "Only adapters of one base model and one config can be averaged.",
+  });
+}
+
+const show = (value: unknown): string => (value === undefined ? "missing" : JSON.stringify(value));
+
+function checkTensors(first: SafetensorsFile, other: SafetensorsFile): void {
+  const wrong = (message: string): ModelError =>
+    new ModelError("ADAPTERS_DIFFER", `${other.path}: ${message}`, {
+      hint: "Only adapters of one base model and one config can be averaged.",
+    });
+  for (const [name, { shape }] of first.tensors) {
+    const found = other.tensors.get(name)?.shape;
+    if (found === undefined) throw wrong(`there is no tensor "${name}", which ${first.path} has`);
+    if (found.join() !== shape.join())
+      throw wrong(`tensor "${name}" is [${found.join(",")}], but [${shape.join(",")}] in ${first.path}`);
+  }
+  const extra = [...other.tensors.keys()].find((name) => !first.tensors.has(name));
+  if (extra !== undefined) throw wrong(`tensor "${extra}" is not in ${first.path}`);
+}

@@ -1,0 +1,70 @@
+/** The files of an adapter's folder, whatever the adapter: config, tensors in f32, model card. */
+import { join } from "node:path";
+import { readFloats } from "../formats/checkpoint.ts";
+import { ModelError } from "../errors.ts";
+import { writeFileAtomic } from "../files.ts";
+import type { ParameterShape } from "../compute/parameters.ts";
+import { ADAPTER_CONFIG_FILE, ADAPTER_METADATA, ADAPTER_WEIGHTS_FILE, MODEL_CARD_FILE } from "../formats/peft.ts";
+import { openSafetensors, writeSafetensors } from "../formats/safetensors.ts";
+
+/** What an adapter's folder holds. */
+export interface AdapterFiles {
+  /** Text of adapter_config.json. */
+  readonly config: string;
+  /** Text of README.md; see `formatModelCard`. */
+  readonly card: string;
+  /** Every tensor of adapter_model.safetensors: the adapter's parameters and the head's. */
+  readonly shapes: readonly ParameterShape[];
+  readonly values: ReadonlyMap<string, Float32Array<ArrayBuffer>>;
+}
+
+/**
+ * Writes adapter_config.json, adapter_model.safetensors (f32) and README.md into a folder that exists.
+ * @throws RangeError where a tensor has no value
+ */
+export async function saveAdapterFiles(
+  directory: string,
+  { config, card, shapes, values }: AdapterFiles,
+): Promise<void> {
+  const tensors = shapes.map(({ name, shape }) => {
+    const data = values.get(name);
+    if (data === undefined) throw new RangeError(`no value of ${name} to save`);
+    return [name, { dtype: "F32", shape, data }] as const;
+  });
+  await writeSafetensors(join(directory, ADAPTER_WEIGHTS_FILE), tensors, ADAPTER_METADATA);
+  await writeFileAtomic(join(directory, ADAPTER_CONFIG_FILE), config);
+  await writeFileAtomic(join(directory, MODEL_CARD_FILE), card);
+}
+
+/**
+ * Reads every tensor of `shapes` from an adapter's folder.
+ * @throws ModelError naming the tensor that is missing, superfluous or of another shape
+ */
+export async function loadAdapterTensors(
+  directory: string,
+  shapes: readonly ParameterShape[],
+): Promise<Map<string, Float32Array<ArrayBuffer>>> {
+  await using file = await openSafetensors(join(directory, ADAPTER_WEIGHTS_FILE));
+  const wanted = new Set(shapes.map(({ name }) => name));
+  const surplus = [...file.tensors.keys()].find((name) => !wanted.has(name));
+  if (surplus !== undefined) {
+    throw new ModelError(
+      "ADAPTER_TENSOR_UNKNOWN",
+      `${file.path}: tensor "${surplus}" has no place in the configured adapter`,
+      { hint: "Configure the target modules and layers that the adapter was trained with." },
+    );
+  }
+  const values = new Map<string, Float32Array<ArrayBuffer>>();
+  for (const { name, shape } of shapes) {
+    const info = file.tensors.get(name);
+    if (info !== undefined && info.shape.join() !== shape.join()) {
+      throw new ModelError(
+        "ADAPTER_SHAPE",
+        `${file.path}: tensor "${name}" is [${info.shape.join(",")}], the configured adapter needs [${shape.join(",")}]`,
+        { hint: "Use the rank, target modules and number of labels that the adapter was trained with." },
+      );
+    }
+    values.set(name, await readFloats(file, name, shape));
+  }
+  return values;
+}

@@ -1,0 +1,70 @@
+/** A trained adapter on the GPU: its base model placed as the run had it where that fits, else as the GPU has room. */
+import type { AdapterRun } from "./run.ts";
+import { formatBytes } from "../byte-size.ts";
+import type { PackLimits } from "../data/pack.ts";
+import type { TokenisedDataset } from "../data/tokenise.ts";
+import type { Engine } from "../compute/engine.ts";
+import type { RunListener } from "../events.ts";
+import type { MemorySettings } from "../planning/account.ts";
+import { openPlanned } from "../planning/open.ts";
+import type { MemoryPlan } from "../planning/plan.ts";
+import { describeInference } from "../planning/words.ts";
+import { RunKernels } from "../run/kernels.ts";
+import { openSession, type Session } from "../model/session.ts";
+import { forwardBatches } from "../run/upcoming-batches.ts";
+
+/** What of the run is opened. */
+export interface AdapterSessionOptions {
+  /** Folder of the adapter's values. */
+  readonly values: string;
+  /** Most tokens of a sample. */
+  readonly maxLength: number;
+  /** What will be run, in turn. */
+  readonly data: readonly TokenisedDataset[];
+  readonly onEvent?: RunListener | undefined;
+}
+
+/** A session, and what was planned for it. */
+export interface AdapterSession {
+  readonly session: Session;
+  readonly settings: MemorySettings;
+  /** Of a batch. */
+  readonly limits: PackLimits;
+}
+
+/**
+ * Opens the GPU that the request names, plans the forward passes and loads the run's model. Free the session.
+ * @throws ModelError; DeviceError, MEMORY_SHORT where nothing fits that the request leaves open
+ */
+export async function openAdapterSession(
+  run: AdapterRun,
+  engine: Engine,
+  { values, maxLength, data, onEvent }: AdapterSessionOptions,
+): Promise<AdapterSession> {
+  const { source, plugin, numLabels, device, given, maxSamples } = run;
+  const evaluation = { maxSamples, longest: maxLength };
+  const work = { source, adapter: plugin, numLabels, evaluation };
+  const favoured = { settings: run.settings, reason: "as the run was trained, where nothing else is asked for" };
+  const planned = await openPlanned({ device, mode: "auto", given, favoured, work }, engine);
+  const { gpu, plan } = planned;
+  const message = memoryMessage(run, plan);
+  if (message !== undefined) onEvent?.({ type: "info", message });
+  const { settings } = plan;
+  const limits = { maxTokens: settings.tokenBudget ?? Infinity, maxSamples };
+  const kernels = new RunKernels(planned, forwardBatches(data, limits), onEvent);
+  const options = { source, adapter: plugin, device, gpu, kernels, numLabels, seed: 0, initAdapter: values, onEvent };
+  const session = await openSession({ ...options, placement: settings });
+  return { session, settings, limits };
+}
+
+/** What is told of a plan: where it is not the run's, or costs time or memory that nobody asked for here. */
+function memoryMessage(run: AdapterRun, { settings, figures, budget, reason }: MemoryPlan): string | undefined {
+  const words = `memory: ${describeInference(settings)}`;
+  if (settings !== run.settings) {
+    const own = run.planned ? "what the run had" : describeInference(run.settings);
+    const room = budget.bytes === undefined ? "" : ` of ${formatBytes(budget.bytes)}`;
+    return `${words} (${own} does not fit); at most ${formatBytes(figures.peak)}${room}`;
+  }
+  const costs = settings.embeddings === "host" || settings.keepDequantised;
+  return run.planned && costs ? `${words} (${reason})` : undefined;
+}

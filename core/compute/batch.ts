@@ -1,0 +1,81 @@
+import type { PackedArrays } from "../data/pack.ts";
+import type { Gpu } from "../device/gpu.ts";
+import type { Tensor } from "./tensor.ts";
+
+/** A packed micro-batch on the GPU. Only attention looks at `segments`. */
+export interface Batch {
+  /** N. */
+  readonly tokens: number;
+  /** B. */
+  readonly samples: number;
+  /** Tokens of the longest sample. */
+  readonly longest: number;
+  readonly host: PackedArrays;
+  /** [N] u32. */
+  readonly ids: Tensor;
+  /** [N,2] u32: first row of the token's sample, row after its last. */
+  readonly segments: Tensor;
+  /** [N] u32: counter of the dropout generator, the same for a token however its batch is packed. */
+  readonly rowKeys: Tensor;
+  /** [B] u32: row of each sample's last token. */
+  readonly lastTokens: Tensor;
+  /** [B] u32; zeros where there are no labels. */
+  readonly labels: Tensor;
+  free(): void;
+}
+
+/** What of a batch decides which kernels it dispatches. */
+export interface UpcomingBatch {
+  /** Tokens of its samples. */
+  readonly lengths: readonly number[];
+  /** Whether it is trained on, with dropout and a backward pass. */
+  readonly training: boolean;
+}
+
+/** A 32-bit mix of three counters (two rounds of the finaliser of MurmurHash3). */
+export function mix(a: number, b: number, c: number): number {
+  let h = (Math.imul(a, 0x9e3779b1) ^ Math.imul(b, 0x85ebca77) ^ Math.imul(c, 0xc2b2ae3d)) >>> 0;
+  for (let round = 0; round < 2; round++) {
+    h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+    h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+    h = (h ^ (h >>> 16)) >>> 0;
+  }
+  return h;
+}
+
+/**
+ * Uploads a micro-batch.
+ * @param stepKey number of the optimizer step: dropout draws anew each step, and the same when a step is repeated
+ */
+export function uploadBatch(gpu: Gpu, host: PackedArrays, stepKey: number): Batch {
+  const tokens = host.inputIds.length;
+  const samples = host.cuSeqlens.length - 1;
+  const rowKeys = new Uint32Array(tokens);
+  const lastTokens = new Uint32Array(samples);
+  let longest = 0;
+  for (let b = 0; b < samples; b++) {
+    const start = host.cuSeqlens[b]!;
+    const end = host.cuSeqlens[b + 1]!;
+    if (end <= start) throw new RangeError(`sample ${b} of the batch has no tokens`);
+    lastTokens[b] = end - 1;
+    longest = Math.max(longest, end - start);
+    for (let i = start; i < end; i++) rowKeys[i] = mix(stepKey, host.sampleIndex[b]!, i - start);
+  }
+  const tensors = {
+    ids: gpu.upload(host.inputIds, [tokens], "u32", "input ids"),
+    segments: gpu.upload(host.segments, [tokens, 2], "u32", "segments"),
+    rowKeys: gpu.upload(rowKeys, [tokens], "u32", "row keys"),
+    lastTokens: gpu.upload(lastTokens, [samples], "u32", "last tokens"),
+    labels: gpu.upload(host.labels ?? new Uint32Array(samples), [samples], "u32", "labels"),
+  };
+  return {
+    tokens,
+    samples,
+    longest,
+    host,
+    ...tensors,
+    free() {
+      for (const tensor of Object.values(tensors)) gpu.free(tensor);
+    },
+  };
+}

@@ -1,0 +1,228 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import { DeviceError } from "../errors.ts";
+
+/** What a GPU buffer is for; bytes are counted by it. */
+export type Purpose = "weights" | "adapter" | "gradients" | "optimizer" | "activations" | "scratch" | "data";
+
+/** Bytes in use now, at the highest point, and kept ready for reuse. */
+export interface MemoryReport {
+  readonly byPurpose: Readonly<Record<Purpose, number>>;
+  /** Bytes held by live tensors. */
+  readonly used: number;
+  /** Bytes of buffers waiting in the pool. */
+  readonly pooled: number;
+  /** Highest `used + pooled` so far. */
+  readonly peak: number;
+  /** Bytes held by live tensors when these held most. */
+  readonly byPurposeAtPeak: Readonly<Record<Purpose, number>>;
+}
+
+interface Block {
+  readonly buffer: GPUBuffer;
+  readonly bytes: number;
+  readonly purpose: Purpose;
+}
+
+const STORAGE = 0x80 | 0x4 | 0x8; // STORAGE | COPY_SRC | COPY_DST
+
+/** Bytes between the size classes around so many. */
+const classStep = (bytes: number): number => (bytes <= 2048 ? 256 : 2 ** (Math.floor(Math.log2(bytes)) - 3));
+
+/**
+ * Size classes, eight to an octave: a pooled buffer wastes at most an eighth, and batches of nearly equal token counts
+ * meet the same buffers again, so bind groups stay cached.
+ */
+export function sizeClass(bytes: number): number {
+  const step = classStep(bytes);
+  return Math.max(256, Math.ceil(bytes / step) * step);
+}
+
+/** The size class that a buffer of so many bytes can serve: the largest that is no larger. */
+function classOf(bytes: number): number {
+  const step = classStep(bytes);
+  return Math.floor(bytes / step) * step;
+}
+
+/** Buffers that live as long as the model are made once: rounding them up to a class would only take memory (5 % of 9B's weights). */
+const LASTING: ReadonlySet<Purpose> = new Set(["weights", "adapter", "gradients", "optimizer"]);
+
+/** A pooled buffer serves sizes down to this share of its own. */
+const LEAST_FILL = 0.75;
+
+/** A pool smaller than this is never given up. */
+const HOARD_BYTES = 256 * 2 ** 20;
+
+/** Owns every GPU buffer: allocates, reuses, counts. */
+export class Memory {
+  /** The pool is given up before buffers in use and pooled ones pass it together. Default: no limit. */
+  limit = Infinity;
+
+  readonly #device: GPUDevice;
+  /**
+   * Pooled buffers by size class, the oldest last. The oldest is taken first, so that a step like the one before meets the same
+   * buffers in the same places, and with them the bind groups that were made for it.
+   */
+  readonly #free = new Map<number, GPUBuffer[]>();
+  readonly #ages = new WeakMap<GPUBuffer, number>();
+  readonly #live = new Map<GPUBuffer, Block>();
+  readonly #bytes: Record<Purpose, number> = {
+    weights: 0,
+    adapter: 0,
+    gradients: 0,
+    optimizer: 0,
+    activations: 0,
+    scratch: 0,
+    data: 0,
+  };
+  readonly #beforeTrim: () => void;
+  /** Blocks allocated by the work of `undoing` that this call is part of. */
+  readonly #made = new AsyncLocalStorage<Block[]>();
+  #created = 0;
+  #used = 0;
+  #pooled = 0;
+  #peak = 0;
+  #peakUsed = 0;
+  #atPeak = { ...this.#bytes };
+  #mostUsed = 0;
+
+  /** @param beforeTrim hands encoded work to the queue and drops bind groups, before pooled buffers are destroyed */
+  constructor(device: GPUDevice, beforeTrim: () => void) {
+    this.#device = device;
+    this.#beforeTrim = beforeTrim;
+  }
+
+  /**
+   * A storage buffer of at least `bytes`, perhaps one used before: its contents are undefined.
+   * @throws DeviceError where one buffer would exceed the adapter's limit
+   */
+  alloc(bytes: number, purpose: Purpose, label: string): GPUBuffer {
+    const size = LASTING.has(purpose) ? Math.max(256, Math.ceil(bytes / 256) * 256) : sizeClass(bytes);
+    const limit = this.#device.limits.maxBufferSize;
+    if (size > limit) {
+      throw new DeviceError(
+        "BUFFER_TOO_LARGE",
+        `${label} needs a buffer of ${size} bytes; this adapter allows ${limit}`,
+        {
+          hint: "Lower the token budget or split the tensor.",
+        },
+      );
+    }
+    const buffer = this.#reuse(size) ?? this.#create(size, label);
+    const block: Block = { buffer, bytes: buffer.size, purpose };
+    this.#live.set(buffer, block);
+    this.#made.getStore()?.push(block);
+    this.#bytes[purpose] += buffer.size;
+    this.#used += buffer.size;
+    this.#mostUsed = Math.max(this.#mostUsed, this.#used);
+    this.#peak = Math.max(this.#peak, this.#used + this.#pooled);
+    if (this.#used > this.#peakUsed) this.#markUsed();
+    return buffer;
+  }
+
+  /**
+   * The smallest pooled buffer that is large enough and not much larger: batches differ in their tokens, and a pool that
+   * matched sizes exactly would hold a set of buffers for each.
+   */
+  #reuse(size: number): GPUBuffer | undefined {
+    for (let at = classOf(size); at * LEAST_FILL <= size; at = sizeClass(at + 1)) {
+      const list = this.#free.get(at) ?? [];
+      const index = list.findLastIndex((buffer) => buffer.size >= size && buffer.size * LEAST_FILL <= size);
+      const [buffer] = index < 0 ? [] : list.splice(index, 1);
+      if (buffer === undefined) continue;
+      this.#pooled -= buffer.size;
+      return buffer;
+    }
+    return undefined;
+  }
+
+  /** Makes a buffer; first gives up the pool where it has come to hold what other sizes needed. */
+  #create(size: number, label: string): GPUBuffer {
+    const need = Math.max(this.#mostUsed, this.#used + size);
+    const hoarded = this.#pooled > need / 4 && this.#used + this.#pooled + size > need * 1.1;
+    const tight = this.#used + this.#pooled + size > this.limit;
+    if (tight || (hoarded && this.#pooled > HOARD_BYTES)) this.trim();
+    const buffer = this.#device.createBuffer({ size, usage: STORAGE, label });
+    this.#ages.set(buffer, this.#created++);
+    return buffer;
+  }
+
+  /** Gives a buffer back to the pool. The queue runs in order, so work already encoded may still use it. */
+  free(buffer: GPUBuffer): void {
+    const block = this.#live.get(buffer);
+    if (block === undefined)
+      throw new RangeError(`buffer ${buffer.label} is not live: freed twice, or not from this allocator`);
+    this.#live.delete(buffer);
+    this.#bytes[block.purpose] -= block.bytes;
+    this.#used -= block.bytes;
+    this.#pooled += block.bytes;
+    const pool = classOf(block.bytes);
+    const list = this.#free.get(pool);
+    if (list === undefined) this.#free.set(pool, [buffer]);
+    else list.splice(this.#place(list, buffer), 0, buffer);
+  }
+
+  /** Where a buffer belongs in a list whose oldest comes last. */
+  #place(list: readonly GPUBuffer[], buffer: GPUBuffer): number {
+    const age = this.#ages.get(buffer)!;
+    let [low, high] = [0, list.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#ages.get(list[middle]!)! > age) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /**
+   * Runs `work`. Where it throws, what it allocated and still holds is given back; what others allocate meanwhile, on the
+   * same GPU, stays.
+   */
+  async undoing<T>(work: () => Promise<T>): Promise<T> {
+    const made: Block[] = [];
+    try {
+      return await this.#made.run(made, work);
+    } catch (error) {
+      // A buffer freed and handed out again is a block of somebody else.
+      for (const block of made) if (this.#live.get(block.buffer) === block) this.free(block.buffer);
+      throw error;
+    }
+  }
+
+  /** Destroys the pooled buffers. */
+  trim(): void {
+    if (this.#pooled === 0) return;
+    this.#beforeTrim();
+    for (const buffer of [...this.#free.values()].flat()) buffer.destroy();
+    this.#free.clear();
+    this.#pooled = 0;
+  }
+
+  /** Destroys everything. */
+  destroy(): void {
+    for (const { buffer } of this.#live.values()) buffer.destroy();
+    this.#live.clear();
+    this.trim();
+  }
+
+  report(): MemoryReport {
+    return {
+      byPurpose: { ...this.#bytes },
+      used: this.#used,
+      pooled: this.#pooled,
+      peak: this.#peak,
+      byPurposeAtPeak: { ...this.#atPeak },
+    };
+  }
+
+  #markUsed(): void {
+    this.#peakUsed = this.#used;
+    this.#atPeak = { ...this.#bytes };
+  }
+
+  /** Starts a new peak measurement. */
+  resetPeak(): void {
+    this.#peak = this.#used + this.#pooled;
+    this.#mostUsed = this.#used;
+    this.#markUsed();
+  }
+}

@@ -1,0 +1,197 @@
+/**
+ * A model's folder in Hugging Face's layout: config.json beside model.safetensors, or beside several shards that
+ * model.safetensors.index.json lists. Tensors are looked up across the shards and read one at a time.
+ */
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { ModelError } from "../errors.ts";
+import { bf16ToF32, f16ToF32 } from "./half.ts";
+import { parseJsonObject } from "./json-object.ts";
+import { missingTensor, openSafetensors, type SafetensorsFile, type TensorSource } from "./safetensors.ts";
+import type { TensorInfo } from "./safetensors-header.ts";
+
+const SINGLE = "model.safetensors";
+const INDEX = "model.safetensors.index.json";
+const CONFIG = "config.json";
+
+/** An open checkpoint; close it, or hold it with `await using`. */
+export interface Checkpoint extends TensorSource {
+  readonly dir: string;
+  /** config.json as it stands. */
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * Opens a checkpoint: reads config.json and every header, no tensor yet.
+ * @throws ModelError CHECKPOINT_INVALID or SAFETENSORS_INVALID naming the file and, where one is to blame, the tensor
+ */
+export async function openCheckpoint(dir: string): Promise<Checkpoint> {
+  const config = await readModelConfig(dir);
+  const single = existsSync(join(dir, SINGLE));
+  const places = single ? undefined : await readIndex(dir);
+  const shards = new Map<string, SafetensorsFile>();
+  try {
+    for (const name of places === undefined ? [SINGLE] : new Set(places.values())) {
+      shards.set(name, await openSafetensors(join(dir, name)));
+    }
+    return assemble(dir, config, shards, places);
+  } catch (error) {
+    await closeAll(shards);
+    throw error;
+  }
+}
+
+/** Whether a folder holds weights, or at least their index. */
+export function hasWeights(dir: string): boolean {
+  return [SINGLE, INDEX].some((name) => existsSync(join(dir, name)));
+}
+
+/**
+ * config.json of a model's folder; no weights are needed.
+ * @throws ModelError CHECKPOINT_INVALID
+ */
+export async function readModelConfig(dir: string): Promise<Readonly<Record<string, unknown>>> {
+  return readJsonObject(
+    join(dir, CONFIG),
+    "Give the folder of a Hugging Face checkpoint: config.json and safetensors.",
+  );
+}
+
+/** One problem with a checkpoint, told in full. */
+export function checkpointError(message: string, hint: string, cause?: unknown): ModelError {
+  return new ModelError("CHECKPOINT_INVALID", message, { hint, cause });
+}
+
+/**
+ * A tensor that is stored as floats, widened to f32; row-major.
+ * @param shape what the model expects, where it knows
+ * @throws ModelError TENSOR_MISSING, or CHECKPOINT_INVALID naming the tensor where dtype or shape is another
+ */
+export async function readFloats(
+  source: TensorSource,
+  name: string,
+  shape?: readonly number[],
+): Promise<Float32Array<ArrayBuffer>> {
+  const { dtype } = expectFloats(source, name, shape);
+  const bytes = await source.read(name);
+  if (dtype === "F32") return new Float32Array(bytes.buffer);
+  const halves = new Uint16Array(bytes.buffer);
+  return dtype === "BF16" ? bf16ToF32(halves) : f16ToF32(halves);
+}
+
+/**
+ * What a float tensor is, before anything of it is read.
+ * @throws ModelError TENSOR_MISSING, or CHECKPOINT_INVALID naming the tensor where dtype or shape is another
+ */
+export function expectFloats(
+  source: TensorSource,
+  name: string,
+  shape?: readonly number[],
+): TensorInfo & { readonly dtype: "F32" | "BF16" | "F16" } {
+  const info = source.tensors.get(name);
+  const path = source.pathOf(name);
+  if (info === undefined) throw missingTensor(path, name);
+  const { dtype } = info;
+  if (dtype !== "F32" && dtype !== "BF16" && dtype !== "F16") {
+    throw checkpointError(
+      `${path}: tensor "${name}" is ${dtype}, expected F32, BF16 or F16`,
+      "This tensor must be kept as floats; skip it when quantising the checkpoint.",
+    );
+  }
+  if (shape !== undefined && (info.shape.length !== shape.length || shape.some((n, i) => n !== info.shape[i]))) {
+    throw checkpointError(
+      `${path}: tensor "${name}" is [${info.shape.join(",")}], expected [${shape.join(",")}]`,
+      "config.json and the weights are of different models.",
+    );
+  }
+  return { ...info, dtype };
+}
+
+function assemble(
+  dir: string,
+  config: Readonly<Record<string, unknown>>,
+  shards: ReadonlyMap<string, SafetensorsFile>,
+  places: ReadonlyMap<string, string> | undefined,
+): Checkpoint {
+  const owners = new Map<string, SafetensorsFile>();
+  const tensors = new Map<string, TensorInfo>();
+  const lookup = places ?? [...shards.get(SINGLE)!.tensors.keys()].map((name) => [name, SINGLE] as const);
+  for (const [name, shard] of lookup) {
+    const file = shards.get(shard)!;
+    const info = file.tensors.get(name);
+    if (info === undefined) {
+      throw checkpointError(
+        `${file.path}: tensor "${name}" is not in this shard, where ${INDEX} says it is`,
+        "The shards and the index are of different downloads; fetch the checkpoint again.",
+      );
+    }
+    owners.set(name, file);
+    tensors.set(name, info);
+  }
+  const owner = (name: string): SafetensorsFile => {
+    const file = owners.get(name);
+    if (file === undefined) throw missingTensor(dir, name);
+    return file;
+  };
+  const close = () => closeAll(shards);
+  return {
+    dir,
+    config,
+    tensors,
+    pathOf: (name) => owners.get(name)?.path ?? dir,
+    read: async (name) => owner(name).read(name),
+    readInto: async (name, target, offset) => owner(name).readInto(name, target, offset),
+    stream: (name, chunkBytes) => owner(name).stream(name, chunkBytes),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+async function closeAll(shards: ReadonlyMap<string, SafetensorsFile>): Promise<void> {
+  await Promise.all([...shards.values()].map((file) => file.close()));
+}
+
+/** Which shard holds which tensor; says at once which shards are missing. */
+async function readIndex(dir: string): Promise<ReadonlyMap<string, string>> {
+  const path = join(dir, INDEX);
+  if (!existsSync(path)) {
+    const pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"].find((name) => existsSync(join(dir, name)));
+    throw checkpointError(
+      `${dir}: there is neither ${SINGLE} nor ${INDEX}`,
+      pickled === undefined
+        ? "Give the folder that holds the weights as safetensors."
+        : `The weights are pickled (${pickled}); save them again as safetensors.`,
+    );
+  }
+  const map = (await readJsonObject(path, "Fetch the checkpoint again."))["weight_map"];
+  if (typeof map !== "object" || map === null || Array.isArray(map)) {
+    throw checkpointError(`${path}: weight_map is missing or no object`, "Fetch the checkpoint again.");
+  }
+  const places = Object.entries(map as Record<string, unknown>).map(([name, shard]): [string, string] => {
+    if (typeof shard === "string" && shard !== "" && basename(shard) === shard) return [name, shard];
+    throw checkpointError(
+      `${path}: tensor "${name}" lies in ${JSON.stringify(shard)}, which is no file name`,
+      "Fetch the checkpoint again.",
+    );
+  });
+  const missing = [...new Set(places.map(([, shard]) => shard))].filter((shard) => !existsSync(join(dir, shard)));
+  if (missing.length > 0) {
+    const [name] = places.find(([, shard]) => shard === missing[0])!;
+    throw checkpointError(
+      `${dir}: ${missing.length === 1 ? "a shard is" : `${missing.length} shards are`} missing: ${missing.join(", ")}` +
+        ` (the first of them holds tensor "${name}")`,
+      "The download is not whole; fetch the checkpoint again.",
+    );
+  }
+  return new Map(places);
+}
+
+async function readJsonObject(path: string, hint: string): Promise<Readonly<Record<string, unknown>>> {
+  const text = await readFile(path, "utf8").catch((error: unknown) => {
+    throw checkpointError(`${path}: cannot be read (${(error as Error).message})`, hint, error);
+  });
+  return parseJsonObject(text, (problem, cause) =>
+    checkpointError(`${path}: ${problem}`, "Fetch the file again.", cause),
+  );
+}

@@ -1,0 +1,216 @@
+/** Evaluation and prediction with a trained adapter: from a run's folder, one of its checkpoints, or any PEFT adapter. */
+import { type InferenceRequest, inferenceRequest, openAdapterRun, requestData, requestRows } from "../adapter/run.ts";
+import { openAdapterSession } from "../adapter/session.ts";
+import type { Dataset } from "../data/dataset.ts";
+import { swapResponses } from "../data/swap.ts";
+import type { Engine } from "../compute/engine.ts";
+import { ConfigError, DataError } from "../errors.ts";
+import { computeLogits, logarithms, scoreLogits, softmaxRows } from "./evaluate.ts";
+import type { RunListener } from "../events.ts";
+import { requireArenaClasses, requireKnownLabels } from "./labels.ts";
+import type { MetricPlugin } from "../plugin/kinds.ts";
+import { resolvePlugin, type ResolveContext } from "../plugin/resolve.ts";
+import { applyPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
+import { probabilityColumns, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
+import { defineRequest } from "../options/request.ts";
+import { openRunTokeniser, reportCuts } from "../run/data.ts";
+import { findAdapter, type RecordedPlugin, type TrainedAdapter } from "../run/record.ts";
+import { averageSwapped } from "./tta.ts";
+
+const TTA = "'none' | 'swap'?";
+
+/** What `evaluate` gives. */
+export interface EvaluateResult {
+  readonly samples: number;
+  readonly metrics: Readonly<Record<string, number>>;
+}
+
+/** What `evaluate` is asked for beside the adapter and the data. */
+export interface EvaluateRequest extends InferenceRequest {
+  /**
+   * "swap": score the mean of the probabilities of each arena row and of the same row with A and B exchanged (see
+   * `predict`). `eval_loss` is then the mean of -log of the averaged probability of the label, and every metric is given
+   * the logs of the averaged probabilities in the place of logits. Ids must be unique.
+   */
+  readonly tta?: "none" | "swap" | undefined;
+}
+
+/** What `predict` is asked for beside the adapter and the data. */
+export interface PredictRequest extends InferenceRequest {
+  /** Raw logits instead of probabilities. */
+  readonly logits?: boolean | undefined;
+  /** "swap": predict arena rows with A and B exchanged too, and average; ids must be unique. */
+  readonly tta?: "none" | "swap" | undefined;
+  /** Steps over the probabilities (averaged, with tta), in order. */
+  readonly postProcess?: readonly PostProcess[] | undefined;
+  /** Refuse data that cannot make a submission (not arena rows, ids that repeat) before anything is computed. */
+  readonly submission?: boolean | undefined;
+}
+
+const checkEvaluate = defineRequest<EvaluateRequest>("evaluate", { ...inferenceRequest, tta: TTA });
+const checkPredict = defineRequest<PredictRequest>("predict", {
+  ...inferenceRequest,
+  logits: "boolean?",
+  tta: TTA,
+  postProcess: "object[]?",
+  submission: "boolean?",
+});
+
+/** What `predict` gives: rows in the order of the data. */
+export interface PredictResult extends ProbabilityTable {
+  /** Rows that each step of `postProcess` changed. */
+  readonly postProcessed: readonly PostProcessCount[];
+}
+
+interface Logits {
+  readonly dataset: Dataset;
+  readonly numLabels: number;
+  /** [rows, numLabels] of each view of the data, in row order. */
+  readonly values: readonly Float32Array<ArrayBuffer>[];
+  readonly adapter: TrainedAdapter;
+}
+
+/** What is computed: the rows themselves, or more views of the same rows. */
+interface Views {
+  readonly what: string;
+  readonly labelled: boolean;
+  /** What needs the classes of arena rows; undefined where nothing does. */
+  readonly arena: string | undefined;
+  /** Views of the data to run, in order. @throws DataError, ConfigError where the data does not serve */
+  readonly of: (dataset: Dataset) => readonly Dataset[];
+}
+
+/** Metrics of a trained adapter on labelled data. @throws QloraError of every kind */
+export async function evaluateAdapter(
+  request: EvaluateRequest,
+  engine: Engine,
+  plugins: ResolveContext,
+  onEvent?: RunListener,
+): Promise<EvaluateResult> {
+  checkEvaluate(request);
+  const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
+  const views: Views = { what: "evaluating", labelled: true, arena: arenaPart(request), of };
+  const { dataset, numLabels, values, adapter } = await inferenceLogits(request, engine, plugins, views, onEvent);
+  const names: readonly RecordedPlugin[] = adapter.record?.config.metrics ?? [
+    { name: "log-loss", options: {} },
+    { name: "accuracy", options: {} },
+  ];
+  const metrics: MetricPlugin[] = [];
+  for (const { name, options, from = name } of names)
+    metrics.push((await resolvePlugin("metric", from, plugins)).configure(options) as MetricPlugin);
+  const labels = dataset.rows.map((row) => row.label!);
+  const logits =
+    request.tta === "swap" ? logarithms(averagedRows(dataset, values, numLabels).map((row) => row.values)) : values[0]!;
+  return { samples: labels.length, metrics: scoreLogits(logits, labels, numLabels, metrics) };
+}
+
+/** Probabilities (or logits) of every row, in row order. @throws QloraError of every kind */
+export async function predictWithAdapter(
+  request: PredictRequest,
+  engine: Engine,
+  plugins: ResolveContext,
+  onEvent?: RunListener,
+): Promise<PredictResult> {
+  const { logits = false, tta = "none", postProcess = [] } = checkPredict(request);
+  if (logits && (tta === "swap" || request.submission === true || postProcess.length > 0)) {
+    const message = "logits: got it together with tta, submission or postProcess, which are of probabilities";
+    throw new ConfigError("PREDICT_LOGITS", message);
+  }
+  const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
+  const views: Views = { what: "predicting", labelled: false, arena: arenaPart(request), of };
+  const { dataset, numLabels, values } = await inferenceLogits(request, engine, plugins, views, onEvent);
+  const columns = probabilityColumns(dataset, numLabels);
+  if (logits) return { columns, rows: tableOf(dataset, values[0]!, numLabels), postProcessed: [] };
+  const { rows, counts } = applyPostProcess(postProcess, dataset.rows, averagedRows(dataset, values, numLabels));
+  for (const { name, rows: changed } of counts) {
+    onEvent?.({ type: "info", message: `post-process ${name}: changed ${changed} of ${rows.length} rows` });
+  }
+  return { columns, rows, postProcessed: counts };
+}
+
+/** Probabilities of every row: of the rows themselves, or the mean with those of the rows with A and B exchanged. */
+function averagedRows(dataset: Dataset, views: readonly Float32Array[], numLabels: number): ProbabilityRow[] {
+  const [plain, swapped] = views.map((view) => tableOf(dataset, softmaxRows(view, numLabels), numLabels));
+  return swapped === undefined ? plain! : averageSwapped(plain!, swapped, dataset.files.join(", "));
+}
+
+/** @param values [rows, numLabels] */
+function tableOf(dataset: Dataset, values: ArrayLike<number>, numLabels: number): ProbabilityRow[] {
+  return dataset.rows.map(({ id }, i) => ({
+    id,
+    values: Array.from({ length: numLabels }, (_, c) => values[i * numLabels + c]!),
+  }));
+}
+
+type ArenaRequest = Pick<PredictRequest, "tta" | "submission" | "postProcess">;
+
+/** What of a request is for arena rows and their three classes alone; undefined where nothing is. */
+function arenaPart({ tta, submission, postProcess = [] }: ArenaRequest): string | undefined {
+  if (submission === true) return "a submission";
+  if (tta === "swap") return "tta swap";
+  return postProcess.find(({ arenaOnly }) => arenaOnly === true)?.name;
+}
+
+/** The rows, and with tta the rows with A and B exchanged. @throws DataError for rows that do not serve */
+function inferenceViews(dataset: Dataset, request: ArenaRequest): readonly Dataset[] {
+  const part = arenaPart(request);
+  const other = part === undefined ? undefined : dataset.rows.find((row) => row.kind !== "arena");
+  if (other !== undefined) {
+    throw new DataError("DATA_NOT_ARENA", `${part} needs arena rows, this one is ${other.kind}`, other, {
+      hint: "Arena files have the columns prompt, response_a and response_b.",
+    });
+  }
+  if (request.tta === "swap" || request.submission === true) requireUniqueIds(dataset);
+  return request.tta === "swap" ? [dataset, swapResponses(dataset)] : [dataset];
+}
+
+/** What is to be known of logits before anybody trusts them; undefined where all are finite. */
+function notFinite({ rows }: Dataset, values: Logits["values"], numLabels: number): string | undefined {
+  const broken = rows.filter((_, i) =>
+    values.some((view) => !view.subarray(i * numLabels, (i + 1) * numLabels).every(Number.isFinite)),
+  );
+  const [first] = broken;
+  if (first === undefined) return undefined;
+  return (
+    `${broken.length} of ${rows.length} rows have logits that are not finite, the first is ${first.file}:${first.line}; ` +
+    "their numbers say nothing. Where --tier f32 gives the same, the adapter itself is broken: take an earlier checkpoint"
+  );
+}
+
+async function inferenceLogits(
+  request: InferenceRequest,
+  engine: Engine,
+  plugins: ResolveContext,
+  { what, labelled, arena, of }: Views,
+  onEvent: RunListener | undefined,
+): Promise<Logits> {
+  const adapter = await findAdapter(request.run);
+  const { record } = adapter;
+  const data = requestData(request, record?.config.data);
+  const dataset = requestRows(request, data, record !== undefined, labelled);
+  const views = of(dataset);
+  const run = await openAdapterRun(request, adapter, plugins, onEvent);
+  const { source, numLabels } = run;
+  if (labelled) requireKnownLabels(dataset, numLabels);
+  if (arena !== undefined) requireArenaClasses(arena, request.run, numLabels);
+
+  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, onEvent);
+  const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
+  const { maxLength } = data;
+  const { session: opened, limits } = await openAdapterSession(run, engine, {
+    values: adapter.directory,
+    maxLength,
+    data: tokens,
+    onEvent,
+  });
+  using session = opened;
+  const values: Float32Array<ArrayBuffer>[] = [];
+  for (const [i, view] of tokens.entries()) {
+    const label = i === 0 ? what : `${what}, A and B exchanged`;
+    values.push(await computeLogits(session, engine, view, limits, label, onEvent));
+  }
+  const odd = notFinite(dataset, values, numLabels);
+  if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
+  await reportCuts({ input: tokens[0] }, data, onEvent);
+  return { dataset, numLabels, values, adapter };
+}

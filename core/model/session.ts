@@ -1,0 +1,138 @@
+/** A model with its adapter on a GPU: what training, evaluation and prediction share. */
+import type { UpcomingBatch } from "../compute/batch.ts";
+import type { DeviceOptions } from "../options/device-options.ts";
+import { type Gpu, openGpu } from "../device/index.ts";
+import { ModelError } from "../errors.ts";
+import type { RunListener } from "../events.ts";
+import type { AdaptedLinear } from "../compute/linear.ts";
+import { memoryBudget } from "../planning/budget.ts";
+import { ParameterSet, type ParameterSpec } from "../compute/parameters.ts";
+import type { Adapter, AdapterPlugin, Model, ModelOutline, ModelPlacement, ModelSource } from "../plugin/kinds.ts";
+import type { RunKernels } from "../run/kernels.ts";
+
+/** What a session is opened with. */
+export interface SessionOptions {
+  readonly source: ModelSource;
+  /** What the adapter's files call the base model; its folder where it is undefined. */
+  readonly baseModel?: string | undefined;
+  readonly adapter: AdapterPlugin;
+  readonly device: Partial<DeviceOptions>;
+  /** An open GPU, which the session takes over; default: one opened as `device` says. */
+  readonly gpu?: Gpu | undefined;
+  /** What the memory plan chose for the model. */
+  readonly placement?: ModelPlacement | undefined;
+  /** Kernels to compile while the weights load and later; others compile when they are first used. */
+  readonly kernels?: RunKernels | undefined;
+  readonly numLabels: number;
+  readonly seed: number;
+  /** Folder of an adapter whose values replace the fresh ones. */
+  readonly initAdapter?: string | undefined;
+  readonly onEvent?: RunListener | undefined;
+}
+
+/** Everything that lives on the GPU between steps, but for the optimizer. */
+export interface Session {
+  readonly gpu: Gpu;
+  readonly source: ModelSource;
+  readonly outline: ModelOutline;
+  readonly model: Model;
+  readonly adapter: Adapter;
+  readonly parameters: ParameterSet;
+  readonly numLabels: number;
+  /** Before a batch: waits for its kernels where they compile ahead of it. @throws DeviceError where one does not */
+  readonly prepare?: ((batch: UpcomingBatch) => Promise<void>) | undefined;
+  /** Frees the GPU; a second time does nothing. */
+  [Symbol.dispose](): void;
+}
+
+/**
+ * Opens the GPU, loads the model and puts the adapter on it.
+ * @throws DeviceError, ModelError
+ */
+export async function openSession(options: SessionOptions): Promise<Session> {
+  const gpu = options.gpu ?? (await openGpu(options.device));
+  try {
+    if (options.gpu === undefined) {
+      gpu.memory.limit = (await memoryBudget(gpu.info, options.device.memoryBudget)).bytes ?? Infinity;
+    }
+    return await loadSession(gpu, options, () => gpu.destroy());
+  } catch (error) {
+    gpu.destroy();
+    throw error;
+  }
+}
+
+/**
+ * The same on a GPU that stays open: `Symbol.dispose` frees what the session took of it, and so does a failure, however far
+ * a plugin has loaded.
+ * @throws as `openSession`
+ */
+export function openSessionOn(gpu: Gpu, options: Omit<SessionOptions, "device" | "gpu" | "kernels">): Promise<Session> {
+  return gpu.memory.undoing(() => loadSession(gpu, options, () => {}));
+}
+
+async function loadSession(
+  gpu: Gpu,
+  options: Omit<SessionOptions, "device" | "gpu">,
+  close: () => void,
+): Promise<Session> {
+  const { source, numLabels, seed, onEvent, placement } = options;
+  const outline = await source.outline(numLabels);
+  const adapter = await options.adapter.create({
+    linears: outline.linears,
+    head: outline.head,
+    baseModel: options.baseModel ?? source.checkpoint,
+    seed,
+  });
+  const saved = options.initAdapter === undefined ? undefined : await adapter.load(options.initAdapter);
+  const onProgress = (done: number, total: number): void =>
+    onEvent?.({ type: "progress", what: "loading the model", done, total });
+  let loaded = false;
+  const { kernels } = options;
+  const compiled = kernels?.first((done, total) => {
+    if (loaded) onEvent?.({ type: "progress", what: "compiling kernels", done, total });
+  });
+  compiled?.catch(() => {}); // awaited below, where loading has not failed before it
+  const model = await source.load({ gpu, numLabels, seed, placement, onProgress });
+  let parameters: ParameterSet | undefined;
+  const free = (): void => {
+    model.destroy();
+    parameters?.free();
+  };
+  try {
+    const specs = [...adapter.parameters, ...model.head].map((spec) =>
+      saved === undefined ? spec : startFrom(spec, saved),
+    );
+    parameters = await ParameterSet.load(gpu, specs);
+    if (saved === undefined) adapter.initialise?.(gpu, (linear) => model.weight(linear), parameters);
+    const linears = new Map<string, AdaptedLinear>();
+    for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
+    model.bind(linears, parameters);
+    loaded = true;
+    await compiled;
+    kernels?.follow();
+    let open = true;
+    const dispose = (): void => {
+      if (!open) return;
+      open = false;
+      kernels?.stop();
+      free();
+      close();
+    };
+    const prepare = kernels && ((batch: UpcomingBatch) => kernels.prepare(batch));
+    return { gpu, source, outline, model, adapter, parameters, numLabels, prepare, [Symbol.dispose]: dispose };
+  } catch (error) {
+    free();
+    throw error;
+  }
+}
+
+function startFrom(spec: ParameterSpec, saved: ReadonlyMap<string, Float32Array<ArrayBuffer>>): ParameterSpec {
+  const value = saved.get(spec.name);
+  if (value === undefined) {
+    throw new ModelError("ADAPTER_TENSOR_MISSING", `the adapter holds no tensor "${spec.name}"`, {
+      hint: "Its target modules or layers differ from the configured ones, or it was saved without its head.",
+    });
+  }
+  return { ...spec, initial: () => value };
+}

@@ -1,0 +1,181 @@
+/**
+ * One schema per option set: the static type, the check, the defaults, the flags and the help text of a plugin or of a
+ * section of the config all come from one `defineOptions`. A default stands here and nowhere else.
+ */
+import { type } from "arktype";
+import { ConfigError } from "../errors.ts";
+import { isObject } from "../formats/json-object.ts";
+import { describeDefinition, showValue } from "./option-words.ts";
+import { unknownKeys } from "../suggest.ts";
+
+type ReadonlyValue<V> = V extends readonly (infer E)[] ? readonly E[] : V;
+type ValueOf<D> = ReadonlyValue<type.infer<D>>;
+
+/** Whether a value must be given (`required`), may be missing (`optional`), or is `filled` by a default. */
+export type Presence = "required" | "optional" | "filled";
+
+/** One option of a set; make it with {@link option}. */
+export interface Option<V = unknown, P extends Presence = Presence> {
+  readonly presence: P;
+  /** The arktype definition it was made from. */
+  readonly definition: string;
+  /** What is expected, in words: `an integer >= 1`. */
+  readonly expected: string;
+  readonly help: string;
+  readonly default: V | undefined;
+  /** Key of the same set whose value is taken where this one is missing. */
+  readonly defaultFrom: string | undefined;
+  /** True where the value fits; never throws. */
+  readonly accepts: (value: unknown) => value is V;
+}
+
+export type OptionShape = Readonly<Record<string, Option>>;
+
+type KeysWith<S extends OptionShape, P extends Presence> = {
+  [K in keyof S]: S[K] extends Option<unknown, P> ? K : never;
+}[keyof S];
+type ValueAt<S extends OptionShape, K extends keyof S> = S[K] extends Option<infer V> ? V : never;
+type Flat<T> = { readonly [K in keyof T]: T[K] };
+
+/** What a caller may write: required keys, and the rest optional. */
+export type OptionsInput<S extends OptionShape> = Flat<
+  { [K in KeysWith<S, "required">]: ValueAt<S, K> } & {
+    [K in KeysWith<S, "optional" | "filled">]?: ValueAt<S, K> | undefined;
+  }
+>;
+
+/** What the code reads: every key, defaults filled in. */
+export type OptionsOutput<S extends OptionShape> = Flat<
+  { [K in KeysWith<S, "required" | "filled">]: ValueAt<S, K> } & {
+    [K in KeysWith<S, "optional">]: ValueAt<S, K> | undefined;
+  }
+>;
+
+/** One row of help; plain JSON. */
+export interface OptionDescription {
+  readonly key: string;
+  readonly expected: string;
+  readonly required: boolean;
+  readonly default: unknown;
+  readonly defaultFrom: string | undefined;
+  readonly help: string;
+}
+
+/** A value, or the problems that keep it from being one. */
+export type Checked<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly problems: readonly string[] };
+
+/** A checked set of options. */
+export interface OptionSet<S extends OptionShape = OptionShape> {
+  readonly shape: S;
+  /** Checks `input` (unknown keys are problems) and fills in defaults; `path` prefixes each problem. */
+  check(input: unknown, path?: string): Checked<OptionsOutput<S>>;
+  /** As `check`. @throws ConfigError listing every problem */
+  parse(input: unknown, path?: string): OptionsOutput<S>;
+  describe(): readonly OptionDescription[];
+}
+
+/** Input type of a set: `InferInput<typeof trainingOptions>`. */
+export type InferInput<T> = T extends OptionSet<infer S> ? OptionsInput<S> : never;
+/** Output type of a set: `InferOptions<typeof trainingOptions>`. */
+export type InferOptions<T> = T extends OptionSet<infer S> ? OptionsOutput<S> : never;
+
+type Details<V> = {
+  readonly help: string;
+  readonly default?: V;
+  readonly defaultFrom?: string;
+  readonly optional?: true;
+};
+
+/**
+ * Declares one option from an arktype definition: `option("number.integer >= 1", { default: 8, help: "LoRA rank r" })`.
+ * Without `default`, `defaultFrom` or `optional: true` it must be given.
+ * @example defineOptions({ average: option("'macro' | 'micro'", { default: "macro", help: "how classes are averaged" }) });
+ */
+export function option<const D>(
+  definition: type.validate<D>,
+  details: { readonly help: string; readonly default: NoInfer<ValueOf<D>> },
+): Option<ValueOf<D>, "filled">;
+export function option<const D>(
+  definition: type.validate<D>,
+  details: { readonly help: string; readonly defaultFrom: string },
+): Option<ValueOf<D>, "filled">;
+export function option<const D>(
+  definition: type.validate<D>,
+  details: { readonly help: string; readonly optional: true },
+): Option<ValueOf<D>, "optional">;
+export function option<const D>(
+  definition: type.validate<D>,
+  details: { readonly help: string },
+): Option<ValueOf<D>, "required">;
+export function option(definition: string, details: Details<unknown>): Option {
+  const validator = type.raw(definition);
+  const filled = details.default !== undefined || details.defaultFrom !== undefined;
+  return {
+    presence: filled ? "filled" : details.optional === true ? "optional" : "required",
+    definition,
+    expected: describeDefinition(definition),
+    help: details.help,
+    default: details.default,
+    defaultFrom: details.defaultFrom,
+    accepts: (value): value is unknown => validator.allows(value) && !hasInfinity(value),
+  };
+}
+
+/** A run's record is JSON, which has no infinity. */
+const hasInfinity = (value: unknown): boolean =>
+  Array.isArray(value) ? value.some(hasInfinity) : value === Infinity || value === -Infinity;
+
+/**
+ * Makes one set of options; `rules` returns a problem for each combination that cannot be meant, as `key: what`.
+ *
+ * @example
+ * const options = defineOptions({ rank: option("number.integer >= 1", { default: 8, help: "LoRA rank r" }) });
+ * options.parse({ rank: 16 }); // { rank: 16 }
+ */
+export function defineOptions<const S extends OptionShape>(
+  shape: S,
+  rules: (options: OptionsOutput<S>) => readonly string[] = () => [],
+): OptionSet<S> {
+  const keys = Object.keys(shape);
+
+  function check(input: unknown, path = ""): Checked<OptionsOutput<S>> {
+    const at = (key: string): string => (path === "" ? key : `${path}.${key}`);
+    if (!isObject(input)) {
+      return { ok: false, problems: [`${path || "options"}: got ${showValue(input)}, expected an object of options`] };
+    }
+    const problems = unknownKeys(input, keys, "option", at);
+    const values: Record<string, unknown> = {};
+    for (const key of keys) {
+      const { presence, default: standard, expected, accepts } = shape[key]!;
+      const given = Object.hasOwn(input, key) ? input[key] : undefined;
+      values[key] = given === undefined ? standard : given;
+      const fits = given === undefined ? presence !== "required" : accepts(given);
+      if (!fits) problems.push(`${at(key)}: got ${showValue(given)}, expected ${expected}`);
+    }
+    for (const key of keys) {
+      const from = shape[key]!.defaultFrom;
+      if (from !== undefined && values[key] === undefined) values[key] = values[from];
+    }
+    if (problems.length > 0) return { ok: false, problems };
+    const value = values as OptionsOutput<S>;
+    const broken = rules(value).map(at);
+    return broken.length > 0 ? { ok: false, problems: broken } : { ok: true, value };
+  }
+
+  return {
+    shape,
+    check,
+    parse(input, path) {
+      const result = check(input, path);
+      if (!result.ok) throw new ConfigError("OPTIONS_INVALID", result.problems);
+      return result.value;
+    },
+    describe: () =>
+      keys.map((key) => {
+        const { expected, presence, default: standard, defaultFrom, help } = shape[key]!;
+        return { key, expected, required: presence === "required", default: standard, defaultFrom, help };
+      }),
+  };
+}

@@ -1,0 +1,123 @@
+/**
+ * What the objects of a plugin must have, by kind: told when a plugin makes one, before any training, and not by the first
+ * checkpoint that needs a missing part.
+ */
+import { PluginError } from "../errors.ts";
+import { showValue } from "../options/option-words.ts";
+import type { Adapter, Metric, Model, ModelOutline, ModelSource, Optimizer } from "./kinds.ts";
+import type { PluginKind } from "./value.ts";
+
+const EXPECTED = {
+  function: "a function",
+  list: "a list",
+  string: "a string",
+  number: "a number",
+  object: "an object",
+} as const;
+type Part = keyof typeof EXPECTED;
+/** What a part must be; `?` at the end where it may be undefined. */
+export type WantedPart = Part | `${Part}?`;
+
+/** Every part of T. */
+type Parts<T> = { readonly [K in keyof T]-?: undefined extends T[K] ? `${Part}?` : Part };
+
+const fits = (value: unknown, part: Part): boolean =>
+  part === "list" ? Array.isArray(value) : typeof value === part && value !== null;
+
+/** A problem for each part that is missing or is something else. */
+export function partProblems(value: object, parts: Readonly<Record<string, WantedPart>>): string[] {
+  return Object.entries(parts).flatMap(([name, wanted]) => {
+    const got = (value as Readonly<Record<string, unknown>>)[name];
+    const part = wanted.replace("?", "") as Part;
+    if (fits(got, part) || (got === undefined && wanted.endsWith("?"))) return [];
+    return [`${name}: got ${showValue(got)}, expected ${EXPECTED[part]}`];
+  });
+}
+
+const OPTIMIZER: Parts<Optimizer> = { step: "function", save: "function", load: "function", destroy: "function" };
+
+const METRIC: Parts<Metric> = { add: "function", result: "function" };
+
+const ADAPTER: Parts<Adapter> = {
+  parameters: "list",
+  initialise: "function?",
+  adapt: "function",
+  mergeWeight: "function?",
+  mergeBias: "function?",
+  save: "function",
+  load: "function",
+};
+
+const SOURCE: Parts<ModelSource> = {
+  checkpoint: "string",
+  placement: "object?",
+  configChanges: "object?",
+  outline: "function",
+  load: "function",
+};
+
+const OUTLINE: Parts<ModelOutline> = {
+  linears: "list",
+  head: "list",
+  baseParameters: "list",
+  vocabSize: "number",
+  numLabels: "number?",
+};
+
+const MODEL: Parts<Model> = {
+  head: "list",
+  record: "object",
+  weight: "function",
+  bind: "function",
+  forward: "function",
+  destroy: "function",
+};
+
+/** Which plugin made it, and with which of its methods. */
+interface Maker {
+  readonly kind: PluginKind;
+  readonly name: string;
+  readonly method: "create" | "outline" | "load";
+}
+
+/** `made` itself. @throws PluginError naming the plugin and each part that is missing or wrong */
+function complete<T extends object>(made: T, parts: Parts<T>, { kind, name, method }: Maker): T {
+  const given: unknown = made;
+  const wrong = (problem: string): PluginError =>
+    new PluginError("PLUGIN_INCOMPLETE", `${kind} ${name}: of what ${method}() gives, ${problem}`, {
+      hint: `Write what is missing, or mend what is wrong; then hold the plugin against ${kind}Contract of qlora/testing.`,
+    });
+  if (given instanceof Promise || typeof given !== "object" || given === null) {
+    const got = given instanceof Promise ? "a promise" : showValue(given);
+    const needed = Object.entries<string>(parts).filter(([, part]) => !part.endsWith("?"));
+    throw wrong(`all: got ${got}, expected an object with ${needed.map(([part]) => part).join(", ")}`);
+  }
+  const problems = partProblems(made, parts);
+  if (problems.length > 0) throw wrong(problems.join("; "));
+  return made;
+}
+
+/** @throws PluginError */
+export const completeOptimizer = (name: string, made: Optimizer): Optimizer =>
+  complete(made, OPTIMIZER, { kind: "optimizer", name, method: "create" });
+
+/** @throws PluginError */
+export const completeMetric = (name: string, made: Metric): Metric =>
+  complete(made, METRIC, { kind: "metric", name, method: "create" });
+
+/** @throws PluginError */
+export const completeAdapter = (name: string, made: Adapter): Adapter =>
+  complete(made, ADAPTER, { kind: "adapter", name, method: "create" });
+
+/** The source, whose outline and model are checked too when they are made. @throws PluginError */
+export function completeSource(name: string, made: ModelSource): ModelSource {
+  const plugin = { kind: "model", name } as const;
+  const source = complete(made, SOURCE, { ...plugin, method: "create" });
+  return {
+    checkpoint: source.checkpoint,
+    placement: source.placement,
+    configChanges: source.configChanges,
+    outline: async (numLabels) => complete(await source.outline(numLabels), OUTLINE, { ...plugin, method: "outline" }),
+    load: async (context) => complete(await source.load(context), MODEL, { ...plugin, method: "load" }),
+  };
+}

@@ -1,0 +1,170 @@
+/** What a run needs before its first step: base model, tokens, memory plan, model and optimizer on the GPU, log and record. */
+import { join } from "node:path";
+import { openBaseModel } from "../model/base-model.ts";
+import { type Config, configToJson } from "../options/config.ts";
+import type { PackLimits } from "../data/pack.ts";
+import type { TokenisedDataset } from "../data/tokenise.ts";
+import type { Engine } from "../compute/engine.ts";
+import type { RunListener } from "../events.ts";
+import { removeLeftovers } from "../files.ts";
+import { GradScaler } from "../training/grad-scaler.ts";
+import { createOptimizer } from "../training/head-optimizer.ts";
+import { openRun } from "../planning/run.ts";
+import { planLine, planRecord } from "../planning/words.ts";
+import type { Checkpointing, Optimizer } from "../plugin/kinds.ts";
+import { openRunTokeniser, reportCuts } from "./data.ts";
+import { createRunFolder, holdRunFolder, RUN_FILES, writeJson } from "./folder.ts";
+import { RunKernels } from "./kernels.ts";
+import { openRunLog } from "./log.ts";
+import { type RunIdentity, RunProgress } from "./progress.ts";
+import { findStart } from "./start.ts";
+import { readWork, type RunWork } from "./work.ts";
+import { openSession, type Session } from "../model/session.ts";
+import type { Tensor } from "../compute/tensor.ts";
+import type { TrainOptions } from "../training/train-types.ts";
+import type { LogEntry } from "./trainer-state.ts";
+import { checkResumable, readOptimizerState, readTrainingState } from "../training/training-state.ts";
+import { trainingBatches } from "./upcoming-batches.ts";
+import { version } from "../version.ts";
+
+/** A run that may take its first step; hold it with `await using`. */
+export interface TrainingRun extends AsyncDisposable {
+  readonly config: Config;
+  readonly engine: Engine;
+  readonly onEvent: RunListener | undefined;
+  readonly work: RunWork;
+  readonly trainData: TokenisedDataset;
+  readonly evalData: TokenisedDataset | undefined;
+  readonly identity: RunIdentity;
+  readonly session: Session;
+  readonly optimizer: Optimizer;
+  /** Undefined in tier f32, which needs no loss scale. */
+  readonly scaler: GradScaler | undefined;
+  /** [4] f32: what `gradNorm` writes. */
+  readonly control: Tensor;
+  readonly checkpointing: Checkpointing;
+  /** Of a micro-batch, and of a batch in evaluation. */
+  readonly limits: PackLimits;
+  readonly evalLimits: PackLimits;
+  readonly progress: RunProgress;
+  /** Adds to the history and to the log's files. */
+  readonly log: (entry: LogEntry) => Promise<void>;
+  /** Resolves when run.json also tells what truncation took. */
+  readonly cuts: Promise<void>;
+}
+
+/** Opens everything, in the order in which it may fail: what is cheap to find out comes first. @throws as `trainSteps` */
+export async function openTrainingRun(
+  config: Config,
+  engine: Engine,
+  { onEvent, signal, computeGradients }: TrainOptions,
+): Promise<TrainingRun> {
+  const { training, data, device } = config;
+  const { resume, record } = await findStart(training);
+  const work = readWork(config, onEvent);
+  const { rows, numLabels, samplesPerStep, sampler } = work;
+
+  await using opened = new AsyncDisposableStack();
+  opened.use(await holdRunFolder(training.outputDir));
+  if (resume === undefined) await createRunFolder(training.outputDir, training.overwriteOutputDir);
+  else await removeLeftovers(resume);
+
+  const base = await openBaseModel(config.model, { onEvent, signal, before: record?.baseModel });
+  const { source } = base;
+  const { vocabSize } = await source.outline(numLabels);
+  const tokeniser = opened.use(openRunTokeniser(source.checkpoint, vocabSize, data, onEvent));
+  const trainData = await tokeniser.tokenise(rows.train, sampler.order(0));
+  const evalData = rows.evaluation === undefined ? undefined : await tokeniser.tokenise(rows.evaluation);
+  const identity = {
+    data: trainData.fingerprint,
+    seed: training.seed,
+    samplesPerStep,
+    optimizer: config.optimizer.name,
+  };
+  const before = resume === undefined ? undefined : await readTrainingState(resume);
+  if (before !== undefined) checkResumable(before, identity, resume!);
+
+  const planned = await openRun(config, { source, work }, engine, record?.memory);
+  const { plan } = planned;
+  const { checkpointing, tokenBudget = Infinity } = plan.settings;
+  const limits = {
+    maxTokens: tokenBudget,
+    ...(training.tokenBudget === undefined ? { maxSamples: training.perDeviceTrainBatchSize } : {}),
+  };
+  const evalLimits = { maxTokens: tokenBudget, maxSamples: training.perDeviceEvalBatchSize };
+  onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
+  const upcoming = { training, sampler, trainData, evalData, limits, evalLimits, from: before?.step ?? 0 };
+  const kernels = new RunKernels(
+    planned,
+    trainingBatches({ ...upcoming, ownGradients: computeGradients !== undefined }),
+    onEvent,
+  );
+  const session = await openSession({
+    source,
+    baseModel: base.name,
+    adapter: config.adapter,
+    device,
+    gpu: planned.gpu,
+    placement: plan.settings,
+    kernels,
+    numLabels,
+    seed: training.seed,
+    initAdapter: resume ?? training.initAdapter,
+    onEvent,
+  });
+  opened.use(session);
+  opened.use(kernels);
+  const { gpu, parameters } = session;
+  const optimizer = createOptimizer(config, session, sampler.totalSteps);
+  if (resume !== undefined) optimizer.load(await readOptimizerState(resume));
+  const scaler = gpu.tier === "f32" ? undefined : new GradScaler(before?.scaler ?? undefined);
+  const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
+  const progress = new RunProgress(sampler, before);
+
+  const runLog = opened.use(await openRunLog(training, before?.step));
+  const runRecord = {
+    qlora: version,
+    bun: Bun.version,
+    config: configToJson(config),
+    device: gpu.info,
+    baseModel: { name: base.name, sha: base.sha, directory: source.checkpoint },
+    memory: planRecord(plan),
+    model: session.model.record,
+    data: { fingerprint: trainData.fingerprint, trainRows: trainData.size, evalRows: evalData?.size ?? 0, numLabels },
+    trainableParameters: parameters.count,
+    totalSteps: sampler.totalSteps,
+    startedAt: new Date().toISOString(),
+  };
+  const writeRecord = (parts: object): Promise<void> =>
+    writeJson(join(training.outputDir, RUN_FILES.record), { ...runRecord, ...parts });
+  await writeRecord({});
+  const cuts = reportCuts({ train: trainData, evaluation: evalData }, data, onEvent).then((truncation) =>
+    writeRecord({ truncation }),
+  );
+  cuts.catch(() => {}); // awaited at the run's end; a row that cannot be tokenised is told by the step that needs it
+
+  const held = opened.move();
+  return {
+    config,
+    engine,
+    onEvent,
+    work,
+    trainData,
+    evalData,
+    identity,
+    session,
+    optimizer,
+    scaler,
+    control,
+    checkpointing,
+    limits,
+    evalLimits,
+    progress,
+    async log(entry) {
+      progress.history.push(entry);
+      await runLog.append(entry);
+    },
+    cuts,
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}

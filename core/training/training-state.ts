@@ -1,0 +1,132 @@
+/** What a checkpoint holds beside the adapter, so that a resumed run goes on as if it had never stopped. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ConfigError, ModelError, PluginError } from "../errors.ts";
+import { writeFileAtomic } from "../files.ts";
+import type { GradScalerState } from "./grad-scaler.ts";
+import { damaged, parseJsonObject } from "../formats/json-object.ts";
+import type { Adapter, Optimizer, SavedTensor } from "../plugin/kinds.ts";
+import { showValue } from "../options/option-words.ts";
+import { openSafetensors, type TensorToWrite, writeSafetensors } from "../formats/safetensors.ts";
+import { writeJson } from "../run/folder.ts";
+import { formatTrainerState, type LogEntry, type TrainerState } from "../run/trainer-state.ts";
+import type { DType } from "../compute/tensor.ts";
+
+const STATE = "training_state.json";
+const OPTIMIZER = "optimizer.safetensors";
+
+/** Where a run stands after a step; plain JSON. */
+export interface TrainingState {
+  readonly version: 1;
+  /** Optimizer steps done, skipped ones included. */
+  readonly step: number;
+  /** Updates applied; the learning rate and the optimizer count by it. */
+  readonly updates: number;
+  readonly skipped: number;
+  /** Non-padding tokens seen. */
+  readonly tokens: number;
+  readonly scaler: GradScalerState | null;
+  /** Fingerprint of the training data, tokenizer and truncation. */
+  readonly data: string;
+  readonly seed: number;
+  readonly samplesPerStep: number;
+  readonly optimizer: string;
+  /** Losses and norms since the last log. */
+  readonly sinceLog: { readonly loss: number; readonly steps: number; readonly skipped: number };
+  readonly totalLoss: number;
+  readonly history: readonly LogEntry[];
+}
+
+const TO_FILE: Readonly<Record<DType, "F32" | "F16" | "BF16" | "U32" | "U8">> = {
+  f32: "F32",
+  f16: "F16",
+  bf16: "BF16",
+  u32: "U32",
+  u8: "U8",
+};
+const FROM_FILE = new Map(Object.entries(TO_FILE).map(([ours, theirs]) => [theirs as string, ours as DType]));
+
+/** Writes a checkpoint's files into `directory`. */
+export async function writeCheckpoint(
+  directory: string,
+  adapter: Adapter,
+  values: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
+  optimizer: Optimizer,
+  state: TrainingState,
+  trainer: TrainerState,
+): Promise<void> {
+  await adapter.save(directory, values);
+  const tensors = tensorsOf(await optimizer.save(), state.optimizer);
+  await writeSafetensors(join(directory, OPTIMIZER), tensors, { format: "qlora" });
+  await writeJson(join(directory, STATE), state);
+  await writeFileAtomic(join(directory, "trainer_state.json"), formatTrainerState(trainer));
+}
+
+/** @throws PluginError where `save` gave something else than tensors by name */
+function tensorsOf(saved: unknown, optimizer: string): (readonly [string, TensorToWrite])[] {
+  const wrong = (got: string): PluginError =>
+    new PluginError(
+      "OPTIMIZER_STATE",
+      `optimizer ${optimizer}: save() gives ${got}, expected a Map of tensors by name`,
+      {
+        hint: "A tensor is { dtype, shape, data }, as savedTensor makes it; optimizerContract of qlora/testing checks it.",
+      },
+    );
+  if (!(saved instanceof Map)) throw wrong(showValue(saved));
+  return [...(saved as Map<string, Partial<SavedTensor>>)].map(([name, { dtype, shape, data }]) => {
+    if (dtype === undefined || TO_FILE[dtype] === undefined || shape === undefined || !(data instanceof Uint8Array))
+      throw wrong(`dtype ${String(dtype)} and data that is ${data?.constructor.name ?? "nothing"} for ${name}`);
+    return [name, { dtype: TO_FILE[dtype], shape, data }] as const;
+  });
+}
+
+/** Reads a checkpoint's state. @throws ModelError where the folder is no checkpoint of ours; QloraError where it is damaged */
+export async function readTrainingState(directory: string): Promise<TrainingState> {
+  const path = join(directory, STATE);
+  const text = await readFile(path, "utf8").catch((cause: unknown) => {
+    throw new ModelError("CHECKPOINT_INCOMPLETE", `${path}: cannot be read`, {
+      hint: "Name a folder checkpoint-N that qlora train wrote.",
+      cause,
+    });
+  });
+  const hint = "Go on from an earlier checkpoint: --resume-from-checkpoint FOLDER.";
+  const state = parseJsonObject(text, damaged(path, hint)) as unknown as TrainingState;
+  if (state.version !== 1)
+    throw new ModelError("CHECKPOINT_VERSION", `${path}: version ${String(state.version)}, expected 1`);
+  return state;
+}
+
+/** Reads the optimizer's tensors. */
+export async function readOptimizerState(directory: string): Promise<Map<string, SavedTensor>> {
+  await using file = await openSafetensors(join(directory, OPTIMIZER));
+  const tensors = new Map<string, SavedTensor>();
+  for (const [name, info] of file.tensors) {
+    const dtype = FROM_FILE.get(info.dtype);
+    if (dtype === undefined)
+      throw new ModelError("CHECKPOINT_DTYPE", `${file.path}: tensor "${name}" is ${info.dtype}`);
+    tensors.set(name, { dtype, shape: info.shape, data: await file.read(name) });
+  }
+  return tensors;
+}
+
+/**
+ * Refuses to go on with anything that would silently be another run.
+ * @throws ConfigError naming every difference
+ */
+export function checkResumable(
+  state: TrainingState,
+  now: Pick<TrainingState, "data" | "seed" | "samplesPerStep" | "optimizer">,
+  directory: string,
+): void {
+  const problems: string[] = [];
+  if (state.data !== now.data)
+    problems.push(`data: the training rows, tokenizer or truncation differ from those of ${directory}`);
+  for (const key of ["seed", "samplesPerStep", "optimizer"] as const) {
+    if (state[key] !== now[key]) problems.push(`${key}: ${directory} was made with ${state[key]}, got ${now[key]}`);
+  }
+  if (problems.length > 0) {
+    throw new ConfigError("RESUME_DIFFERS", problems, {
+      hint: "Resume with the same data and settings, or start anew with --init-adapter.",
+    });
+  }
+}
