@@ -4,12 +4,9 @@
 /// <reference path="./core/report/assets.d.ts" />
 import { readFile } from "node:fs/promises";
 import type { InferenceRequest } from "./core/adapter/run.ts";
-import { type BenchCommandOptions, benchOptions } from "./core/options/bench-options.ts";
 import { type BenchResult, benchSteps } from "./core/bench.ts";
-import { type Config, requireConfig } from "./core/options/config.ts";
-import { type CrossValidation, crossValidate as crossValidateFolds } from "./core/run/cross-validate.ts";
-import { type DeviceOptions, deviceOptions } from "./core/options/device-options.ts";
 import { type DoctorReport, examineDevice } from "./core/doctor.ts";
+import { ConfigError } from "./core/errors.ts";
 import {
   type EvaluateRequest,
   type EvaluateResult,
@@ -18,22 +15,24 @@ import {
   type PredictResult,
   predictWithAdapter,
 } from "./core/inference/inference.ts";
-import { openBaseModel } from "./core/model/base-model.ts";
-import { dryRun as dryRunConfig, type DryRunResult } from "./core/run/dry-run.ts";
 import { type InspectReport, inspectConfig, labelsOf } from "./core/inspect.ts";
-import { option } from "./core/options/options.ts";
+import { mergeAdapter, type MergeRequest, type MergeResult } from "./core/merge/index.ts";
+import { openBaseModel } from "./core/model/base-model.ts";
+import { openConfigModel, type OpenedModel, type OpenModelOptions } from "./core/model/open-model.ts";
+import { type BenchCommandOptions, benchOptions } from "./core/options/bench-options.ts";
+import { type Config, requireConfig } from "./core/options/config.ts";
+import { type DeviceOptions, deviceOptions } from "./core/options/device-options.ts";
 import { MOST_TOKENS, sampleTokens } from "./core/options/option-limits.ts";
 import { readOptionText } from "./core/options/option-text.ts";
+import { option } from "./core/options/options.ts";
 import { type PlanCommandOptions, planOptions } from "./core/options/plan-options.ts";
 import { type PlanReport, reportPlan } from "./core/planning/report.ts";
 import { plannedWork } from "./core/planning/run.ts";
 import type { ModelPlacement } from "./core/plugin/kinds.ts";
-import { ConfigError } from "./core/errors.ts";
-import { mergeAdapter, type MergeRequest, type MergeResult } from "./core/merge/index.ts";
-import { openConfigModel, type OpenedModel, type OpenModelOptions } from "./core/model/open-model.ts";
-import { isPluginFactory } from "./core/plugin/value.ts";
 import type { ResolveContext } from "./core/plugin/resolve.ts";
-import { trainSteps } from "./core/training/train.ts";
+import { isPluginFactory } from "./core/plugin/value.ts";
+import { type CrossValidation, crossValidate as crossValidateFolds } from "./core/run/cross-validate.ts";
+import { dryRun as dryRunConfig, type DryRunResult } from "./core/run/dry-run.ts";
 import {
   checkEventOptions,
   checkTrainOptions,
@@ -42,6 +41,7 @@ import {
   type TrainResult,
   type TrainStep,
 } from "./core/training/train-types.ts";
+import { trainSteps } from "./core/training/train.ts";
 import { engine } from "./kernels/engine.ts";
 import { selfTest } from "./kernels/self-test.ts";
 import { adamW8bit } from "./plugins/adamw8bit/index.ts";

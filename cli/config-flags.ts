@@ -1,11 +1,11 @@
 /** From a command line to a config: finds the plugins first, for their options are flags too. */
+import { ConfigError, PluginError } from "../core/errors.ts";
 import { loadConfig, mergeConfig, type Config, type ConfigInput, type PluginOverride } from "../core/options/config.ts";
 import { dataOptions } from "../core/options/data-options.ts";
 import { deviceOptions } from "../core/options/device-options.ts";
-import { ConfigError, PluginError } from "../core/errors.ts";
+import { trainingOptions } from "../core/options/training-options.ts";
 import { resolvePlugin } from "../core/plugin/resolve.ts";
 import type { PluginFactory, PluginKind } from "../core/plugin/value.ts";
-import { trainingOptions } from "../core/options/training-options.ts";
 import { peekFlag, type FlagGroup, type SectionValues } from "./argv.ts";
 import type { Prepared } from "./command.ts";
 import { chooseModel } from "./model-flag.ts";

@@ -3,8 +3,8 @@ import type { ConfigInput } from "../core/options/config.ts";
 import { dataOptions } from "../core/options/data-options.ts";
 import { deviceOptions } from "../core/options/device-options.ts";
 import type { Option, OptionShape } from "../core/options/options.ts";
-import type { Plugin } from "../core/plugin/value.ts";
 import { trainingOptions } from "../core/options/training-options.ts";
+import type { Plugin } from "../core/plugin/value.ts";
 
 /** Plugins by the name that they are imported by. */
 export type PluginExports = Readonly<Record<string, unknown>>;

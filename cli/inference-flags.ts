@@ -1,10 +1,10 @@
 /** Options of the commands that run a trained adapter; what is not given is taken from the run's record. */
+import type { InferenceRequest } from "../core/adapter/run.ts";
 import { dataOptions } from "../core/options/data-options.ts";
 import { deviceOptions } from "../core/options/device-options.ts";
 import { placementOptions } from "../core/options/placement-options.ts";
 import { trainingOptions } from "../core/options/training-options.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
-import type { InferenceRequest } from "../core/adapter/run.ts";
 
 const { format, maxLength, truncate, promptMaxTokens, nSplits, foldIdx, foldBy, cacheDir } = dataOptions.shape;
 const { perDeviceEvalBatchSize, tokenBudget } = trainingOptions.shape;

@@ -1,7 +1,7 @@
 /** `--model`: a plugin, or a checkpoint that says by its config.json which plugin reads it. */
+import { looksLikeCheckpoint } from "../core/hub/index.ts";
 import { modelForCheckpoint } from "../core/model/base-model.ts";
 import type { Config } from "../core/options/config.ts";
-import { looksLikeCheckpoint } from "../core/hub/index.ts";
 import { resolvePlugin } from "../core/plugin/resolve.ts";
 import type { PluginFactory } from "../core/plugin/value.ts";
 import { peekFlag } from "./argv.ts";

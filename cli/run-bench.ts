@@ -1,7 +1,7 @@
-import { formatGib } from "../core/byte-size.ts";
 import type { BenchResult } from "../core/bench.ts";
-import type { ProfileLine } from "../core/device/index.ts";
+import { formatGib } from "../core/byte-size.ts";
 import type { Ceilings } from "../core/compute/engine.ts";
+import type { ProfileLine } from "../core/device/index.ts";
 import type { CommandData } from "./command.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";

@@ -3,9 +3,9 @@ import type { CrossValidation } from "../core/run/cross-validate.ts";
 import type { CommandData } from "./command.ts";
 import { INTERRUPTED } from "./exit-codes.ts";
 import { interruptible } from "./interrupt.ts";
+import { wholeNumber } from "./numbers.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
-import { wholeNumber } from "./numbers.ts";
 
 interface CvFlags {
   readonly folds: string | undefined;

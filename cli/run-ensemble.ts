@@ -1,6 +1,6 @@
-import { ensemble, type EnsembleResult } from "../core/inference/ensemble.ts";
 import { ConfigError } from "../core/errors.ts";
 import { writeFileAtomic } from "../core/files.ts";
+import { ensemble, type EnsembleResult } from "../core/inference/ensemble.ts";
 import { formatProbabilities } from "../core/inference/probabilities.ts";
 import { readNumber, readNumbers } from "./numbers.ts";
 import { notes, writeData, writeJson } from "./output.ts";

@@ -1,5 +1,6 @@
 import { ConfigError } from "../core/errors.ts";
 import { checkWritable, writeFileAtomic } from "../core/files.ts";
+import type { PredictResult } from "../core/inference/inference.ts";
 import { addOutOfFold } from "../core/inference/out-of-fold.ts";
 import { POST_PROCESSES, type PostProcess } from "../core/inference/post-process.ts";
 import { formatProbabilities } from "../core/inference/probabilities.ts";
@@ -8,7 +9,6 @@ import type { CommandData } from "./command.ts";
 import { inferenceRequest } from "./inference-flags.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
-import type { PredictResult } from "../core/inference/inference.ts";
 
 interface EvaluateFlags {
   readonly baseModel: string | undefined;

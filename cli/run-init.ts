@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
-import { CONFIG_FILE, type ConfigInput } from "../core/options/config.ts";
 import { ConfigError } from "../core/errors.ts";
 import { writeFileAtomic } from "../core/files.ts";
+import { CONFIG_FILE, type ConfigInput } from "../core/options/config.ts";
 import * as plugins from "../plugins/index.ts";
 import { findPreset } from "../plugins/presets.ts";
 import { configSource } from "./config-source.ts";

@@ -1,8 +1,8 @@
-import { compareRuns } from "../core/run/compare.ts";
 import { ConfigError } from "../core/errors.ts";
 import { metricFormat } from "../core/report/curves.ts";
 import { formatDecimal, metricTitle } from "../core/report/format.ts";
 import { betterSign } from "../core/report/history.ts";
+import { compareRuns } from "../core/run/compare.ts";
 import { listRuns, type RunSummary, type UnreadableRun } from "../core/run/runs.ts";
 import { suggestion } from "../core/suggest.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";

@@ -1,5 +1,5 @@
-import { configToJson, type Config } from "../core/options/config.ts";
 import { ConfigError } from "../core/errors.ts";
+import { configToJson, type Config } from "../core/options/config.ts";
 import type { CommandData } from "./command.ts";
 import { INTERRUPTED } from "./exit-codes.ts";
 import { interruptible } from "./interrupt.ts";

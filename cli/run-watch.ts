@@ -1,5 +1,5 @@
-import { watchRun } from "../core/report/watch.ts";
 import { watchOptions } from "../core/options/watch-options.ts";
+import { watchRun } from "../core/report/watch.ts";
 import type { CommandData } from "./command.ts";
 import { INTERRUPTED } from "./exit-codes.ts";
 import { notes, writeData } from "./output.ts";

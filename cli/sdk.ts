@@ -1,17 +1,17 @@
 /** What the command line needs of the SDK; the root index.ts provides it. */
-import type { BenchCommandOptions } from "../core/options/bench-options.ts";
 import type { BenchResult } from "../core/bench.ts";
-import type { Config } from "../core/options/config.ts";
-import type { CrossValidation } from "../core/run/cross-validate.ts";
-import type { DeviceOptions } from "../core/options/device-options.ts";
 import type { DoctorReport } from "../core/doctor.ts";
-import type { DryRunResult } from "../core/run/dry-run.ts";
 import type { EvaluateRequest, EvaluateResult, PredictRequest, PredictResult } from "../core/inference/inference.ts";
 import type { InspectReport } from "../core/inspect.ts";
 import type { MergeRequest, MergeResult } from "../core/merge/index.ts";
+import type { BenchCommandOptions } from "../core/options/bench-options.ts";
+import type { Config } from "../core/options/config.ts";
+import type { DeviceOptions } from "../core/options/device-options.ts";
 import type { PlanCommandOptions } from "../core/options/plan-options.ts";
 import type { PlanReport } from "../core/planning/report.ts";
 import type { PluginFactory } from "../core/plugin/value.ts";
+import type { CrossValidation } from "../core/run/cross-validate.ts";
+import type { DryRunResult } from "../core/run/dry-run.ts";
 import type { EventOptions, TrainOptions, TrainResult } from "../core/training/train-types.ts";
 
 export interface Sdk {

@@ -1,18 +1,18 @@
 /** Times whole optimizer steps on random ids: forward, backward, clip and update, dropout on. */
-import type { DeviceOptions } from "./options/device-options.ts";
-import { openGpu, type ProfileLine } from "./device/index.ts";
-import { cutMicroBatches, type Sample } from "./data/pack.ts";
 import type { Ceilings, Engine } from "./compute/engine.ts";
+import { cutMicroBatches, type Sample } from "./data/pack.ts";
+import { openGpu, type ProfileLine } from "./device/index.ts";
 import type { RunListener } from "./events.ts";
+import { openSession, type Session } from "./model/session.ts";
+import type { DeviceOptions } from "./options/device-options.ts";
 import type { MemorySettings } from "./planning/account.ts";
+import { openPlanned, type Planned, stepsOf } from "./planning/open.ts";
 import type { MemoryMode } from "./planning/plan.ts";
 import { planLine } from "./planning/words.ts";
-import { openPlanned, type Planned, stepsOf } from "./planning/open.ts";
 import type { AdapterPlugin, Checkpointing, ModelSource, OptimizerPlugin } from "./plugin/kinds.ts";
 import { RunKernels, type UpcomingBatches } from "./run/kernels.ts";
-import { openSession, type Session } from "./model/session.ts";
-import { accumulateGradients } from "./training/step.ts";
 import { batchesOf } from "./run/upcoming-batches.ts";
+import { accumulateGradients } from "./training/step.ts";
 
 /** What to time. */
 export interface BenchOptions {

@@ -1,5 +1,5 @@
-import type { DeviceOptions } from "./options/device-options.ts";
 import { type Gpu, openGpu, tiersOf } from "./device/index.ts";
+import type { DeviceOptions } from "./options/device-options.ts";
 
 /** One small kernel against its reference. */
 export interface SelfTest {

@@ -1,9 +1,9 @@
-import type { Config } from "./options/config.ts";
+import { elementCount } from "./compute/tensor.ts";
 import { countLabels } from "./inference/labels.ts";
 import { openBaseModel } from "./model/base-model.ts";
+import type { Config } from "./options/config.ts";
 import type { ModelSource } from "./plugin/kinds.ts";
 import { loadRunData } from "./run/data.ts";
-import { elementCount } from "./compute/tensor.ts";
 
 /** Every parameter of a model with its adapter, and peft's counts. */
 export interface InspectReport {

@@ -1,8 +1,8 @@
 /** A few kernels on fixed numbers against their f64 references: what `qlora doctor` runs. */
+import { Tape } from "../core/compute/recorder.ts";
 import type { Gpu } from "../core/device/index.ts";
 import type { SelfTest } from "../core/doctor.ts";
 import { normalValues } from "../core/random.ts";
-import { Tape } from "../core/compute/recorder.ts";
 import { accumulate } from "./add/index.ts";
 import { crossEntropy } from "./cross-entropy/index.ts";
 import { crossEntropyReference, oneHot } from "./cross-entropy/reference.ts";

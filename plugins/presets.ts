@@ -1,6 +1,6 @@
 /** Whole configs that are known by a name: what a published run trained with, every number of it. */
-import type { ConfigInput } from "../core/options/config.ts";
 import { ConfigError } from "../core/errors.ts";
+import type { ConfigInput } from "../core/options/config.ts";
 import { suggestion } from "../core/suggest.ts";
 import { accuracy } from "./accuracy/index.ts";
 import { adamW8bit } from "./adamw8bit/index.ts";

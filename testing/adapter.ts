@@ -1,19 +1,20 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import type { Gpu } from "../core/device/index.ts";
 import type { LinearSpec } from "../core/compute/linear.ts";
 import type { ParameterSpec } from "../core/compute/parameters.ts";
+import { elementCount } from "../core/compute/tensor.ts";
+import type { Gpu } from "../core/device/index.ts";
 import {
   ADAPTER_CONFIG_FILE,
   ADAPTER_METADATA,
   ADAPTER_WEIGHTS_FILE,
   readAdapterConfig,
 } from "../core/formats/peft.ts";
-import type { Adapter, AdapterFactory, AdapterPlugin, ModelOutline, ModelSource } from "../core/plugin/kinds.ts";
-import { defineRequest } from "../core/options/request.ts";
 import { openSafetensors, writeSafetensors } from "../core/formats/safetensors.ts";
-import { elementCount } from "../core/compute/tensor.ts";
+import { defineRequest } from "../core/options/request.ts";
+import type { Adapter, AdapterFactory, AdapterPlugin, ModelOutline, ModelSource } from "../core/plugin/kinds.ts";
+import { bareAdapter } from "./bare-adapter.ts";
 import {
   type Check,
   expectFinite,
@@ -23,9 +24,8 @@ import {
   expectSameBits,
   expectThat,
 } from "./contract.ts";
-import { bareAdapter } from "./bare-adapter.ts";
-import { freeMerged, mergedAdapter, mergeLinears } from "./merged.ts";
 import { expectSameWhenCut } from "./cuts.ts";
+import { freeMerged, mergedAdapter, mergeLinears } from "./merged.ts";
 import { ModelBench, type NamedValues, randomSamples } from "./model-bench.ts";
 import { expectGradientsOfLoss } from "./model-differences.ts";
 import { toyModel } from "./toy-model.ts";

@@ -1,9 +1,9 @@
 /** Checks an op's backward by its forward. */
-import type { Gpu } from "../core/device/index.ts";
 import { ParameterSet } from "../core/compute/parameters.ts";
-import { normalValues, uniformValues } from "../core/random.ts";
 import { Tape } from "../core/compute/recorder.ts";
 import { type DType, elementCount, type Tensor } from "../core/compute/tensor.ts";
+import type { Gpu } from "../core/device/index.ts";
+import { normalValues, uniformValues } from "../core/random.ts";
 import { accumulate } from "../kernels/add/index.ts";
 import { ContractError, expectFinite, expectNear, expectThat } from "./contract.ts";
 import { differences, directional, dot, norm } from "./differences.ts";

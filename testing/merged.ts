@@ -1,7 +1,7 @@
 /** Linears that an adapter has merged into dense weights, in the place of the adapter. */
+import type { Tensor } from "../core/compute/tensor.ts";
 import type { Gpu } from "../core/device/index.ts";
 import type { Session } from "../core/model/session.ts";
-import type { Tensor } from "../core/compute/tensor.ts";
 import { denseLinear } from "../kernels/dense-linear/index.ts";
 import { dequantise } from "../kernels/nf4/index.ts";
 import { wrappingAdapter } from "./bare-adapter.ts";

@@ -1,6 +1,6 @@
+import { defineRequest } from "../core/options/request.ts";
 import type { Metric, MetricPlugin } from "../core/plugin/kinds.ts";
 import { normalValues, uniformValues } from "../core/random.ts";
-import { defineRequest } from "../core/options/request.ts";
 import { type Check, errorOf, expectThat } from "./contract.ts";
 
 /** What the metric contract is held with. */

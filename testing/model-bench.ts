@@ -1,14 +1,14 @@
 /** A model with an adapter on a device that tests share, and what contracts ask of it. */
 import { uploadBatch } from "../core/compute/batch.ts";
+import type { ParameterSet } from "../core/compute/parameters.ts";
+import { Tape } from "../core/compute/recorder.ts";
+import type { Tensor } from "../core/compute/tensor.ts";
 import { packSamples, type Sample } from "../core/data/pack.ts";
 import type { Gpu } from "../core/device/index.ts";
-import type { ParameterSet } from "../core/compute/parameters.ts";
+import { openSessionOn, type Session } from "../core/model/session.ts";
 import type { AdapterPlugin, ForwardOptions, ModelSource } from "../core/plugin/kinds.ts";
 import { uniformValues } from "../core/random.ts";
-import { Tape } from "../core/compute/recorder.ts";
-import { openSessionOn, type Session } from "../core/model/session.ts";
 import { accumulateGradients } from "../core/training/step.ts";
-import type { Tensor } from "../core/compute/tensor.ts";
 import { engine } from "../kernels/engine.ts";
 
 /** Values or gradients by parameter name. */

@@ -1,10 +1,10 @@
-import type { Gpu } from "../core/device/index.ts";
 import type { LinearSpec } from "../core/compute/linear.ts";
 import type { ParameterSpec } from "../core/compute/parameters.ts";
+import { elementCount } from "../core/compute/tensor.ts";
+import type { Gpu } from "../core/device/index.ts";
+import { defineRequest } from "../core/options/request.ts";
 import type { AdapterPlugin, ModelOutline, ModelPlugin, ModelSource } from "../core/plugin/kinds.ts";
 import { normalValues } from "../core/random.ts";
-import { defineRequest } from "../core/options/request.ts";
-import { elementCount } from "../core/compute/tensor.ts";
 import { bareAdapter, wrappingAdapter } from "./bare-adapter.ts";
 import {
   type Check,

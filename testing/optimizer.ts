@@ -1,9 +1,9 @@
+import { elementCount } from "../core/compute/tensor.ts";
 import type { Gpu } from "../core/device/index.ts";
 import { QloraError } from "../core/errors.ts";
+import { defineRequest } from "../core/options/request.ts";
 import type { OptimizerPlugin, SavedTensor } from "../core/plugin/kinds.ts";
 import { normalValues } from "../core/random.ts";
-import { defineRequest } from "../core/options/request.ts";
-import { elementCount } from "../core/compute/tensor.ts";
 import { type Check, ContractError, errorOf, expectFinite, expectSameBits, expectThat } from "./contract.ts";
 import { OptimizerBench } from "./optimizer-bench.ts";
 

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { dirname, join, normalize } from "node:path";
-import { isPluginFactory, type PluginKind } from "../core/plugin/value.ts";
 import { resolvePlugin } from "../core/plugin/resolve.ts";
+import { isPluginFactory, type PluginKind } from "../core/plugin/value.ts";
 import * as plugins from "../plugins/index.ts";
 import { importsOf } from "./support/imports.ts";
 

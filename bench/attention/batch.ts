@@ -1,14 +1,14 @@
 /** Batches that the benches of attention on subgroup matrices run and check their kernels on. */
-import type { Gpu } from "../../core/device/index.ts";
 import { elementCount, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/index.ts";
 import {
   attentionBackward,
   attentionDelta,
   attentionForward,
   type AttentionOptions,
 } from "../../kernels/attention/index.ts";
-import { runMatrixBackward, runMatrixForward } from "../../kernels/attention/matrix.ts";
 import type { MatrixPart, MatrixTuning } from "../../kernels/attention/matrix-plan.ts";
+import { runMatrixBackward, runMatrixForward } from "../../kernels/attention/matrix.ts";
 
 export const HEADS = 16;
 export const KV_HEADS = 8;

@@ -1,6 +1,6 @@
-import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
 import { byteSize, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { dropoutSource, dropoutThreshold } from "../../kernels/dropout/generator.ts";
 
 const HASH = `fn hash(x0: u32) -> u32 {

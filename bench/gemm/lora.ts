@@ -1,6 +1,6 @@
 /** Jobs of LoRA's thin products and of the kernels that prepare operands: all bound by bandwidth. */
-import type { Tensor } from "../../core/compute/tensor.ts";
 import type { Nf4Weight } from "../../core/compute/linear.ts";
+import type { Tensor } from "../../core/compute/tensor.ts";
 import {
   castHalf,
   dequantiseRows,

@@ -1,15 +1,15 @@
 /** The mean of several trained adapters of one config, head included: what a k-fold winner submits as one model. */
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { saveAdapterFiles } from "./files.ts";
-import { readFloats } from "../formats/checkpoint.ts";
 import { ConfigError, ModelError } from "../errors.ts";
 import { explainWriteErrors } from "../files.ts";
+import { readFloats } from "../formats/checkpoint.ts";
 import { ADAPTER_WEIGHTS_FILE, formatModelCard } from "../formats/peft.ts";
 import { formatPythonJson, type PythonJson } from "../formats/python-json.ts";
+import { openSafetensors, type SafetensorsFile } from "../formats/safetensors.ts";
 import { defineRequest } from "../options/request.ts";
 import { findAdapter, type TrainedAdapter } from "../run/record.ts";
-import { openSafetensors, type SafetensorsFile } from "../formats/safetensors.ts";
+import { saveAdapterFiles } from "./files.ts";
 
 /** Adapters to average, and where their mean goes. */
 export interface AverageAdaptersRequest {

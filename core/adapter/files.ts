@@ -1,9 +1,9 @@
 /** The files of an adapter's folder, whatever the adapter: config, tensors in f32, model card. */
 import { join } from "node:path";
-import { readFloats } from "../formats/checkpoint.ts";
+import type { ParameterShape } from "../compute/parameters.ts";
 import { ModelError } from "../errors.ts";
 import { writeFileAtomic } from "../files.ts";
-import type { ParameterShape } from "../compute/parameters.ts";
+import { readFloats } from "../formats/checkpoint.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_METADATA, ADAPTER_WEIGHTS_FILE, MODEL_CARD_FILE } from "../formats/peft.ts";
 import { openSafetensors, writeSafetensors } from "../formats/safetensors.ts";
 

@@ -1,14 +1,16 @@
 /** What a trained adapter is run on: the rows, the base model, the plugin that reads it. */
 import { join } from "node:path";
-import { type BaseModel, modelForCheckpoint, openBaseModel } from "../model/base-model.ts";
-import { dataOptions, type DataOptions, type DataOptionsInput } from "../options/data-options.ts";
 import { loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
-import { deviceOptions, type DeviceOptions } from "../options/device-options.ts";
 import { ConfigError, ModelError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { ADAPTER_WEIGHTS_FILE, savedModuleKey } from "../formats/peft.ts";
+import { openSafetensors } from "../formats/safetensors.ts";
+import { type BaseModel, modelForCheckpoint, openBaseModel } from "../model/base-model.ts";
+import { dataOptions, type DataOptions, type DataOptionsInput } from "../options/data-options.ts";
+import { deviceOptions, type DeviceOptions } from "../options/device-options.ts";
 import { showValue } from "../options/option-words.ts";
 import { placementOptions } from "../options/placement-options.ts";
+import { trainingOptions } from "../options/training-options.ts";
 import type { MemorySettings } from "../planning/account.ts";
 import type { GivenSettings } from "../planning/plan.ts";
 import {
@@ -23,8 +25,6 @@ import { resolvePlugin, type ResolveContext } from "../plugin/resolve.ts";
 import type { PluginFactory } from "../plugin/value.ts";
 import { loadEvaluationData } from "../run/data.ts";
 import type { TrainedAdapter } from "../run/record.ts";
-import { openSafetensors } from "../formats/safetensors.ts";
-import { trainingOptions } from "../options/training-options.ts";
 
 /** A trained adapter and the data to run it on. What is undefined is taken from the run's own record. */
 export interface InferenceRequest {

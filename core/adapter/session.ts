@@ -1,17 +1,17 @@
 /** A trained adapter on the GPU: its base model placed as the run had it where that fits, else as the GPU has room. */
-import type { AdapterRun } from "./run.ts";
 import { formatBytes } from "../byte-size.ts";
+import type { Engine } from "../compute/engine.ts";
 import type { PackLimits } from "../data/pack.ts";
 import type { TokenisedDataset } from "../data/tokenise.ts";
-import type { Engine } from "../compute/engine.ts";
 import type { RunListener } from "../events.ts";
+import { openSession, type Session } from "../model/session.ts";
 import type { MemorySettings } from "../planning/account.ts";
 import { openPlanned } from "../planning/open.ts";
 import type { MemoryPlan } from "../planning/plan.ts";
 import { describeInference } from "../planning/words.ts";
 import { RunKernels } from "../run/kernels.ts";
-import { openSession, type Session } from "../model/session.ts";
 import { forwardBatches } from "../run/upcoming-batches.ts";
+import type { AdapterRun } from "./run.ts";
 
 /** What of the run is opened. */
 export interface AdapterSessionOptions {

@@ -1,5 +1,5 @@
-import type { Engine } from "./engine.ts";
 import type { Session } from "../model/session.ts";
+import type { Engine } from "./engine.ts";
 
 /**
  * Names of the parameters whose gradients hold NaN or infinity, in the adapter's order: the last of them is the deepest,

@@ -1,7 +1,7 @@
 import type { Gpu } from "../device/gpu.ts";
-import type { Slab } from "./parameters.ts";
 import type { SavedTensor } from "../plugin/kinds.ts";
 import { savedTensor, type SavedStateReader } from "../training/saved-state.ts";
+import type { Slab } from "./parameters.ts";
 import type { Tensor } from "./tensor.ts";
 
 /**

@@ -1,6 +1,4 @@
-import { DeviceError } from "../errors.ts";
 import type { KernelSpec } from "../compute/kernel.ts";
-import { Memory, type Purpose } from "./memory.ts";
 import {
   byteSize,
   bytesPerElement,
@@ -10,9 +8,11 @@ import {
   type Tensor,
   wholeWords,
 } from "../compute/tensor.ts";
+import { DeviceError } from "../errors.ts";
 import { BindGroups } from "./bind-groups.ts";
 import { compileFailure, deviceFailure, reportOf } from "./failure.ts";
 import { type CompileOptions, type Kernel, Kernels } from "./kernels.ts";
+import { Memory, type Purpose } from "./memory.ts";
 import type { GpuInfo, Tier } from "./probe.ts";
 import { Profile, type ProfileLine, type Work } from "./profile.ts";
 

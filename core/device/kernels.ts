@@ -1,6 +1,6 @@
 /** The kernels of a device: compiled when they are first asked for, or up front, all those that a plan has met. */
-import { DeviceError } from "../errors.ts";
 import { type KernelSpec, moduleText, type UniformType } from "../compute/kernel.ts";
+import { DeviceError } from "../errors.ts";
 
 /** A compiled kernel, made by `Gpu.kernel`. */
 export interface Kernel {

@@ -8,8 +8,8 @@ import { basename, join } from "node:path";
 import { ModelError } from "../errors.ts";
 import { bf16ToF32, f16ToF32 } from "./half.ts";
 import { parseJsonObject } from "./json-object.ts";
-import { missingTensor, openSafetensors, type SafetensorsFile, type TensorSource } from "./safetensors.ts";
 import type { TensorInfo } from "./safetensors-header.ts";
+import { missingTensor, openSafetensors, type SafetensorsFile, type TensorSource } from "./safetensors.ts";
 
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";

@@ -2,8 +2,8 @@
  * NF4 weights in a checkpoint, as bitsandbytes lays them out: the packed codes under the weight's own name, and beside
  * it `.absmax`, `.quant_map`, `.nested_absmax`, `.nested_quant_map` and `.quant_state.bitsandbytes__nf4` (JSON).
  */
-import { checkpointError } from "./checkpoint.ts";
 import type { ErrorDetails, ModelError } from "../errors.ts";
+import { checkpointError } from "./checkpoint.ts";
 import { parseJsonObject } from "./json-object.ts";
 import {
   NESTED_BLOCK_SIZE,

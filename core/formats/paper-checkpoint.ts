@@ -2,13 +2,13 @@
  * A checkpoint on paper: every name, dtype and shape that bitsandbytes would write of a model, and zeros for values. The
  * planner loads it where the weights are not on this machine yet.
  */
-import { hasWeights, openCheckpoint } from "./checkpoint.ts";
-import type { Gpu } from "../device/gpu.ts";
-import { NESTED_BLOCK_SIZE, NF4_BLOCK_SIZE, nf4CodeBook } from "./nf4.ts";
-import type { ParameterRow } from "../plugin/kinds.ts";
-import { missingTensor, type TensorSource } from "./safetensors.ts";
-import { tensorBytes, type TensorInfo, type TensorSpec } from "./safetensors-header.ts";
 import { elementCount } from "../compute/tensor.ts";
+import type { Gpu } from "../device/gpu.ts";
+import type { ParameterRow } from "../plugin/kinds.ts";
+import { hasWeights, openCheckpoint } from "./checkpoint.ts";
+import { NESTED_BLOCK_SIZE, NF4_BLOCK_SIZE, nf4CodeBook } from "./nf4.ts";
+import { tensorBytes, type TensorInfo, type TensorSpec } from "./safetensors-header.ts";
+import { missingTensor, type TensorSource } from "./safetensors.ts";
 
 /**
  * Opens the weights in a checkpoint's folder. On paper they need not be there: `rows`, the outline's `baseParameters`, then say

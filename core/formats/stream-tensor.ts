@@ -1,9 +1,9 @@
 /** From a checkpoint to the GPU in pieces, read from the file straight into memory that the GPU copies from. */
+import type { Tensor } from "../compute/tensor.ts";
 import type { Gpu } from "../device/gpu.ts";
 import { PIECE_BYTES, Staging } from "../device/staging.ts";
-import { missingTensor, type TensorSource } from "./safetensors.ts";
-import type { Tensor } from "../compute/tensor.ts";
 import { UploadPace } from "../device/upload-pace.ts";
+import { missingTensor, type TensorSource } from "./safetensors.ts";
 
 /** Told of bytes read and in total. */
 export type LoadProgress = (done: number, total: number) => void;

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { ConfigError, ModelError, QloraError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { explainWriteErrors } from "../files.ts";
+import { defineRequest } from "../options/request.ts";
 import { loadPackage } from "../packages.ts";
 import { cachePaths, linkBlob, readRef, writeRef, type CachePaths } from "./cache.ts";
 import { bytesAtHand, describeFile, downloadBlob, type DownloadContext, type RemoteFile } from "./download.ts";
@@ -12,7 +13,6 @@ import { hubEnvironment, type HubEnvironment } from "./environment.ts";
 import { hostOf, UNREACHABLE } from "./errors.ts";
 import { hasTokenizer, missingFile, smallFiles, weightFiles, type ModelPart } from "./files.ts";
 import { ask } from "./http.ts";
-import { defineRequest } from "../options/request.ts";
 import { checkRevision, isCommit, parseReference } from "./reference.ts";
 
 /** Files in the air at once. */

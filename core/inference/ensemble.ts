@@ -1,7 +1,7 @@
 /** Weighted means of probability files, and the weights and temperature that fit labels best. */
 import { ConfigError, DataError } from "../errors.ts";
-import { type ProbabilityRow, type ProbabilityTable, readLabels, readProbabilities } from "./probabilities.ts";
 import { defineRequest } from "../options/request.ts";
+import { type ProbabilityRow, type ProbabilityTable, readLabels, readProbabilities } from "./probabilities.ts";
 
 /** What is averaged, and how. */
 export interface EnsembleRequest {

@@ -1,12 +1,12 @@
+import type { Engine } from "../compute/engine.ts";
 import { lengthSortedBatches, restoreOrder, type PackLimits } from "../data/pack.ts";
 import type { TokenisedDataset } from "../data/tokenise.ts";
-import type { Engine } from "../compute/engine.ts";
-import type { RunListener } from "../events.ts";
 import { PluginError } from "../errors.ts";
-import { showValue } from "../options/option-words.ts";
-import type { EvaluationRecord } from "../report/evaluation-record.ts";
-import type { MetricPlugin } from "../plugin/kinds.ts";
+import type { RunListener } from "../events.ts";
 import type { Session } from "../model/session.ts";
+import { showValue } from "../options/option-words.ts";
+import type { MetricPlugin } from "../plugin/kinds.ts";
+import type { EvaluationRecord } from "../report/evaluation-record.ts";
 import { readLogits } from "../training/step.ts";
 
 /**

@@ -1,20 +1,20 @@
 /** Evaluation and prediction with a trained adapter: from a run's folder, one of its checkpoints, or any PEFT adapter. */
 import { type InferenceRequest, inferenceRequest, openAdapterRun, requestData, requestRows } from "../adapter/run.ts";
 import { openAdapterSession } from "../adapter/session.ts";
+import type { Engine } from "../compute/engine.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { swapResponses } from "../data/swap.ts";
-import type { Engine } from "../compute/engine.ts";
 import { ConfigError, DataError } from "../errors.ts";
-import { computeLogits, logarithms, scoreLogits, softmaxRows } from "./evaluate.ts";
 import type { RunListener } from "../events.ts";
-import { requireArenaClasses, requireKnownLabels } from "./labels.ts";
+import { defineRequest } from "../options/request.ts";
 import type { MetricPlugin } from "../plugin/kinds.ts";
 import { resolvePlugin, type ResolveContext } from "../plugin/resolve.ts";
-import { applyPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
-import { probabilityColumns, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
-import { defineRequest } from "../options/request.ts";
 import { openRunTokeniser, reportCuts } from "../run/data.ts";
 import { findAdapter, type RecordedPlugin, type TrainedAdapter } from "../run/record.ts";
+import { computeLogits, logarithms, scoreLogits, softmaxRows } from "./evaluate.ts";
+import { requireArenaClasses, requireKnownLabels } from "./labels.ts";
+import { applyPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
+import { probabilityColumns, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
 import { averageSwapped } from "./tta.ts";
 
 const TTA = "'none' | 'swap'?";

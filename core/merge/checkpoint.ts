@@ -5,17 +5,17 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Checkpoint, expectFloats, openCheckpoint, readFloats } from "../formats/checkpoint.ts";
+import type { LinearSpec } from "../compute/linear.ts";
 import { ModelError } from "../errors.ts";
 import { writeFileAtomic } from "../files.ts";
+import { type Checkpoint, expectFloats, openCheckpoint, readFloats } from "../formats/checkpoint.ts";
 import { f32ToBf16, f32ToF16 } from "../formats/half.ts";
-import { TOKENIZER_FILES } from "../hub/files.ts";
-import type { LinearSpec } from "../compute/linear.ts";
-import { dequantizeNf4 } from "../formats/nf4.ts";
 import { isQuantized, readNf4, readNf4State } from "../formats/nf4-checkpoint.ts";
-import type { Adapter, ModelOutline } from "../plugin/kinds.ts";
-import { writeSafetensors, type TensorToWrite } from "../formats/safetensors.ts";
+import { dequantizeNf4 } from "../formats/nf4.ts";
 import { formatPythonJson, type PythonJson } from "../formats/python-json.ts";
+import { writeSafetensors, type TensorToWrite } from "../formats/safetensors.ts";
+import { TOKENIZER_FILES } from "../hub/files.ts";
+import type { Adapter, ModelOutline } from "../plugin/kinds.ts";
 import { mergedConfig } from "./config.ts";
 import { planShards } from "./shards.ts";
 

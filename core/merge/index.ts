@@ -1,13 +1,13 @@
 /** Merging a trained adapter into its base: the checkpoint that transformers loads, and what merging changed. */
 import { type InferenceRequest, inferenceRequest, openAdapterRun, requestData, requestRows } from "../adapter/run.ts";
-import type { DataOptions } from "../options/data-options.ts";
-import type { Dataset } from "../data/dataset.ts";
 import type { Engine } from "../compute/engine.ts";
+import type { Dataset } from "../data/dataset.ts";
 import { ConfigError, ModelError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { writeFolderAtomic } from "../files.ts";
-import type { ResolveContext } from "../plugin/resolve.ts";
+import type { DataOptions } from "../options/data-options.ts";
 import { defineRequest } from "../options/request.ts";
+import type { ResolveContext } from "../plugin/resolve.ts";
 import { openRunTokeniser } from "../run/data.ts";
 import { findAdapter } from "../run/record.ts";
 import { type MergedFiles, writeMergedCheckpoint } from "./checkpoint.ts";

@@ -1,17 +1,17 @@
 /** How far merged weights are from the adapter on its 4-bit base: both are run. */
-import { readFloats, openCheckpoint } from "../formats/checkpoint.ts";
 import type { AdapterRun } from "../adapter/run.ts";
 import { type AdapterSession, openAdapterSession } from "../adapter/session.ts";
-import type { TokenisedDataset } from "../data/tokenise.ts";
 import type { Engine } from "../compute/engine.ts";
-import { computeLogits } from "../inference/evaluate.ts";
+import type { Tensor } from "../compute/tensor.ts";
+import type { TokenisedDataset } from "../data/tokenise.ts";
+import { UploadPace } from "../device/upload-pace.ts";
 import type { RunListener } from "../events.ts";
+import { readFloats, openCheckpoint } from "../formats/checkpoint.ts";
 import { f32ToF16 } from "../formats/half.ts";
+import { computeLogits } from "../inference/evaluate.ts";
+import { openSession } from "../model/session.ts";
 import { defineOptions } from "../options/options.ts";
 import { defineAdapter } from "../plugin/kinds.ts";
-import { openSession } from "../model/session.ts";
-import type { Tensor } from "../compute/tensor.ts";
-import { UploadPace } from "../device/upload-pace.ts";
 import { headTensor } from "./checkpoint.ts";
 
 /** |logit of the merged weights - logit of the adapter on the base|, over all rows and classes. */

@@ -1,5 +1,5 @@
-import type { TensorToWrite } from "../formats/safetensors.ts";
 import { tensorBytes } from "../formats/safetensors-header.ts";
+import type { TensorToWrite } from "../formats/safetensors.ts";
 
 /** One file of weights. */
 export interface Shard {

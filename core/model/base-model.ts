@@ -1,7 +1,7 @@
 /** A model plugin's checkpoint brought to this machine, and the plugin that reads a checkpoint. */
-import { readModelConfig } from "../formats/checkpoint.ts";
 import { ConfigError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
+import { readModelConfig } from "../formats/checkpoint.ts";
 import { resolveModel, type ResolveOptions } from "../hub/index.ts";
 import type { ModelFactory, ModelPlugin, ModelSource } from "../plugin/kinds.ts";
 import type { PluginFactory } from "../plugin/value.ts";

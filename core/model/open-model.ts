@@ -1,19 +1,19 @@
 /** A model with its adapter, opened to be looked into: logits and hidden states of texts, outside any run. */
-import { openBaseModel } from "./base-model.ts";
 import { uploadBatch } from "../compute/batch.ts";
-import type { Config } from "../options/config.ts";
+import type { Engine } from "../compute/engine.ts";
+import { Tape } from "../compute/recorder.ts";
+import type { Tensor } from "../compute/tensor.ts";
 import { packSamples, type Sample } from "../data/pack.ts";
 import { openTokeniser } from "../data/tokenise.ts";
-import type { Engine } from "../compute/engine.ts";
 import { ConfigError, QloraError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { labelsOf } from "../inspect.ts";
-import { Tape } from "../compute/recorder.ts";
+import type { Config } from "../options/config.ts";
 import { defineRequest } from "../options/request.ts";
 import { checkAdapterFolder } from "../run/start.ts";
-import { openSession, type Session } from "./session.ts";
 import { readLogits } from "../training/step.ts";
-import type { Tensor } from "../compute/tensor.ts";
+import { openBaseModel } from "./base-model.ts";
+import { openSession, type Session } from "./session.ts";
 
 /** How a model is opened. */
 export interface OpenModelOptions {

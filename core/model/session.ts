@@ -1,12 +1,12 @@
 /** A model with its adapter on a GPU: what training, evaluation and prediction share. */
 import type { UpcomingBatch } from "../compute/batch.ts";
-import type { DeviceOptions } from "../options/device-options.ts";
+import type { AdaptedLinear } from "../compute/linear.ts";
+import { ParameterSet, type ParameterSpec } from "../compute/parameters.ts";
 import { type Gpu, openGpu } from "../device/index.ts";
 import { ModelError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
-import type { AdaptedLinear } from "../compute/linear.ts";
+import type { DeviceOptions } from "../options/device-options.ts";
 import { memoryBudget } from "../planning/budget.ts";
-import { ParameterSet, type ParameterSpec } from "../compute/parameters.ts";
 import type { Adapter, AdapterPlugin, Model, ModelOutline, ModelPlacement, ModelSource } from "../plugin/kinds.ts";
 import type { RunKernels } from "../run/kernels.ts";
 

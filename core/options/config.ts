@@ -2,18 +2,18 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
-import { deviceOptions, type DeviceOptions, type DeviceOptionsInput } from "./device-options.ts";
 import { ConfigError } from "../errors.ts";
-import { loadReason } from "../plugin/load-reason.ts";
-import { isLoss, type Loss } from "../training/loss.ts";
-import { showValue } from "./option-words.ts";
-import type { OptionSet, OptionShape, OptionsOutput } from "./options.ts";
 import type { AdapterPlugin, MetricPlugin, ModelPlugin, OptimizerPlugin } from "../plugin/kinds.ts";
+import { loadReason } from "../plugin/load-reason.ts";
 import { configFactories, rememberSpec, specOf } from "../plugin/resolve.ts";
 import { isPlugin, type Plugin, type PluginFactory, type PluginKind } from "../plugin/value.ts";
 import { versionProblem } from "../plugin/version.ts";
 import { unknownKeys } from "../suggest.ts";
+import { isLoss, type Loss } from "../training/loss.ts";
+import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
+import { deviceOptions, type DeviceOptions, type DeviceOptionsInput } from "./device-options.ts";
+import { showValue } from "./option-words.ts";
+import type { OptionSet, OptionShape, OptionsOutput } from "./options.ts";
 import {
   changedSoftLabelOptions,
   trainingOptions,

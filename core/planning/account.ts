@@ -2,13 +2,13 @@
  * The account of memory: the model's own code loads and takes a step on a GPU that only counts, so the bytes are those that
  * the run allocates, pool and rounding included.
  */
+import type { Engine } from "../compute/engine.ts";
 import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { PaperDevice } from "../device/index.ts";
-import type { Engine } from "../compute/engine.ts";
-import { DeviceError } from "../errors.ts";
 import type { MemoryReport } from "../device/memory.ts";
-import type { AdapterPlugin, Checkpointing, ModelPlacement, ModelSource, Optimizer } from "../plugin/kinds.ts";
+import { DeviceError } from "../errors.ts";
 import type { Session } from "../model/session.ts";
+import type { AdapterPlugin, Checkpointing, ModelPlacement, ModelSource, Optimizer } from "../plugin/kinds.ts";
 import type { StepLoss } from "../training/step-loss.ts";
 import { KernelForecast } from "./forecast.ts";
 import { PaperRun } from "./paper-run.ts";

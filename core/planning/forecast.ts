@@ -1,8 +1,8 @@
 /** Which kernels a run will dispatch, found by running its batches on paper. */
 import type { UpcomingBatch } from "../compute/batch.ts";
 import type { Gpu } from "../device/index.ts";
-import type { StepLoss } from "../training/step-loss.ts";
 import type { Checkpointing } from "../plugin/kinds.ts";
+import type { StepLoss } from "../training/step-loss.ts";
 import type { PaperRun } from "./paper-run.ts";
 
 type Specs = Gpu["kernelSpecs"];

@@ -1,7 +1,7 @@
 /** A GPU opened together with the plan of what will run on it. */
-import type { DeviceOptions } from "../options/device-options.ts";
-import { describeDevice, type Gpu, openGpu, type PaperDevice } from "../device/index.ts";
 import type { Engine } from "../compute/engine.ts";
+import { describeDevice, type Gpu, openGpu, type PaperDevice } from "../device/index.ts";
+import type { DeviceOptions } from "../options/device-options.ts";
 import type { StepLoss } from "../training/step-loss.ts";
 import { MemoryAccount, type PlannedWork } from "./account.ts";
 import { memoryBudget } from "./budget.ts";

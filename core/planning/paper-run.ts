@@ -1,12 +1,12 @@
 /** A model on a GPU that only counts: the real code loads it, takes its steps and evaluates; the planner looks at what that took. */
+import type { Engine } from "../compute/engine.ts";
+import type { Tensor } from "../compute/tensor.ts";
 import type { Sample } from "../data/pack.ts";
 import { type Gpu, type PaperDevice, paperGpu } from "../device/index.ts";
-import type { Engine } from "../compute/engine.ts";
-import type { Checkpointing, ModelPlacement, Optimizer } from "../plugin/kinds.ts";
 import { openSession, type Session } from "../model/session.ts";
-import { accumulateGradients, readLogits } from "../training/step.ts";
+import type { Checkpointing, ModelPlacement, Optimizer } from "../plugin/kinds.ts";
 import type { StepLoss } from "../training/step-loss.ts";
-import type { Tensor } from "../compute/tensor.ts";
+import { accumulateGradients, readLogits } from "../training/step.ts";
 import type { PlannedWork } from "./account.ts";
 
 /** A loaded model on paper, which every choice of checkpointing and token budget can use. */

@@ -1,8 +1,8 @@
 /** What `qlora plan` tells: the three modes side by side, from one account. */
-import type { Config } from "../options/config.ts";
-import { describeDevice, NVIDIA, openGpu, type PaperDevice } from "../device/index.ts";
 import type { Engine } from "../compute/engine.ts";
+import { describeDevice, NVIDIA, openGpu, type PaperDevice } from "../device/index.ts";
 import { DeviceError } from "../errors.ts";
+import type { Config } from "../options/config.ts";
 import type { ModelSource } from "../plugin/kinds.ts";
 import { MemoryAccount, type PlannedWork } from "./account.ts";
 import { type MemoryBudget, memoryBudget } from "./budget.ts";

@@ -1,9 +1,9 @@
 /** The memory plan of a training run, from its config. */
-import type { Config } from "../options/config.ts";
 import type { Engine } from "../compute/engine.ts";
-import { createOptimizer } from "../training/head-optimizer.ts";
+import type { Config } from "../options/config.ts";
 import type { ModelSource } from "../plugin/kinds.ts";
 import type { RunWork } from "../run/work.ts";
+import { createOptimizer } from "../training/head-optimizer.ts";
 import type { MemorySettings, PlannedWork } from "./account.ts";
 import { openPlanned, type Planned, stepsOf } from "./open.ts";
 import type { GivenSettings, MemoryMode } from "./plan.ts";

@@ -3,15 +3,15 @@
  * plugin is a value.
  */
 import type { Batch } from "../compute/batch.ts";
-import type { Gpu } from "../device/gpu.ts";
 import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../compute/linear.ts";
-import type { OptionShape, OptionsInput } from "../options/options.ts";
 import type { ParameterSet, ParameterShape, ParameterSpec } from "../compute/parameters.ts";
-import { completeAdapter, completeMetric, completeOptimizer, completeSource } from "./contract.ts";
-import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./value.ts";
-import type { PythonJson } from "../formats/python-json.ts";
 import type { Tape } from "../compute/recorder.ts";
 import type { DType, Tensor } from "../compute/tensor.ts";
+import type { Gpu } from "../device/gpu.ts";
+import type { PythonJson } from "../formats/python-json.ts";
+import type { OptionShape, OptionsInput } from "../options/options.ts";
+import { completeAdapter, completeMetric, completeOptimizer, completeSource } from "./contract.ts";
+import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./value.ts";
 
 // ---- model
 

@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { PluginError } from "../errors.ts";
+import { nearestName, suggestion } from "../suggest.ts";
 import { loadReason } from "./load-reason.ts";
 import {
   entryOf,
@@ -15,7 +16,6 @@ import {
 } from "./package.ts";
 import { article, isPluginFactory, type PluginFactory, type PluginKind } from "./value.ts";
 import { peerProblem, versionProblem } from "./version.ts";
-import { nearestName, suggestion } from "../suggest.ts";
 
 export interface ResolveContext {
   /** The plugins that ship with qlora. */

@@ -2,9 +2,9 @@
 import { ConfigError, PluginError } from "../errors.ts";
 import { showValue } from "../options/option-words.ts";
 import type { OptionSet, OptionShape, OptionsInput, OptionsOutput } from "../options/options.ts";
-import { partProblems, type WantedPart } from "./contract.ts";
 import { unknownKeys } from "../suggest.ts";
 import { version } from "../version.ts";
+import { partProblems, type WantedPart } from "./contract.ts";
 
 export const PLUGIN_KINDS = ["model", "adapter", "optimizer", "metric"] as const;
 export type PluginKind = (typeof PLUGIN_KINDS)[number];

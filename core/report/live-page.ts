@@ -10,8 +10,8 @@ import liveScript from "./live.client.js" with { type: "text" };
 import liveStyle from "./live.css" with { type: "text" };
 import { markup } from "./markup.ts";
 import { renderDocument, renderMain } from "./page.ts";
-import { numberAt, readReportRun, type ReportRun } from "./run.ts";
 import { runState, type RunState } from "./run-state.ts";
+import { numberAt, readReportRun, type ReportRun } from "./run.ts";
 
 /** How things stand with what is watched: its run's state, or why there is nothing new to show. */
 export interface LiveStatus {

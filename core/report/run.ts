@@ -1,10 +1,10 @@
 /** What a report is made of: the files of a run's folder, read and checked. */
-import { parsePythonJson } from "../formats/python-json.ts";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { QloraError } from "../errors.ts";
 import { isObject } from "../formats/json-object.ts";
+import { parsePythonJson } from "../formats/python-json.ts";
 import { RUN_FILES } from "../run/folder.ts";
 import type { LogEntry } from "../run/trainer-state.ts";
 import { EVALUATION_FILE, parseEvaluation, type EvaluationRecord } from "./evaluation-record.ts";

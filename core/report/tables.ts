@@ -1,4 +1,5 @@
 /** Tables of a report: evaluations, the training log, and JSON laid flat. */
+import { isObject } from "../formats/json-object.ts";
 import type { LogEntry } from "../run/trainer-state.ts";
 import { metricFormat } from "./curves.ts";
 import {
@@ -13,7 +14,6 @@ import {
 } from "./format.ts";
 import { bestPoint, metricKeys, pointsOf } from "./history.ts";
 import { markup, type Content, type Markup } from "./markup.ts";
-import { isObject } from "../formats/json-object.ts";
 
 /** A table of more rows than this shows every n-th. */
 const MOST_ROWS = 500;

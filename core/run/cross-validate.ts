@@ -2,22 +2,22 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { configToJson, type Config } from "../options/config.ts";
-import { type Dataset, fingerprintDataset, loadDataset } from "../data/dataset.ts";
 import type { Engine } from "../compute/engine.ts";
+import { type Dataset, fingerprintDataset, loadDataset } from "../data/dataset.ts";
 import { ConfigError, QloraError } from "../errors.ts";
-import { logarithms, scoreLogits } from "../inference/evaluate.ts";
 import { writeFileAtomic } from "../files.ts";
 import { damaged, parseJsonObject } from "../formats/json-object.ts";
-import { countLabels } from "../inference/labels.ts";
 import { ADAPTER_WEIGHTS_FILE } from "../formats/peft.ts";
+import { logarithms, scoreLogits } from "../inference/evaluate.ts";
+import { countLabels } from "../inference/labels.ts";
 import { formatProbabilities, probabilityColumns, requireUniqueIds } from "../inference/probabilities.ts";
+import { configToJson, type Config } from "../options/config.ts";
 import { type EvaluationRecord, parseEvaluation } from "../report/evaluation-record.ts";
+import type { TrainOptions } from "../training/train-types.ts";
+import { trainSteps } from "../training/train.ts";
 import { loadRunData } from "./data.ts";
 import { listCheckpoints, RUN_FILES, writeJson } from "./folder.ts";
 import { checkAdapterFolder } from "./start.ts";
-import { trainSteps } from "../training/train.ts";
-import type { TrainOptions } from "../training/train-types.ts";
 
 /** Files beside the folds' folders. */
 export const CV_FILES = { record: "cv.json", outOfFold: "out-of-fold.csv" } as const;

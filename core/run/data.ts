@@ -1,12 +1,12 @@
 /** The rows and tokens of a run, from its data options. */
-import type { Config } from "../options/config.ts";
-import type { DataOptions } from "../options/data-options.ts";
 import { cutMessage, cutReport, type CutReport } from "../data/cut-report.ts";
 import { loadData, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import { augmentBySwapping } from "../data/swap.ts";
 import { openTokeniser, type TokenisedDataset, type Tokeniser } from "../data/tokenise.ts";
 import { ConfigError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
+import type { Config } from "../options/config.ts";
+import type { DataOptions } from "../options/data-options.ts";
 import type { StepSample } from "../training/gradients.ts";
 
 /** Rows to train on and rows held out. */

@@ -1,7 +1,7 @@
-import { openBaseModel } from "../model/base-model.ts";
-import type { Config } from "../options/config.ts";
 import type { Engine } from "../compute/engine.ts";
 import { inspectConfig } from "../inspect.ts";
+import { openBaseModel } from "../model/base-model.ts";
+import type { Config } from "../options/config.ts";
 import { openRun } from "../planning/run.ts";
 import { planLine } from "../planning/words.ts";
 import { findStart } from "./start.ts";

@@ -6,11 +6,11 @@ import { appendFile, mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError, QloraError } from "../errors.ts";
-import type { LogEntry } from "./trainer-state.ts";
-import { EVALUATION_FILE } from "../report/evaluation-record.ts";
 import { explainWriteErrors, writeFileAtomic, writeFolderAtomic } from "../files.ts";
-import { tryLock } from "../lock.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "../formats/peft.ts";
+import { tryLock } from "../lock.ts";
+import { EVALUATION_FILE } from "../report/evaluation-record.ts";
+import type { LogEntry } from "./trainer-state.ts";
 
 /** Names of files in a run's folder. */
 export const RUN_FILES = {

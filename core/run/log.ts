@@ -1,9 +1,9 @@
 /** A run's log as files: metrics.jsonl always, and TensorBoard's event files where training.reportTo asks for them. */
 import { join } from "node:path";
-import { appendMetrics, EVENTS_FOLDER, rewindMetrics } from "./folder.ts";
 import { openEventLog } from "../formats/tensorboard.ts";
-import type { LogEntry } from "./trainer-state.ts";
 import type { TrainingOptions } from "../options/training-options.ts";
+import { appendMetrics, EVENTS_FOLDER, rewindMetrics } from "./folder.ts";
+import type { LogEntry } from "./trainer-state.ts";
 
 /** Where log entries go. */
 export interface RunLog extends AsyncDisposable {

@@ -3,8 +3,8 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { ModelError } from "../errors.ts";
-import type { RecordedMemory } from "../planning/run.ts";
 import { ADAPTER_CONFIG_FILE, readAdapterConfig } from "../formats/peft.ts";
+import type { RecordedMemory } from "../planning/run.ts";
 import { checkpointPath, listCheckpoints, RUN_FILES } from "./folder.ts";
 
 /** A plugin by name, with its options, as run.json stores it. */

@@ -4,8 +4,8 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { QloraError } from "../errors.ts";
 import { bestPoint, medianOf, metricKeys, pointsOf, splitHistory, type Point } from "../report/history.ts";
-import { checkpointName, numberAt, readReportRun, textAt, type ReportRun } from "../report/run.ts";
 import { runState, type RunState } from "../report/run-state.ts";
+import { checkpointName, numberAt, readReportRun, textAt, type ReportRun } from "../report/run.ts";
 import { RUN_FILES } from "./folder.ts";
 
 /** What a run's folder says, in short. */

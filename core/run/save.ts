@@ -2,10 +2,10 @@
 import { join } from "node:path";
 import { writeFileAtomic } from "../files.ts";
 import { writeReport } from "../report/index.ts";
+import { writeCheckpoint } from "../training/training-state.ts";
 import { RUN_FILES, saveCheckpoint } from "./folder.ts";
 import type { TrainingRun } from "./setup.ts";
 import { formatTrainerState } from "./trainer-state.ts";
-import { writeCheckpoint } from "../training/training-state.ts";
 
 /** Writes checkpoint-N, from which a run goes on as if it had never stopped. */
 export async function saveRun({

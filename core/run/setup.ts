@@ -1,31 +1,31 @@
 /** What a run needs before its first step: base model, tokens, memory plan, model and optimizer on the GPU, log and record. */
 import { join } from "node:path";
-import { openBaseModel } from "../model/base-model.ts";
-import { type Config, configToJson } from "../options/config.ts";
+import type { Engine } from "../compute/engine.ts";
+import type { Tensor } from "../compute/tensor.ts";
 import type { PackLimits } from "../data/pack.ts";
 import type { TokenisedDataset } from "../data/tokenise.ts";
-import type { Engine } from "../compute/engine.ts";
 import type { RunListener } from "../events.ts";
 import { removeLeftovers } from "../files.ts";
-import { GradScaler } from "../training/grad-scaler.ts";
-import { createOptimizer } from "../training/head-optimizer.ts";
+import { openBaseModel } from "../model/base-model.ts";
+import { openSession, type Session } from "../model/session.ts";
+import { type Config, configToJson } from "../options/config.ts";
 import { openRun } from "../planning/run.ts";
 import { planLine, planRecord } from "../planning/words.ts";
 import type { Checkpointing, Optimizer } from "../plugin/kinds.ts";
+import { GradScaler } from "../training/grad-scaler.ts";
+import { createOptimizer } from "../training/head-optimizer.ts";
+import type { TrainOptions } from "../training/train-types.ts";
+import { checkResumable, readOptimizerState, readTrainingState } from "../training/training-state.ts";
+import { version } from "../version.ts";
 import { openRunTokeniser, reportCuts } from "./data.ts";
 import { createRunFolder, holdRunFolder, RUN_FILES, writeJson } from "./folder.ts";
 import { RunKernels } from "./kernels.ts";
 import { openRunLog } from "./log.ts";
 import { type RunIdentity, RunProgress } from "./progress.ts";
 import { findStart } from "./start.ts";
-import { readWork, type RunWork } from "./work.ts";
-import { openSession, type Session } from "../model/session.ts";
-import type { Tensor } from "../compute/tensor.ts";
-import type { TrainOptions } from "../training/train-types.ts";
 import type { LogEntry } from "./trainer-state.ts";
-import { checkResumable, readOptimizerState, readTrainingState } from "../training/training-state.ts";
 import { trainingBatches } from "./upcoming-batches.ts";
-import { version } from "../version.ts";
+import { readWork, type RunWork } from "./work.ts";
 
 /** A run that may take its first step; hold it with `await using`. */
 export interface TrainingRun extends AsyncDisposable {

@@ -3,9 +3,9 @@ import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
 import { ConfigError } from "../errors.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "../formats/peft.ts";
+import type { TrainingOptions } from "../options/training-options.ts";
 import { checkRunFolder, findCheckpoint, isCheckpointName, isFolder } from "./folder.ts";
 import { readRunRecord, type RunRecord } from "./record.ts";
-import type { TrainingOptions } from "../options/training-options.ts";
 
 /** What a run goes on from; nothing for a new one. */
 export interface RunStart {

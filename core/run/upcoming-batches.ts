@@ -3,9 +3,9 @@ import type { UpcomingBatch } from "../compute/batch.ts";
 import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { Sampler } from "../data/sampler.ts";
 import type { TokenisedDataset } from "../data/tokenise.ts";
+import type { TrainingOptions } from "../options/training-options.ts";
 import type { UpcomingBatches } from "./kernels.ts";
 import { isDue } from "./progress.ts";
-import type { TrainingOptions } from "../options/training-options.ts";
 
 /** What the batches of a training run depend on. */
 export interface TrainingBatchesOptions {

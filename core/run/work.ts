@@ -1,11 +1,11 @@
 /** What a run does, from its config and its rows: known before anything is downloaded, loaded or written. */
-import type { Config } from "../options/config.ts";
 import { createSampler, type Sampler } from "../data/sampler.ts";
-import { tryMetrics } from "../inference/evaluate.ts";
 import type { RunListener } from "../events.ts";
+import { tryMetrics } from "../inference/evaluate.ts";
 import { countLabels, missingLabels } from "../inference/labels.ts";
-import { loadTrainingData, type RunData } from "./data.ts";
+import type { Config } from "../options/config.ts";
 import { createStepLoss, type StepLoss } from "../training/step-loss.ts";
+import { loadTrainingData, type RunData } from "./data.ts";
 
 /** Rows, and what is done with them. */
 export interface RunWork {

@@ -1,12 +1,12 @@
 /** How the gradient of an optimizer step comes about: the seam between a step's samples and clipping. */
-import type { DataRow } from "../data/row.ts";
-import type { Sample } from "../data/pack.ts";
 import type { Engine } from "../compute/engine.ts";
-import { QloraError } from "../errors.ts";
 import type { ParameterSet } from "../compute/parameters.ts";
+import type { Tensor } from "../compute/tensor.ts";
+import type { Sample } from "../data/pack.ts";
+import type { DataRow } from "../data/row.ts";
+import { QloraError } from "../errors.ts";
 import type { Session } from "../model/session.ts";
 import { accumulateGradients, type StepSettings } from "./step.ts";
-import type { Tensor } from "../compute/tensor.ts";
 
 /** A sample of the step with the row that it was made of. */
 export interface StepSample extends Sample {

@@ -1,9 +1,9 @@
 /** A learning rate of its own for the classification head: two optimizers of one kind, each over its parameters. */
+import { parameterSubset } from "../compute/slab-runs.ts";
+import type { Session } from "../model/session.ts";
 import type { Config } from "../options/config.ts";
 import type { Optimizer, OptimizerContext, OptimizerPlugin } from "../plugin/kinds.ts";
 import { learningRateAt } from "./schedule.ts";
-import type { Session } from "../model/session.ts";
-import { parameterSubset } from "../compute/slab-runs.ts";
 
 /** Before the names of the head's optimizer state in a checkpoint. */
 const HEAD = "head/";

@@ -1,6 +1,6 @@
+import { type DType, elementCount, bytesPerElement } from "../compute/tensor.ts";
 import { ModelError } from "../errors.ts";
 import type { SavedTensor } from "../plugin/kinds.ts";
-import { type DType, elementCount, bytesPerElement } from "../compute/tensor.ts";
 
 /** Reads an optimizer's saved state tensor by tensor, and refuses what does not fit. */
 export class SavedStateReader {

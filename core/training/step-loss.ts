@@ -1,13 +1,13 @@
 /** The loss of a run: which one the config asks for, and what it compares each sample with. */
-import type { Config } from "../options/config.ts";
 import type { DataRow } from "../data/row.ts";
 import { ConfigError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
+import type { Config } from "../options/config.ts";
+import { changedSoftLabelOptions } from "../options/training-options.ts";
 import { computeLoss, defineLoss, type Loss } from "./loss.ts";
 import { pairwiseLoss } from "./pairwise.ts";
 import type { StepSettings } from "./step.ts";
 import { createTargets } from "./targets.ts";
-import { changedSoftLabelOptions } from "../options/training-options.ts";
 
 /** The part of a step's settings that the loss makes. */
 export type StepLoss = Pick<StepSettings, "targets" | "rowLoss">;

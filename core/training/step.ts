@@ -1,13 +1,13 @@
 /** Forward and backward of one optimizer step: the gradient is the mean over its samples, however they are cut. */
 import { uploadBatch } from "../compute/batch.ts";
-import { cutMicroBatches, packSamples, type PackLimits, type Sample } from "../data/pack.ts";
 import type { Engine } from "../compute/engine.ts";
-import type { LossOutput } from "./loss.ts";
-import type { ForwardOptions } from "../plugin/kinds.ts";
 import { Tape, type TapeOptions } from "../compute/recorder.ts";
-import type { Session } from "../model/session.ts";
-import type { TargetTerm } from "./targets.ts";
 import type { Tensor } from "../compute/tensor.ts";
+import { cutMicroBatches, packSamples, type PackLimits, type Sample } from "../data/pack.ts";
+import type { Session } from "../model/session.ts";
+import type { ForwardOptions } from "../plugin/kinds.ts";
+import type { LossOutput } from "./loss.ts";
+import type { TargetTerm } from "./targets.ts";
 
 /** How a step is cut and run. */
 export interface StepSettings {

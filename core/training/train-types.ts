@@ -1,9 +1,9 @@
 /** What a training run takes and gives. */
 import type { RunListener } from "../events.ts";
-import type { ComputeGradients } from "./gradients.ts";
-import { defineRequest } from "../options/request.ts";
 import type { Session } from "../model/session.ts";
+import { defineRequest } from "../options/request.ts";
 import type { LogEntry } from "../run/trainer-state.ts";
+import type { ComputeGradients } from "./gradients.ts";
 
 /** How work is watched. */
 export interface EventOptions {

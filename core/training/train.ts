@@ -1,13 +1,13 @@
 /** The training loop: batch, forward, backward, clip, step, log, evaluate, save; one function, read top to bottom. */
-import type { Config } from "../options/config.ts";
 import type { Engine } from "../compute/engine.ts";
-import { stepGradients } from "./gradients.ts";
 import { nonFiniteGradients } from "../compute/non-finite.ts";
+import type { Config } from "../options/config.ts";
 import { samplesOf } from "../run/data.ts";
 import { evaluateHeldOut } from "../run/evaluation.ts";
 import { isDue } from "../run/progress.ts";
 import { saveAdapter, saveRun, writeSummary } from "../run/save.ts";
 import { openTrainingRun } from "../run/setup.ts";
+import { stepGradients } from "./gradients.ts";
 import { learningRateAt } from "./schedule.ts";
 import type { TrainOptions, TrainResult, TrainStep } from "./train-types.ts";
 

@@ -1,16 +1,16 @@
 /** What a checkpoint holds beside the adapter, so that a resumed run goes on as if it had never stopped. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { DType } from "../compute/tensor.ts";
 import { ConfigError, ModelError, PluginError } from "../errors.ts";
 import { writeFileAtomic } from "../files.ts";
-import type { GradScalerState } from "./grad-scaler.ts";
 import { damaged, parseJsonObject } from "../formats/json-object.ts";
-import type { Adapter, Optimizer, SavedTensor } from "../plugin/kinds.ts";
-import { showValue } from "../options/option-words.ts";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../formats/safetensors.ts";
+import { showValue } from "../options/option-words.ts";
+import type { Adapter, Optimizer, SavedTensor } from "../plugin/kinds.ts";
 import { writeJson } from "../run/folder.ts";
 import { formatTrainerState, type LogEntry, type TrainerState } from "../run/trainer-state.ts";
-import type { DType } from "../compute/tensor.ts";
+import type { GradScalerState } from "./grad-scaler.ts";
 
 const STATE = "training_state.json";
 const OPTIMIZER = "optimizer.safetensors";

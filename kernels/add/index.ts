@@ -1,6 +1,6 @@
-import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
 import { elementCount, expectTensor, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import code from "./add.wgsl" with { type: "text" };
 
 /** `into += source`, elementwise, f32 or f16 (the sum is formed in f32). */

@@ -1,8 +1,8 @@
 /** Sums on the tape: a residual connection, a bias, a multiple of another tensor. */
-import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
 import type { Op, Tape } from "../../core/compute/recorder.ts";
 import { elementCount, expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { vectorSource, widthOf } from "../vector.ts";
 import biasCode from "./bias.wgsl" with { type: "text" };
 import castCode from "./cast.wgsl" with { type: "text" };

@@ -1,13 +1,13 @@
-import type { Gpu, Kernel } from "../../core/device/index.ts";
 import { gridFor, type KernelSpec } from "../../core/compute/kernel.ts";
 import type { Op, Tape } from "../../core/compute/recorder.ts";
 import { expectTensor, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu, Kernel } from "../../core/device/index.ts";
 import common from "./common.wgsl" with { type: "text" };
 import deltaCode from "./delta.wgsl" with { type: "text" };
 import forwardCode from "./forward.wgsl" with { type: "text" };
 import keysCode from "./keys.wgsl" with { type: "text" };
-import { runMatrixBackward, runMatrixForward } from "./matrix.ts";
 import { matrixServes } from "./matrix-plan.ts";
+import { runMatrixBackward, runMatrixForward } from "./matrix.ts";
 import queriesCode from "./queries.wgsl" with { type: "text" };
 import { attentionWork } from "./work.ts";
 

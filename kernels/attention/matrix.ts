@@ -1,6 +1,6 @@
-import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import type { AttentionOptions, AttentionSaved } from "./index.ts";
 import { matrixKeys, matrixQueries, type Wanted } from "./matrix-backward.ts";
 import { matrixForward } from "./matrix-forward.ts";

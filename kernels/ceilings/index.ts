@@ -1,9 +1,9 @@
 /** What the device reaches where nothing but arithmetic, or nothing but memory, holds it back. */
-import type { Gpu } from "../../core/device/gpu.ts";
 import type { Ceilings } from "../../core/compute/engine.ts";
-import { DeviceError } from "../../core/errors.ts";
 import { gridFor, type KernelSpec } from "../../core/compute/kernel.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import { DeviceError } from "../../core/errors.ts";
 import { MATRIX_DIRECTIVES, SLICE, SubgroupTile } from "../gemm/subgroup-tile.ts";
 import { unitOf } from "../gemm/support.ts";
 import type { MatrixUnit } from "../gemm/tiling.ts";

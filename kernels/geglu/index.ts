@@ -1,7 +1,7 @@
-import type { Gpu, Kernel } from "../../core/device/index.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
 import type { Op, Tape } from "../../core/compute/recorder.ts";
 import { elementCount, expectTensor, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu, Kernel } from "../../core/device/index.ts";
 import { vectorSource, type Width, widthOf } from "../vector.ts";
 import activationCode from "./activation.wgsl" with { type: "text" };
 import backwardCode from "./backward.wgsl" with { type: "text" };

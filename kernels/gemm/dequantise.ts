@@ -1,8 +1,8 @@
-import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor, type KernelSpec, wgslFloat } from "../../core/compute/kernel.ts";
 import type { Nf4Weight } from "../../core/compute/linear.ts";
-import { nf4CodeBook } from "../../core/formats/nf4.ts";
 import { expectTensor, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import { nf4CodeBook } from "../../core/formats/nf4.ts";
 import { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "../nf4/decode.ts";
 
 /**

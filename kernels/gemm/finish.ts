@@ -1,7 +1,7 @@
 /** Small kernels around the products: sums of partial results, and f16 copies of LoRA's masters. */
-import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
 import { elementCount, expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 
 /** Partial sums f32 [splits, paddedRows, columns] into f16 columns `column …` of `out` [N, stride]. */
 export function sumToHalf(gpu: Gpu, partial: Tensor, out: Tensor, rows: number, column: number): void {

@@ -1,7 +1,7 @@
 /** Products on subgroup matrices (tier `matrix`): the linears of a transformer block, f16 in and out, f32 sums. */
-import type { Gpu, Kernel, Work } from "../../core/device/index.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu, Kernel, Work } from "../../core/device/index.ts";
 import {
   DEFAULT_VARIANT,
   type MatmulShape,

@@ -1,6 +1,6 @@
-import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { dropoutValues, type MemberDropout } from "./dropout-text.ts";
 import { addToGradient, sumToHalf } from "./finish.ts";
 import { maskedSpec, maskedTile } from "./masked.ts";

@@ -1,6 +1,6 @@
-import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { placeTile } from "./matmul.ts";
 import { PACK } from "./stage.ts";
 import type { Tiling } from "./tiling.ts";

@@ -1,10 +1,10 @@
 /** Dense products with f32 accumulation, in the three layouts that a low-rank branch needs. */
-import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { type DropoutOptions, dropoutScale, dropoutThreshold } from "../dropout/index.ts";
-import sumCode from "./sum-splits.wgsl" with { type: "text" };
 import { type Layout, matmulSource, matmulUniforms, type SourceOptions, TILE, type Variant } from "./source.ts";
+import sumCode from "./sum-splits.wgsl" with { type: "text" };
 
 /** A dropout mask on one operand's elements as they are read, or on the product before it is stored. */
 export interface OperandDropout extends DropoutOptions {

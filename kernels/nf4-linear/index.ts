@@ -1,8 +1,8 @@
 /** Products with a frozen NF4 weight: rows are dequantised to a scratch buffer, then multiplied by the plain kernels. */
-import type { Gpu } from "../../core/device/gpu.ts";
-import { DeviceError } from "../../core/errors.ts";
 import type { Nf4Weight } from "../../core/compute/linear.ts";
 import { bytesPerElement, expectTensor, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import { DeviceError } from "../../core/errors.ts";
 import { matmulNN, matmulNT } from "../matmul/index.ts";
 import { dequantise } from "../nf4/index.ts";
 

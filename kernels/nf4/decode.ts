@@ -1,8 +1,8 @@
 import type { UniformType } from "../../core/compute/kernel.ts";
 import { wgslFloat } from "../../core/compute/kernel.ts";
 import type { Nf4Weight } from "../../core/compute/linear.ts";
-import { nf4CodeBook } from "../../core/formats/nf4.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
+import { nf4CodeBook } from "../../core/formats/nf4.ts";
 
 /** Uniforms that `nf4Source` reads; `zero` must be 0 and is there so that no compiler may know it. */
 export const nf4Uniforms: Readonly<Record<string, UniformType>> = { nested_offset: "f32", zero: "u32" };

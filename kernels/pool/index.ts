@@ -1,7 +1,7 @@
-import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
 import type { Op, Tape } from "../../core/compute/recorder.ts";
 import { byteSize, elementCount, expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { vectorSource, widthOf } from "../vector.ts";
 import gatherCode from "./gather.wgsl" with { type: "text" };
 import scatterCode from "./scatter.wgsl" with { type: "text" };

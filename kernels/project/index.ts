@@ -3,8 +3,8 @@ import type { LowRankBranch, Nf4Weight } from "../../core/compute/linear.ts";
 import type { BackwardContext, Op, Tape } from "../../core/compute/recorder.ts";
 import { expectTensor, type Tensor } from "../../core/compute/tensor.ts";
 import { matmulNN, matmulNT, matmulTN, type OperandDropout } from "../matmul/index.ts";
-import { matrixBackward, matrixForward, matrixServes } from "./matrix.ts";
 import { nf4Forward, nf4InputGradient } from "../nf4-linear/index.ts";
+import { matrixBackward, matrixForward, matrixServes } from "./matrix.ts";
 
 /** One linear of a projection. */
 export interface ProjectPart {

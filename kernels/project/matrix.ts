@@ -2,10 +2,10 @@
  * Linears that share an input, on subgroup matrices: weights are dequantised to f16 scratch, the low-rank update is part
  * of the same product, and the thin products of all branches read the input once.
  */
-import type { Gpu } from "../../core/device/gpu.ts";
 import type { LowRankBranch } from "../../core/compute/linear.ts";
 import type { BackwardContext, Tape } from "../../core/compute/recorder.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { dropoutScale, dropoutThreshold } from "../dropout/index.ts";
 import {
   castHalf,

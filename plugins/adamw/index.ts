@@ -1,8 +1,8 @@
-import { defineOptions } from "../../core/options/options.ts";
 import type { Slab } from "../../core/compute/parameters.ts";
+import type { Tensor } from "../../core/compute/tensor.ts";
+import { defineOptions } from "../../core/options/options.ts";
 import { defineOptimizer, type Optimizer, type OptimizerContext, type SavedTensor } from "../../core/plugin/kinds.ts";
 import { savedTensor, SavedStateReader } from "../../core/training/saved-state.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
 import { type AdamWOptions, adamWScalars, adamWStep } from "../../kernels/adamw/index.ts";
 import { adamWOptionShape } from "./options.ts";
 

@@ -1,9 +1,9 @@
 /** Where `qlora bench` gets its model: the bundled checkpoint, a folder, or random weights of a published shape. */
 import { join } from "node:path";
-import type { BenchCommandOptions } from "../../core/options/bench-options.ts";
-import { writeJson } from "../../core/run/folder.ts";
-import { type ModelSource, settlePlacement } from "../../core/plugin/kinds.ts";
 import { writeSafetensors } from "../../core/formats/safetensors.ts";
+import type { BenchCommandOptions } from "../../core/options/bench-options.ts";
+import { type ModelSource, settlePlacement } from "../../core/plugin/kinds.ts";
+import { writeJson } from "../../core/run/folder.ts";
 import { gemma2 } from "./index.ts";
 import { createGemma2 } from "./model.ts";
 import { gemma2Outline } from "./outline.ts";

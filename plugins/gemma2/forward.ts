@@ -1,12 +1,12 @@
 /** Gemma-2's forward pass on a packed batch (huggingface/transformers, models/gemma2/modeling_gemma2.py). */
 import type { Batch } from "../../core/compute/batch.ts";
-import { bindDecoderLinears, type DecoderLinears } from "../../core/model/decoder.ts";
+import { runBlocks } from "../../core/compute/blocks.ts";
 import type { AdaptedLinear } from "../../core/compute/linear.ts";
 import type { Parameter } from "../../core/compute/parameters.ts";
-import { runBlocks } from "../../core/compute/blocks.ts";
-import type { ForwardOptions } from "../../core/plugin/kinds.ts";
 import type { Tape } from "../../core/compute/recorder.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
+import { bindDecoderLinears, type DecoderLinears } from "../../core/model/decoder.ts";
+import type { ForwardOptions } from "../../core/plugin/kinds.ts";
 import { attention } from "../../kernels/attention/index.ts";
 import { visiblePairs } from "../../kernels/attention/work.ts";
 import { geglu } from "../../kernels/geglu/index.ts";

@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { readModelConfig } from "../../core/formats/checkpoint.ts";
-import { defineOptions, option } from "../../core/options/options.ts";
 import { openWeights } from "../../core/formats/paper-checkpoint.ts";
-import { defineModel, settlePlacement } from "../../core/plugin/kinds.ts";
 import { pyFloat } from "../../core/formats/python-json.ts";
+import { defineOptions, option } from "../../core/options/options.ts";
+import { defineModel, settlePlacement } from "../../core/plugin/kinds.ts";
 import { type Gemma2Config, parseGemma2Config } from "./config.ts";
 import { createGemma2 } from "./model.ts";
 import { gemma2Outline } from "./outline.ts";

@@ -1,7 +1,7 @@
 import { ModelError } from "../../core/errors.ts";
+import type { TensorSource } from "../../core/formats/safetensors.ts";
 import type { Model, ModelContext } from "../../core/plugin/kinds.ts";
 import { normalValues } from "../../core/random.ts";
-import type { TensorSource } from "../../core/formats/safetensors.ts";
 import { freeNf4 } from "../../kernels/nf4/index.ts";
 import { ropeInverseFrequencies } from "../../kernels/rope/index.ts";
 import type { Gemma2Config } from "./config.ts";

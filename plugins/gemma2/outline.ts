@@ -1,5 +1,5 @@
-import { decoderLinears } from "../../core/model/decoder.ts";
 import type { LinearSpec } from "../../core/compute/linear.ts";
+import { decoderLinears } from "../../core/model/decoder.ts";
 import type { ModelOutline, ParameterRow } from "../../core/plugin/kinds.ts";
 import type { Gemma2Config } from "./config.ts";
 

@@ -2,12 +2,12 @@
  * Checkpoints of Gemma-2's published shapes with random weights in the exact format: for benchmarks, and to try loading
  * at size without a download.
  */
-import { decoderLinears } from "../../core/model/decoder.ts";
 import { createDynamicMap } from "../../core/dynamic-map.ts";
 import { f32ToBf16 } from "../../core/formats/half.ts";
 import { NESTED_BLOCK_SIZE, NF4_BLOCK_SIZE, nf4CodeBook } from "../../core/formats/nf4.ts";
-import { missingTensor, type TensorSource } from "../../core/formats/safetensors.ts";
 import type { TensorInfo } from "../../core/formats/safetensors-header.ts";
+import { missingTensor, type TensorSource } from "../../core/formats/safetensors.ts";
+import { decoderLinears } from "../../core/model/decoder.ts";
 import { parseGemma2Config, type Gemma2Config } from "./config.ts";
 import { LAYER_NORMS } from "./outline.ts";
 

@@ -1,8 +1,8 @@
 import { loadAdapterTensors, saveAdapterFiles } from "../../core/adapter/files.ts";
 import { type LoraOptions, loraOptionsFrom, loraShape, planLora } from "../../core/adapter/lora-plan.ts";
+import { formatLoraConfig, formatModelCard, loraKey, parseLoraConfig } from "../../core/formats/peft.ts";
 import { addLowRank } from "../../core/merge/low-rank.ts";
 import { defineOptions } from "../../core/options/options.ts";
-import { formatLoraConfig, formatModelCard, loraKey, parseLoraConfig } from "../../core/formats/peft.ts";
 import { type Adapter, type AdapterContext, defineAdapter } from "../../core/plugin/kinds.ts";
 
 /**

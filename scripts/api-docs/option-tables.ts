@@ -1,7 +1,7 @@
 /** The tables of options in docs/shipped-plugins.md, from the schemas. */
 import type { OptionDescription, OptionSet } from "../../core/options/options.ts";
-import { isPluginFactory } from "../../core/plugin/value.ts";
 import { trainingOptions } from "../../core/options/training-options.ts";
+import { isPluginFactory } from "../../core/plugin/value.ts";
 import * as plugins from "../../plugins/index.ts";
 
 /** Where the tables stand, from the root. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { trainingOptions, type TrainingOptionsInput } from "../../core/options/training-options.ts";
 import { pairwiseLoss } from "../../core/training/pairwise.ts";
 import { createStepLoss } from "../../core/training/step-loss.ts";
-import { trainingOptions, type TrainingOptionsInput } from "../../core/options/training-options.ts";
 import { type ComputeGradients, defineConfig, defineLoss, softmaxRows, train, type TrainOptions } from "../../index.ts";
 import { lossContract } from "../../testing/index.ts";
 import { tiers } from "../support/gpu.ts";

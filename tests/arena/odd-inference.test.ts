@@ -2,8 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { addOutOfFold } from "../../core/inference/out-of-fold.ts";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../core/formats/safetensors.ts";
+import { addOutOfFold } from "../../core/inference/out-of-fold.ts";
 import { demoCsv } from "../../demo/generate.ts";
 import { bothEmpty, evaluate, predict, type RunEvent, train } from "../../index.ts";
 import { failure } from "../support/failure.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { dataOptions } from "../../core/options/data-options.ts";
 import { fingerprintDataset, loadDataset, splitFold } from "../../core/data/dataset.ts";
 import { countLabels } from "../../core/inference/labels.ts";
+import { dataOptions } from "../../core/options/data-options.ts";
 import { loadRunData } from "../../core/run/data.ts";
 import { csvRow, tempFile } from "../data/files.ts";
 

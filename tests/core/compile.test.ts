@@ -1,9 +1,9 @@
 /** Kernels compiled up front, and the kernels of whole steps at the published widths validated without a GPU. */
 import { describe, expect, test } from "bun:test";
-import { benchOptions } from "../../core/options/bench-options.ts";
 import { type Gpu, openGpu, validateKernels } from "../../core/device/index.ts";
 import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
 import { openSessionOn } from "../../core/model/session.ts";
+import { benchOptions } from "../../core/options/bench-options.ts";
 import { accumulateGradients } from "../../core/training/step.ts";
 import { engine } from "../../kernels/engine.ts";
 import { benchSource } from "../../plugins/gemma2/bench-source.ts";

@@ -6,8 +6,8 @@ import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { demoCsv } from "../../demo/generate.ts";
 import { writeFileAtomic } from "../../index.ts";
 import { tiers } from "../support/gpu.ts";
-import { temporaryFolder, testProvider } from "../support/run.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
+import { temporaryFolder, testProvider } from "../support/run.ts";
 
 const root = join(import.meta.dir, "../..");
 const TIMEOUT = 240_000;

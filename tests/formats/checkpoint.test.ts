@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expectFloats, openCheckpoint, readFloats } from "../../core/formats/checkpoint.ts";
 import { ModelError } from "../../core/errors.ts";
+import { expectFloats, openCheckpoint, readFloats } from "../../core/formats/checkpoint.ts";
 import { bf16ToF32, f32ToF16 } from "../../core/formats/half.ts";
 import { isQuantized, readNf4, readNf4State } from "../../core/formats/nf4-checkpoint.ts";
 import { dequantizeNf4, quantizeNf4, restoreAbsmax } from "../../core/formats/nf4.ts";

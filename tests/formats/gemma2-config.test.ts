@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { readModelConfig } from "../../core/formats/checkpoint.ts";
 import { ModelError } from "../../core/errors.ts";
+import { readModelConfig } from "../../core/formats/checkpoint.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
 import { referenceDir, tinyCheckpoint } from "../support/reference.ts";
 import { looseConfig } from "./malformed.ts";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ConfigError, ModelError } from "../../core/errors.ts";
 import { expandTargets, matchTargets, patternValue } from "../../core/adapter/peft-targets.ts";
+import { ConfigError, ModelError } from "../../core/errors.ts";
 import {
   formatLoraConfig,
   formatModelCard,

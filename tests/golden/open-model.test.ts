@@ -4,12 +4,12 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { readAdapterConfig } from "../../core/formats/peft.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
-import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { defineConfig, openModel } from "../../index.ts";
+import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { expectClose, relativeL2 } from "../support/close.ts";
 import { tiers } from "../support/gpu.ts";
-import { testProvider } from "../support/run.ts";
 import { referenceDir, tinyCheckpoint } from "../support/reference.ts";
+import { testProvider } from "../support/run.ts";
 
 const dir = referenceDir();
 

@@ -8,14 +8,13 @@ import type { Gpu } from "../../core/device/index.ts";
 import type { ModelSource } from "../../core/plugin/kinds.ts";
 import { uniformValues } from "../../core/random.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
-import { lora } from "../../plugins/lora/index.ts";
-import { createGemma2 } from "../../plugins/gemma2/model.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
+import { createGemma2 } from "../../plugins/gemma2/model.ts";
 import { gemma2Outline } from "../../plugins/gemma2/outline.ts";
 import { syntheticConfigJson, syntheticSource } from "../../plugins/gemma2/synthetic.ts";
+import { lora } from "../../plugins/lora/index.ts";
 import { norm as l2 } from "../../testing/differences.ts";
 import { ModelBench, randomSamples } from "../../testing/model-bench.ts";
-import { gpuOf, random, tiers } from "../support/gpu.ts";
 import {
   blockInF64,
   embeddedInF64,
@@ -24,6 +23,7 @@ import {
   type NamedBranch,
   readWeights,
 } from "../support/gemma2-f64.ts";
+import { gpuOf, random, tiers } from "../support/gpu.ts";
 
 const STEP_KEY = 3;
 const MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];

@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openBaseModel } from "../../core/model/base-model.ts";
 import { gemma2 } from "../../plugins/index.ts";
+import { qlora } from "../support/command-line.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
-import { qlora } from "../support/command-line.ts";
 import { hubClient, hubTest } from "./hub-model.ts";
 import { COMMIT, startHub, type FakeHub } from "./server.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { matrixCeilingSpec, measureCeilings } from "../../kernels/ceilings/index.ts";
 import { gridFor } from "../../core/compute/kernel.ts";
+import { matrixCeilingSpec, measureCeilings } from "../../kernels/ceilings/index.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
 import { emulatedMatrixGpu } from "../support/matrix-emulation.ts";
 

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { Gpu } from "../../core/device/index.ts";
+import { createDynamicMap } from "../../core/dynamic-map.ts";
+import { dequantizeNf4, nf4CodeBook, type PackedNf4 } from "../../core/formats/nf4.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
 import {
   castHalf,
@@ -23,8 +25,6 @@ import {
 import { gemmReference, times, transposed } from "../../kernels/gemm/reference.ts";
 import { chooseTiling, matrixUnit } from "../../kernels/gemm/tiling.ts";
 import { uploadNf4 } from "../../kernels/nf4/index.ts";
-import { createDynamicMap } from "../../core/dynamic-map.ts";
-import { dequantizeNf4, nf4CodeBook, type PackedNf4 } from "../../core/formats/nf4.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, random, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { emulatedMatrixGpu } from "../support/matrix-emulation.ts";

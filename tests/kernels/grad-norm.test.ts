@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import type { Gpu } from "../../core/device/gpu.ts";
 import type { Slab } from "../../core/compute/parameters.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { gradNorm, type GradNormOptions } from "../../kernels/grad-norm/index.ts";
 import { gradNormReference } from "../../kernels/grad-norm/reference.ts";
 import { expectClose } from "../support/close.ts";

@@ -1,10 +1,10 @@
 import { describe, test } from "bun:test";
+import { Tape } from "../../core/compute/recorder.ts";
+import { accumulate } from "../../kernels/add/index.ts";
 import { pool } from "../../kernels/pool/index.ts";
 import { poolBackwardReference, poolReference } from "../../kernels/pool/reference.ts";
 import { softcap } from "../../kernels/softcap/index.ts";
 import { softcapBackwardReference } from "../../kernels/softcap/reference.ts";
-import { Tape } from "../../core/compute/recorder.ts";
-import { accumulate } from "../../kernels/add/index.ts";
 import { expectClose } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { runOp } from "../support/op.ts";

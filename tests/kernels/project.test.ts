@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import type { Gpu } from "../../core/device/index.ts";
 import type { LowRankBranch } from "../../core/compute/linear.ts";
-import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { ParameterSet } from "../../core/compute/parameters.ts";
 import { Tape } from "../../core/compute/recorder.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/index.ts";
+import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { accumulate } from "../../kernels/add/index.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
 import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";

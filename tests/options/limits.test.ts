@@ -2,9 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { ConfigError } from "../../core/errors.ts";
 import { benchOptions } from "../../core/options/bench-options.ts";
 import { dataOptions } from "../../core/options/data-options.ts";
-import { ConfigError } from "../../core/errors.ts";
 import type { OptionSet } from "../../core/options/options.ts";
 import { trainingOptions } from "../../core/options/training-options.ts";
 import { bench, dryRun } from "../../index.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { formatBytes, parseBytes } from "../../core/byte-size.ts";
-import { deviceOptions } from "../../core/options/device-options.ts";
 import { NVIDIA } from "../../core/device/paper.ts";
+import { deviceOptions } from "../../core/options/device-options.ts";
 import { driverMargin, freeOnNvidia, memoryBudget } from "../../core/planning/budget.ts";
 
 describe("sizes", () => {

@@ -1,13 +1,13 @@
 /** A planned run compiles its kernels while it loads: the first step finds all of them. */
 import { describe, expect, test } from "bun:test";
-import { benchOptions } from "../../core/options/bench-options.ts";
 import { type Gpu, NVIDIA } from "../../core/device/index.ts";
+import { openSession, type Session } from "../../core/model/session.ts";
+import { benchOptions } from "../../core/options/bench-options.ts";
 import { MemoryAccount, type MemorySettings } from "../../core/planning/account.ts";
+import { openPlanned } from "../../core/planning/open.ts";
 import { PaperRun } from "../../core/planning/paper-run.ts";
 import { planMemory } from "../../core/planning/plan.ts";
-import { openPlanned } from "../../core/planning/open.ts";
 import { RunKernels } from "../../core/run/kernels.ts";
-import { openSession, type Session } from "../../core/model/session.ts";
 import { accumulateGradients } from "../../core/training/step.ts";
 import { engine } from "../../kernels/engine.ts";
 import { benchSource } from "../../plugins/gemma2/bench-source.ts";

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { createDynamicMap } from "../../core/dynamic-map.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
-import type { SavedTensor } from "../../core/plugin/kinds.ts";
+import { createDynamicMap } from "../../core/dynamic-map.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
+import type { SavedTensor } from "../../core/plugin/kinds.ts";
 import { adamWReference } from "../../kernels/adamw/reference.ts";
 import { adamW8bitReference, freshReferenceState } from "../../kernels/adamw8bit/reference.ts";
 import { adamW8bit } from "../../plugins/adamw8bit/index.ts";

@@ -1,11 +1,11 @@
 /** What peft's recorded runs do not show of the adapters: their start, DoRA's norms and its dropout. */
 import { describe, expect, test } from "bun:test";
 import type { Batch } from "../../core/compute/batch.ts";
-import type { Gpu } from "../../core/device/index.ts";
 import type { Nf4Weight } from "../../core/compute/linear.ts";
-import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { ParameterSet } from "../../core/compute/parameters.ts";
 import { Tape } from "../../core/compute/recorder.ts";
+import type { Gpu } from "../../core/device/index.ts";
+import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { readLogits } from "../../core/training/step.ts";
 import { accumulate } from "../../kernels/add/index.ts";
 import { dropout } from "../../kernels/dropout/index.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import type { OptimizerPlugin } from "../../core/plugin/kinds.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
+import type { OptimizerPlugin } from "../../core/plugin/kinds.ts";
 import { adafactor, lion8bit, muon, sgd } from "../../plugins/index.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tiers } from "../support/gpu.ts";

@@ -1,12 +1,12 @@
 /** Gemma-2 as a classifier with LoRA, in f64 and one sample at a time: written from its equations, for tests of whole models. */
-import { decoderLinears } from "../../core/model/decoder.ts";
 import type { TensorSource } from "../../core/formats/safetensors.ts";
+import { decoderLinears } from "../../core/model/decoder.ts";
 import { attentionReference } from "../../kernels/attention/reference.ts";
 import { gegluReference } from "../../kernels/geglu/reference.ts";
 import { type ReferencePart, projectReference } from "../../kernels/project/reference.ts";
 import { rmsNormReference } from "../../kernels/rms-norm/reference.ts";
-import { ropeReference } from "../../kernels/rope/reference.ts";
 import { ropeInverseFrequencies } from "../../kernels/rope/index.ts";
+import { ropeReference } from "../../kernels/rope/reference.ts";
 import type { Gemma2Config } from "../../plugins/gemma2/config.ts";
 import { readNf4 } from "./nf4.ts";
 

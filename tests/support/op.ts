@@ -1,6 +1,6 @@
-import type { Gpu } from "../../core/device/gpu.ts";
 import { Tape } from "../../core/compute/recorder.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { accumulate } from "../../kernels/add/index.ts";
 import { tensorOf } from "./gpu.ts";
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import type { Gpu } from "../../core/device/index.ts";
-import { dequantizeNf4, nf4CodeBook, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
 import type { Op } from "../../core/compute/recorder.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
+import type { Gpu } from "../../core/device/index.ts";
+import { dequantizeNf4, nf4CodeBook, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { attentionReference } from "../../kernels/attention/reference.ts";
 import { crossEntropyReference, oneHot } from "../../kernels/cross-entropy/reference.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";

@@ -1,8 +1,8 @@
 /** A run of mixed lengths compiles every kernel ahead of the step that needs it. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { join } from "node:path";
-import { writeFileAtomic } from "../../core/files.ts";
 import { Gpu } from "../../core/device/index.ts";
+import { writeFileAtomic } from "../../core/files.ts";
 import type { AdapterPlugin } from "../../core/plugin/kinds.ts";
 import { trainer } from "../../index.ts";
 import { gridFor, type Tensor } from "../../kernels/index.ts";

@@ -3,10 +3,10 @@
  * need a real GPU; QLORA_TEST_WIDE=1 runs the smallest on a software one too (minutes).
  */
 import { describe, expect, test } from "bun:test";
+import { openSession, type Session } from "../../core/model/session.ts";
 import { benchOptions } from "../../core/options/bench-options.ts";
 import type { AdapterPlugin } from "../../core/plugin/kinds.ts";
 import { normalValues } from "../../core/random.ts";
-import { openSession, type Session } from "../../core/model/session.ts";
 import { accumulateGradients } from "../../core/training/step.ts";
 import { engine } from "../../kernels/engine.ts";
 import { benchSource } from "../../plugins/gemma2/bench-source.ts";
