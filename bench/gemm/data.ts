@@ -57,8 +57,6 @@ export interface Layout {
   readonly first?: number;
   readonly row: number;
   readonly depth: number;
-  /** Rows of a tensor in panels of 32 columns: overrides the steps. */
-  readonly panelRows?: number;
 }
 
 /** A dot product to sum: a (row, k) times b (column, k). */
@@ -106,7 +104,6 @@ export async function sampleError(
       a_first: aLayout.first ?? 0,
       a_row: aLayout.row,
       a_depth: aLayout.depth,
-      a_panels: aLayout.panelRows ?? 0,
       b_first: bLayout.first ?? 0,
       b_row: bLayout.row,
       b_depth: bLayout.depth,
@@ -158,8 +155,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   var sum = 0.0;
   for (var k = 0u; k < params.depth; k++) {
     ${inside}
-    var at_a = params.a_first + row * params.a_row + k * params.a_depth;
-    if (params.a_panels > 0u) { at_a = (k / 32u * params.a_panels + row) * 32u + k % 32u; }
+    let at_a = params.a_first + row * params.a_row + k * params.a_depth;
     let at_b = params.b_first + column * params.b_row + k * params.b_depth;
     sum += half_of(a[at_a / 2u], at_a) * half_of(b[at_b / 2u], at_b);
   }
@@ -178,7 +174,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
       a_first: "u32",
       a_row: "u32",
       a_depth: "u32",
-      a_panels: "u32",
       b_first: "u32",
       b_row: "u32",
       b_depth: "u32",

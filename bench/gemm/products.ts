@@ -41,7 +41,6 @@ export async function product(session: Session, problem: Problem): Promise<Resul
   const whole = gpu.alloc([tokens + BEHIND, columns], "f16", "c");
   const c: Tensor = { ...whole, shape: [tokens, columns] };
   const behind: Tensor = { ...whole, part: true, offset: tokens * columns * 2, shape: [BEHIND, columns] };
-  const panels = options.variant?.a === "panels";
   const result = await session.run({
     section: problem.section,
     name: problem.name,
@@ -53,7 +52,7 @@ export async function product(session: Session, problem: Problem): Promise<Resul
         gpu,
         terms.map(({ a, b }, i) => ({
           a,
-          aLayout: { row: all[i]!, depth: 1, ...(panels ? { panelRows: tokens } : {}) },
+          aLayout: { row: all[i]!, depth: 1 },
           b,
           bLayout: { row: 1, depth: columns },
           depth: all[i]!,
@@ -117,11 +116,7 @@ const VARIANTS: readonly (readonly [name: string, options: GemmOptions])[] = [
   ]),
   ...(
     [
-      ["restart", { join: "restart" }],
-      ["panels", { a: "panels" }],
-      ["panels, restart", { a: "panels", join: "restart" }],
       ["late B", { loadB: "late" }],
-      ["late B, panels", { loadB: "late", a: "panels" }],
       ["1 block between", { between: 1 }],
       ["3 blocks between", { between: 3 }],
       ["group 4", { group: 4 }],

@@ -7,28 +7,33 @@ import type { Gpu } from "../../core/device/gpu.ts";
 export function sumToHalf(gpu: Gpu, partial: Tensor, out: Tensor, rows: number, column: number): void {
   const [splits = 0, paddedRows = 0, columns = 0] = partial.shape;
   const stride = out.shape[1]!;
-  const kernel = gpu.kernel(`gemm/sum-to-half/${columns}/${stride}/${column}`, () => ({
+  const kernel = gpu.kernel("gemm/sum-to-half", () => ({
     code: `
 @group(0) @binding(0) var<storage, read> partial: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> out: array<vec2<u32>>;
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
   let i = group_index(wg, count) * 256u + li;
-  let row = i / ${columns / 4}u;
+  let row = i / params.columns;
   if (row >= params.rows) {
     return;
   }
   var sum = vec4<f32>();
   for (var s = 0u; s < params.splits; s++) {
-    sum += partial[s * params.padded_rows * ${columns / 4}u + i];
+    sum += partial[s * params.padded_rows * params.columns + i];
   }
-  out[row * ${stride / 4}u + ${column / 4}u + i % ${columns / 4}u] = vec2<u32>(pack2x16float(sum.xy), pack2x16float(sum.zw));
+  out[row * params.stride + params.column + i % params.columns] = vec2<u32>(pack2x16float(sum.xy), pack2x16float(sum.zw));
 }
 `,
     bindings: ["read", "write"],
-    uniforms: { rows: "u32", splits: "u32", padded_rows: "u32" },
+    uniforms: { rows: "u32", splits: "u32", padded_rows: "u32", columns: "u32", stride: "u32", column: "u32" },
   }));
-  gpu.dispatch(kernel, [partial, out], { rows, splits, padded_rows: paddedRows }, gridFor((rows * columns) / 4 / 256));
+  gpu.dispatch(
+    kernel,
+    [partial, out],
+    { rows, splits, padded_rows: paddedRows, columns: columns / 4, stride: stride / 4, column: column / 4 },
+    gridFor((rows * columns) / 4 / 256),
+  );
 }
 
 /**

@@ -1,18 +1,19 @@
 /** Products on subgroup matrices (tier `matrix`): the linears of a transformer block, f16 in and out, f32 sums. */
 import { gridFor } from "../../core/compute/kernel.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
-import type { Gpu, Kernel, Work } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/index.ts";
 import {
   DEFAULT_VARIANT,
   type MatmulShape,
   matmulSpec,
+  matmulUniforms,
+  type MatmulTerm,
   type MatmulVariant,
-  type TermShape,
   variantKey,
 } from "./matmul.ts";
 import { tilingOf, unitKey, unitOf } from "./support.ts";
 import { sumTail } from "./tail.ts";
-import { type MatrixUnit, planTiles, type TilePlan, type Tiling, TUNING } from "./tiling.ts";
+import { type MatrixUnit, planTiles, type TilePlan, tilesOf, type Tiling, TUNING } from "./tiling.ts";
 
 export { castHalf, type CastOptions, type CopyTarget } from "./finish.ts";
 export { type CodeLookup, dequantiseRows, dequantiseTransposed, keepTransposed } from "./dequantise.ts";
@@ -55,7 +56,7 @@ export interface GemmOptions {
 export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: GemmOptions = {}): void {
   const [rows, columns] = matrixShape(c);
   expectTensor(c, [-1, -1], "f16");
-  const shapes = terms.map(({ a, b, column = 0 }): TermShape => {
+  const sized = terms.map(({ a, b, column = 0 }): MatmulTerm & GemmTerm => {
     expectTensor(a, [rows, -1], "f16");
     expectTensor(b, [-1, columns], "f16");
     const [depth, stride] = [b.shape[0]!, a.shape[1]!];
@@ -69,55 +70,47 @@ export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: G
         `gemm: ${depth} columns of ${a.label} [${a.shape.join(",")}] from ${column} on cannot meet ${b.label} [${b.shape.join(",")}]`,
       );
     }
-    return { depth, stride, column };
+    return { a, b, depth, stride, column };
   });
   if (rows === 0 || terms.length === 0) throw new RangeError(`gemm into ${c.label}: no rows or no terms`);
   const unit = unitOf(gpu);
-  const tiling = options.tiling ?? tilingOf(gpu, rows, columns);
+  const depths = sized.map(({ depth }) => depth);
+  const tiling = options.tiling ?? tilingOf(gpu, rows, columns, depths);
   const variant = { ...DEFAULT_VARIANT, ...options.variant };
   const accumulate = options.accumulate ?? false;
-  const tiles = Math.ceil(rows / tiling.rows) * (columns / tiling.columns);
-  const plan =
-    options.plan?.(tiles) ??
-    planTiles(
-      tiling,
-      tiles,
-      shapes.map((s) => s.depth),
-    );
-  const operands = terms.flatMap(({ a, b }) => [a, b]);
-  const kernel = (parts: number): Kernel => {
-    const shape = { columns, terms: shapes, accumulate: accumulate && parts === 1, parts };
-    return gpu.kernel(matmulKey(unit, tiling, shape, variant), () => matmulSpec(unit, tiling, shape, variant));
-  };
-  // The tail's kernel does the rest of the product.
-  const work = (share: number): Work => ({
-    flops: ((2 * rows * columns * share) / tiles) * shapes.reduce((sum, { depth }) => sum + depth, 0),
-  });
-  if (plan.full > 0)
+  const tiles = tilesOf(tiling, rows, columns);
+  const plan = options.plan?.(tiles) ?? planTiles(tiling, tiles, depths);
+  const launch = (
+    ordered: readonly (MatmulTerm & GemmTerm)[],
+    divided: number | undefined,
+    into: Tensor,
+    place: { readonly first: number; readonly tiles: number; readonly parts: number },
+  ): void => {
+    const shape = { terms: ordered.length, divided };
+    const kernel = gpu.kernel(matmulKey(unit, tiling, shape, variant), () => matmulSpec(unit, tiling, shape, variant));
     gpu.dispatch(
-      kernel(1),
-      [...operands, c],
-      { rows, first: 0, tiles: plan.full },
-      gridFor(plan.full),
-      work(plan.full),
+      kernel,
+      [...ordered.flatMap(({ a, b }) => [a, b]), into],
+      matmulUniforms({ rows, columns, ...place, accumulate, terms: ordered }),
+      gridFor(place.tiles * place.parts),
+      { flops: ((2 * rows * columns * place.tiles) / tiles) * depths.reduce((sum, depth) => sum + depth, 0) },
     );
-  if (plan.tail === 0) return;
-  const partial = gpu.alloc(
-    [plan.parts, plan.tail, tiling.rows * tiling.columns],
-    "f32",
-    `partial ${c.label}`,
-    "scratch",
-  );
-  const tail = { rows, first: plan.full, tiles: plan.tail };
-  gpu.dispatch(kernel(plan.parts), [...operands, partial], tail, gridFor(plan.tail * plan.parts), work(plan.tail));
-  sumTail(gpu, partial, c, { tiling, group: variant.group, accumulate, ...tail });
+  };
+  const { full, tail, parts } = plan;
+  if (full > 0) launch(sized, undefined, c, { first: 0, tiles: full, parts: 1 });
+  if (tail === 0) return;
+  const partial = gpu.alloc([parts, tail, tiling.rows * tiling.columns], "f32", `partial ${c.label}`, "scratch");
+  // Terms too short to be shared out come last.
+  const isLong = ({ depth }: MatmulTerm): boolean => depth >= parts * TUNING.depthMultiple;
+  const [long, short] = [sized.filter(isLong), sized.filter((term) => !isLong(term))];
+  launch([...long, ...short], long.length, partial, { first: full, tiles: tail, parts });
+  sumTail(gpu, partial, c, { tiling, group: variant.group, accumulate, rows, first: full, tiles: tail });
   gpu.free(partial);
 }
 
-function matmulKey(unit: MatrixUnit, tiling: Tiling, shape: MatmulShape, variant: MatmulVariant): string {
-  const terms = shape.terms.map((s) => `${s.depth}/${s.stride}+${s.column}`).join(",");
-  const how = `${shape.accumulate ? "add" : "set"}/${shape.parts}/${variantKey(variant)}`;
-  return `gemm/${unitKey(unit)}/${tiling.rows}x${tiling.columns}/${shape.columns}/${terms}/${how}`;
+function matmulKey(unit: MatrixUnit, tiling: Tiling, { terms, divided }: MatmulShape, variant: MatmulVariant): string {
+  const parts = divided === undefined ? "whole" : `${divided} divided`;
+  return `gemm/${unitKey(unit)}/${tiling.rows}x${tiling.columns}/${terms}/${parts}/${variantKey(variant)}`;
 }
 
 /** The low-rank side of a forward product. */

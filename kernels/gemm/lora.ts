@@ -5,7 +5,7 @@ import { dropoutValues, type MemberDropout } from "./dropout-text.ts";
 import { addToGradient, sumToHalf } from "./finish.ts";
 import { maskedSpec, maskedTile } from "./masked.ts";
 import { splitsFor, unitKey, unitOf } from "./support.ts";
-import { type ThinShape, thinSpec, tokenSumSpec, tokenSumTile } from "./thin.ts";
+import { thinSpec, tokenSumSpec, tokenSumTile } from "./thin.ts";
 import { RANK_MULTIPLE, TUNING } from "./tiling.ts";
 
 /**
@@ -72,21 +72,22 @@ function thin(
   const splits = options.splits ?? splitsFor(tiles, depth);
   if (depth % (splits * TUNING.thin.depth) !== 0)
     throw new RangeError(`${a.label}: a depth of ${depth} cannot be split into ${splits}`);
-  const shape: ThinShape = {
-    depth,
-    columns,
+  const half = splits === 1;
+  const key = `gemm/thin/${unitKey(unit)}/${tileRows}/${half ? "half" : "partial"}/${members?.join("+") ?? "plain"}`;
+  const kernel = gpu.kernel(key, () => thinSpec(unit, { tileRows, half, members }));
+  const uniforms = {
+    rows,
+    depth: depth / 8,
+    columns: columns / 8,
     splits,
-    tileRows,
-    half: splits === 1 ? { stride, column } : undefined,
-    members,
+    part: depth / splits,
+    ...(half ? { stride: stride / 8, column: column / 8 } : {}),
+    ...(dropout === undefined ? {} : dropoutValues(dropout.seed, dropout.members)),
   };
-  const key = `gemm/thin/${unitKey(unit)}/${tileRows}/${depth}x${columns}/${splits}/${splits === 1 ? `${stride}+${column}` : "partial"}/${members?.join("+") ?? "plain"}`;
-  const kernel = gpu.kernel(key, () => thinSpec(unit, shape));
-  const uniforms = { rows, ...(dropout === undefined ? {} : dropoutValues(dropout.seed, dropout.members)) };
   const grid = gridFor(tiles * splits);
   const keys = dropout === undefined ? [] : [dropout.rowKeys];
   const work = { flops: 2 * rows * depth * columns };
-  if (splits === 1) {
+  if (half) {
     gpu.dispatch(kernel, [a, b, out, ...keys], uniforms, grid, work);
     return;
   }
@@ -140,14 +141,14 @@ export function loraMaskedGradient(gpu: Gpu, dU: Tensor, a: Tensor, dX: Tensor, 
   const members = widthsOf(dropout, dU.shape[1]!, rows)!;
   if (columns % 64 !== 0) throw new RangeError(`${dX.label}: ${columns} columns are no multiple of 64`);
   const unit = unitOf(gpu);
-  const kernel = gpu.kernel(`gemm/masked/${unitKey(unit)}/${columns}/${members.join("+")}`, () =>
-    maskedSpec(unit, { columns, members }),
-  );
   const tile = maskedTile(columns);
+  const kernel = gpu.kernel(`gemm/masked/${unitKey(unit)}/${tile.columns}/${members.join("+")}`, () =>
+    maskedSpec(unit, { width: tile.columns, members }),
+  );
   gpu.dispatch(
     kernel,
     [dU, a, dropout.rowKeys, dX],
-    { rows, ...dropoutValues(dropout.seed, dropout.members) },
+    { rows, columns: columns / 8, ...dropoutValues(dropout.seed, dropout.members) },
     gridFor(Math.ceil(rows / tile.rows) * (columns / tile.columns)),
     { flops: 2 * rows * dU.shape[1]! * columns },
   );
@@ -179,9 +180,10 @@ function tokenSum(gpu: Gpu, a: Tensor, b: Tensor, { columns, column, transposed,
   }
   const members = widthsOf(dropout, columns, rows);
   const unit = unitOf(gpu);
-  const key = `gemm/token-sum/${unitKey(unit)}/${features}x${columns}+${column}/${stride}/${transposed}/${members?.join("+") ?? "plain"}`;
-  const kernel = gpu.kernel(key, () => tokenSumSpec(unit, { features, columns, column, stride, transposed, members }));
-  const tiles = (features / tokenSumTile(features)) * (columns / TUNING.thin.columns);
+  const tileFeatures = tokenSumTile(features);
+  const key = `gemm/token-sum/${unitKey(unit)}/${tileFeatures}/${transposed ? "transposed" : "straight"}/${members?.join("+") ?? "plain"}`;
+  const kernel = gpu.kernel(key, () => tokenSumSpec(unit, { tileFeatures, transposed, members }));
+  const tiles = (features / tileFeatures) * (columns / TUNING.thin.columns);
   const steps = Math.ceil(rows / TUNING.thin.depth);
   const wanted = splits ?? Math.min(TUNING.thinSplits, Math.ceil(TUNING.thinWorkgroups / tiles));
   const chunkSteps = Math.ceil(steps / Math.min(steps, wanted));
@@ -197,6 +199,10 @@ function tokenSum(gpu: Gpu, a: Tensor, b: Tensor, { columns, column, transposed,
     [a, b, partial, ...(dropout === undefined ? [] : [dropout.rowKeys])],
     {
       rows,
+      features: features / 8,
+      columns: columns / 8,
+      column: column / 8,
+      stride: stride / 8,
       chunk: chunkSteps * TUNING.thin.depth,
       splits: count,
       ...(dropout === undefined ? {} : dropoutValues(dropout.seed, dropout.members)),

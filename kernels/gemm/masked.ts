@@ -13,7 +13,8 @@ import { type MatrixUnit, stageUnits, TUNING } from "./tiling.ts";
 
 /** `C = sum of masked products`. */
 export interface MaskedShape {
-  readonly columns: number;
+  /** Columns of a workgroup's tile. */
+  readonly width: 64 | 128;
   /** Padded rank of each member; their columns lie side by side in A, their rows one below another in B. */
   readonly members: readonly number[];
 }
@@ -22,14 +23,13 @@ const ROWS = 64;
 const DEPTH = TUNING.thin.depth;
 
 /** Rows and columns of a workgroup's tile. */
-export function maskedTile(columns: number): { rows: number; columns: number } {
+export function maskedTile(columns: number): { rows: number; columns: 64 | 128 } {
   return { rows: ROWS, columns: columns % 128 === 0 ? 128 : 64 };
 }
 
-/** Bindings A, B, row keys, C; uniforms `rows` (N) and those of dropout. */
+/** Bindings A, B, row keys, C; uniforms `rows` (N), `columns` (in units of 16 bytes) and those of dropout. */
 export function maskedSpec(unit: MatrixUnit, shape: MaskedShape): KernelSpec {
-  const { columns, members } = shape;
-  const width = maskedTile(columns).columns;
+  const { width, members } = shape;
   const [subRows, subColumns] = [ROWS / 2, width / 2];
   const threads = 4 * unit.lanes;
   const [strideA, strideB] = [DEPTH / 8 + TUNING.pad, width / 8 + TUNING.pad];
@@ -54,7 +54,7 @@ export function maskedSpec(unit: MatrixUnit, shape: MaskedShape): KernelSpec {
   })}
   ${lines(copiesB, (i) => {
     const row = `(li / ${perB}u + ${(i * threads) / perB}u)`;
-    return `tile[${unitsA}u + ${row} * ${strideB}u + li % ${perB}u] = b[(${from}u + ${row}) * ${columns / 8}u + col0 / 8u + li % ${perB}u];`;
+    return `tile[${unitsA}u + ${row} * ${strideB}u + li % ${perB}u] = b[(${from}u + ${row}) * params.columns + col0 / 8u + li % ${perB}u];`;
   })}`;
   let start = 0;
   const body = members.map((rank, member) => {
@@ -86,7 +86,7 @@ export function maskedSpec(unit: MatrixUnit, shape: MaskedShape): KernelSpec {
     return `{
     let row = subgroup_row + ${i * unit.m}u + (lane + ${p * unit.lanes}u) / ${eights}u;
     if (row < rows) {
-      c[row * ${columns / 8}u + subgroup_column / 8u + (lane + ${p * unit.lanes}u) % ${eights}u] = pack8(kept${i}_${p}_low, kept${i}_${p}_high);
+      c[row * params.columns + subgroup_column / 8u + (lane + ${p * unit.lanes}u) % ${eights}u] = pack8(kept${i}_${p}_low, kept${i}_${p}_high);
     }
   }`;
   });
@@ -102,11 +102,12 @@ ${PACK}
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
   let rows = params.rows;
   let index = group_index(wg, count);
-  let row0 = index / ${columns / width}u * ${ROWS}u;
+  let column_tiles = params.columns / ${width / 8}u;
+  let row0 = index / column_tiles * ${ROWS}u;
   if (row0 >= rows) {
     return;
   }
-  let col0 = index % ${columns / width}u * ${width}u;
+  let col0 = index % column_tiles * ${width}u;
   let subgroup = li / ${unit.lanes}u;
   let lane = li % ${unit.lanes}u;
   let subgroup_row = row0 + subgroup / 2u * ${subRows}u;
@@ -121,7 +122,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   return {
     code,
     bindings: ["read", "read", "read", "write"],
-    uniforms: { rows: "u32", ...dropoutUniforms(members.length) },
+    uniforms: { rows: "u32", columns: "u32", ...dropoutUniforms(members.length) },
     enable: [...MATRIX_DIRECTIVES.enable],
     diagnostics: [...MATRIX_DIRECTIVES.diagnostics],
   };

@@ -3,16 +3,30 @@
  *
  * One workgroup makes one tile of C. Its operands pass through workgroup memory in tiles 32 deep, single buffered;
  * what hides latency is registers: while slice 0 of a tile multiplies, slice 1 is read from workgroup memory and the
- * tile after next from global memory (two register sets, `even` and `odd`, take turns). All depths are constants: with
- * an unknown trip count the driver sinks the prefetching loads to their use, which costs a third.
+ * tile after next from global memory (two register sets, `even` and `odd`, take turns). All sizes are uniforms, so that
+ * the linears of all models share a few kernels, each of which takes seconds to compile. The loops are left by a flag
+ * that the turn before has set, and operands are reached by pointers that move along: with a counted loop over uniform
+ * sizes the driver sinks the fetching loads to their use, which costs a tenth.
  */
 import type { KernelSpec } from "../../core/compute/kernel.ts";
 import { PACK, stageSums } from "./stage.ts";
 import { lines, MATRIX_DIRECTIVES, SubgroupTile } from "./subgroup-tile.ts";
 import { type MatrixUnit, threadsOf, type Tiling, tileUnits, TUNING } from "./tiling.ts";
 
-/** One of the products that are summed. */
-export interface TermShape {
+/** What a pipeline is made for. */
+export interface MatmulShape {
+  /** How many products are summed. */
+  readonly terms: number;
+  /**
+   * Undefined: whole tiles, written to C. A number: each tile is made by `params.parts` workgroups, which share out the
+   * depth of the first so many terms (those after are the first part's) and leave f32 partial sums [parts, tiles, tile]
+   * for `sumTail` to add up.
+   */
+  readonly divided: number | undefined;
+}
+
+/** One of the products as the kernel's uniforms say it. */
+export interface MatmulTerm {
   /** K_t; a multiple of 64. */
   readonly depth: number;
   /** Elements from one row of A_t to the next: K_t, or more where A_t is a column range of a wider tensor. */
@@ -21,28 +35,42 @@ export interface TermShape {
   readonly column: number;
 }
 
-/** What a pipeline is made for. */
-export interface MatmulShape {
+/** What one launch makes, as the kernel's uniforms say it. */
+export interface MatmulLaunch {
+  /** N. */
+  readonly rows: number;
   readonly columns: number;
-  readonly terms: readonly TermShape[];
-  /** C += instead of C =. */
-  readonly accumulate: boolean;
-  /**
-   * 1: whole tiles, written to C. More: each tile is made by that many workgroups, which share out the depth of every
-   * term and leave f32 partial sums [parts, tiles, tile] for `tailSpec` to add up. For the last, part-empty wave.
-   */
+  /** The first tile to make, and how many. */
+  readonly first: number;
+  readonly tiles: number;
+  /** Workgroups that share a tile. */
   readonly parts: number;
+  /** C += instead of C =; whole tiles only. */
+  readonly accumulate: boolean;
+  readonly terms: readonly MatmulTerm[];
+}
+
+/** The uniforms of a launch. Widths are in units of 16 bytes. */
+export function matmulUniforms({ rows, columns, first, tiles, parts, accumulate, terms }: MatmulLaunch) {
+  return {
+    rows,
+    columns: columns / 8,
+    first,
+    tiles,
+    parts,
+    accumulate: Number(accumulate),
+    ...Object.fromEntries(
+      terms.flatMap(({ depth, stride, column }, t) => [
+        [`depth${t}`, depth],
+        [`stride${t}`, stride / 8],
+        [`column${t}`, column / 8],
+      ]),
+    ),
+  };
 }
 
 /** Choices that change speed, not results; the defaults are what measured fastest. */
 export interface MatmulVariant {
-  /**
-   * How one term follows another (and the last tiles end): `peel` writes the last pair of tiles out separately, so that
-   * its prefetch starts the next term; `restart` lets the loop prefetch past the end (clamped) and starts anew.
-   */
-  readonly join: "peel" | "restart";
-  /** Layout of every A: `panels` is [K/32][N][32], so that a tile is contiguous. */
-  readonly a: "rows" | "panels";
   /** Row tiles walked together. */
   readonly group: number;
   /** Row blocks of the second slice that multiply between the two barriers. */
@@ -52,8 +80,6 @@ export interface MatmulVariant {
 }
 
 export const DEFAULT_VARIANT: MatmulVariant = {
-  join: "peel",
-  a: "rows",
   group: TUNING.group,
   between: 2,
   loadB: "early",
@@ -61,22 +87,27 @@ export const DEFAULT_VARIANT: MatmulVariant = {
 
 /** Part of a kernel's key. */
 export function variantKey(v: MatmulVariant): string {
-  return `${v.join}-${v.a}-g${v.group}-b${v.between}-${v.loadB}`;
+  return `g${v.group}-b${v.between}-${v.loadB}`;
+}
+
+/** The tile to fetch: of which term, and how many tiles ahead of where its pointers stand. */
+interface Fetch {
+  readonly term: number;
+  readonly ahead: 0 | 1;
 }
 
 type Set = "even" | "odd";
 const other = (set: Set): Set => (set === "even" ? "odd" : "even");
 
-/**
- * The kernel: bindings A_0, B_0, A_1, B_1 …, then C or the partial sums; uniforms `rows` (N), and the `tiles` to make
- * from the `first` on.
- */
+/** The kernel: bindings A_0, B_0, A_1, B_1 …, then C or the partial sums; uniforms of `matmulUniforms`. */
 export function matmulSpec(unit: MatrixUnit, tiling: Tiling, shape: MatmulShape, variant: MatmulVariant): KernelSpec {
   const text = new MatmulText(unit, tiling, shape, variant);
+  const terms = Array.from({ length: shape.terms }, () => ({ depth: 0, stride: 0, column: 0 }));
+  const none = { rows: 0, columns: 0, first: 0, tiles: 0, parts: 1, accumulate: false };
   return {
     code: text.module(),
-    bindings: [...shape.terms.flatMap(() => ["read", "read"] as const), "write"],
-    uniforms: { rows: "u32", first: "u32", tiles: "u32" },
+    bindings: [...terms.flatMap(() => ["read", "read"] as const), "write"],
+    uniforms: Object.fromEntries(Object.keys(matmulUniforms({ ...none, terms })).map((name) => [name, "u32"])),
     enable: [...MATRIX_DIRECTIVES.enable],
     diagnostics: [...MATRIX_DIRECTIVES.diagnostics],
   };
@@ -86,11 +117,11 @@ export function matmulSpec(unit: MatrixUnit, tiling: Tiling, shape: MatmulShape,
  * Row and column of tile `index`, as `row0` and `col0`: groups of row tiles, down first, so that workgroups running
  * together share columns of B and a few rows of A.
  */
-export function placeTile(tiling: Tiling, columns: number, group: number): string {
-  const across = columns / tiling.columns;
-  return `let group_first = index / ${group * across}u * ${group}u;
+export function placeTile(tiling: Tiling, group: number): string {
+  return `let per_group = params.columns / ${tiling.columns / 8}u * ${group}u;
+  let group_first = index / per_group * ${group}u;
   let group_height = min((rows + ${tiling.rows - 1}u) / ${tiling.rows}u - group_first, ${group}u);
-  let inside = index % ${group * across}u;
+  let inside = index % per_group;
   let row0 = (group_first + inside % group_height) * ${tiling.rows}u;
   let col0 = inside / group_height * ${tiling.columns}u;`;
 }
@@ -104,6 +135,8 @@ class MatmulText {
   readonly #product: SubgroupTile;
   readonly #strideA: number;
   readonly #strideB: number;
+  /** Depth of two tiles. */
+  readonly #pair = 2 * TUNING.depth;
   /** Vectors of A and of B that one invocation copies a tile. */
   readonly #copiesA: number;
   readonly #copiesB: number;
@@ -127,29 +160,31 @@ class MatmulText {
   }
 
   module(): string {
-    const { terms, columns, parts } = this.#shape;
+    const { terms } = this.#shape;
+    const whole = this.#shape.divided === undefined;
     const { columns: tileColumns, subgroupRows, subgroupColumns } = this.#tiling;
     const across = tileColumns / subgroupColumns;
     const units = tileUnits(this.#unit, this.#tiling);
-    const bindings = terms.map(
-      (_, t) => `@group(0) @binding(${2 * t}) var<storage, read> a${t}: array<vec4<u32>>;
+    const bindings = lines(
+      terms,
+      (t) => `@group(0) @binding(${2 * t}) var<storage, read> a${t}: array<vec4<u32>>;
 @group(0) @binding(${2 * t + 1}) var<storage, read> b${t}: array<vec4<u32>>;`,
     );
     return `
-${bindings.join("\n")}
-@group(0) @binding(${2 * terms.length}) var<storage, read_write> c: array<${parts === 1 ? "vec4<u32>" : "f32"}>;
+${bindings}
+@group(0) @binding(${2 * terms}) var<storage, read_write> c: array<${whole ? "vec4<u32>" : "f32"}>;
 var<workgroup> tile: array<vec4<u32>, ${units.total}>;
 ${PACK}
 @compute @workgroup_size(${this.#threads})
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
   let rows = params.rows;
   let place = group_index(wg, count);
-  if (place >= params.tiles * ${parts}u) {
+  if (place >= params.tiles * params.parts) {
     return;
   }
-  ${parts === 1 ? "" : "let part = place / params.tiles;"}
-  let index = params.first + place${parts === 1 ? "" : " % params.tiles"};
-  ${placeTile(this.#tiling, columns, this.#variant.group)}
+  ${whole ? "" : "let part = place / params.tiles;"}
+  let index = params.first + place${whole ? "" : " % params.tiles"};
+  ${placeTile(this.#tiling, this.#variant.group)}
   let subgroup = li / ${this.#unit.lanes}u;
   let lane = li % ${this.#unit.lanes}u;
   let subgroup_row = row0 + subgroup / ${across}u * ${subgroupRows}u;
@@ -161,17 +196,17 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   ${this.#product.fragments("0")}
   ${this.#product.fragments("1")}
   ${(["even", "odd"] as const).map((set) => this.#declareSet(set)).join("\n  ")}
+  ${lines(this.#copiesA, (i) => `var at_a${i}: u32;`)}
+  ${lines(this.#copiesB, (i) => `var at_b${i}: u32;`)}
+  var pairs: u32;
+  var more: bool;
   ${this.#sumTerms()}
-  ${parts === 1 ? this.#writeTile() : this.#writePart()}
+  ${whole ? this.#writeTile() : this.#writePart()}
 }
 `;
   }
 
   #writeTile(): string {
-    const { columns, accumulate } = this.#shape;
-    const write = accumulate
-      ? "let before = unpack8(c[at]); c[at] = pack8(low + before[0], high + before[1]);"
-      : "c[at] = pack8(low, high);";
     return `workgroupBarrier();
   ${stageSums(
     this.#unit,
@@ -179,8 +214,13 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     this.#tiling.subgroupColumns,
     (i) => `let row = subgroup_row + ${i * this.#unit.m}u + block_row;
     if (row < rows) {
-      let at = row * ${columns / 8}u + subgroup_column / 8u + eight;
-      ${write}
+      let at = row * params.columns + subgroup_column / 8u + eight;
+      if (params.accumulate > 0u) {
+        let before = unpack8(c[at]);
+        c[at] = pack8(low + before[0], high + before[1]);
+      } else {
+        c[at] = pack8(low, high);
+      }
     }`,
   )}`;
   }
@@ -210,51 +250,62 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     });
     const b = lines(this.#copiesB, (i) => {
       const at = `(li + ${i * this.#threads}u)`;
-      return `let from_b${i} = ${at} / ${perRowB}u * ${this.#shape.columns / 8}u + col0 / 8u + ${at} % ${perRowB}u;
+      return `let from_b${i} = ${at} / ${perRowB}u * params.columns + col0 / 8u + ${at} % ${perRowB}u;
   let to_b${i} = ${firstB}u + ${at} / ${perRowB}u * ${this.#strideB}u + ${at} % ${perRowB}u;`;
     });
-    const from = this.#shape.terms.map(({ stride, column }, t) => {
-      const first = this.#isDivided(t) ? `(${column}u + part * ${this.#depthOf(t)}u)` : `${column}u`;
-      const fromA = lines(this.#copiesA, (i) =>
-        this.#variant.a === "panels"
-          ? `let from${t}_a${i} = (${first} / ${TUNING.depth}u * rows + row_a${i}) * ${perRowA}u + li % ${perRowA}u;`
-          : `let from${t}_a${i} = row_a${i} * ${stride / 8}u + ${first} / 8u + li % ${perRowA}u;`,
-      );
-      const skipped = this.#isDivided(t) ? ` + part * ${(this.#depthOf(t) * this.#shape.columns) / 8}u` : "";
-      return `${fromA}\n  ${lines(this.#copiesB, (i) => `let from${t}_b${i} = from_b${i}${skipped};`)}`;
-    });
-    return `${a}\n  ${b}\n  ${from.join("\n  ")}`;
+    return `${a}\n  ${b}`;
   }
 
-  /** Whether the parts of a tile share out this term; one too short for that belongs to part 0. */
+  #terms(): number[] {
+    return Array.from({ length: this.#shape.terms }, (_, t) => t);
+  }
+
+  /** Whether the parts of a tile share out this term. */
   #isDivided(term: number): boolean {
-    const { terms, parts } = this.#shape;
-    return parts > 1 && terms[term]!.depth % (parts * TUNING.depthMultiple) === 0;
-  }
-
-  #depthOf(term: number): number {
-    const { terms, parts } = this.#shape;
-    return terms[term]!.depth / (this.#isDivided(term) ? parts : 1);
+    return term < (this.#shape.divided ?? 0);
   }
 
   #declareSet(set: Set): string {
     return `${lines(this.#copiesA, (i) => `var ${set}_a${i}: vec4<u32>;`)}\n  ${lines(this.#copiesB, (i) => `var ${set}_b${i}: vec4<u32>;`)}`;
   }
 
-  #loadA(set: Set, term: number, k: string): string {
-    const step = this.#variant.a === "panels" ? `${k} / ${TUNING.depth}u * (rows * ${TUNING.depth / 8}u)` : `${k} / 8u`;
-    return lines(this.#copiesA, (i) => `${set}_a${i} = a${term}[from${term}_a${i} + ${step}];`);
+  /** Points at the first tile of a term; `pairs` are left of it. */
+  #enter(term: number): string {
+    const divided = this.#isDivided(term);
+    const setup = divided
+      ? `let all${term} = params.depth${term} / ${this.#pair}u;
+  let begin${term} = all${term} * part / params.parts;
+  pairs = all${term} * (part + 1u) / params.parts - begin${term};`
+      : `pairs = params.depth${term} / ${this.#pair}u;`;
+    const skipped = (perPair: string): string => (divided ? ` + begin${term} * ${perPair}` : "");
+    const a = lines(
+      this.#copiesA,
+      (i) =>
+        `at_a${i} = row_a${i} * params.stride${term} + params.column${term} + li % ${TUNING.depth / 8}u${skipped(`${this.#pair / 8}u`)};`,
+    );
+    const b = lines(this.#copiesB, (i) => `at_b${i} = from_b${i}${skipped(`(${this.#pair}u * params.columns)`)};`);
+    return `${setup}\n  ${a}\n  ${b}`;
   }
 
-  #loadB(set: Set, term: number, k: string): string {
+  /** Points at the tile after the next. */
+  #advance(): string {
+    const a = lines(this.#copiesA, (i) => `at_a${i} += ${this.#pair / 8}u;`);
+    return `${a}\n  ${lines(this.#copiesB, (i) => `at_b${i} += ${this.#pair}u * params.columns;`)}`;
+  }
+
+  #loadA(set: Set, { term, ahead }: Fetch): string {
+    return lines(this.#copiesA, (i) => `${set}_a${i} = a${term}[at_a${i} + ${(ahead * TUNING.depth) / 8}u];`);
+  }
+
+  #loadB(set: Set, { term, ahead }: Fetch): string {
     return lines(
       this.#copiesB,
-      (i) => `${set}_b${i} = b${term}[from${term}_b${i} + ${k} * ${this.#shape.columns / 8}u];`,
+      (i) => `${set}_b${i} = b${term}[at_b${i} + ${ahead * TUNING.depth}u * params.columns];`,
     );
   }
 
-  #load(set: Set, term: number, k: string): string {
-    return `${this.#loadA(set, term, k)}\n  ${this.#loadB(set, term, k)}`;
+  #load(set: Set, from: Fetch): string {
+    return `${this.#loadA(set, from)}\n  ${this.#loadB(set, from)}`;
   }
 
   #store(set: Set): string {
@@ -263,9 +314,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
 
   /** Tile 0 of a term into workgroup memory, tile 1 into registers, the first fragments on their way. */
   #start(term: number): string {
-    return `${this.#load("even", term, "0u")}
+    return `${this.#enter(term)}
+  ${this.#load("even", { term, ahead: 0 })}
   ${this.#store("even")}
-  ${this.#load("even", term, `${TUNING.depth}u`)}
+  ${this.#load("even", { term, ahead: 1 })}
+  ${this.#advance()}
   workgroupBarrier();
   ${this.#product.load("0", 0)}`;
   }
@@ -273,22 +326,18 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   /**
    * One tile: multiplies it, puts the next one (waiting in `set`) in its place, and fetches the one after that into the
    * other set.
-   * @param next term and depth to fetch; undefined where nothing is left to fetch
+   * @param next what to fetch; undefined where nothing is left
    * @param last no tile follows
    */
-  #step(set: Set, next: { term: number; k: string } | undefined, last = false): string {
+  #step(set: Set, next: Fetch | undefined, last = false): string {
     const { down } = this.#product;
     const between = Math.min(this.#variant.between, down);
     if (last)
       return `${this.#product.load("1", 1)}\n  ${this.#product.multiply("0")}\n  ${this.#product.multiply("1")}`;
     const to = other(set);
     const early =
-      next === undefined
-        ? ""
-        : this.#variant.loadB === "early"
-          ? this.#load(to, next.term, next.k)
-          : this.#loadA(to, next.term, next.k);
-    const late = next === undefined || this.#variant.loadB === "early" ? "" : this.#loadB(to, next.term, next.k);
+      next === undefined ? "" : this.#variant.loadB === "early" ? this.#load(to, next) : this.#loadA(to, next);
+    const late = next === undefined || this.#variant.loadB === "early" ? "" : this.#loadB(to, next);
     return `${this.#product.load("1", 1)}
   ${early}
   ${this.#product.multiply("0")}
@@ -302,45 +351,39 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   }
 
   #sumTerms(): string {
-    const join = (list: number[]): string =>
-      this.#variant.join === "peel" ? this.#peeled(list) : this.#restarted(list);
-    const all = this.#shape.terms.map((_, t) => t);
-    if (this.#shape.parts === 1) return join(all);
-    const short = all.filter((t) => !this.#isDivided(t));
-    const rest = short.length === 0 ? "" : `if (part == 0u) {\n  workgroupBarrier();\n  ${join(short)}\n  }`;
-    return `${join(all.filter((t) => this.#isDivided(t)))}\n  ${rest}`;
+    const all = this.#terms();
+    const { divided } = this.#shape;
+    if (divided === undefined || divided === all.length) return this.#sum(all);
+    const rest = `if (part == 0u) {\n  workgroupBarrier();\n  ${this.#sum(all.slice(divided))}\n  }`;
+    return `${divided === 0 ? "" : this.#sum(all.slice(0, divided))}\n  ${rest}`;
   }
 
-  #peeled(terms: readonly number[]): string {
-    const { depth } = TUNING;
+  /** Two tiles, while two of `term` are fetched. */
+  #steps(term: number): string {
+    return `${this.#step("even", { term, ahead: 0 })}
+  ${this.#step("odd", { term, ahead: 1 })}
+  ${this.#advance()}`;
+  }
+
+  /** Terms one after another: the last pair of tiles of each stands outside its loop, and starts the next one. */
+  #sum(terms: readonly number[]): string {
     const body = terms.map((term, at) => {
-      const loop = `for (var k = 0u; k < ${this.#depthOf(term) - 2 * depth}u; k += ${2 * depth}u) {
-  ${this.#step("even", { term, k: `(k + ${2 * depth}u)` })}
-  ${this.#step("odd", { term, k: `(k + ${3 * depth}u)` })}
-  }`;
       const next = terms[at + 1];
       const last =
         next === undefined
           ? `${this.#step("even", undefined)}\n  ${this.#step("odd", undefined, true)}`
-          : `${this.#step("even", { term: next, k: "0u" })}\n  ${this.#step("odd", { term: next, k: `${depth}u` })}`;
-      return `${this.#depthOf(term) > 2 * depth ? loop : ""}\n  ${last}`;
+          : `${this.#enter(next)}\n  ${this.#steps(next)}`;
+      return `more = pairs > 1u;
+  loop {
+  if (!more) {
+    break;
+  }
+  ${this.#steps(term)}
+  pairs--;
+  more = pairs > 1u;
+  }
+  ${last}`;
     });
     return `${this.#start(terms[0]!)}\n  ${body.join("\n  ")}`;
-  }
-
-  #restarted(terms: readonly number[]): string {
-    const { depth } = TUNING;
-    const body = terms.map((term, at) => {
-      const clamped = (k: string): string => `min(${k}, ${this.#depthOf(term) - depth}u)`;
-      return `${at > 0 ? "workgroupBarrier();" : ""}
-  ${this.#start(term)}
-  for (var k = 0u; k < ${this.#depthOf(term)}u; k += ${2 * depth}u) {
-  let next_even = ${clamped(`k + ${2 * depth}u`)};
-  ${this.#step("even", { term, k: "next_even" })}
-  let next_odd = ${clamped(`k + ${3 * depth}u`)};
-  ${this.#step("odd", { term, k: "next_odd" })}
-  }`;
-    });
-    return body.join("\n  ");
   }
 }

@@ -22,7 +22,7 @@ export function gemmRefusal(gpu: Gpu, shape: GemmShape): string | undefined {
   if (inFeatures % 64 !== 0 || outFeatures % 64 !== 0)
     return `a [${outFeatures},${inFeatures}] weight has a side that is no multiple of 64`;
   for (const columns of [inFeatures, outFeatures]) {
-    if (chooseTiling(unit, gpu.device.limits, 1, columns) === undefined)
+    if (chooseTiling(unit, gpu.device.limits, 1, columns, [64]) === undefined)
       return `no tiling of ${columns} columns fits the adapter's workgroups`;
   }
   return undefined;
@@ -45,8 +45,8 @@ export function unitOf(gpu: Gpu): MatrixUnit {
 }
 
 /** @throws DeviceError where no tile shape fits */
-export function tilingOf(gpu: Gpu, rows: number, columns: number): Tiling {
-  const tiling = chooseTiling(unitOf(gpu), gpu.device.limits, rows, columns);
+export function tilingOf(gpu: Gpu, rows: number, columns: number, depths: readonly number[]): Tiling {
+  const tiling = chooseTiling(unitOf(gpu), gpu.device.limits, rows, columns, depths);
   if (tiling === undefined) {
     throw new DeviceError(
       "MATRIX_SHAPE_UNSUPPORTED",

@@ -19,9 +19,8 @@ export interface TailPlace {
 export function sumTail(gpu: Gpu, partial: Tensor, c: Tensor, place: TailPlace): void {
   const { tiling, group, accumulate, rows, first, tiles } = place;
   const [parts = 1] = partial.shape;
-  const columns = c.shape[1]!;
   const area = tiling.rows * tiling.columns;
-  const key = `gemm/tail/${tiling.rows}x${tiling.columns}/${columns}/g${group}/${accumulate ? "add" : "set"}`;
+  const key = `gemm/tail/${tiling.rows}x${tiling.columns}/g${group}`;
   const kernel = gpu.kernel(key, () => ({
     code: `
 @group(0) @binding(0) var<storage, read> partial: array<vec4<f32>>;
@@ -35,24 +34,34 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     return;
   }
   let index = params.first + i / ${area / 8}u;
-  ${placeTile(tiling, columns, group)}
+  ${placeTile(tiling, group)}
   let row = row0 + i % ${area / 8}u / ${tiling.columns / 8}u;
   if (row >= rows) {
     return;
   }
-  let at = (row * ${columns}u + col0) / 8u + i % ${tiling.columns / 8}u;
+  let at = row * params.columns + col0 / 8u + i % ${tiling.columns / 8}u;
   var low = vec4<f32>();
   var high = vec4<f32>();
   for (var part = 0u; part < params.parts; part++) {
     low += partial[part * params.tiles * ${area / 4}u + 2u * i];
     high += partial[part * params.tiles * ${area / 4}u + 2u * i + 1u];
   }
-  ${accumulate ? "let before = unpack8(c[at]); low += before[0]; high += before[1];" : ""}
+  if (params.accumulate > 0u) {
+    let before = unpack8(c[at]);
+    low += before[0];
+    high += before[1];
+  }
   c[at] = pack8(low, high);
 }
 `,
     bindings: ["read", "write"],
-    uniforms: { rows: "u32", first: "u32", tiles: "u32", parts: "u32" },
+    uniforms: { rows: "u32", columns: "u32", first: "u32", tiles: "u32", parts: "u32", accumulate: "u32" },
   }));
-  gpu.dispatch(kernel, [partial, c], { rows, first, tiles, parts }, gridFor((tiles * area) / 8 / 256));
+  const columns = c.shape[1]! / 8;
+  gpu.dispatch(
+    kernel,
+    [partial, c],
+    { rows, columns, first, tiles, parts, accumulate: Number(accumulate) },
+    gridFor((tiles * area) / 8 / 256),
+  );
 }

@@ -25,12 +25,12 @@ export interface Tiling {
 export const TUNING = {
   /**
    * Tiles of C. `wide` holds 128 accumulators a thread, one workgroup a multiprocessor, and reads the least from L2.
-   * `medium` is 3-7 % slower but two fit, which evens out the last wave. `small` serves few tokens, narrow products and
+   * Of `medium` two fit, which evens out the last wave; alone or in pairs they are 15 % slower. `small` serves few tokens, narrow products and
    * matrix units other than 16 x 16 x 16, where 64 x 64 a subgroup would not stay in registers.
    */
   tilings: [
     { name: "wide", rows: 128, columns: 256, subgroupRows: 64, subgroupColumns: 64, efficiency: 1 },
-    { name: "medium", rows: 128, columns: 128, subgroupRows: 64, subgroupColumns: 64, efficiency: 0.9 },
+    { name: "medium", rows: 128, columns: 128, subgroupRows: 64, subgroupColumns: 64, efficiency: 0.85 },
     { name: "small", rows: 64, columns: 64, subgroupRows: 32, subgroupColumns: 32, efficiency: 0.5 },
   ] as readonly Tiling[],
   /** Multiprocessors assumed when waves are counted; WebGPU does not tell. */
@@ -42,11 +42,11 @@ export const TUNING = {
   /** Row tiles walked together so that their operands stay in L2: 4 to 12 are equal, 16 up to 8 % worse. */
   group: 8,
   /**
-   * What the choice of a split tail reckons with: seconds per multiply-accumulate of one multiprocessor (half of 330
-   * TFLOP/s over 132), seconds per byte of partial sums (written and read), and seconds of two more launches. In two
-   * parts where that is better would be 0.1 % faster over all token counts, with a quarter more kernels to compile.
+   * What the choice of a tiling and of a split tail reckons with: seconds per multiply-accumulate of one multiprocessor
+   * (half of 330 TFLOP/s over 132), seconds per byte of partial sums (written and read), seconds of two more launches,
+   * into how many parts at most, and what share of the whole a split must save.
    */
-  tail: { perMultiply: 8e-13, perByte: 4e-13, launch: 6e-6, parts: 4 },
+  cost: { perMultiply: 8e-13, perByte: 6e-13, launch: 6e-6, parts: 8, worth: 0.02 },
   /** Depth must be a multiple of two tiles: two register sets of prefetched tiles take turns. */
   depthMultiple: 64,
   /** Products with a low-rank side: rows of a tile, tile width (ranks are padded to it), depth. */
@@ -120,26 +120,6 @@ function fits(unit: MatrixUnit, tiling: Tiling, columns: number, limits: TilingL
   );
 }
 
-/**
- * The tiling expected to be fastest for `rows` x `columns` results: rounds over the multiprocessors times the area of
- * a tile, over its efficiency. Undefined where none fits.
- */
-export function chooseTiling(
-  unit: MatrixUnit,
-  limits: TilingLimits,
-  rows: number,
-  columns: number,
-): Tiling | undefined {
-  let best: { tiling: Tiling; cost: number } | undefined;
-  for (const tiling of TUNING.tilings) {
-    if (!fits(unit, tiling, columns, limits)) continue;
-    const tiles = Math.ceil(rows / tiling.rows) * (columns / tiling.columns);
-    const cost = (Math.ceil(tiles / TUNING.multiprocessors) * tiling.rows * tiling.columns) / tiling.efficiency;
-    if (best === undefined || cost < best.cost) best = { tiling, cost };
-  }
-  return best?.tiling;
-}
-
 /** How a product's tiles are launched: `full` whole ones, then `tail` ones that `parts` workgroups each share. */
 export interface TilePlan {
   readonly full: number;
@@ -148,19 +128,51 @@ export interface TilePlan {
 }
 
 /**
- * Whether to split the last wave. Where the tiles left over fill few multiprocessors, splitting them along the depth
- * shortens the wave, at the price of partial sums that go through memory. Only for tilings that fill a multiprocessor.
+ * Whether to split the last wave, and in how many parts. Where the tiles left over fill few multiprocessors, splitting
+ * them along the depth shortens the wave, at the price of partial sums that go through memory. Only for tilings that
+ * fill a multiprocessor.
  * @param depths of the terms
+ * @returns the plan, and the seconds it is expected to take
  */
-export function planTiles(tiling: Tiling, tiles: number, depths: readonly number[]): TilePlan {
-  const whole = { full: tiles, tail: 0, parts: 1 };
-  const { perMultiply, perByte, launch, parts } = TUNING.tail;
-  const left = tiles % TUNING.multiprocessors;
-  if (tiling.name !== "wide" || left === 0) return whole;
-  if (!depths.some((depth) => depth % (parts * TUNING.depthMultiple) === 0)) return whole;
+export function planTiles(tiling: Tiling, tiles: number, depths: readonly number[]): TilePlan & { seconds: number } {
+  const { perMultiply, perByte, launch, parts: most, worth } = TUNING.cost;
   const area = tiling.rows * tiling.columns;
-  const tile = area * depths.reduce((sum, depth) => sum + depth, 0) * perMultiply;
-  const rounds = Math.ceil((left * parts) / TUNING.multiprocessors) / parts;
-  const split = rounds * tile + left * parts * area * 8 * perByte + launch;
-  return split < tile ? { full: tiles - left, tail: left, parts } : whole;
+  const tile = (area * depths.reduce((sum, depth) => sum + depth, 0) * perMultiply) / tiling.efficiency;
+  const rounds = (workgroups: number): number => Math.ceil(workgroups / TUNING.multiprocessors);
+  const whole = { full: tiles, tail: 0, parts: 1, seconds: rounds(tiles) * tile };
+  const tail = tiles % TUNING.multiprocessors;
+  if (tiling.name !== "wide" || tail === 0) return whole;
+  let best: TilePlan & { seconds: number } = { ...whole, seconds: (1 - worth) * whole.seconds };
+  for (let parts = 2; parts <= most && depths.some((depth) => depth >= parts * TUNING.depthMultiple); parts++) {
+    const full = tiles - tail;
+    const split = (rounds(tail * parts) / parts) * tile + tail * parts * area * 8 * perByte + launch;
+    const seconds = rounds(full) * tile + split;
+    if (seconds < best.seconds) best = { full, tail, parts, seconds };
+  }
+  return best.tail > 0 ? best : whole;
+}
+
+/**
+ * The tiling expected to be fastest for `rows` x `columns` results of terms of the given depths. Undefined where none
+ * fits.
+ */
+export function chooseTiling(
+  unit: MatrixUnit,
+  limits: TilingLimits,
+  rows: number,
+  columns: number,
+  depths: readonly number[],
+): Tiling | undefined {
+  let best: { tiling: Tiling; seconds: number } | undefined;
+  for (const tiling of TUNING.tilings) {
+    if (!fits(unit, tiling, columns, limits)) continue;
+    const { seconds } = planTiles(tiling, tilesOf(tiling, rows, columns), depths);
+    if (best === undefined || seconds < best.seconds) best = { tiling, seconds };
+  }
+  return best?.tiling;
+}
+
+/** Tiles of `rows` x `columns` results. */
+export function tilesOf(tiling: Tiling, rows: number, columns: number): number {
+  return Math.ceil(rows / tiling.rows) * (columns / tiling.columns);
 }

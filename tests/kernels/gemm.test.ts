@@ -62,14 +62,14 @@ for (const [name, open] of devices) {
       ? ([
           [1, 64, 64],
           [70, 128, 64],
-          [257, 192, 128],
+          [257, 320, 128],
           [130, 256, 512],
           [1900, 64, 2304],
         ] as const)
-      : ([[70, 192, 64]] as const)) {
+      : ([[70, 320, 64]] as const)) {
       for (const tiling of TUNING.tilings.filter((t) => columns % t.columns === 0 && (real || t.name === "small"))) {
-        for (const join of ["peel", "restart"] as const) {
-          test(`${rows} x ${depth} x ${columns}, ${tiling.name}, ${join}`, async () => {
+        for (const parts of [1, 3]) {
+          test(`${rows} x ${depth} x ${columns}, ${tiling.name}, ${parts === 1 ? "whole" : "in 3 parts"}`, async () => {
             const gpu = await open();
             const [a, b] = [half(rows * depth, 1), half(depth * columns, 2)];
             const c = gpu.alloc([rows, columns], "f16", "c");
@@ -77,7 +77,10 @@ for (const [name, open] of devices) {
               gpu,
               [{ a: tensorOf(gpu, a, [rows, depth], "f16"), b: tensorOf(gpu, b, [depth, columns], "f16") }],
               c,
-              { tiling, variant: { join } },
+              {
+                tiling,
+                plan: (tiles) => (parts === 1 ? { full: tiles, tail: 0, parts } : { full: 0, tail: tiles, parts }),
+              },
             );
             expectNear(await gpu.readFloats(c), gemmReference([{ a, b, depth }], rows, columns), HALF);
           }, 1_200_000);
@@ -344,12 +347,14 @@ describe("gemm's rules", () => {
   });
 
   test("tilings follow the shape and the limits", () => {
-    expect(chooseTiling(unit, limits, 8192, 3584)?.name).toBe("wide");
-    expect(chooseTiling(unit, limits, 8192, 1152)?.name).toBe("medium");
-    expect(chooseTiling(unit, limits, 8192, 64)?.name).toBe("small");
-    expect(chooseTiling(unit, limits, 8192, 100)).toBeUndefined();
-    expect(chooseTiling(unit, { ...limits, maxComputeInvocationsPerWorkgroup: 128 }, 8192, 3584)?.name).toBe("medium");
-    expect(chooseTiling({ ...unit, m: 8, n: 8, k: 8 }, limits, 8192, 3584)?.name).toBe("small");
+    expect(chooseTiling(unit, limits, 8192, 3584, [4096])?.name).toBe("wide");
+    expect(chooseTiling(unit, limits, 8192, 1152, [4096])?.name).toBe("medium");
+    expect(chooseTiling(unit, limits, 8192, 64, [4096])?.name).toBe("small");
+    expect(chooseTiling(unit, limits, 8192, 100, [4096])).toBeUndefined();
+    expect(chooseTiling(unit, { ...limits, maxComputeInvocationsPerWorkgroup: 128 }, 8192, 3584, [4096])?.name).toBe(
+      "medium",
+    );
+    expect(chooseTiling({ ...unit, m: 8, n: 8, k: 8 }, limits, 8192, 3584, [4096])?.name).toBe("small");
   });
 
   test("ranks are padded to 64", () => {
