@@ -3,6 +3,7 @@
  *
  * ```
  * bun bench/gemm-matrix.ts [--only main,variants,thin,operands] [--seconds 220]     also: few, models
+ * bun bench/gemm-matrix.ts --unchecked without the driver's bounds checks
  * bun bench/gemm-matrix.ts --check     validate the WGSL of all of it, without a GPU
  * ```
  * Prints a line a measurement, then tables; all of it as JSON to `$OUT/gemm-matrix.json` where OUT is set.
@@ -36,6 +37,7 @@ const SECTIONS: Readonly<Record<string, (session: Session) => Promise<void>>> = 
 const { values } = parseArgs({
   options: {
     check: { type: "boolean", default: false },
+    unchecked: { type: "boolean", default: false },
     only: { type: "string", default: "main,variants,thin,operands" },
     seconds: { type: "string", default: "220" },
   },
@@ -83,9 +85,11 @@ if (values.check) {
   process.exit(problems.some((count) => count > 0) ? 1 : 0);
 }
 
-const gpu = await benchGpu();
+const gpu = await benchGpu(!values.unchecked);
 const { info } = gpu;
-console.log(`${info.adapter.description || info.adapter.device}, ${info.provider}, tier ${info.tier}`);
+console.log(
+  `${info.adapter.description || info.adapter.device}, ${info.provider}, tier ${info.tier}, bounds checks ${values.unchecked ? "off" : "on"}`,
+);
 const specs = await collect(unit);
 console.log(`${specs.size} kernels to compile ... ${elapsed()}`);
 await gpu.compile(specs);

@@ -2,9 +2,9 @@ import { type Gpu, openGpu } from "../../core/device/index.ts";
 import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
 import type { MatrixUnit } from "../../kernels/gemm/index.ts";
 
-/** The device that is measured: tensor cores, bounds checks of the driver off. */
-export function benchGpu(): Promise<Gpu> {
-  return openGpu({ gpu: "webgpu", tier: "matrix", robustness: false });
+/** The device that is measured: tensor cores, with the driver's bounds checks as in training unless told otherwise. */
+export function benchGpu(robustness = true): Promise<Gpu> {
+  return openGpu({ gpu: "webgpu", tier: "matrix", robustness });
 }
 
 /** A device on paper with one matrix unit, to collect the kernels that a bench will ask for. */

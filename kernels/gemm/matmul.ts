@@ -81,7 +81,7 @@ export interface MatmulVariant {
 
 export const DEFAULT_VARIANT: MatmulVariant = {
   group: TUNING.group,
-  between: 2,
+  between: 1,
   loadB: "early",
 };
 
