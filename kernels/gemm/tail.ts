@@ -63,5 +63,6 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     [partial, c],
     { rows, columns, first, tiles, parts, accumulate: Number(accumulate) },
     gridFor((tiles * area) / 8 / 256),
+    { bytes: tiles * area * (4 * parts + (accumulate ? 4 : 2)) },
   );
 }
