@@ -61,9 +61,9 @@ export class Gpu {
     this.paper = paper;
     this.info = info;
     this.half = info.tier === "f32" ? "f32" : "f16";
-    this.memory = new Memory(device, () => {
+    this.memory = new Memory(device, (all) => {
       this.submit();
-      this.#groups.clear();
+      if (all) this.#groups.clear();
     });
     this.#align = Math.max(16, device.limits.minUniformBufferOffsetAlignment);
     this.#arena = device.createBuffer({ size: ARENA_BYTES, usage: UNIFORM, label: "uniforms" });
@@ -275,7 +275,9 @@ export class Gpu {
    */
   async idle(): Promise<void> {
     this.submit();
+    const { destroyed } = this.memory;
     await this.device.queue.onSubmittedWorkDone();
+    this.memory.passed(destroyed);
     this.check();
   }
 
@@ -289,7 +291,9 @@ export class Gpu {
     this.#flushPass();
     this.#encode().copyBufferToBuffer(tensor.buffer, tensor.offset, staging, 0, size);
     this.submit();
+    const { destroyed } = this.memory;
     await this.map(staging, MAP_READ);
+    this.memory.passed(destroyed);
     const bytes = new Uint8Array(
       staging.getMappedRange().slice(0, elementCount(tensor.shape) * bytesPerElement(tensor.dtype)),
     );

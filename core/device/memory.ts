@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { DeviceError } from "../errors.ts";
+import { type BatchKind, BatchRoom, LEAST_FILL_WHEN_SHORT } from "./batch-room.ts";
 
 /** What a GPU buffer is for; bytes are counted by it. */
 export type Purpose = "weights" | "adapter" | "gradients" | "optimizer" | "activations" | "scratch" | "data";
@@ -54,7 +55,10 @@ const HOARD_BYTES = 256 * 2 ** 20;
 
 /** Owns every GPU buffer: allocates, reuses, counts. */
 export class Memory {
-  /** The pool is given up before buffers in use and pooled ones pass it together. Default: no limit. */
+  /**
+   * The pool is given up before buffers in use, pooled ones and those that the GPU may still use pass it together.
+   * Default: no limit.
+   */
   limit = Infinity;
 
   readonly #device: GPUDevice;
@@ -64,6 +68,9 @@ export class Memory {
    */
   readonly #free = new Map<number, GPUBuffer[]>();
   readonly #ages = new WeakMap<GPUBuffer, number>();
+  /** When each pooled buffer was freed. */
+  readonly #freed = new WeakMap<GPUBuffer, number>();
+  #frees = 0;
   readonly #live = new Map<GPUBuffer, Block>();
   readonly #bytes: Record<Purpose, number> = {
     weights: 0,
@@ -74,7 +81,7 @@ export class Memory {
     scratch: 0,
     data: 0,
   };
-  readonly #beforeTrim: () => void;
+  readonly #beforeTrim: (all: boolean) => void;
   /** Blocks allocated by the work of `undoing` that this call is part of. */
   readonly #made = new AsyncLocalStorage<Block[]>();
   #created = 0;
@@ -84,9 +91,13 @@ export class Memory {
   #peakUsed = 0;
   #atPeak = { ...this.#bytes };
   #mostUsed = 0;
+  /** Bytes ever destroyed, and those of them that the GPU has passed: the driver keeps a buffer until then. */
+  #destroyed = 0;
+  #passed = 0;
+  readonly #room = new BatchRoom();
 
-  /** @param beforeTrim hands encoded work to the queue and drops bind groups, before pooled buffers are destroyed */
-  constructor(device: GPUDevice, beforeTrim: () => void) {
+  /** @param beforeTrim hands encoded work to the queue and, where all of the pool goes, drops bind groups */
+  constructor(device: GPUDevice, beforeTrim: (all: boolean) => void) {
     this.#device = device;
     this.#beforeTrim = beforeTrim;
   }
@@ -107,7 +118,8 @@ export class Memory {
         },
       );
     }
-    const buffer = this.#reuse(size) ?? this.#create(size, label);
+    const buffer = this.#reuse(size, LEAST_FILL) ?? this.#create(size, label);
+    this.#room.handed(buffer, bytes);
     const block: Block = { buffer, bytes: buffer.size, purpose };
     this.#live.set(buffer, block);
     this.#made.getStore()?.push(block);
@@ -123,10 +135,10 @@ export class Memory {
    * The smallest pooled buffer that is large enough and not much larger: batches differ in their tokens, and a pool that
    * matched sizes exactly would hold a set of buffers for each.
    */
-  #reuse(size: number): GPUBuffer | undefined {
-    for (let at = classOf(size); at * LEAST_FILL <= size; at = sizeClass(at + 1)) {
+  #reuse(size: number, leastFill: number): GPUBuffer | undefined {
+    for (let at = classOf(size); at * leastFill <= size; at = sizeClass(at + 1)) {
       const list = this.#free.get(at) ?? [];
-      const index = list.findLastIndex((buffer) => buffer.size >= size && buffer.size * LEAST_FILL <= size);
+      const index = list.findLastIndex((buffer) => buffer.size >= size && buffer.size * leastFill <= size);
       const [buffer] = index < 0 ? [] : list.splice(index, 1);
       if (buffer === undefined) continue;
       this.#pooled -= buffer.size;
@@ -135,12 +147,19 @@ export class Memory {
     return undefined;
   }
 
-  /** Makes a buffer; first gives up the pool where it has come to hold what other sizes needed. */
+  /** Makes a buffer; where the pool has come to hold what other sizes needed, a larger one serves, or the pool is given up. */
   #create(size: number, label: string): GPUBuffer {
     const need = Math.max(this.#mostUsed, this.#used + size);
     const hoarded = this.#pooled > need / 4 && this.#used + this.#pooled + size > need * 1.1;
-    const tight = this.#used + this.#pooled + size > this.limit;
-    if (tight || (hoarded && this.#pooled > HOARD_BYTES)) this.trim();
+    const excess = this.#used + this.#pooled + size - this.limit;
+    if (excess > 0 || (hoarded && this.#pooled > HOARD_BYTES)) {
+      const hopeless = need > this.limit;
+      const larger = hopeless ? undefined : this.#reuse(size, LEAST_FILL_WHEN_SHORT);
+      if (larger !== undefined) return larger;
+      // What is destroyed while the GPU may use it stays for a while: all of it only where all can be made anew beside it.
+      if (hopeless || this.#pooled + this.#going + need <= this.limit) this.trim();
+      else this.#giveUp(Math.max(excess, this.#used + this.#pooled + size - need * 1.1));
+    }
     const buffer = this.#device.createBuffer({ size, usage: STORAGE, label });
     this.#ages.set(buffer, this.#created++);
     return buffer;
@@ -155,6 +174,7 @@ export class Memory {
     this.#bytes[block.purpose] -= block.bytes;
     this.#used -= block.bytes;
     this.#pooled += block.bytes;
+    this.#freed.set(buffer, this.#frees++);
     const pool = classOf(block.bytes);
     const list = this.#free.get(pool);
     if (list === undefined) this.#free.set(pool, [buffer]);
@@ -190,11 +210,55 @@ export class Memory {
 
   /** Destroys the pooled buffers. */
   trim(): void {
+    this.#room.trimmed();
     if (this.#pooled === 0) return;
-    this.#beforeTrim();
-    for (const buffer of [...this.#free.values()].flat()) buffer.destroy();
+    this.#beforeTrim(true);
+    for (const buffer of this.#poolBuffers()) buffer.destroy();
+    this.#destroyed += this.#pooled;
     this.#free.clear();
     this.#pooled = 0;
+  }
+
+  /** Destroys at least so many bytes of the pool, or all of it; what has lain there longest goes first. */
+  #giveUp(bytes: number): void {
+    if (bytes >= this.#pooled) return this.trim();
+    this.#beforeTrim(false);
+    const pooled = this.#poolBuffers().toSorted((a, b) => this.#freed.get(a)! - this.#freed.get(b)!);
+    let given = 0;
+    for (const buffer of pooled) {
+      if (given >= bytes) break;
+      const list = this.#free.get(classOf(buffer.size))!;
+      list.splice(list.indexOf(buffer), 1);
+      buffer.destroy();
+      given += buffer.size;
+    }
+    this.#pooled -= given;
+    this.#destroyed += given;
+  }
+
+  #poolBuffers(): GPUBuffer[] {
+    return [...this.#free.values()].flat();
+  }
+
+  /** Bytes destroyed that the driver may still hold. */
+  get #going(): number {
+    return this.#destroyed - this.#passed;
+  }
+
+  /** Called before a batch of so many tokens: what must happen first, for it to find room. See `BatchRoom`. */
+  begin(kind: BatchKind, tokens: number): "wait" | "trim" | undefined {
+    const held = { used: this.#used, pooled: this.#pooled, going: this.#going, limit: this.limit };
+    return this.#room.begin(kind, tokens, this.#poolBuffers(), held);
+  }
+
+  /** Called once the GPU has done all work submitted before `at`, a former value of `destroyed`. */
+  passed(at: number): void {
+    this.#passed = Math.max(this.#passed, at);
+  }
+
+  /** Bytes destroyed so far. */
+  get destroyed(): number {
+    return this.#destroyed;
   }
 
   /** Destroys everything. */

@@ -155,6 +155,7 @@ export class MemoryAccount {
     const { checkpointing, tokenBudget } = settings;
     const { training, evaluation } = this.work;
     gpu.memory.trim();
+    await gpu.idle();
     gpu.memory.resetPeak();
     const atRest = gpu.memory.report().byPurpose;
     for (const step of training?.steps ?? []) {

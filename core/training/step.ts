@@ -4,6 +4,7 @@ import type { Engine } from "../compute/engine.ts";
 import { Tape, type TapeOptions } from "../compute/recorder.ts";
 import type { Tensor } from "../compute/tensor.ts";
 import { cutMicroBatches, packSamples, type PackLimits, type Sample } from "../data/pack.ts";
+import { makeRoom } from "../device/batch-room.ts";
 import type { Session } from "../model/session.ts";
 import type { ForwardOptions } from "../plugin/kinds.ts";
 import type { LossOutput } from "./loss.ts";
@@ -54,7 +55,7 @@ export async function accumulateGradients(
   let done = 0;
   for (const members of cut) {
     const chosen = members.map((i) => samples[i]!);
-    await session.prepare?.({ lengths: chosen.map(({ inputIds }) => inputIds.length), training: true });
+    await makeReady(session, chosen, true);
     const batch = uploadBatch(gpu, packSamples(chosen), settings.stepKey);
     const terms = targets?.of(chosen).map(({ values, temperature }) => {
       const shape = [members.length, session.numLabels];
@@ -85,6 +86,17 @@ export async function accumulateGradients(
     done += members.length;
   }
   return all;
+}
+
+/** Kernels and memory for a batch. */
+async function makeReady({ gpu, prepare }: Session, samples: readonly Sample[], training: boolean): Promise<void> {
+  const lengths = samples.map(({ inputIds }) => inputIds.length);
+  await prepare?.({ lengths, training });
+  await makeRoom(
+    gpu,
+    training ? "training" : "forward",
+    lengths.reduce((sum, length) => sum + length, 0),
+  );
 }
 
 /** A transient of the tape with these values. */
@@ -124,7 +136,7 @@ export async function readLogits(
   samples: readonly Sample[],
 ): Promise<Float32Array<ArrayBuffer>> {
   const { gpu, model } = session;
-  await session.prepare?.({ lengths: samples.map(({ inputIds }) => inputIds.length), training: false });
+  await makeReady(session, samples, false);
   const batch = uploadBatch(gpu, packSamples(samples), 0);
   const tape = new Tape(gpu, { accumulate: engine.accumulate, recording: false });
   const logits = model.forward(tape, batch, { checkpointing: "none", training: false });
