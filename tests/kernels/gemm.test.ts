@@ -19,6 +19,8 @@ import {
   loraRankGradient,
   type MatrixUnit,
   paddedRank,
+  planTiles,
+  type TilePlan,
   type Tiling,
   TUNING,
 } from "../../kernels/gemm/index.ts";
@@ -355,6 +357,20 @@ describe("gemm's rules", () => {
       "medium",
     );
     expect(chooseTiling({ ...unit, m: 8, n: 8, k: 8 }, limits, 8192, 3584, [4096])?.name).toBe("small");
+  });
+
+  test("tails are split where that measured faster on an H100", () => {
+    const [wide] = TUNING.tilings;
+    const shared = ({ full, tail, parts }: TilePlan) => ({ full, tail, parts });
+    // TFLOP/s of o at 4096 tokens: 264 whole, 283 in 2 parts, 272 in 4; tiles of `medium` reached 269.
+    expect(chooseTiling(unit, limits, 4096, 3584, [4096, 64])).toBe(wide!);
+    expect(shared(planTiles(wide!, 448, [4096, 64]))).toEqual({ full: 396, tail: 52, parts: 2 });
+    // q, k, v at 2048 tokens: 257 whole, 225 in 4.
+    expect(planTiles(wide!, 224, [4096, 2048, 2048])).toMatchObject({ full: 224, tail: 0 });
+    // down at 8192: 288 whole, 291 in 5, which is not worth two more kernels.
+    expect(planTiles(wide!, 896, [14336])).toMatchObject({ full: 896, tail: 0 });
+    // o at 6144: 262 whole, 278 in 2, 290 in 7 or 8.
+    expect(planTiles(wide!, 672, [4096, 64]).parts).toBeGreaterThan(6);
   });
 
   test("ranks are padded to 64", () => {
