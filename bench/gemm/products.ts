@@ -117,7 +117,7 @@ const VARIANTS: readonly (readonly [name: string, options: GemmOptions])[] = [
   ...(
     [
       ["late B", { loadB: "late" }],
-      ["1 block between", { between: 1 }],
+      ["2 blocks between", { between: 2 }],
       ["3 blocks between", { between: 3 }],
       ["group 4", { group: 4 }],
       ["group 12", { group: 12 }],

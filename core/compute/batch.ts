@@ -24,7 +24,7 @@ export interface Batch {
   free(): void;
 }
 
-/** What of a batch decides which kernels it dispatches. */
+/** What of a batch decides which kernels it dispatches and which memory it needs. */
 export interface UpcomingBatch {
   /** Tokens of its samples. */
   readonly lengths: readonly number[];

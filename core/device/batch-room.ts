@@ -1,7 +1,5 @@
+import type { UpcomingBatch } from "../compute/batch.ts";
 import type { Gpu } from "./gpu.ts";
-
-/** What a batch is run for: a training step keeps its activations for backward. */
-export type BatchKind = "training" | "forward";
 
 /** A pooled buffer serves sizes down to this share of its own where memory is short. */
 export const LEAST_FILL_WHEN_SHORT = 0.25;
@@ -24,9 +22,9 @@ export interface HeldBytes {
  * buffers and its predecessor's at once. What it will need is estimated from batches before it.
  */
 export class BatchRoom {
-  /** The batch under way, and of which kinds the pool holds the buffers. */
-  #batch: { readonly kind: BatchKind; readonly tokens: number } | undefined;
-  readonly #met = new Set<BatchKind>();
+  /** The batch under way, and whether the pool holds the buffers of one with gradients, of one without. */
+  #batch: { readonly training: boolean; readonly tokens: number } | undefined;
+  readonly #met = new Set<UpcomingBatch["training"]>();
   /** What the first training batch with an empty pool left in it. */
   #left: { readonly bytes: number; readonly tokens: number } | undefined;
   /** What was asked of a buffer by the largest batch that used it. */
@@ -41,25 +39,25 @@ export class BatchRoom {
   /** All of the pool was given up. */
   trimmed(): void {
     this.#met.clear();
-    if (this.#batch !== undefined) this.#met.add(this.#batch.kind);
+    if (this.#batch !== undefined) this.#met.add(this.#batch.training);
   }
 
   /**
-   * Called before a batch of so many tokens: `wait` where what was destroyed must be gone first, `trim` where the pool must
+   * Called before a batch: `wait` where what was destroyed must be gone first, `trim` where the pool must
    * go too.
    */
   begin(
-    kind: BatchKind,
-    tokens: number,
+    { lengths, training }: UpcomingBatch,
     pool: Iterable<GPUBuffer>,
     { used, pooled, going, limit }: HeldBytes,
   ): "wait" | "trim" | undefined {
     // A training step holds all that a forward pass needs, not the other way round.
-    const known = this.#met.has(kind) || this.#met.has("training");
+    const known = this.#met.has(training) || this.#met.has(true);
+    const tokens = lengths.reduce((sum, length) => sum + length, 0);
     const last = this.#batch;
-    if (last?.kind === "training") this.#left ??= { bytes: pooled, tokens: last.tokens };
-    this.#batch = { kind, tokens };
-    this.#met.add(kind);
+    if (last?.training === true) this.#left ??= { bytes: pooled, tokens: last.tokens };
+    this.#batch = { training, tokens };
+    this.#met.add(training);
     if (pooled + going === 0 || limit === Infinity) return undefined;
     const fresh = known ? this.#fresh(tokens, pool) : Infinity;
     if (used + pooled + going + fresh <= limit) return undefined;
@@ -88,12 +86,12 @@ export class BatchRoom {
 }
 
 /**
- * Called before a batch of so many tokens. Where its buffers may not fit beside those that the GPU still uses, waits for
+ * Called before a batch. Where its buffers may not fit beside those that the GPU still uses, waits for
  * it and gives up the pool; else resolves at once.
  * @throws DeviceError as `Gpu.idle`
  */
-export async function makeRoom(gpu: Gpu, kind: BatchKind, tokens: number): Promise<void> {
-  const first = gpu.memory.begin(kind, tokens);
+export async function makeRoom(gpu: Gpu, batch: UpcomingBatch): Promise<void> {
+  const first = gpu.memory.begin(batch);
   if (first === undefined) return;
   await gpu.idle();
   if (first === "wait") return;

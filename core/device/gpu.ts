@@ -275,9 +275,7 @@ export class Gpu {
    */
   async idle(): Promise<void> {
     this.submit();
-    const { destroyed } = this.memory;
-    await this.device.queue.onSubmittedWorkDone();
-    this.memory.passed(destroyed);
+    await this.memory.settle(this.device.queue.onSubmittedWorkDone());
     this.check();
   }
 
@@ -291,9 +289,7 @@ export class Gpu {
     this.#flushPass();
     this.#encode().copyBufferToBuffer(tensor.buffer, tensor.offset, staging, 0, size);
     this.submit();
-    const { destroyed } = this.memory;
-    await this.map(staging, MAP_READ);
-    this.memory.passed(destroyed);
+    await this.memory.settle(this.map(staging, MAP_READ));
     const bytes = new Uint8Array(
       staging.getMappedRange().slice(0, elementCount(tensor.shape) * bytesPerElement(tensor.dtype)),
     );

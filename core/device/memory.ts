@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import type { UpcomingBatch } from "../compute/batch.ts";
 import { DeviceError } from "../errors.ts";
-import { type BatchKind, BatchRoom, LEAST_FILL_WHEN_SHORT } from "./batch-room.ts";
+import { BatchRoom, LEAST_FILL_WHEN_SHORT } from "./batch-room.ts";
 
 /** What a GPU buffer is for; bytes are counted by it. */
 export type Purpose = "weights" | "adapter" | "gradients" | "optimizer" | "activations" | "scratch" | "data";
@@ -56,8 +57,8 @@ const HOARD_BYTES = 256 * 2 ** 20;
 /** Owns every GPU buffer: allocates, reuses, counts. */
 export class Memory {
   /**
-   * The pool is given up before buffers in use, pooled ones and those that the GPU may still use pass it together.
-   * Default: no limit.
+   * The pool is given up before buffers in use and pooled ones pass it together; a batch begins where it is expected to
+   * stay below it with those that the GPU may still use. Default: no limit.
    */
   limit = Infinity;
 
@@ -245,20 +246,17 @@ export class Memory {
     return this.#destroyed - this.#passed;
   }
 
-  /** Called before a batch of so many tokens: what must happen first, for it to find room. See `BatchRoom`. */
-  begin(kind: BatchKind, tokens: number): "wait" | "trim" | undefined {
+  /** Called before a batch: what must happen first, for it to find room. See `BatchRoom`. */
+  begin(batch: UpcomingBatch): "wait" | "trim" | undefined {
     const held = { used: this.#used, pooled: this.#pooled, going: this.#going, limit: this.limit };
-    return this.#room.begin(kind, tokens, this.#poolBuffers(), held);
+    return this.#room.begin(batch, this.#poolBuffers(), held);
   }
 
-  /** Called once the GPU has done all work submitted before `at`, a former value of `destroyed`. */
-  passed(at: number): void {
-    this.#passed = Math.max(this.#passed, at);
-  }
-
-  /** Bytes destroyed so far. */
-  get destroyed(): number {
-    return this.#destroyed;
+  /** Waits for what resolves once the GPU has done all work submitted so far: what was destroyed is gone then. */
+  async settle(done: Promise<unknown>): Promise<void> {
+    const destroyed = this.#destroyed;
+    await done;
+    this.#passed = Math.max(this.#passed, destroyed);
   }
 
   /** Destroys everything. */

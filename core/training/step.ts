@@ -90,13 +90,9 @@ export async function accumulateGradients(
 
 /** Kernels and memory for a batch. */
 async function makeReady({ gpu, prepare }: Session, samples: readonly Sample[], training: boolean): Promise<void> {
-  const lengths = samples.map(({ inputIds }) => inputIds.length);
-  await prepare?.({ lengths, training });
-  await makeRoom(
-    gpu,
-    training ? "training" : "forward",
-    lengths.reduce((sum, length) => sum + length, 0),
-  );
+  const batch = { lengths: samples.map(({ inputIds }) => inputIds.length), training };
+  await prepare?.(batch);
+  await makeRoom(gpu, batch);
 }
 
 /** A transient of the tape with these values. */

@@ -25,8 +25,9 @@ export interface Tiling {
 export const TUNING = {
   /**
    * Tiles of C. `wide` holds 128 accumulators a thread, one workgroup a multiprocessor, and reads the least from L2.
-   * Of `medium` two fit, which evens out the last wave; alone or in pairs they are 15 % slower. `small` serves few tokens, narrow products and
-   * matrix units other than 16 x 16 x 16, where 64 x 64 a subgroup would not stay in registers.
+   * Of `medium` two fit, which evens out the last wave; alone or in pairs they are 15 % slower. `small` serves few
+   * tokens, narrow products and matrix units other than 16 x 16 x 16, where 64 x 64 a subgroup would not stay in
+   * registers.
    */
   tilings: [
     { name: "wide", rows: 128, columns: 256, subgroupRows: 64, subgroupColumns: 64, efficiency: 1 },
@@ -142,14 +143,14 @@ export function planTiles(tiling: Tiling, tiles: number, depths: readonly number
   const whole = { full: tiles, tail: 0, parts: 1, seconds: rounds(tiles) * tile };
   const tail = tiles % TUNING.multiprocessors;
   if (tiling.name !== "wide" || tail === 0) return whole;
-  let best: TilePlan & { seconds: number } = { ...whole, seconds: (1 - worth) * whole.seconds };
+  const full = tiles - tail;
+  let best = whole;
   for (let parts = 2; parts <= most && depths.some((depth) => depth >= parts * TUNING.depthMultiple); parts++) {
-    const full = tiles - tail;
     const split = (rounds(tail * parts) / parts) * tile + tail * parts * area * 8 * perByte + launch;
     const seconds = rounds(full) * tile + split;
     if (seconds < best.seconds) best = { full, tail, parts, seconds };
   }
-  return best.tail > 0 ? best : whole;
+  return best.seconds < (1 - worth) * whole.seconds ? best : whole;
 }
 
 /**
