@@ -26,3 +26,16 @@ test("errors of another copy of qlora are known by their class", async () => {
   expect(error instanceof QloraError).toBe(true);
   expect(error instanceof ConfigError).toBe(false);
 });
+
+test("a message that quotes megabytes keeps its beginning and its end", () => {
+  const line = "x".repeat(8_000_000);
+  const { message, problems, hint } = new ConfigError("CODE", `a.csv:1: found ${line}, expected a number`, {
+    hint: line,
+  });
+  expect(message.length).toBeLessThan(3100);
+  expect(message).toStartWith("a.csv:1: found xxx");
+  expect(message).toEndWith("xxx, expected a number");
+  expect(message).toContain("(7997084 characters left out)");
+  expect(problems[0]!.length).toBeLessThan(3100);
+  expect(hint!.length).toBeLessThan(1100);
+});
