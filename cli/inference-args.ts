@@ -14,4 +14,8 @@ export const inferenceArgs = {
     valueHint: "checkpoint",
     description: "Base model (a folder or a hub id), where it is another than the run's",
   },
+  "trust-remote-code": {
+    type: "boolean",
+    description: "Run the code of a plugin that the run's record names by a file",
+  },
 } as const;

@@ -34,11 +34,17 @@ export const inferenceGroups: readonly FlagGroup[] = [
   { title: "Device", section: "device", flat: true, shape: deviceOptions.shape },
 ];
 
+/** Flags of every command that runs a trained adapter. */
+export interface AdapterFlags {
+  readonly baseModel: string | undefined;
+  readonly trustRemoteCode: boolean;
+}
+
 /** What the flags ask for; each value has been checked against its option already. */
 export function inferenceRequest(
   values: SectionValues,
   [run = "", ...files]: readonly string[],
-  baseModel: string | undefined,
+  { baseModel, trustRemoteCode }: AdapterFlags,
 ): InferenceRequest {
   const { data = {}, training = {}, model = {}, device = {} } = values;
   return {
@@ -51,5 +57,6 @@ export function inferenceRequest(
     embeddings: model["embeddings"] as InferenceRequest["embeddings"],
     keepDequantised: model["keepDequantised"] as boolean | undefined,
     device,
+    trustRemoteCode,
   };
 }

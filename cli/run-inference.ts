@@ -6,12 +6,11 @@ import { POST_PROCESSES, type PostProcess } from "../core/inference/post-process
 import { formatProbabilities } from "../core/inference/probabilities.ts";
 import { didYouMean } from "../core/suggest.ts";
 import type { CommandData } from "./command.ts";
-import { inferenceRequest } from "./inference-flags.ts";
+import { type AdapterFlags, inferenceRequest } from "./inference-flags.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
 
-interface EvaluateFlags {
-  readonly baseModel: string | undefined;
+interface EvaluateFlags extends AdapterFlags {
   readonly json: boolean;
   readonly tta: "none" | "swap";
 }
@@ -28,7 +27,7 @@ interface PredictFlags extends EvaluateFlags {
 export async function evaluate({ services, values, positionals }: CommandData, flags: EvaluateFlags): Promise<void> {
   const sdk = await services.sdk();
   const progress = createProgress();
-  const request = { ...inferenceRequest(values, positionals, flags.baseModel), tta: flags.tta };
+  const request = { ...inferenceRequest(values, positionals, flags), tta: flags.tta };
   const result = await sdk.evaluate(request, { onEvent: progress.listen }).finally(progress.end);
   if (flags.json) return writeJson(result);
   const rows = Object.entries({ samples: result.samples, ...result.metrics });
@@ -72,7 +71,7 @@ export async function predict({ services, values, positionals }: CommandData, fl
   checkOutOfFold(flags, positionals.slice(1));
   for (const file of [output, submission, oof]) if (file !== undefined) await checkWritable(file);
   const postProcess = postProcessSteps(flags.postProcess);
-  const asked = { ...inferenceRequest(values, positionals, flags.baseModel), logits, tta, postProcess };
+  const asked = { ...inferenceRequest(values, positionals, flags), logits, tta, postProcess };
   const result = await sdk
     .predict({ ...asked, submission: submission !== undefined }, { onEvent: progress.listen })
     .finally(progress.end);

@@ -1,12 +1,11 @@
 import { ConfigError } from "../core/errors.ts";
 import type { CommandData } from "./command.ts";
-import { inferenceRequest } from "./inference-flags.ts";
+import { type AdapterFlags, inferenceRequest } from "./inference-flags.ts";
 import { notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
 import { wholeNumber } from "./numbers.ts";
 
-interface MergeFlags {
-  readonly baseModel: string | undefined;
+interface MergeFlags extends AdapterFlags {
   readonly output: string | undefined;
   readonly overwrite: boolean;
   readonly rows: string | undefined;
@@ -22,7 +21,7 @@ export async function merge({ services, values, positionals }: CommandData, flag
   const rows = wholeNumber("--rows", flags.rows, 0);
   const sdk = await services.sdk();
   const progress = createProgress();
-  const request = { ...inferenceRequest(values, positionals, flags.baseModel), outputDir, overwrite, rows };
+  const request = { ...inferenceRequest(values, positionals, flags), outputDir, overwrite, rows };
   const result = await sdk.merge(request, { onEvent: progress.listen }).finally(progress.end);
   const { tensors, shards, bytes, difference } = result;
   const files = shards === 1 ? "1 file" : `${shards} files`;

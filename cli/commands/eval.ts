@@ -21,7 +21,12 @@ export default defineCommand({
   },
   async run(context) {
     const { evaluate } = await import("../run-inference.ts");
-    const { "base-model": baseModel, json = false, tta = "none" } = context.args;
-    return evaluate(dataOf(context), { baseModel, json, tta });
+    const {
+      "base-model": baseModel,
+      "trust-remote-code": trustRemoteCode = false,
+      json = false,
+      tta = "none",
+    } = context.args;
+    return evaluate(dataOf(context), { baseModel, trustRemoteCode, json, tta });
   },
 });

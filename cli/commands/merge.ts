@@ -26,7 +26,14 @@ export default defineCommand({
   },
   async run(context) {
     const { merge } = await import("../run-merge.ts");
-    const { "base-model": baseModel, output, overwrite = false, rows, json = false } = context.args;
-    return merge(dataOf(context), { baseModel, output, overwrite, rows, json });
+    const {
+      "base-model": baseModel,
+      "trust-remote-code": trustRemoteCode = false,
+      output,
+      overwrite = false,
+      rows,
+      json = false,
+    } = context.args;
+    return merge(dataOf(context), { baseModel, trustRemoteCode, output, overwrite, rows, json });
   },
 });

@@ -41,9 +41,25 @@ export default defineCommand({
   },
   async run(context) {
     const { predict } = await import("../run-inference.ts");
-    const { "base-model": baseModel, output, submission, oof } = context.args;
+    const {
+      "base-model": baseModel,
+      "trust-remote-code": trustRemoteCode = false,
+      output,
+      submission,
+      oof,
+    } = context.args;
     const { logits = false, json = false, tta = "none" } = context.args;
     const postProcess = context.args["post-process"];
-    return predict(dataOf(context), { baseModel, output, submission, oof, logits, json, tta, postProcess });
+    return predict(dataOf(context), {
+      baseModel,
+      trustRemoteCode,
+      output,
+      submission,
+      oof,
+      logits,
+      json,
+      tta,
+      postProcess,
+    });
   },
 });

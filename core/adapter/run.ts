@@ -21,7 +21,8 @@ import {
   type ModelSource,
   settlePlacement,
 } from "../plugin/kinds.ts";
-import { resolvePlugin, type ResolveContext } from "../plugin/resolve.ts";
+import { checkRecorded, type RecordedContext, resolveRecorded } from "../plugin/recorded.ts";
+import type { ResolveContext } from "../plugin/resolve.ts";
 import type { PluginFactory } from "../plugin/value.ts";
 import { loadEvaluationData } from "../run/data.ts";
 import type { TrainedAdapter } from "../run/record.ts";
@@ -43,6 +44,8 @@ export interface InferenceRequest {
   /** Keep f16 copies of the linears: faster in tier matrix, more memory. */
   readonly keepDequantised?: boolean | undefined;
   readonly device?: Partial<DeviceOptions> | undefined;
+  /** Run the code of a plugin that the run's record names by a file. Default false. */
+  readonly trustRemoteCode?: boolean | undefined;
 }
 
 /** What an inference request may hold, for the checks of those that have more. */
@@ -56,7 +59,15 @@ export const inferenceRequest = {
   embeddings: `${placementOptions.shape.embeddings.definition}?`,
   keepDequantised: `${placementOptions.shape.keepDequantised.definition}?`,
   device: "object?",
+  trustRemoteCode: "boolean?",
 } as const;
+
+/** How plugins that the run's record names are found. */
+export const recordedContext = (
+  { trustRemoteCode = false }: InferenceRequest,
+  { directory }: TrainedAdapter,
+  plugins: ResolveContext,
+): RecordedContext => ({ ...plugins, run: directory, trust: trustRemoteCode });
 
 /** Everything about a trained adapter that is known before a GPU is open. */
 export interface AdapterRun {
@@ -88,8 +99,12 @@ export async function openAdapterRun(
     const message = `${request.run} holds no finished adapter: that of its newest checkpoint is taken, ${directory}`;
     onEvent?.({ type: "info", message });
   }
-  const { source, name } = await openAdapterBase(adapter, request, plugins, onEvent);
-  const plugin = await adapterFrom(adapter, plugins);
+  const context = recordedContext(request, adapter, plugins);
+  // Before a base is fetched.
+  for (const kind of ["model", "adapter"] as const)
+    if (record !== undefined) checkRecorded(kind, record.config[kind], context);
+  const { source, name } = await openAdapterBase(adapter, request, context, onEvent);
+  const plugin = await adapterFrom(adapter, context);
   const numLabels = record?.data.numLabels ?? (await adapterLabels(adapter));
   const { vocabSize } = await source.outline(numLabels);
   const saved = record === undefined ? undefined : trainingOptions.parse(record.config.training, "run.json training");
@@ -161,7 +176,7 @@ export function requestRows(
 async function openAdapterBase(
   { record, config, directory }: TrainedAdapter,
   { baseModel, embeddings, keepDequantised }: InferenceRequest,
-  plugins: ResolveContext,
+  plugins: RecordedContext,
   onEvent: RunListener | undefined,
 ): Promise<BaseModel> {
   const recorded = record?.config.model;
@@ -182,7 +197,7 @@ async function openAdapterBase(
     const factory =
       recorded === undefined
         ? await modelForCheckpoint(checkpoint, plugins.shipped, { revision, onEvent })
-        : await resolvePlugin("model", recorded.from ?? recorded.name, plugins);
+        : await resolveRecorded("model", recorded, plugins);
     const plugin = factory.configure({ ...options, checkpoint }) as ModelPlugin;
     return await openBaseModel(plugin, { onEvent, before: record?.baseModel });
   } catch (cause) {
@@ -207,15 +222,15 @@ function withoutUndefined(options: Readonly<Record<string, unknown>>): Record<st
 /** The plugin that the run found by a package or a file; else the shipped one that reads the files; else by its name. */
 async function adapterFrom(
   { config, directory, record }: TrainedAdapter,
-  plugins: ResolveContext,
+  plugins: RecordedContext,
 ): Promise<AdapterPlugin> {
   const isReader = (factory: PluginFactory): factory is AdapterFactory =>
     factory.kind === "adapter" && "reads" in factory;
   const recorded = record?.config.adapter;
   const shipped = plugins.shipped.filter(isReader);
   const reader = recorded?.from === undefined ? shipped.find((factory) => factory.reads(config)) : undefined;
-  const named = recorded?.from ?? (reader === undefined ? recorded?.name : undefined);
-  const factory = named === undefined ? reader : await resolvePlugin("adapter", named, plugins);
+  const factory =
+    reader !== undefined || recorded === undefined ? reader : await resolveRecorded("adapter", recorded, plugins);
   if (factory !== undefined && isReader(factory) && factory.reads(config)) return factory.fromConfig(config);
   throw new ModelError(
     "ADAPTER_UNKNOWN",

@@ -1,5 +1,12 @@
 /** Evaluation and prediction with a trained adapter: from a run's folder, one of its checkpoints, or any PEFT adapter. */
-import { type InferenceRequest, inferenceRequest, openAdapterRun, requestData, requestRows } from "../adapter/run.ts";
+import {
+  type InferenceRequest,
+  inferenceRequest,
+  openAdapterRun,
+  recordedContext,
+  requestData,
+  requestRows,
+} from "../adapter/run.ts";
 import { openAdapterSession } from "../adapter/session.ts";
 import type { Engine } from "../compute/engine.ts";
 import type { Dataset } from "../data/dataset.ts";
@@ -8,7 +15,8 @@ import { ConfigError, DataError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { defineRequest } from "../options/request.ts";
 import type { MetricPlugin } from "../plugin/kinds.ts";
-import { resolvePlugin, type ResolveContext } from "../plugin/resolve.ts";
+import { resolveRecorded } from "../plugin/recorded.ts";
+import type { ResolveContext } from "../plugin/resolve.ts";
 import { openRunTokeniser, reportCuts } from "../run/data.ts";
 import { findAdapter, type RecordedPlugin, type TrainedAdapter } from "../run/record.ts";
 import { computeLogits, logarithms, scoreLogits, softmaxRows } from "./evaluate.ts";
@@ -67,7 +75,6 @@ interface Logits {
   readonly numLabels: number;
   /** [rows, numLabels] of each view of the data, in row order. */
   readonly values: readonly Float32Array<ArrayBuffer>[];
-  readonly adapter: TrainedAdapter;
 }
 
 /** What is computed: the rows themselves, or more views of the same rows. */
@@ -90,14 +97,16 @@ export async function evaluateAdapter(
   checkEvaluate(request);
   const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
   const views: Views = { what: "evaluating", labelled: true, arena: arenaPart(request), of };
-  const { dataset, numLabels, values, adapter } = await inferenceLogits(request, engine, plugins, views, onEvent);
+  const adapter = await findAdapter(request.run);
   const names: readonly RecordedPlugin[] = adapter.record?.config.metrics ?? [
     { name: "log-loss", options: {} },
     { name: "accuracy", options: {} },
   ];
   const metrics: MetricPlugin[] = [];
-  for (const { name, options, from = name } of names)
-    metrics.push((await resolvePlugin("metric", from, plugins)).configure(options) as MetricPlugin);
+  const context = recordedContext(request, adapter, plugins);
+  for (const named of names)
+    metrics.push((await resolveRecorded("metric", named, context)).configure(named.options) as MetricPlugin);
+  const { dataset, numLabels, values } = await inferenceLogits(request, adapter, engine, plugins, views, onEvent);
   const labels = dataset.rows.map((row) => row.label!);
   const logits =
     request.tta === "swap" ? logarithms(averagedRows(dataset, values, numLabels).map((row) => row.values)) : values[0]!;
@@ -118,7 +127,8 @@ export async function predictWithAdapter(
   }
   const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
   const views: Views = { what: "predicting", labelled: false, arena: arenaPart(request), of };
-  const { dataset, numLabels, values } = await inferenceLogits(request, engine, plugins, views, onEvent);
+  const adapter = await findAdapter(request.run);
+  const { dataset, numLabels, values } = await inferenceLogits(request, adapter, engine, plugins, views, onEvent);
   const columns = probabilityColumns(dataset, numLabels);
   if (logits) return { columns, rows: tableOf(dataset, values[0]!, numLabels), postProcessed: [] };
   const { rows, counts } = applyPostProcess(postProcess, dataset.rows, averagedRows(dataset, values, numLabels));
@@ -179,12 +189,12 @@ function notFinite({ rows }: Dataset, values: Logits["values"], numLabels: numbe
 
 async function inferenceLogits(
   request: InferenceRequest,
+  adapter: TrainedAdapter,
   engine: Engine,
   plugins: ResolveContext,
   { what, labelled, arena, of }: Views,
   onEvent: RunListener | undefined,
 ): Promise<Logits> {
-  const adapter = await findAdapter(request.run);
   const { record } = adapter;
   const data = requestData(request, record?.config.data);
   const dataset = requestRows(request, data, record !== undefined, labelled);
@@ -212,5 +222,5 @@ async function inferenceLogits(
   const odd = notFinite(dataset, values, numLabels);
   if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
   await reportCuts({ input: tokens[0] }, data, onEvent);
-  return { dataset, numLabels, values, adapter };
+  return { dataset, numLabels, values };
 }

@@ -27,12 +27,23 @@ export interface ResolveContext {
 /** The flag that names plugins of a kind. */
 const flagOf = (kind: PluginKind): string => (kind === "metric" ? "metrics" : kind);
 const maker = (kind: PluginKind): string => `define${kind[0]!.toUpperCase()}${kind.slice(1)}`;
-const isFile = (spec: string): boolean => /^(\.{1,2}([\\/]|$)|file:)/.test(spec) || isAbsolute(spec);
+/** True for what is looked up as a file or a folder, not as a package. */
+export const isFileSpec = (spec: string): boolean => /^(\.{1,2}([\\/]|$)|file:)/.test(spec) || isAbsolute(spec);
 
 const OTHER_RELEASE = "Install a release of the plugin that is made for this qlora, or the qlora that it is made for.";
 
 /** What found a factory, for the run record. */
 const specs = new WeakMap<PluginFactory, string>();
+/** The factories that a spec found in this process. */
+const loaded = new Map<string, PluginFactory>();
+
+function remember(factory: PluginFactory, spec: string): void {
+  specs.set(factory, spec);
+  loaded.set(spec, factory);
+}
+
+/** The factory that the command line or a config file brought by this spec; undefined where none did. */
+export const loadedBy = (spec: string): PluginFactory | undefined => loaded.get(spec);
 
 /** Factories of the plugins that a config holds, whichever copy of qlora made it; none for another value. */
 export function configFactories(config: unknown): readonly PluginFactory[] {
@@ -46,7 +57,7 @@ export function configFactories(config: unknown): readonly PluginFactory[] {
 
 /** Notes that a config file holds this factory, unless something found it before. */
 export function rememberSpec(factory: PluginFactory, configFile: string): void {
-  if (!specs.has(factory)) specs.set(factory, `${configFile}#${factory.name}`);
+  if (!specs.has(factory)) remember(factory, `${configFile}#${factory.name}`);
 }
 
 /** How `resolvePlugin` can find this factory again: a package's name or a file's path; undefined for one that ships. */
@@ -75,7 +86,7 @@ export async function resolvePlugin<K extends PluginKind>(
     );
   }
   const [source = "", exportName] = spec.split("#");
-  const path = isFile(source) ? filePath(kind, source, from) : packagePath(kind, source, { shipped, from });
+  const path = isFileSpec(source) ? filePath(kind, source, from) : packagePath(kind, source, { shipped, from });
   checkPackage(kind, spec, path);
   const module = await load(kind, spec, path);
   const factory = pick(kind, spec, path, module, exportName) as PluginFactory<K>;
@@ -85,8 +96,8 @@ export async function resolvePlugin<K extends PluginKind>(
       hint: OTHER_RELEASE,
     });
   }
-  const again = isFile(source) ? path : source;
-  specs.set(factory, exportName === undefined ? again : `${again}#${exportName}`);
+  const again = isFileSpec(source) ? path : source;
+  remember(factory, exportName === undefined ? again : `${again}#${exportName}`);
   return factory;
 }
 
@@ -110,7 +121,8 @@ function packagePath(kind: PluginKind, source: string, { shipped, from }: Resolv
   const candidates = packageNames(source);
   for (const name of candidates) {
     try {
-      return Bun.resolveSync(name, from);
+      const path = Bun.resolveSync(name, from);
+      if (isAbsolute(path)) return path; // not a module that Bun itself has, such as node:fs
     } catch {
       const folder = findPackage(name, from);
       if (folder !== undefined) throw noEntry(kind, source, folder);

@@ -68,7 +68,11 @@ export default defineConfig({
     const flags = tinyRunFlags(outside, "rows.csv", run);
     const trained = await outside.qlora("train", "--config", "own.config.ts", ...flags);
     expect(trained.exit, trained.stderr).toBe(0);
-    const { exit, stdout, stderr } = await outside.qlora("eval", run, "--json");
+    // The record names a file, which a record from elsewhere could too.
+    const refused = await outside.qlora("eval", run, "--json");
+    expect(refused.exit).toBe(2);
+    expect(refused.stderr).toContain(`would run the file ${join(outside.folder, "own.config.ts")}`);
+    const { exit, stdout, stderr } = await outside.qlora("eval", run, "--json", "--trust-remote-code");
     expect(exit, stderr).toBe(0);
     expect((JSON.parse(stdout) as { metrics: object }).metrics).toMatchObject({ eval_zero: 0 });
     const { config } = JSON.parse(readFileSync(join(run, "run.json"), "utf8")) as {
