@@ -1,8 +1,8 @@
 /** Plugin packages from the templates: real files, in which the placeholders' names are replaced. */
-import { readdir, readFile, mkdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { ConfigError } from "../core/errors.ts";
-import { writeFolderAtomic } from "../core/files.ts";
+import { writeFileAtomic, writeFolderAtomic } from "../core/files.ts";
 import { PLUGIN_PREFIX, readManifest } from "../core/plugin/package.ts";
 import type { PluginKind } from "../core/plugin/value.ts";
 import manifest from "../package.json" with { type: "json" };
@@ -114,10 +114,7 @@ export async function writePluginPackage(kind: PluginKind, names: PluginNames, f
     files.set(path.slice(template.length + 1), filled(await readFile(path, "utf8"), names));
   }
   await writeFolderAtomic(folder, async (to) => {
-    for (const [name, text] of files) {
-      await mkdir(dirname(join(to, name)), { recursive: true });
-      await Bun.write(join(to, name), text);
-    }
+    for (const [name, text] of files) await writeFileAtomic(join(to, name), text);
   });
   return [...files.keys()].sort();
 }

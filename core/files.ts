@@ -3,8 +3,9 @@
  * file or folder, or the new one, and at worst a `.tmp-<pid>` beside it that the next save removes.
  */
 import { constants, existsSync, statSync } from "node:fs";
-import { access, mkdir, open, readdir, rename, rm, type FileHandle } from "node:fs/promises";
+import { access, readdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { makeFolder, openToWrite, remove, rename, syncFile, syncFolder } from "./disk.ts";
 import { QloraError } from "./errors.ts";
 
 /** Temporary paths that this process is writing now. */
@@ -20,15 +21,13 @@ export type FileContent = Uint8Array | string | AsyncIterable<Uint8Array>;
  */
 export async function writeFileAtomic(path: string, content: FileContent): Promise<void> {
   await explainWriteErrors(path, async () => {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await removeLeftovers(path);
     await aside(path, async (temporary) => {
-      const file = await open(temporary, "w");
-      try {
-        for await (const piece of piecesOf(content)) await writeAll(file, piece);
+      {
+        await using file = await openToWrite(temporary, "w");
+        for await (const piece of piecesOf(content)) await file.write(piece);
         await file.sync();
-      } finally {
-        await file.close();
       }
       await rename(temporary, path);
     });
@@ -60,10 +59,10 @@ export async function checkWritable(path: string): Promise<void> {
  */
 export async function writeFolderAtomic(path: string, write: (dir: string) => Promise<void>): Promise<void> {
   await explainWriteErrors(path, async () => {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await removeLeftovers(path);
     await aside(path, async (temporary) => {
-      await mkdir(temporary);
+      await makeFolder(temporary);
       await write(temporary);
       await syncTree(temporary);
       if (!existsSync(path)) return rename(temporary, path);
@@ -75,7 +74,7 @@ export async function writeFolderAtomic(path: string, write: (dir: string) => Pr
           await rename(old, path);
           throw error;
         });
-        await rm(old, { recursive: true });
+        await remove(old);
       } finally {
         active.delete(old);
       }
@@ -99,7 +98,7 @@ export async function removeLeftovers(path: string): Promise<void> {
     const leftover = join(folder, name);
     if (target.replace(/\d+$/, "") !== stem || active.has(leftover) || isAlive(Number(pid))) continue;
     if (kind === "old" && !existsSync(join(folder, target))) await rename(leftover, join(folder, target));
-    else await rm(leftover, { recursive: true, force: true });
+    else await remove(leftover);
   }
 }
 
@@ -110,7 +109,7 @@ async function aside(path: string, write: (temporary: string) => Promise<void>):
   try {
     await write(temporary);
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
+    await remove(temporary);
     throw error;
   } finally {
     active.delete(temporary);
@@ -134,34 +133,13 @@ async function* piecesOf(content: FileContent): AsyncGenerator<Uint8Array> {
   else yield* content;
 }
 
-/** A single write may take less than it was given (2 GiB at most on Linux). */
-async function writeAll(file: FileHandle, piece: Uint8Array): Promise<void> {
-  for (let done = 0; done < piece.byteLength;) {
-    done += (await file.write(piece, done, Math.min(piece.byteLength - done, 1 << 28))).bytesWritten;
-  }
-}
-
 async function syncTree(dir: string): Promise<void> {
   for (const entry of await readdir(dir, { withFileTypes: true })) {
     const path = join(dir, entry.name);
     if (entry.isDirectory()) await syncTree(path);
-    else if (entry.isFile()) await sync(path, "r+");
+    else if (entry.isFile()) await syncFile(path);
   }
   await syncFolder(dir);
-}
-
-/** Makes a rename durable; Windows cannot open folders and needs no such step. */
-async function syncFolder(dir: string): Promise<void> {
-  if (process.platform !== "win32") await sync(dir, "r");
-}
-
-async function sync(path: string, flags: "r" | "r+"): Promise<void> {
-  const handle = await open(path, flags);
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 /** Turns the operating system's refusal into one error that says what to do. */

@@ -88,3 +88,36 @@ test("a wrong arrow is seen, in every form of import", () => {
   expect(wrongArrow("kernels/x/index.ts", "qlora/plugins")).toContain("plugins/index.ts");
   expect(wrongArrow("core/x.ts", "qlora")).toContain("core/x.ts imports index.ts");
 });
+
+/** What writes a disk without going through core/disk.ts, in the text of a file. */
+function strayWrites(code: string): string[] {
+  const names =
+    "appendFile|chmod|copyFile|cp|createWriteStream|link|mkdir|mkdtemp|open|openSync|rename|rm|rmdir|symlink|truncate|unlink|utimes|write|writeFile";
+  const imported = [...code.matchAll(/import (?:type )?\{([^}]*)\} from "node:fs(?:\/promises)?"/g)].flatMap(
+    ([, list]) => list!.split(",").map((name) => name.trim().split(" as ")[0]!),
+  );
+  const whole = [...code.matchAll(/import (?:\* as )?\w+ from "(?:node:)?fs(?:\/promises)?"|Bun\.write\b|\.writer\(/g)];
+  const writer = new RegExp(`^(?:${names})(?:Sync)?$`);
+  return [...imported.filter((name) => writer.test(name)), ...whole.map(([text]) => text)];
+}
+
+/** Opens files to read them alone. */
+const READERS = ["core/formats/safetensors.ts"];
+
+test("nothing but core/disk.ts writes a disk", async () => {
+  const stray: string[] = [];
+  for (const file of new Bun.Glob("{core,cli,kernels,plugins}/**/*.ts").scanSync(root)) {
+    const found = strayWrites(await Bun.file(join(root, file)).text());
+    const allowed = READERS.includes(file) ? ["open"] : [];
+    if (file !== "core/disk.ts")
+      stray.push(...found.filter((name) => !allowed.includes(name)).map((n) => `${file}: ${n}`));
+  }
+  expect(stray).toEqual([]);
+  const code = `
+    import { existsSync, mkdirSync } from "node:fs";
+    import { readFile, rm as remove } from "node:fs/promises";
+    import fs from "node:fs";
+    await Bun.write("a", "b"); Bun.file("a").writer();
+  `;
+  expect(strayWrites(code)).toEqual(["mkdirSync", "rm", 'import fs from "node:fs"', "Bun.write", ".writer("]);
+});

@@ -1,6 +1,7 @@
 /** The mean of several trained adapters of one config, head included: what a k-fold winner submits as one model. */
-import { mkdir, readdir } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { makeFolder } from "../disk.ts";
 import { ConfigError, ModelError } from "../errors.ts";
 import { explainWriteErrors } from "../files.ts";
 import { readFloats } from "../formats/checkpoint.ts";
@@ -8,7 +9,7 @@ import { ADAPTER_WEIGHTS_FILE, formatModelCard } from "../formats/peft.ts";
 import { formatPythonJson, type PythonJson } from "../formats/python-json.ts";
 import { openSafetensors, type SafetensorsFile } from "../formats/safetensors.ts";
 import { defineRequest } from "../options/request.ts";
-import { findAdapter, type TrainedAdapter } from "../run/record.ts";
+import { findAdapter, type TrainedAdapter } from "../run/find-adapter.ts";
 import { saveAdapterFiles } from "./files.ts";
 
 /** Adapters to average, and where their mean goes. */
@@ -63,7 +64,7 @@ export async function averageAdapters(request: AverageAdaptersRequest): Promise<
     const shapes = [...files[0]!.tensors].map(([name, { shape }]) => ({ name, shape }));
     const values = new Map<string, Float32Array<ArrayBuffer>>();
     for (const { name, shape } of shapes) values.set(name, await meanTensor(files, name, shape));
-    await explainWriteErrors(outputDir, () => mkdir(outputDir, { recursive: true }));
+    await explainWriteErrors(outputDir, () => makeFolder(outputDir));
     const base = String(first.config["base_model_name_or_path"]);
     const kind = String(first.config["peft_type"]).toLowerCase();
     const list = names.map((name) => `- ${name}`).join("\n");

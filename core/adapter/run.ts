@@ -25,7 +25,7 @@ import { checkRecorded, type RecordedContext, resolveRecorded } from "../plugin/
 import type { ResolveContext } from "../plugin/resolve.ts";
 import type { PluginFactory } from "../plugin/value.ts";
 import { loadEvaluationData } from "../run/data.ts";
-import type { TrainedAdapter } from "../run/record.ts";
+import type { TrainedAdapter } from "../run/find-adapter.ts";
 
 /** A trained adapter and the data to run it on. What is undefined is taken from the run's own record. */
 export interface InferenceRequest {
@@ -94,11 +94,8 @@ export async function openAdapterRun(
   plugins: ResolveContext,
   onEvent: RunListener | undefined,
 ): Promise<AdapterRun> {
-  const { record, directory } = adapter;
-  if (directory !== request.run) {
-    const message = `${request.run} holds no finished adapter: that of its newest checkpoint is taken, ${directory}`;
-    onEvent?.({ type: "info", message });
-  }
+  const { record, notes } = adapter;
+  for (const message of notes) onEvent?.({ type: "info", message });
   const context = recordedContext(request, adapter, plugins);
   // Before a base is fetched.
   for (const kind of ["model", "adapter"] as const)

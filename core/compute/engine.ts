@@ -1,4 +1,5 @@
 import type { Gpu } from "../device/gpu.ts";
+import type { OpenOptions } from "../device/open.ts";
 import type { Slab } from "./parameters.ts";
 import type { Accumulate, Tape } from "./recorder.ts";
 import type { Tensor } from "./tensor.ts";
@@ -27,6 +28,8 @@ export interface Engine {
   gradNorm(gpu: Gpu, slabs: readonly Slab[], control: Tensor, settings: { lossScale: number; maxNorm: number }): void;
   /** Adds the number of elements that are NaN or infinite to `counters[slot]` (u32). */
   countNonFinite(gpu: Gpu, tensor: Tensor, counters: Tensor, slot: number): void;
+  /** Opens the GPU that work runs on; default: one of this machine. */
+  readonly openGpu?: ((options: OpenOptions) => Promise<Gpu>) | undefined;
   /** What the profile's rates are held against. Needs the feature timestamp-query. */
   measureCeilings(gpu: Gpu): Promise<Ceilings>;
 }

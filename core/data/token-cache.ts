@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { makeFolder, openToWrite, remove, rename, syncFolder } from "../disk.ts";
 
 /**
  * A cache file, little-endian: "QLORATK2", rows u32, tokens u32, key (32 bytes), padding to 64 bytes; lengths u32[rows];
@@ -76,25 +77,23 @@ export async function writeTokenCache(
 ): Promise<void> {
   const file = tokenCacheFile(cacheDir, key);
   const folder = dirname(file);
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   await removeStale(folder);
   const aside = `${file}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`;
   try {
-    const handle = await open(aside, "wx");
-    try {
+    {
+      await using opened = await openToWrite(aside, "wx");
       const hash = new Bun.CryptoHasher("sha256");
       for (const piece of pieces(key, { rows, fullLengths, cuts })) {
         hash.update(piece);
-        await handle.writeFile(piece);
+        await opened.write(piece);
       }
-      await handle.writeFile(hash.digest());
-      await handle.sync();
-    } finally {
-      await handle.close();
+      await opened.write(hash.digest());
+      await opened.sync();
     }
     await rename(aside, file);
   } catch (cause) {
-    await rm(aside, { force: true });
+    await remove(aside);
     throw cause;
   }
   await syncFolder(folder);
@@ -139,16 +138,6 @@ async function removeStale(folder: string): Promise<void> {
       ({ mtimeMs }) => Date.now() - mtimeMs,
       () => 0, // Renamed or removed by its writer meanwhile.
     );
-    if (age > STALE_MS) await rm(path, { force: true });
-  }
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  if (process.platform === "win32") return; // Folders cannot be opened there.
-  const handle = await open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
+    if (age > STALE_MS) await remove(path);
   }
 }

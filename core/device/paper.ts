@@ -113,6 +113,7 @@ function paperDevice({ limits, capacity = Infinity }: PaperDevice): GPUDevice {
     createPipelineLayout: () => ({}),
     createShaderModule: () => ({}),
     createComputePipeline: () => ({}),
+    createComputePipelineAsync: async () => ({}),
     createBindGroup: () => ({}),
     createCommandEncoder: () => encoder,
     destroy: nothing,

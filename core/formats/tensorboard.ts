@@ -4,9 +4,10 @@
  * tensorflow/core/framework/summary.proto (messages), RFC 3720 appendix B.4 (CRC-32C).
  */
 import { existsSync } from "node:fs";
-import { mkdir, open, readdir } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { makeFolder, openToWrite } from "../disk.ts";
 import { explainWriteErrors } from "../files.ts";
 import { EVENT_FILE } from "../run/folder.ts";
 import type { LogEntry } from "../run/trainer-state.ts";
@@ -28,12 +29,12 @@ export async function openEventLog(folder: string, firstStep: number): Promise<E
   const taken = before.map((name) => Number(EVENT_FILE.exec(name)?.[1] ?? 0));
   const seconds = Math.max(Math.floor(Date.now() / 1000), ...taken.map((time) => time + 1));
   const path = join(folder, `events.out.tfevents.${seconds}.${hostname()}.${process.pid}.0`);
-  const file = await explained(path, async () => {
-    await mkdir(folder, { recursive: true });
-    return open(path, "wx");
+  const file = await explainWriteErrors(path, async () => {
+    await makeFolder(folder);
+    return openToWrite(path, "wx");
   });
   const append = (...events: Uint8Array[]): Promise<void> =>
-    explained(path, () => file.appendFile(Buffer.concat(events.map(frame))));
+    explainWriteErrors(path, () => file.write(Buffer.concat(events.map(frame))));
   const now = (): number => Date.now() / 1000;
   await append(versionEvent(now(), firstStep), startEvent(now(), firstStep));
   return {
@@ -129,12 +130,4 @@ export function crc32c(content: Uint8Array): number {
   let crc = 0xffffffff;
   for (const byte of content) crc = (crc >>> 8) ^ CRC_OF_BYTE[(crc ^ byte) & 255]!;
   return (crc ^ 0xffffffff) >>> 0;
-}
-
-async function explained<T>(path: string, work: () => Promise<T>): Promise<T> {
-  let result: T | undefined;
-  await explainWriteErrors(path, async () => {
-    result = await work();
-  });
-  return result as T;
 }

@@ -3,8 +3,9 @@
  * tag meant when it was last asked for in refs/<name>.
  */
 import { existsSync } from "node:fs";
-import { link, lstat, mkdir, readFile, readlink, rename, rm, symlink } from "node:fs/promises";
+import { lstat, readFile, readlink } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
+import { hardlink, makeFolder, remove, rename, symlink } from "../disk.ts";
 import { explainWriteErrors, writeFileAtomic } from "../files.ts";
 import { isCommit } from "./reference.ts";
 
@@ -51,11 +52,11 @@ export async function linkBlob(paths: CachePaths, commit: string, name: string, 
   const target = relative(dirname(path), blob);
   await explainWriteErrors(path, async () => {
     if ((await readlink(path).catch(() => undefined)) === target) return;
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     const aside = `${path}.${process.pid}.tmp`;
-    await rm(aside, { force: true });
-    await symlink(target, aside).catch(() => link(blob, aside)); // Windows lets only some users make symbolic links
+    await remove(aside);
+    await symlink(target, aside).catch(() => hardlink(blob, aside)); // Windows lets only some users make symbolic links
     await rename(aside, path);
-    if (await lstat(aside).catch(() => undefined)) await rm(aside); // rename leaves two links of one file alone
+    if (await lstat(aside).catch(() => undefined)) await remove(aside); // rename leaves two links of one file alone
   });
 }

@@ -3,7 +3,8 @@
  * once its hash is right; whoever finds `blobs/<hash>` finds the whole of it.
  */
 import { existsSync } from "node:fs";
-import { mkdir, open, rename, rm, stat, type FileHandle } from "node:fs/promises";
+import { stat } from "node:fs/promises";
+import { type DiskFile, makeFolder, openToWrite, remove, rename, syncFolder } from "../disk.ts";
 import { ModelError } from "../errors.ts";
 import { explainWriteErrors } from "../files.ts";
 import type { CachePaths } from "./cache.ts";
@@ -76,23 +77,24 @@ export async function downloadBlob(context: DownloadContext, file: RemoteFile): 
   const { paths, signal } = context;
   const blob = paths.blob(file.hash);
   await explainWriteErrors(blob, async () => {
-    await mkdir(paths.blobs, { recursive: true });
+    await makeFolder(paths.blobs);
     await using lock = await takeLock(paths.lock(file.hash), signal);
     if (existsSync(blob)) return context.onBytes(file.size);
     if (signal.aborted) throw interrupted(file.target);
     // Without a lock the common half file might have another writer: take one that nobody knows.
     const half = lock.exclusive ? halfPath(blob) : halfPath(`${blob}.${crypto.randomUUID()}`);
-    const handle = await open(half, "a+");
+    const handle = await openToWrite(half, "a+");
     try {
       await new Half(context, file, handle).complete();
       await handle.sync();
     } catch (error) {
-      if (!lock.exclusive || (error instanceof ModelError && error.code === MISMATCH)) await rm(half, { force: true });
+      if (!lock.exclusive || (error instanceof ModelError && error.code === MISMATCH)) await remove(half);
       throw error;
     } finally {
       await handle.close();
     }
     await rename(half, blob);
+    await syncFolder(paths.blobs);
   });
 }
 
@@ -102,11 +104,11 @@ const MISMATCH = "HUB_HASH_MISMATCH";
 class Half {
   readonly #context: DownloadContext;
   readonly #file: RemoteFile;
-  readonly #handle: FileHandle;
+  readonly #handle: DiskFile;
   #have = 0;
   #hasher: Bun.CryptoHasher;
 
-  constructor(context: DownloadContext, file: RemoteFile, handle: FileHandle) {
+  constructor(context: DownloadContext, file: RemoteFile, handle: DiskFile) {
     this.#context = context;
     this.#file = file;
     this.#handle = handle;
@@ -139,12 +141,12 @@ class Half {
 
   /** Takes in what an earlier attempt left. @returns bytes of it */
   async #readKept(): Promise<number> {
-    const { size } = await this.#handle.stat();
+    const size = await this.#handle.size();
     if (size > this.#file.size) await this.#handle.truncate(0);
     else {
       const piece = Buffer.alloc(Math.min(size, READ_SIZE));
       while (this.#have < size) {
-        const { bytesRead } = await this.#handle.read(piece, 0, piece.length, this.#have);
+        const bytesRead = await this.#handle.read(piece, this.#have);
         if (bytesRead === 0) break;
         this.#add(piece.subarray(0, bytesRead));
       }
@@ -208,7 +210,7 @@ class Half {
         if ("lost" in piece) return { cause: piece.lost };
         if (piece.done) return { cause: "the connection ended early" };
         watch.refresh();
-        await writeWhole(this.#handle, piece.value);
+        await this.#handle.write(piece.value);
         this.#add(piece.value);
       }
       await reader.cancel();
@@ -217,10 +219,6 @@ class Half {
       clearTimeout(watch);
     }
   }
-}
-
-async function writeWhole(handle: FileHandle, piece: Uint8Array): Promise<void> {
-  for (let done = 0; done < piece.byteLength;) done += (await handle.write(piece, done)).bytesWritten;
 }
 
 /** Git hashes a header with the size before the content. */

@@ -1,7 +1,8 @@
 /** From the name of a checkpoint to its folder: as it is, from the cache, or downloaded. */
 import { existsSync } from "node:fs";
-import { mkdir, statfs } from "node:fs/promises";
+import { statfs } from "node:fs/promises";
 import { join } from "node:path";
+import { makeFolder } from "../disk.ts";
 import { ConfigError, ModelError, QloraError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { explainWriteErrors } from "../files.ts";
@@ -195,7 +196,7 @@ async function checkSpace(context: DownloadContext, files: readonly RemoteFile[]
   const { blobs } = context.paths;
   let missing = 0;
   for (const file of files) missing += file.size - (await bytesAtHand(context, file));
-  await explainWriteErrors(blobs, async () => void (await mkdir(blobs, { recursive: true })));
+  await explainWriteErrors(blobs, () => makeFolder(blobs));
   const { bavail, bsize } = await statfs(blobs);
   if (missing <= bavail * bsize) return missing;
   throw new QloraError(

@@ -2,7 +2,7 @@
  * The merged checkpoint: every tensor of the base in turn, its NF4 weights dequantised and changed by the adapter, rounded to
  * bf16; then the score head. No more than one tensor is in memory.
  */
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { LinearSpec } from "../compute/linear.ts";
@@ -70,7 +70,6 @@ export async function writeMergedCheckpoint(folder: string, plan: MergePlan): Pr
       },
     };
   };
-  await mkdir(folder, { recursive: true });
   for (const { name, tensors: own } of files) {
     const list = own.map(([key, tensor]) => [key, told(tensor)] as const);
     await writeSafetensors(join(folder, name), list, { format: "pt" });

@@ -9,7 +9,7 @@ import type { DataOptions } from "../options/data-options.ts";
 import { defineRequest } from "../options/request.ts";
 import type { ResolveContext } from "../plugin/resolve.ts";
 import { openRunTokeniser } from "../run/data.ts";
-import { findAdapter } from "../run/record.ts";
+import { findAdapter } from "../run/find-adapter.ts";
 import { type MergedFiles, writeMergedCheckpoint } from "./checkpoint.ts";
 import { type LogitDifference, measureDifference } from "./measure.ts";
 import { checkApart, checkOutputFolder } from "./output-folder.ts";

@@ -51,7 +51,7 @@ export async function openPlanned(
   { device: options, mode, given, favoured, work, loss }: OpenRequest,
   engine: Engine,
 ): Promise<Planned> {
-  const gpu = await openGpu(options);
+  const gpu = await (engine.openGpu ?? openGpu)(options);
   try {
     const device = describeDevice(gpu);
     const budget = await memoryBudget(device.info, options.memoryBudget);

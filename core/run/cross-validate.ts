@@ -1,13 +1,13 @@
 /** Cross-validation: a run for each fold, and the predictions of every row by the model that did not see it. */
 import { existsSync } from "node:fs";
-import { readdir, readFile, rm } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Engine } from "../compute/engine.ts";
 import { type Dataset, fingerprintDataset, loadDataset } from "../data/dataset.ts";
+import { remove } from "../disk.ts";
 import { ConfigError, QloraError } from "../errors.ts";
 import { writeFileAtomic } from "../files.ts";
 import { damaged, parseJsonObject } from "../formats/json-object.ts";
-import { ADAPTER_WEIGHTS_FILE } from "../formats/peft.ts";
 import { logarithms, scoreLogits } from "../inference/evaluate.ts";
 import { countLabels } from "../inference/labels.ts";
 import { formatProbabilities, probabilityColumns, requireUniqueIds } from "../inference/probabilities.ts";
@@ -16,7 +16,11 @@ import { type EvaluationRecord, parseEvaluation } from "../report/evaluation-rec
 import type { TrainOptions } from "../training/train-types.ts";
 import { trainSteps } from "../training/train.ts";
 import { loadRunData } from "./data.ts";
-import { listCheckpoints, RUN_FILES, writeJson } from "./folder.ts";
+import { readCheckpoints } from "./checkpoints.ts";
+import { endOf, hasEnded } from "./ended.ts";
+import { RUN_FILES, writeJson } from "./folder.ts";
+import { UNRECORDED } from "./lineage.ts";
+import { readOwnRecord } from "./record.ts";
 import { checkAdapterFolder } from "./start.ts";
 
 /** Files beside the folds' folders. */
@@ -82,11 +86,11 @@ export async function crossValidate(
     const folder = join(outputDir, `fold-${fold}`);
     onEvent?.({ type: "info", message: `fold ${fold + 1} of ${folds}, in ${folder}` });
     const foldConfig = foldOf(config, folds, fold, folder);
-    const finished = existsSync(join(folder, ADAPTER_WEIGHTS_FILE));
-    if (finished) onEvent?.({ type: "info", message: "it is done already" });
+    if (await hasEnded(folder)) onEvent?.({ type: "info", message: "it is done already" });
     else if (await trainFold(foldConfig, engine, options)) break;
     const { evaluation } = loadRunData(foldConfig.data);
     const record = await readEvaluation(folder);
+    await requireEvaluated(folder, record.step);
     const rows = evaluation!.rows.map(({ id, label }, i) => ({ id, label: label!, values: record.probabilities[i]! }));
     const result = { fold, outputDir: folder, rows: rows.length, steps: record.step, metrics: score(rows) };
     done.push({ result, rows });
@@ -132,7 +136,9 @@ function foldOf(config: Config, nSplits: number, foldIdx: number, outputDir: str
 /** Trains a fold, from its newest checkpoint where it has one. @returns whether it was interrupted */
 async function trainFold(config: Config, engine: Engine, options: TrainOptions): Promise<boolean> {
   const { outputDir } = config.training;
-  const resumable = (await listCheckpoints(outputDir)).length > 0;
+  const record = await readOwnRecord(outputDir);
+  const { living } = await readCheckpoints(outputDir, record?.lineage ?? (record && UNRECORDED));
+  const resumable = record !== undefined && living.length > 0;
   // Without a checkpoint, a run that was cut off has nothing worth keeping.
   const training = { ...config.training, resumeFromCheckpoint: resumable, overwriteOutputDir: !resumable };
   const steps = trainSteps({ ...config, training }, engine, options);
@@ -149,6 +155,14 @@ async function readEvaluation(folder: string): Promise<EvaluationRecord> {
     throw new QloraError("CV_EVALUATION_MISSING", `${path}: cannot be read`, { cause, hint });
   });
   return parseEvaluation(parseJsonObject(text, damaged(path, hint)), path);
+}
+
+/** Predictions of another step than that of the adapter are not those of the fold. */
+async function requireEvaluated(folder: string, step: number): Promise<void> {
+  const ended = await endOf(folder);
+  if (ended === step) return;
+  const message = `${join(folder, RUN_FILES.evaluation)}: is of step ${step}, but the fold ended at step ${ended}`;
+  throw new QloraError("CV_EVALUATION_MISSING", message, { hint: "Remove the fold's folder and run again." });
 }
 
 type Identity = Readonly<Record<"folds" | "data" | "config", unknown>>;
@@ -170,8 +184,8 @@ async function foldFolders(outputDir: string): Promise<string[]> {
 
 /** Removes every fold, so that none of an earlier cross-validation is taken for one of this. */
 async function removeFolds(outputDir: string): Promise<void> {
-  for (const folder of await foldFolders(outputDir)) await rm(folder, { recursive: true });
-  for (const name of Object.values(CV_FILES)) await rm(join(outputDir, name), { force: true });
+  for (const folder of await foldFolders(outputDir)) await remove(folder);
+  for (const name of Object.values(CV_FILES)) await remove(join(outputDir, name));
 }
 
 async function checkIdentity(outputDir: string, now: Identity): Promise<void> {

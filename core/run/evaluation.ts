@@ -1,5 +1,10 @@
 /** Evaluation while a run trains: metrics of the rows held out, logged, and kept for the report. */
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { remove } from "../disk.ts";
+import { explainWriteErrors } from "../files.ts";
+import { damaged, parseJsonObject } from "../formats/json-object.ts";
 import { computeLogits, evaluationRecord, scoreLogits } from "../inference/evaluate.ts";
 import { EVALUATION_FILE } from "../report/evaluation-record.ts";
 import { writeJson } from "./folder.ts";
@@ -24,9 +29,23 @@ export async function evaluateHeldOut(run: TrainingRun): Promise<Readonly<Record
     eval_samples_per_second: labels.length / seconds,
   });
   onEvent?.({ type: "eval", step, epoch, metrics, seconds });
+  if (!logits.every(Number.isFinite)) {
+    const message = `step ${step}: of the rows held out, some have logits that are not finite; ${EVALUATION_FILE} stays as it was`;
+    onEvent?.({ type: "warning", message });
+    return metrics;
+  }
   await writeJson(
     join(config.training.outputDir, EVALUATION_FILE),
     await evaluationRecord(evalData, logits, { step, numLabels, maxLength: config.data.maxLength }),
   );
   return metrics;
+}
+
+/** Removes evaluation.json where it is of a step beyond the one from which a run goes on. */
+export async function rewindEvaluation(outputDir: string, step: number): Promise<void> {
+  const path = join(outputDir, EVALUATION_FILE);
+  if (!existsSync(path)) return;
+  const hint = "Remove it; the next evaluation writes it anew.";
+  const { step: at } = parseJsonObject(await readFile(path, "utf8"), damaged(path, hint));
+  if (typeof at === "number" && at > step) await explainWriteErrors(path, () => remove(path));
 }

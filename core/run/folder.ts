@@ -2,14 +2,16 @@
  * A run is its folder: run.json (what ran), metrics.jsonl (as it goes), trainer_state.json, checkpoint-N/, and at the end the
  * adapter's files beside them, as transformers' `save_model` leaves them.
  */
-import { appendFile, mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { ConfigError, QloraError } from "../errors.ts";
-import { explainWriteErrors, writeFileAtomic, writeFolderAtomic } from "../files.ts";
+import { makeFolder, openToWrite, remove, syncFile } from "../disk.ts";
+import { ConfigError } from "../errors.ts";
+import { explainWriteErrors, writeFileAtomic } from "../files.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "../formats/peft.ts";
 import { tryLock } from "../lock.ts";
 import { EVALUATION_FILE } from "../report/evaluation-record.ts";
+import { MANIFEST_FILE } from "./manifest.ts";
 import type { LogEntry } from "./trainer-state.ts";
 
 /** Names of files in a run's folder. */
@@ -30,7 +32,7 @@ export const EVENTS_FOLDER = "runs";
 /** TensorBoard reads a folder's event files in the order of their names, so the time comes first. */
 export const EVENT_FILE = /^events\.out\.tfevents\.(\d{10,})\./;
 
-const CHECKPOINT = /^checkpoint-(\d+)$/;
+const CHECKPOINT = /^checkpoint-(0|[1-9]\d{0,14})$/;
 
 /** Folder of the checkpoint after `step` optimizer steps. */
 export function checkpointPath(outputDir: string, step: number): string {
@@ -43,11 +45,17 @@ export const isCheckpointName = (name: string): boolean => CHECKPOINT.test(name)
 /** True for a folder that is there. */
 export const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
-/** Steps of the whole checkpoints in a run's folder, ascending. */
+/** Steps of the folders checkpoint-N in a run's folder, ascending; checkpoints.ts tells which are whole. */
 export async function listCheckpoints(outputDir: string): Promise<number[]> {
   if (!isFolder(outputDir)) return [];
-  const steps = (await readdir(outputDir)).flatMap((name) => CHECKPOINT.exec(name)?.[1] ?? []);
-  return steps.map(Number).sort((a, b) => a - b);
+  const steps = (await readdir(outputDir)).flatMap((name) => checkpointStep(name) ?? []);
+  return steps.sort((a, b) => a - b);
+}
+
+/** The number in the name of a checkpoint's folder. */
+export function checkpointStep(name: string): number | undefined {
+  const digits = CHECKPOINT.exec(name)?.[1];
+  return digits === undefined ? undefined : Number(digits);
 }
 
 /** @throws ConfigError where the folder of a new run already holds one and `overwrite` is false, or is a file */
@@ -71,14 +79,7 @@ export function checkRunFolder(outputDir: string, overwrite: boolean): void {
 export async function holdRunFolder(outputDir: string): Promise<AsyncDisposable> {
   const path = join(outputDir, LOCK_FILE);
   const lock = await explainWriteErrors(outputDir, () => tryLock(path));
-  if (lock !== undefined) {
-    return {
-      [Symbol.asyncDispose]: async () => {
-        await using _ = lock; // let go after the file is removed
-        await rm(path, { force: true });
-      },
-    };
-  }
+  if (lock !== undefined) return lock;
   throw new ConfigError("OUTPUT_DIR_BUSY", `outputDir: another run is writing ${outputDir} now`, {
     hint: "Wait for it to end, or choose another folder with --output-dir.",
   });
@@ -92,15 +93,16 @@ export async function createRunFolder(outputDir: string, overwrite: boolean): Pr
   checkRunFolder(outputDir, overwrite);
   await explainWriteErrors(outputDir, async () => {
     if (existsSync(join(outputDir, RUN_FILES.record))) {
-      for (const step of await listCheckpoints(outputDir))
-        await rm(checkpointPath(outputDir, step), { recursive: true });
-      for (const name of [...Object.values(RUN_FILES), ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE])
-        await rm(join(outputDir, name), { force: true });
+      for (const step of await listCheckpoints(outputDir)) await remove(checkpointPath(outputDir, step));
       const events = join(outputDir, EVENTS_FOLDER);
       const files = existsSync(events) ? await readdir(events) : [];
-      for (const name of files) if (EVENT_FILE.test(name)) await rm(join(events, name));
+      for (const name of files) if (EVENT_FILE.test(name)) await remove(join(events, name));
+      // The record goes last: while anything is left, the folder holds a run.
+      const { record, ...others } = RUN_FILES;
+      const adapter = [ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, MANIFEST_FILE];
+      for (const name of [...Object.values(others), ...adapter, record]) await remove(join(outputDir, name));
     }
-    await mkdir(outputDir, { recursive: true });
+    await makeFolder(outputDir);
   });
 }
 
@@ -112,61 +114,21 @@ export async function writeJson(path: string, value: unknown): Promise<void> {
 /** Adds a line to metrics.jsonl. */
 export async function appendMetrics(outputDir: string, entry: LogEntry): Promise<void> {
   const path = join(outputDir, RUN_FILES.metrics);
-  await explainWriteErrors(path, () => appendFile(path, `${JSON.stringify(entry)}\n`));
+  await explainWriteErrors(path, async () => {
+    await using file = await openToWrite(path, "a");
+    await file.write(Buffer.from(metricsLine(entry)));
+  });
 }
 
-/** Drops the lines of metrics.jsonl that lie beyond `step`, for a run that goes on from there. */
-export async function rewindMetrics(outputDir: string, step: number): Promise<void> {
+/** Makes the lines of metrics.jsonl outlast a loss of power. */
+export async function syncMetrics(outputDir: string): Promise<void> {
   const path = join(outputDir, RUN_FILES.metrics);
-  if (!existsSync(path)) return;
-  const lines = (await readFile(path, "utf8")).split("\n").filter((line) => line !== "");
-  const kept = lines.filter((line, i) => {
-    const entry = parseEntry(line);
-    // A process killed while it appended leaves half a last line.
-    if (entry === undefined && i < lines.length - 1)
-      throw new QloraError("METRICS_DAMAGED", `${path}:${i + 1}: not a line of JSON`);
-    return entry !== undefined && (entry["step"] ?? 0) <= step;
-  });
-  await writeFileAtomic(path, kept.map((line) => `${line}\n`).join(""));
+  if (existsSync(path)) await explainWriteErrors(path, () => syncFile(path));
 }
 
-function parseEntry(line: string): LogEntry | undefined {
-  try {
-    return JSON.parse(line) as LogEntry;
-  } catch {
-    return undefined;
-  }
+/** Writes metrics.jsonl anew, for a run that goes on: its checkpoint's history, and nothing of what came after it. */
+export async function writeMetrics(outputDir: string, history: readonly LogEntry[]): Promise<void> {
+  await writeFileAtomic(join(outputDir, RUN_FILES.metrics), history.map(metricsLine).join(""));
 }
 
-/** Writes checkpoint-`step` whole or not at all, then removes the oldest beyond `keep`. @returns its path */
-export async function saveCheckpoint(
-  outputDir: string,
-  step: number,
-  keep: number | undefined,
-  write: (directory: string) => Promise<void>,
-): Promise<string> {
-  const path = checkpointPath(outputDir, step);
-  await writeFolderAtomic(path, write);
-  const steps = await listCheckpoints(outputDir);
-  const surplus = keep === undefined ? [] : steps.slice(0, Math.max(0, steps.length - keep));
-  for (const old of surplus) if (old !== step) await rm(checkpointPath(outputDir, old), { recursive: true });
-  return path;
-}
-
-/**
- * The checkpoint to go on from: the folder named, or the newest one.
- * @throws ConfigError where there is none
- */
-export async function findCheckpoint(outputDir: string, resume: string | true): Promise<string> {
-  if (resume !== true) {
-    if (existsSync(resume)) return resume;
-    throw new ConfigError("CHECKPOINT_NOT_FOUND", `resumeFromCheckpoint: ${resume} does not exist`, {
-      hint: "Name a folder checkpoint-N that qlora train wrote, or leave the name out for the newest in --output-dir.",
-    });
-  }
-  const newest = (await listCheckpoints(outputDir)).at(-1);
-  if (newest !== undefined) return checkpointPath(outputDir, newest);
-  throw new ConfigError("CHECKPOINT_NOT_FOUND", `resumeFromCheckpoint: ${outputDir} holds no checkpoint`, {
-    hint: "Start without --resume-from-checkpoint, or name the folder of a checkpoint.",
-  });
-}
+const metricsLine = (entry: LogEntry): string => `${JSON.stringify(entry)}\n`;

@@ -2,31 +2,34 @@
 import { join } from "node:path";
 import { openEventLog } from "../formats/tensorboard.ts";
 import type { TrainingOptions } from "../options/training-options.ts";
-import { appendMetrics, EVENTS_FOLDER, rewindMetrics } from "./folder.ts";
+import { appendMetrics, EVENTS_FOLDER, syncMetrics, writeMetrics } from "./folder.ts";
 import type { LogEntry } from "./trainer-state.ts";
 
 /** Where log entries go. */
 export interface RunLog extends AsyncDisposable {
   append(entry: LogEntry): Promise<void>;
+  /** Makes metrics.jsonl outlast a loss of power. */
+  sync(): Promise<void>;
 }
 
 /**
- * Opens the log of a run; `resumedAt` is the step from which it goes on, and what was logged beyond it is dropped.
- * @throws QloraError METRICS_DAMAGED, or that a file cannot be written
+ * Opens the log of a run; `before` is the checkpoint from which it goes on, and of what was logged beyond it nothing stays.
+ * @throws QloraError where a file cannot be written
  */
 export async function openRunLog(
   { outputDir, reportTo, loggingDir }: Pick<TrainingOptions, "outputDir" | "reportTo" | "loggingDir">,
-  resumedAt: number | undefined,
+  before: { readonly step: number; readonly history: readonly LogEntry[] } | undefined,
 ): Promise<RunLog> {
-  if (resumedAt !== undefined) await rewindMetrics(outputDir, resumedAt);
+  if (before !== undefined) await writeMetrics(outputDir, before.history);
   const events = reportTo.includes("tensorboard")
-    ? await openEventLog(loggingDir ?? join(outputDir, EVENTS_FOLDER), resumedAt === undefined ? 0 : resumedAt + 1)
+    ? await openEventLog(loggingDir ?? join(outputDir, EVENTS_FOLDER), before === undefined ? 0 : before.step + 1)
     : undefined;
   return {
     async append(entry) {
       await appendMetrics(outputDir, entry);
       await events?.write(entry);
     },
+    sync: () => syncMetrics(outputDir),
     [Symbol.asyncDispose]: async () => events?.[Symbol.asyncDispose](),
   };
 }

@@ -11,10 +11,12 @@ export interface StepOutcome {
   readonly tokens: number;
   /** True where nothing was updated. */
   readonly skipped: boolean;
+  /** True where a lower loss scale may mend what was skipped. */
+  readonly mendable: boolean;
 }
 
 /** What of a training state is the run's, whatever its step. */
-export type RunIdentity = Pick<TrainingState, "data" | "seed" | "samplesPerStep" | "optimizer">;
+export type RunIdentity = Pick<TrainingState, "data" | "seed" | "samplesPerStep" | "optimizer" | "evaluation">;
 
 /** Counts from the run's first step on, however often it was resumed. */
 export class RunProgress {
@@ -24,6 +26,8 @@ export class RunProgress {
   #skipped: number;
   #tokens: number;
   #totalLoss: number;
+  #nonFinite: number;
+  #unsound = 0;
   #sinceLog: TrainingState["sinceLog"];
   readonly #steps: Pick<Sampler, "stepsPerEpoch" | "totalSteps">;
 
@@ -35,6 +39,7 @@ export class RunProgress {
     this.#skipped = before?.skipped ?? 0;
     this.#tokens = before?.tokens ?? 0;
     this.#totalLoss = before?.totalLoss ?? 0;
+    this.#nonFinite = before?.nonFinite ?? 0;
     this.#sinceLog = before?.sinceLog ?? { loss: 0, steps: 0, skipped: 0 };
     this.history = [...(before?.history ?? [])];
   }
@@ -68,18 +73,26 @@ export class RunProgress {
     return this.#step >= this.#steps.totalSteps;
   }
 
-  /** Mean loss over the steps so far. */
+  /** Mean loss over the steps so far that have a finite one; NaN where none has. */
   get meanLoss(): number {
-    return this.#totalLoss / Math.max(1, this.#step);
+    return this.#totalLoss / (this.#step - this.#nonFinite);
+  }
+
+  /** Steps in a row, up to the last, that have no finite loss, or gradients that no loss scale mends. */
+  get unsound(): number {
+    return this.#unsound;
   }
 
   /** Counts a step. */
-  add({ loss, tokens, skipped }: StepOutcome): void {
+  add({ loss, tokens, skipped, mendable }: StepOutcome): void {
     this.#step++;
     if (skipped) this.#skipped++;
     else this.#updates++;
     this.#tokens += tokens;
-    this.#totalLoss += Number.isFinite(loss) ? loss : 0;
+    const finite = Number.isFinite(loss);
+    if (finite) this.#totalLoss += loss;
+    else this.#nonFinite++;
+    this.#unsound = finite && (!skipped || mendable) ? 0 : this.#unsound + 1;
     const since = this.#sinceLog;
     this.#sinceLog = { loss: since.loss + loss, steps: since.steps + 1, skipped: since.skipped + (skipped ? 1 : 0) };
   }
@@ -103,6 +116,7 @@ export class RunProgress {
       ...identity,
       sinceLog: this.#sinceLog,
       totalLoss: this.#totalLoss,
+      nonFinite: this.#nonFinite,
       history: this.history,
     };
   }

@@ -3,9 +3,11 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { ModelError } from "../errors.ts";
-import { ADAPTER_CONFIG_FILE, readAdapterConfig } from "../formats/peft.ts";
+import { isObject, parseJsonObject } from "../formats/json-object.ts";
+import { showValue } from "../options/option-words.ts";
 import type { RecordedMemory } from "../planning/run.ts";
-import { checkpointPath, listCheckpoints, RUN_FILES } from "./folder.ts";
+import { RUN_FILES } from "./folder.ts";
+import { isLineage, type Lineage } from "./lineage.ts";
 
 /** A plugin by name, with its options, as run.json stores it. */
 export interface RecordedPlugin {
@@ -29,54 +31,80 @@ export interface RunRecord {
   readonly memory?: RecordedMemory;
   /** The checkpoint as the config names it; `sha` is the commit of a hub model. */
   readonly baseModel?: { readonly name: string; readonly sha?: string };
-}
-
-/** A trained adapter's folder, and the run it came from where that is known. */
-export interface TrainedAdapter {
-  readonly directory: string;
-  readonly config: Readonly<Record<string, unknown>>;
-  readonly record: RunRecord | undefined;
-}
-
-/**
- * Finds the adapter in a run's folder (else its newest checkpoint), in a checkpoint, or in a PEFT adapter's folder.
- * @throws ModelError where there is none
- */
-export async function findAdapter(run: string): Promise<TrainedAdapter> {
-  const newest = (await listCheckpoints(run)).at(-1);
-  const candidates = [run, ...(newest === undefined ? [] : [checkpointPath(run, newest)])];
-  const directory = candidates.find((candidate) => existsSync(join(candidate, ADAPTER_CONFIG_FILE)));
-  if (directory === undefined) {
-    throw new ModelError(
-      "ADAPTER_NOT_FOUND",
-      `${run}: there is no ${ADAPTER_CONFIG_FILE}, and no checkpoint that holds one`,
-      {
-        hint: "Name a run's output folder, one of its checkpoints, or a PEFT adapter.",
-      },
-    );
-  }
-  const record = await readRunRecord(directory);
-  return { directory, config: await readAdapterConfig(join(directory, ADAPTER_CONFIG_FILE)), record };
+  /** The starts that led to where the run stands; qlora 0.1.0 wrote none. */
+  readonly lineage?: Lineage;
 }
 
 /** run.json of a run's folder, or of the run that a checkpoint's folder belongs to. @throws ModelError */
 export async function readRunRecord(directory: string): Promise<RunRecord | undefined> {
-  const places = [directory, dirname(resolve(directory))].map((place) => join(place, RUN_FILES.record));
-  const path = places.find((place) => existsSync(place));
-  return path === undefined ? undefined : parseRecord(await readFile(path, "utf8"), path);
+  return (await readOwnRecord(directory)) ?? readOwnRecord(dirname(resolve(directory)));
 }
 
-function parseRecord(text: string, path: string): RunRecord {
-  let cause: unknown;
-  try {
-    const { config, data } = JSON.parse(text) as Partial<RunRecord>;
-    if (config?.model !== undefined && data !== undefined) return JSON.parse(text) as RunRecord;
-  } catch (error) {
-    if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
-    cause = error;
-  }
-  throw new ModelError("RUN_DAMAGED", `${path}: expected the record of a run of qlora train, got something else`, {
-    hint: "Restore it; or move it away, and give the files and --base-model.",
-    cause,
-  });
+/** run.json of this very folder. @throws ModelError */
+export async function readOwnRecord(directory: string): Promise<RunRecord | undefined> {
+  const path = join(directory, RUN_FILES.record);
+  return existsSync(path) ? parseRunRecord(await readFile(path, "utf8"), path) : undefined;
+}
+
+/**
+ * The record that the text of a run.json holds.
+ * @throws ModelError RUN_DAMAGED listing every problem
+ */
+export function parseRunRecord(text: string, path: string): RunRecord {
+  const refuse = (problem: string, cause?: unknown): ModelError =>
+    new ModelError("RUN_DAMAGED", `${path}: expected the record of a run of qlora train, ${problem}`, {
+      hint: "Restore it; or move it away, and give the files and --base-model.",
+      cause,
+    });
+  const json = parseJsonObject(text, (problem, cause) => refuse(`but it ${problem}`, cause));
+  const problems = recordProblems(json);
+  if (problems.length === 0) return json as unknown as RunRecord;
+  throw refuse(`got something else: ${problems.join("; ")}`);
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+function recordProblems(json: Json): string[] {
+  const problems: string[] = [];
+  const expect = (right: boolean, name: string, value: unknown, expected: string): void => {
+    if (!right) problems.push(`${name} is ${showValue(value)}, expected ${expected}`);
+  };
+  const object = (parent: Json, key: string, name: string): Json => {
+    const value = own(parent, key);
+    expect(isObject(value), name, value, "an object");
+    return isObject(value) ? value : {};
+  };
+  const plugin = (value: unknown, name: string): void => {
+    const { name: given, options, from } = isObject(value) ? value : {};
+    const right = typeof given === "string" && isObject(options) && (from === undefined || typeof from === "string");
+    expect(right, name, value, "a plugin's name and options");
+  };
+  const config = object(json, "config", "config");
+  for (const kind of ["model", "adapter"]) plugin(own(config, kind), `config.${kind}`);
+  const metrics = own(config, "metrics");
+  expect(Array.isArray(metrics), "config.metrics", metrics, "a list");
+  if (Array.isArray(metrics)) metrics.forEach((metric, i) => plugin(metric, `config.metrics[${i}]`));
+  for (const section of ["data", "training"]) object(config, section, `config.${section}`);
+  const { numLabels } = object(json, "data", "data");
+  expect(Number.isSafeInteger(numLabels) && Number(numLabels) > 0, "data.numLabels", numLabels, "a number of classes");
+  const { memory, baseModel, lineage } = json;
+  expect(memory === undefined || isMemory(memory), "memory", memory, "a mode and settings");
+  const { name, sha } = isObject(baseModel) ? baseModel : {};
+  const named = typeof name === "string" && (sha === undefined || sha === null || typeof sha === "string");
+  expect(baseModel === undefined || named, "baseModel", baseModel, "a name and perhaps a commit");
+  expect(lineage === undefined || isLineage(lineage), "lineage", lineage, "a list of the run's starts");
+  return problems;
+}
+
+const own = (json: Json, key: string): unknown => (Object.hasOwn(json, key) ? json[key] : undefined);
+
+function isMemory(value: unknown): boolean {
+  if (!isObject(value) || typeof value["mode"] !== "string" || !isObject(value["settings"])) return false;
+  const { checkpointing, tokenBudget, embeddings, keepDequantised } = value["settings"];
+  return (
+    typeof checkpointing === "string" &&
+    (tokenBudget === undefined || tokenBudget === null || Number(tokenBudget) > 0) &&
+    typeof embeddings === "string" &&
+    typeof keepDequantised === "boolean"
+  );
 }

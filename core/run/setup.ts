@@ -20,8 +20,10 @@ import { version } from "../version.ts";
 import { openRunTokeniser, reportCuts } from "./data.ts";
 import { createRunFolder, holdRunFolder, RUN_FILES, writeJson } from "./folder.ts";
 import { RunKernels } from "./kernels.ts";
+import { type Lineage, newLine } from "./lineage.ts";
 import { openRunLog } from "./log.ts";
 import { type RunIdentity, RunProgress } from "./progress.ts";
+import { rewindEvaluation } from "./evaluation.ts";
 import { findStart } from "./start.ts";
 import type { LogEntry } from "./trainer-state.ts";
 import { trainingBatches } from "./upcoming-batches.ts";
@@ -49,6 +51,10 @@ export interface TrainingRun extends AsyncDisposable {
   readonly progress: RunProgress;
   /** Adds to the history and to the log's files. */
   readonly log: (entry: LogEntry) => Promise<void>;
+  /** Makes metrics.jsonl outlast a loss of power. */
+  readonly syncLog: () => Promise<void>;
+  /** The starts that led here, this one the last. */
+  readonly lineage: Lineage;
   /** Resolves when run.json also tells what truncation took. */
   readonly cuts: Promise<void>;
 }
@@ -60,7 +66,8 @@ export async function openTrainingRun(
   { onEvent, signal, computeGradients }: TrainOptions,
 ): Promise<TrainingRun> {
   const { training, data, device } = config;
-  const { resume, record } = await findStart(training);
+  const { resume, record, lineage: before, notes } = await findStart(training);
+  for (const message of notes) onEvent?.({ type: "info", message });
   const work = readWork(config, onEvent);
   const { rows, numLabels, samplesPerStep, sampler } = work;
 
@@ -80,9 +87,11 @@ export async function openTrainingRun(
     seed: training.seed,
     samplesPerStep,
     optimizer: config.optimizer.name,
+    evaluation: evalData?.fingerprint ?? null,
   };
-  const before = resume === undefined ? undefined : await readTrainingState(resume);
-  if (before !== undefined) checkResumable(before, identity, resume!);
+  const state = resume === undefined ? undefined : await readTrainingState(resume);
+  if (state !== undefined) checkResumable(state, identity, resume!);
+  const lineage = newLine(before, state?.step ?? 0);
 
   const planned = await openRun(config, { source, work }, engine, record?.memory);
   const { plan } = planned;
@@ -93,7 +102,7 @@ export async function openTrainingRun(
   };
   const evalLimits = { maxTokens: tokenBudget, maxSamples: training.perDeviceEvalBatchSize };
   onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
-  const upcoming = { training, sampler, trainData, evalData, limits, evalLimits, from: before?.step ?? 0 };
+  const upcoming = { training, sampler, trainData, evalData, limits, evalLimits, from: state?.step ?? 0 };
   const kernels = new RunKernels(
     planned,
     trainingBatches({ ...upcoming, ownGradients: computeGradients !== undefined }),
@@ -116,12 +125,13 @@ export async function openTrainingRun(
   opened.use(kernels);
   const { gpu, parameters } = session;
   const optimizer = createOptimizer(config, session, sampler.totalSteps);
-  if (resume !== undefined) optimizer.load(await readOptimizerState(resume));
-  const scaler = gpu.tier === "f32" ? undefined : new GradScaler(before?.scaler ?? undefined);
+  if (resume !== undefined) optimizer.load(await readOptimizerState(resume, state!));
+  const scaler = gpu.tier === "f32" ? undefined : new GradScaler(state?.scaler ?? undefined);
   const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
-  const progress = new RunProgress(sampler, before);
+  const progress = new RunProgress(sampler, state);
 
-  const runLog = opened.use(await openRunLog(training, before?.step));
+  if (state !== undefined) await rewindEvaluation(training.outputDir, state.step);
+  const runLog = opened.use(await openRunLog(training, state));
   const runRecord = {
     qlora: version,
     bun: Bun.version,
@@ -133,6 +143,7 @@ export async function openTrainingRun(
     data: { fingerprint: trainData.fingerprint, trainRows: trainData.size, evalRows: evalData?.size ?? 0, numLabels },
     trainableParameters: parameters.count,
     totalSteps: sampler.totalSteps,
+    lineage,
     startedAt: new Date().toISOString(),
   };
   const writeRecord = (parts: object): Promise<void> =>
@@ -164,6 +175,8 @@ export async function openTrainingRun(
       progress.history.push(entry);
       await runLog.append(entry);
     },
+    syncLog: () => runLog.sync(),
+    lineage,
     cuts,
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };

@@ -4,8 +4,11 @@ import { join, relative } from "node:path";
 import { ConfigError } from "../errors.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "../formats/peft.ts";
 import type { TrainingOptions } from "../options/training-options.ts";
-import { checkRunFolder, findCheckpoint, isCheckpointName, isFolder } from "./folder.ts";
-import { readRunRecord, type RunRecord } from "./record.ts";
+import { leftBehind, namedCheckpoint, newestCheckpoint, unchecked } from "./checkpoints.ts";
+import { checkRunFolder, isCheckpointName, isFolder } from "./folder.ts";
+import { type Lineage, UNRECORDED } from "./lineage.ts";
+import { requireWhole } from "./manifest.ts";
+import { readOwnRecord, readRunRecord, type RunRecord } from "./record.ts";
 
 /** What a run goes on from; nothing for a new one. */
 export interface RunStart {
@@ -13,6 +16,10 @@ export interface RunStart {
   readonly resume: string | undefined;
   /** run.json of the run that goes on. */
   readonly record: RunRecord | undefined;
+  /** Lines that led to the checkpoint. */
+  readonly lineage: Lineage;
+  /** What is to be told of the choice. */
+  readonly notes: readonly string[];
 }
 
 /**
@@ -34,11 +41,29 @@ export async function findStart(training: TrainingOptions): Promise<RunStart> {
         );
       }
     }
-    return { resume: undefined, record: undefined };
+    return { resume: undefined, record: undefined, lineage: [], notes: [] };
   }
-  const resume = await findCheckpoint(outputDir, resumeFromCheckpoint);
-  return { resume, record: await readRunRecord(resume) };
+  return resumeFromCheckpoint === true ? newestStart(outputDir) : namedStart(resumeFromCheckpoint);
 }
+
+async function newestStart(outputDir: string): Promise<RunStart> {
+  const record = await readOwnRecord(outputDir);
+  const found = await newestCheckpoint(outputDir, record && linesOf(record));
+  const { path, lineage, manifest, step } = found.newest;
+  if (manifest !== undefined) await requireWhole(path, manifest);
+  return { resume: path, record, lineage, notes: told(leftBehind(found, step), unchecked(found.newest)) };
+}
+
+async function namedStart(path: string): Promise<RunStart> {
+  const record = await readRunRecord(path);
+  const checkpoint = await namedCheckpoint(path, record && linesOf(record));
+  if (checkpoint.manifest !== undefined) await requireWhole(path, checkpoint.manifest);
+  return { resume: path, record, lineage: checkpoint.lineage, notes: told(unchecked(checkpoint)) };
+}
+
+const linesOf = ({ lineage = UNRECORDED }: RunRecord): Lineage => lineage;
+
+const told = (...notes: readonly (string | undefined)[]): string[] => notes.filter((note) => note !== undefined);
 
 /** @throws ConfigError where a folder is none or holds no adapter's files */
 export function checkAdapterFolder(option: string, folder: string): void {

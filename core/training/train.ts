@@ -5,11 +5,14 @@ import type { Config } from "../options/config.ts";
 import { samplesOf } from "../run/data.ts";
 import { evaluateHeldOut } from "../run/evaluation.ts";
 import { isDue } from "../run/progress.ts";
-import { saveAdapter, saveRun, writeSummary } from "../run/save.ts";
-import { openTrainingRun } from "../run/setup.ts";
+import { diverged, finishRun, saveRun, writeSummary } from "../run/save.ts";
+import { openTrainingRun, type TrainingRun } from "../run/setup.ts";
 import { stepGradients } from "./gradients.ts";
 import { learningRateAt } from "./schedule.ts";
 import type { TrainOptions, TrainResult, TrainStep } from "./train-types.ts";
+
+/** Steps in a row without a finite loss, or without finite gradients where no loss scale helps, after which none will come. */
+const DIVERGED_STEPS = 5;
 
 /**
  * Trains as the config says, yielding after each optimizer step; the run's folder is complete when it returns.
@@ -32,6 +35,7 @@ export async function* trainSteps(
   let metrics: Readonly<Record<string, number>> = {};
   let samplesDone = 0;
   let saved = firstStep === 0 ? undefined : firstStep; // a run that has not begun has no checkpoint to go on from
+  let saveDue = false;
   let window = { seconds: 0, samples: 0, tokens: 0 }; // since the last log, without evaluation and saving
   while (!progress.done && signal?.aborted !== true) {
     const from = performance.now();
@@ -68,7 +72,7 @@ export async function* trainSteps(
     }
     const loss = lossSum / count;
     const tokens = samples.reduce((sum, sample) => sum + sample.inputIds.length, 0);
-    progress.add({ loss, tokens, skipped });
+    progress.add({ loss, tokens, skipped, mendable: lossScale > 1 });
     samplesDone += samples.length;
     window = {
       seconds: window.seconds + (performance.now() - from) / 1000,
@@ -76,7 +80,8 @@ export async function* trainSteps(
       tokens: window.tokens + tokens,
     };
 
-    const { step, epoch } = progress;
+    const { step, epoch, unsound } = progress;
+    const hopeless = unsound >= DIVERGED_STEPS;
     const { used, pooled } = gpu.memory.report();
     const pace = {
       samplesPerSecond: window.samples / window.seconds,
@@ -84,7 +89,7 @@ export async function* trainSteps(
       memoryBytes: used + pooled,
     };
     onEvent?.({ type: "step", step, totalSteps, epoch, loss, learningRate, ...pace });
-    if (step % training.loggingSteps === 0 || step === totalSteps) {
+    if (step % training.loggingSteps === 0 || step === totalSteps || hopeless) {
       const { loss: mean, skipped: skippedSteps } = progress.takeSinceLog();
       await run.log({
         epoch,
@@ -99,10 +104,14 @@ export async function* trainSteps(
       window = { seconds: 0, samples: 0, tokens: 0 };
       onEvent?.({ type: "log", step, totalSteps, epoch, loss: mean, gradNorm, learningRate, skippedSteps, ...pace });
     }
+    if (hopeless) throw await endDiverged(run, saved);
     if (isDue(training.evalStrategy, training.evalSteps, progress)) metrics = (await evaluateHeldOut(run)) ?? metrics;
-    if (isDue(training.saveStrategy, training.saveSteps, progress)) {
+    saveDue ||= isDue(training.saveStrategy, training.saveSteps, progress);
+    // A state whose loss is no number would push out checkpoints that are sound: it waits for the next that is one.
+    if (saveDue && unsound === 0) {
       await saveRun(run);
       saved = step;
+      saveDue = false;
     }
     yield {
       step,
@@ -122,7 +131,11 @@ export async function* trainSteps(
   const { step } = progress;
   const interrupted = !progress.done;
   if (!interrupted) await run.cuts;
-  if (interrupted ? saved !== step : training.saveStrategy !== "no" && saved !== step) await saveRun(run);
+  if (progress.unsound > 0) {
+    if (!interrupted) throw await endDiverged(run, saved);
+    const message = `step ${step} is not saved: its loss or its gradients are not finite`;
+    onEvent?.({ type: "warning", message });
+  } else if (interrupted ? saved !== step : training.saveStrategy !== "no" && saved !== step) await saveRun(run);
   if (!interrupted) {
     const seconds = (performance.now() - started) / 1000;
     await run.log({
@@ -134,9 +147,8 @@ export async function* trainSteps(
       train_steps_per_second: (step - firstStep) / seconds,
       total_flos: 0,
     });
-    await saveAdapter(run);
   }
-  const report = await writeSummary(run);
+  const report = interrupted ? await writeSummary(run) : await finishRun(run);
   optimizer.destroy();
   gpu.free(control);
   return {
@@ -149,4 +161,13 @@ export async function* trainSteps(
     history: progress.history,
     interrupted,
   };
+}
+
+/** Leaves the folder of a run that lost its numbers as it stands. @returns the error to throw */
+async function endDiverged(run: TrainingRun, saved: number | undefined): Promise<Error> {
+  await writeSummary(run);
+  const { step, unsound } = run.progress;
+  const steps = unsound === 1 ? `step ${step} has` : `the last ${unsound} steps, up to ${step}, have`;
+  const from = saved === undefined ? "Start anew" : `Go on from checkpoint-${saved}, which is sound,`;
+  return diverged(`${steps} no finite loss or gradients`, from);
 }

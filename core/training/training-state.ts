@@ -8,9 +8,10 @@ import { damaged, parseJsonObject } from "../formats/json-object.ts";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../formats/safetensors.ts";
 import { showValue } from "../options/option-words.ts";
 import type { Adapter, Optimizer, SavedTensor } from "../plugin/kinds.ts";
-import { writeJson } from "../run/folder.ts";
-import { formatTrainerState, type LogEntry, type TrainerState } from "../run/trainer-state.ts";
+import { RUN_FILES, writeJson } from "../run/folder.ts";
+import { formatTrainerState, type LogEntry, parseTrainerState, type TrainerState } from "../run/trainer-state.ts";
 import type { GradScalerState } from "./grad-scaler.ts";
+import { parseTrainingState } from "./parse-state.ts";
 
 const STATE = "training_state.json";
 const OPTIMIZER = "optimizer.safetensors";
@@ -28,12 +29,17 @@ export interface TrainingState {
   readonly scaler: GradScalerState | null;
   /** Fingerprint of the training data, tokenizer and truncation. */
   readonly data: string;
+  /** The same of the rows held out; null where there are none, or where qlora 0.1.0 saved it. */
+  readonly evaluation: string | null;
   readonly seed: number;
   readonly samplesPerStep: number;
   readonly optimizer: string;
   /** Losses and norms since the last log. */
   readonly sinceLog: { readonly loss: number; readonly steps: number; readonly skipped: number };
+  /** Of the steps whose loss is finite. */
   readonly totalLoss: number;
+  /** Steps whose loss is not. */
+  readonly nonFinite: number;
   readonly history: readonly LogEntry[];
 }
 
@@ -57,9 +63,10 @@ export async function writeCheckpoint(
 ): Promise<void> {
   await adapter.save(directory, values);
   const tensors = tensorsOf(await optimizer.save(), state.optimizer);
-  await writeSafetensors(join(directory, OPTIMIZER), tensors, { format: "qlora" });
+  const metadata = { format: "qlora", optimizer: state.optimizer, step: String(state.step) };
+  await writeSafetensors(join(directory, OPTIMIZER), tensors, metadata);
   await writeJson(join(directory, STATE), state);
-  await writeFileAtomic(join(directory, "trainer_state.json"), formatTrainerState(trainer));
+  await writeFileAtomic(join(directory, RUN_FILES.state), formatTrainerState(trainer));
 }
 
 /** @throws PluginError where `save` gave something else than tensors by name */
@@ -80,25 +87,46 @@ function tensorsOf(saved: unknown, optimizer: string): (readonly [string, Tensor
   });
 }
 
-/** Reads a checkpoint's state. @throws ModelError where the folder is no checkpoint of ours; QloraError where it is damaged */
+/**
+ * Reads a checkpoint's state, and what transformers would read of it.
+ * @throws ModelError where the folder is no checkpoint of ours, or a value is wrong; QloraError where a file is damaged
+ */
 export async function readTrainingState(directory: string): Promise<TrainingState> {
   const path = join(directory, STATE);
-  const text = await readFile(path, "utf8").catch((cause: unknown) => {
+  const hint = "Go on from an earlier checkpoint: --resume-from-checkpoint FOLDER.";
+  const json = parseJsonObject(await readText(path), damaged(path, hint));
+  if (json["version"] !== 1)
+    throw new ModelError("CHECKPOINT_VERSION", `${path}: version ${showValue(json["version"])}, expected 1`);
+  const trainerPath = join(directory, RUN_FILES.state);
+  return parseTrainingState(json, parseTrainerState(await readText(trainerPath), trainerPath), path);
+}
+
+function readText(path: string): Promise<string> {
+  return readFile(path, "utf8").catch((cause: unknown) => {
     throw new ModelError("CHECKPOINT_INCOMPLETE", `${path}: cannot be read`, {
       hint: "Name a folder checkpoint-N that qlora train wrote.",
       cause,
     });
   });
-  const hint = "Go on from an earlier checkpoint: --resume-from-checkpoint FOLDER.";
-  const state = parseJsonObject(text, damaged(path, hint)) as unknown as TrainingState;
-  if (state.version !== 1)
-    throw new ModelError("CHECKPOINT_VERSION", `${path}: version ${String(state.version)}, expected 1`);
-  return state;
 }
 
-/** Reads the optimizer's tensors. */
-export async function readOptimizerState(directory: string): Promise<Map<string, SavedTensor>> {
+/** Reads the optimizer's tensors. @throws ModelError where they are of another step or optimizer than the state */
+export async function readOptimizerState(
+  directory: string,
+  state: Pick<TrainingState, "step" | "optimizer">,
+): Promise<Map<string, SavedTensor>> {
   await using file = await openSafetensors(join(directory, OPTIMIZER));
+  for (const key of ["step", "optimizer"] as const) {
+    const saved = file.metadata[key] ?? String(state[key]); // qlora 0.1.0 wrote neither
+    if (saved === String(state[key])) continue;
+    throw new ModelError(
+      "OPTIMIZER_STATE_MISMATCH",
+      `${file.path}: ${key} is ${saved}, but ${state[key]} in ${STATE}`,
+      {
+        hint: "The checkpoint was put together of several: go on from another one, --resume-from-checkpoint FOLDER.",
+      },
+    );
+  }
   const tensors = new Map<string, SavedTensor>();
   for (const [name, info] of file.tensors) {
     const dtype = FROM_FILE.get(info.dtype);
@@ -115,12 +143,15 @@ export async function readOptimizerState(directory: string): Promise<Map<string,
  */
 export function checkResumable(
   state: TrainingState,
-  now: Pick<TrainingState, "data" | "seed" | "samplesPerStep" | "optimizer">,
+  now: Pick<TrainingState, "data" | "evaluation" | "seed" | "samplesPerStep" | "optimizer">,
   directory: string,
 ): void {
   const problems: string[] = [];
   if (state.data !== now.data)
     problems.push(`data: the training rows, tokenizer or truncation differ from those of ${directory}`);
+  // Held-out rows may come and go: nothing that was trained depends on them.
+  if (state.evaluation !== null && now.evaluation !== null && state.evaluation !== now.evaluation)
+    problems.push(`data: the rows held out, tokenizer or truncation differ from those of ${directory}`);
   for (const key of ["seed", "samplesPerStep", "optimizer"] as const) {
     if (state[key] !== now[key]) problems.push(`${key}: ${directory} was made with ${state[key]}, got ${now[key]}`);
   }

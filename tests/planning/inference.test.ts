@@ -6,7 +6,7 @@ import { openAdapterRun } from "../../core/adapter/run.ts";
 import { Memory } from "../../core/device/memory.ts";
 import type { DeviceError } from "../../core/errors.ts";
 import type { RunEvent } from "../../core/events.ts";
-import { findAdapter } from "../../core/run/record.ts";
+import { findAdapter } from "../../core/run/find-adapter.ts";
 import { evaluate, type InferenceRequest, merge, predict, train } from "../../index.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";

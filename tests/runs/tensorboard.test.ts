@@ -95,7 +95,7 @@ describe("training.reportTo", () => {
     }
     // It was killed after step 4; its newest checkpoint is of step 2.
     {
-      await using log = await openRunLog(training, 2);
+      await using log = await openRunLog(training, { step: 2, history: [loss(1, 1), loss(2, 2)] });
       for (const step of [3, 4, 5]) await log.append(loss(step, step + 0.5));
     }
     const runs = join(folder.path, "runs");

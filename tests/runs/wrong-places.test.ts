@@ -11,7 +11,7 @@ import { dataOptions } from "../../core/options/data-options.ts";
 import { trainingOptions } from "../../core/options/training-options.ts";
 import { loadTrainingData } from "../../core/run/data.ts";
 import { createRunFolder } from "../../core/run/folder.ts";
-import { findAdapter } from "../../core/run/record.ts";
+import { findAdapter } from "../../core/run/find-adapter.ts";
 import { findStart } from "../../core/run/start.ts";
 import { crossValidate, dryRun, openModel, train } from "../../index.ts";
 import { gemma2 } from "../../plugins/index.ts";

@@ -1,7 +1,7 @@
 /** The folder of a run: whose it is, what of an earlier run stays in it, and what an early end leaves. */
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createRunFolder, holdRunFolder } from "../../core/run/folder.ts";
 import { readTrainingState } from "../../core/training/training-state.ts";
@@ -32,9 +32,37 @@ test("a folder is held by one run at a time", async () => {
   const run = join(folder.path, "run");
   const held = await holdRunFolder(run);
   expect(await failure(holdRunFolder(run))).toBe(`ConfigError: outputDir: another run is writing ${run} now`);
+  const { ino } = await stat(join(run, ".lock"));
   await held[Symbol.asyncDispose]();
-  expect(await readdir(run)).toEqual([]);
   await (await holdRunFolder(run))[Symbol.asyncDispose]();
+  // Who opened the file while another held it waits for that very file: it must stay.
+  expect((await stat(join(run, ".lock"))).ino).toBe(ino);
+});
+
+test("three processes that take a folder in turn never hold it together", async () => {
+  await using folder = await temporaryFolder();
+  const fixture = join(import.meta.dir, "../runs/fixtures/hold.ts");
+  const children = [1, 2, 3].map(() =>
+    Bun.spawn([process.execPath, fixture, folder.path, "300"], { stdout: "pipe", stderr: "inherit" }),
+  );
+  const seen = await Promise.all(
+    children.map(async ({ stdout }) => JSON.parse(await new Response(stdout).text()) as Record<string, number>),
+  );
+  expect(seen.map(({ held, together }) => [held, together])).toEqual([
+    [300, 0],
+    [300, 0],
+    [300, 0],
+  ]);
+}, 60_000);
+
+test("a lock file that somebody removed or replaced is not taken for the folder's", async () => {
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, ".lock");
+  await using _ = await holdRunFolder(folder.path);
+  await rm(path);
+  // Its holder is not seen any more; whoever comes next locks what lies there, and everybody after it sees that.
+  await using __ = await holdRunFolder(folder.path);
+  expect(await failure(holdRunFolder(folder.path))).toContain("another run is writing");
 });
 
 test("a checkpoint's state or a cross-validation's record that is cut off is one sentence", async () => {
@@ -63,7 +91,7 @@ describe.skipIf(tiers.length === 0)("with a GPU", () => {
     expect(await failure(train(second))).toContain(`another run is writing ${outputDir} now`);
     expect(existsSync(join(outputDir, "run.json"))).toBe(true);
     await steps.return(undefined as never);
-    expect(existsSync(join(outputDir, ".lock"))).toBe(false);
+    await (await holdRunFolder(outputDir))[Symbol.asyncDispose]();
   }, 240_000);
 
   test("a run interrupted before its first step goes on from checkpoint-0 to the same bytes", async () => {

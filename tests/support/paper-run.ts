@@ -1,0 +1,106 @@
+/** Runs whose GPU is of paper: every file is written as a run writes it, and nothing is computed. */
+import { join } from "node:path";
+import type { Engine } from "../../core/compute/engine.ts";
+import type { Parameter } from "../../core/compute/parameters.ts";
+import type { Gpu } from "../../core/device/index.ts";
+import { NVIDIA, type PaperDevice, paperGpu } from "../../core/device/paper.ts";
+import { writeFileAtomic } from "../../core/files.ts";
+import type { Config, ConfigInput } from "../../core/options/config.ts";
+import { trainSteps } from "../../core/training/train.ts";
+import type { TrainOptions, TrainResult } from "../../core/training/train-types.ts";
+import { defineConfig, defineModel, defineOptions } from "../../index.ts";
+import { engine } from "../../kernels/engine.ts";
+import { linear } from "../../kernels/linear/index.ts";
+import { logLoss, lora, sgd } from "../../plugins/index.ts";
+import { tinyCheckpoint } from "./reference.ts";
+
+const device: PaperDevice = { ...NVIDIA, info: { ...NVIDIA.info, tier: "f32" } };
+
+/** The engine on paper: values are zeros, and so are losses where `loss` gives none for the steps that it takes, 1 the first. */
+export function paperEngine(loss: (step: number) => number = () => 0): Engine {
+  const openGpu = async (): Promise<Gpu> => {
+    const gpu = paperGpu(device);
+    const read = gpu.readBytes.bind(gpu);
+    let step = 0;
+    gpu.readBytes = async (tensor) => {
+      if (tensor.label === "gradient control") {
+        step++;
+        return bytesOf([1, Number.isFinite(loss(step)) ? 0 : 1, loss(step), 0]);
+      }
+      if (tensor.label === "losses") return bytesOf(new Array(tensor.shape[0]).fill(loss(step)));
+      return read(tensor);
+    };
+    return gpu;
+  };
+  return { ...engine, openGpu };
+}
+
+const bytesOf = (values: readonly number[]): Uint8Array<ArrayBuffer> =>
+  new Uint8Array(Float32Array.from(values).buffer);
+
+const HEAD = "base_model.model.score.weight";
+const SIZE = 4;
+
+/** A model of one linear and a head that does no more than a run needs to go on. */
+export const paperModel = defineModel({
+  name: "paper",
+  options: defineOptions({}),
+  create: () => ({
+    checkpoint: tinyCheckpoint,
+    outline: async (numLabels) => ({
+      linears: [{ name: "model.layers.0.self_attn.q_proj", layer: 0, inFeatures: SIZE, outFeatures: SIZE }],
+      head: [{ name: HEAD, shape: [numLabels, SIZE] }],
+      baseParameters: [],
+      vocabSize: 64,
+      numLabels: undefined,
+    }),
+    load: async ({ gpu, numLabels }) => {
+      const weight = gpu.alloc([SIZE, SIZE], "f32", "weight", "weights") as never;
+      let head: Parameter | undefined;
+      return {
+        head: [{ name: HEAD, shape: [numLabels, SIZE], initial: () => new Float32Array(numLabels * SIZE) }],
+        record: {},
+        weight: () => weight,
+        bind: (_, parameters) => void (head = parameters.get(HEAD)),
+        forward: (tape, { samples }) => linear(tape, tape.alloc([samples, SIZE], "f32", "hidden states"), head!),
+        destroy: () => gpu.free(weight),
+      };
+    },
+  }),
+});
+
+/** A run of a few short rows of ids, which needs no tokenizer. */
+export async function paperConfig(folder: string, parts: Partial<ConfigInput> = {}): Promise<Config> {
+  const file = join(folder, "rows.jsonl");
+  const rows = Array.from({ length: 6 }, (_, id) => ({ id: String(id), input_ids: [2, 5 + id, 9], label: id % 2 }));
+  await writeFileAtomic(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+  return defineConfig({
+    model: paperModel({}),
+    adapter: lora({ rank: 1, targetModules: ["q_proj"] }),
+    optimizer: sgd({ momentum: 0.9 }),
+    metrics: [logLoss()],
+    ...parts,
+    data: { trainFiles: [file], maxLength: 8, cacheDir: join(folder, "cache"), ...parts.data },
+    training: {
+      outputDir: join(folder, "run"),
+      perDeviceTrainBatchSize: 2,
+      gradientAccumulationSteps: 1,
+      gradientCheckpointing: "none",
+      tokenBudget: 64,
+      maxSteps: 2,
+      loggingSteps: 1,
+      saveStrategy: "steps",
+      saveSteps: 1,
+      ...parts.training,
+    },
+  });
+}
+
+/** Trains on paper to the end. */
+export async function paperTrain(config: Config, options?: TrainOptions, on = paperEngine()): Promise<TrainResult> {
+  const steps = trainSteps(config, on, options);
+  for (;;) {
+    const { done, value } = await steps.next();
+    if (done === true) return value;
+  }
+}
