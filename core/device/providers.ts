@@ -3,6 +3,7 @@
  */
 import { DeviceError } from "../errors.ts";
 import type { Provider } from "./probe.ts";
+import { isSoftware } from "./software.ts";
 
 /** Dawn toggles wanted from the `webgpu` binding. */
 export interface ProviderOptions {
@@ -85,7 +86,48 @@ export async function requestAdapter(provider: Provider, options: ProviderOption
       hint: NO_DRIVER,
     });
   }
+  if (provider === "bun-webgpu" && isSoftware(adapter.info)) restBetweenTicks(gpu);
   return adapter;
+}
+
+/** What bun-webgpu asks Dawn with while somebody waits. */
+export interface Ticker {
+  register(): void;
+  scheduleTick(): void;
+  hasWaiting(): boolean;
+  processEvents(): void;
+}
+
+/** A readback that takes less than this is waited for without a rest. */
+const SPIN_MS = 1;
+const rested = new WeakSet<Ticker>();
+
+/**
+ * bun-webgpu asks Dawn whether work is done as often as the event loop turns, which takes a whole core: with a software driver
+ * one of those that compute. After a while it is asked once a millisecond.
+ */
+export function restBetweenTicks(gpu: object): void {
+  const { _ticker: ticker } = gpu as { readonly _ticker?: Ticker };
+  if (ticker === undefined || rested.has(ticker)) return;
+  rested.add(ticker);
+  let began = 0;
+  let ticking = false;
+  const tick = (): void => {
+    ticker.processEvents();
+    ticking = false;
+    if (ticker.hasWaiting()) ticker.scheduleTick();
+  };
+  ticker.scheduleTick = () => {
+    if (ticking) return;
+    ticking = true;
+    if (performance.now() - began < SPIN_MS) setImmediate(tick);
+    else setTimeout(tick, 1);
+  };
+  const register = ticker.register.bind(ticker);
+  ticker.register = () => {
+    began = performance.now();
+    register();
+  };
 }
 
 /** Adapters and devices are few; one that is collected while its library still calls back crashes the process. */

@@ -2,6 +2,7 @@
 import { gridFor } from "../../core/compute/kernel.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import { isSoftware } from "../../core/device/software.ts";
 import { type DropoutOptions, dropoutScale, dropoutThreshold } from "../dropout/index.ts";
 import { type Layout, matmulSource, matmulUniforms, type SourceOptions, TILE, type Variant } from "./source.ts";
 import sumCode from "./sum-splits.wgsl" with { type: "text" };
@@ -28,10 +29,7 @@ export interface MatmulOptions {
 }
 
 /** Software adapters read operands directly; GPUs share tiles. */
-export function variantOf(gpu: Gpu): Variant {
-  const { architecture, device, description } = gpu.info.adapter;
-  return /software|llvmpipe|swiftshader/i.test(`${architecture} ${device} ${description}`) ? "direct" : "tiled";
-}
+export const variantOf = (gpu: Gpu): Variant => (isSoftware(gpu.info.adapter) ? "direct" : "tiled");
 
 type Float = "f32" | "f16";
 const FLOATS = ["f32", "f16"] as const satisfies readonly Float[];
