@@ -132,6 +132,7 @@ export type { TensorSource } from "./core/formats/safetensors.ts";
 export { savedTensor, SavedStateReader } from "./core/training/saved-state.ts";
 export { compareRuns, type RunComparison } from "./core/run/compare.ts";
 export { listRuns, type RunSummary, type UnreadableRun } from "./core/run/runs.ts";
+export { type RunVerification, type VerifiedPart, verifyRun, type VerifyOptions } from "./core/run/verify.ts";
 export { type RunWatch, watchRun, type WatchOptions } from "./core/report/watch.ts";
 export { version } from "./core/version.ts";
 export type {

@@ -20,6 +20,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   adapters: () => import("./commands/adapters.ts"),
   merge: () => import("./commands/merge.ts"),
   runs: () => import("./commands/runs.ts"),
+  verify: () => import("./commands/verify.ts"),
   watch: () => import("./commands/watch.ts"),
   inspect: () => import("./commands/inspect.ts"),
   doctor: () => import("./commands/doctor.ts"),
