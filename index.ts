@@ -72,6 +72,7 @@ export {
   ModelConfigReader,
   type ModelLabels,
   type ModelQuantization,
+  requireNf4,
 } from "./core/formats/model-config.ts";
 export { type PackedNf4 } from "./core/formats/nf4.ts";
 export { readNf4 } from "./core/formats/nf4-checkpoint.ts";
@@ -100,6 +101,7 @@ export {
   planLora,
 } from "./core/adapter/lora-plan.ts";
 export { expandTargets, matchTargets, patternValue, type TargetOptions } from "./core/adapter/peft-targets.ts";
+export { pythonPattern } from "./core/adapter/python-regex.ts";
 export {
   type Adapter,
   type AdapterContext,

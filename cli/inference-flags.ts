@@ -7,7 +7,7 @@ import { trainingOptions } from "../core/options/training-options.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
 
 const { format, maxLength, truncate, promptMaxTokens, nSplits, foldIdx, foldBy, cacheDir } = dataOptions.shape;
-const { perDeviceEvalBatchSize, tokenBudget } = trainingOptions.shape;
+const { perDeviceEvalBatchSize, tokenBudget, allowNonFinite } = trainingOptions.shape;
 
 export const inferenceGroups: readonly FlagGroup[] = [
   {
@@ -31,6 +31,7 @@ export const inferenceGroups: readonly FlagGroup[] = [
     shape: placementOptions.shape,
     recorded: true,
   },
+  { title: "Damaged tensors", section: "training", flat: true, shape: { allowNonFinite } },
   { title: "Device", section: "device", flat: true, shape: deviceOptions.shape },
 ];
 
@@ -54,6 +55,7 @@ export function inferenceRequest(
     data,
     perDeviceEvalBatchSize: training["perDeviceEvalBatchSize"] as number | undefined,
     tokenBudget: training["tokenBudget"] as number | undefined,
+    allowNonFinite: training["allowNonFinite"] as boolean | undefined,
     embeddings: model["embeddings"] as InferenceRequest["embeddings"],
     keepDequantised: model["keepDequantised"] as boolean | undefined,
     device,

@@ -1,16 +1,17 @@
 /** The mean of several trained adapters of one config, head included: what a k-fold winner submits as one model. */
 import { readdir } from "node:fs/promises";
-import { join } from "node:path";
 import { makeFolder } from "../disk.ts";
 import { ConfigError, ModelError } from "../errors.ts";
 import { explainWriteErrors } from "../files.ts";
 import { readFloats } from "../formats/checkpoint.ts";
-import { ADAPTER_WEIGHTS_FILE, formatModelCard } from "../formats/peft.ts";
+import { requireFinite } from "../formats/finite.ts";
+import { formatModelCard } from "../formats/peft.ts";
 import { formatPythonJson, type PythonJson } from "../formats/python-json.ts";
-import { openSafetensors, type SafetensorsFile } from "../formats/safetensors.ts";
+import type { SafetensorsFile } from "../formats/safetensors.ts";
 import { defineRequest } from "../options/request.ts";
 import { findAdapter, type TrainedAdapter } from "../run/find-adapter.ts";
 import { saveAdapterFiles } from "./files.ts";
+import { openAdapterTensors } from "./saved-tensors.ts";
 
 /** Adapters to average, and where their mean goes. */
 export interface AverageAdaptersRequest {
@@ -59,13 +60,14 @@ export async function averageAdapters(request: AverageAdaptersRequest): Promise<
 
   const files: SafetensorsFile[] = [];
   try {
-    for (const { directory } of adapters) files.push(await openSafetensors(join(directory, ADAPTER_WEIGHTS_FILE)));
+    for (const { directory } of adapters) files.push(await openAdapterTensors(directory));
     for (const file of files.slice(1)) checkTensors(files[0]!, file);
     const shapes = [...files[0]!.tensors].map(([name, { shape }]) => ({ name, shape }));
     const values = new Map<string, Float32Array<ArrayBuffer>>();
     for (const { name, shape } of shapes) values.set(name, await meanTensor(files, name, shape));
     await explainWriteErrors(outputDir, () => makeFolder(outputDir));
-    const base = String(first.config["base_model_name_or_path"]);
+    const named = first.config["base_model_name_or_path"];
+    const base = typeof named === "string" ? named : "an unnamed base model";
     const kind = String(first.config["peft_type"]).toLowerCase();
     const list = names.map((name) => `- ${name}`).join("\n");
     await saveAdapterFiles(outputDir, {
@@ -88,6 +90,7 @@ async function meanTensor(
   let sum: Float64Array | undefined;
   for (const file of files) {
     const values = await readFloats(file, name, shape);
+    requireFinite(file.path, new Map([[name, values]]));
     sum ??= new Float64Array(values.length);
     for (let i = 0; i < values.length; i++) sum[i]! += values[i]!;
   }

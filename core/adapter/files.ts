@@ -5,7 +5,8 @@ import { ModelError } from "../errors.ts";
 import { writeFileAtomic } from "../files.ts";
 import { readFloats } from "../formats/checkpoint.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_METADATA, ADAPTER_WEIGHTS_FILE, MODEL_CARD_FILE } from "../formats/peft.ts";
-import { openSafetensors, writeSafetensors } from "../formats/safetensors.ts";
+import { writeSafetensors } from "../formats/safetensors.ts";
+import { isUnused, openAdapterTensors, surplusTensor } from "./saved-tensors.ts";
 
 /** What an adapter's folder holds. */
 export interface AdapterFiles {
@@ -44,16 +45,10 @@ export async function loadAdapterTensors(
   directory: string,
   shapes: readonly ParameterShape[],
 ): Promise<Map<string, Float32Array<ArrayBuffer>>> {
-  await using file = await openSafetensors(join(directory, ADAPTER_WEIGHTS_FILE));
+  await using file = await openAdapterTensors(directory);
   const wanted = new Set(shapes.map(({ name }) => name));
-  const surplus = [...file.tensors.keys()].find((name) => !wanted.has(name));
-  if (surplus !== undefined) {
-    throw new ModelError(
-      "ADAPTER_TENSOR_UNKNOWN",
-      `${file.path}: tensor "${surplus}" has no place in the configured adapter`,
-      { hint: "Configure the target modules and layers that the adapter was trained with." },
-    );
-  }
+  const surplus = [...file.tensors.keys()].find((name) => !wanted.has(name) && !isUnused(name));
+  if (surplus !== undefined) throw surplusTensor(file.path, surplus);
   const values = new Map<string, Float32Array<ArrayBuffer>>();
   for (const { name, shape } of shapes) {
     const info = file.tensors.get(name);
@@ -61,7 +56,9 @@ export async function loadAdapterTensors(
       throw new ModelError(
         "ADAPTER_SHAPE",
         `${file.path}: tensor "${name}" is [${info.shape.join(",")}], the configured adapter needs [${shape.join(",")}]`,
-        { hint: "Use the rank, target modules and number of labels that the adapter was trained with." },
+        {
+          hint: "Use the rank, target modules, number of labels and base model (--base-model) that the adapter was trained with.",
+        },
       );
     }
     values.set(name, await readFloats(file, name, shape));

@@ -3,6 +3,7 @@
  * Source: huggingface/peft, tuners/tuners_utils.py (`check_target_module_exists`) and utils/other.py.
  */
 import { ConfigError } from "../errors.ts";
+import { pythonPattern } from "./python-regex.ts";
 
 /** The part of an adapter's options that picks modules. */
 export interface TargetOptions {
@@ -82,22 +83,35 @@ export function expandTargets(
 }
 
 /**
- * The value that `rank_pattern` or `alpha_pattern` gives a module, else `fallback`. A key matches as the end of the
- * module's name from a dot on, as a regular expression; one that begins with "^" matches from the start.
+ * The value that `rank_pattern` or `alpha_pattern` gives a module, else `fallback`. A key is a regular expression that matches the
+ * module's name, or its end from a dot on; one that begins with "^" matches from the start.
  * @throws ConfigError TARGET_MODULES_INVALID where a key is no regular expression
  */
 export function patternValue(pattern: Readonly<Record<string, number>>, name: string, fallback: number): number {
-  for (const [key, value] of Object.entries(pattern)) {
-    const source = key.startsWith("^") ? key : String.raw`^(?:.*\.)?(?:${key})$`;
-    if (regularExpression(source, "rankPattern or alphaPattern").test(name)) return value;
+  let rules = compiled.get(pattern);
+  if (rules === undefined) {
+    rules = Object.entries(pattern).map(([key, value]) => [endPattern(key), value] as const);
+    compiled.set(pattern, rules);
   }
-  return fallback;
+  return rules.find(([matches]) => matches(name))?.[1] ?? fallback;
+}
+
+/** PEFT's searches write a key for each module: each is read once, not once for each module. */
+const compiled = new WeakMap<object, readonly (readonly [(name: string) => boolean, number])[]>();
+
+function endPattern(key: string): (name: string) => boolean {
+  if (!/^[\w.]+$/.test(key)) return pythonPattern(String.raw`(?:.*\.)?(?:${key})$`, "rankPattern or alphaPattern");
+  // A name in full, whose dots stand for any character.
+  return (name) => {
+    const start = name.length - key.length;
+    if (start < 0 || (start > 0 && name[start - 1] !== ".")) return false;
+    return Array.from(key).every((char, i) => char === "." || char === name[start + i]);
+  };
 }
 
 function matcher(targets: string | readonly string[], option: string): (name: string) => boolean {
   if (typeof targets !== "string") return (name) => targets.some((target) => matchesName(name, target));
-  const whole = regularExpression(`^(?:${targets})$`, option);
-  return (name) => whole.test(name);
+  return pythonPattern(targets, option);
 }
 
 function matchesName(name: string, target: string): boolean {
@@ -108,29 +122,20 @@ function hasLayers({ layersToTransform: layers }: TargetOptions): boolean {
   return layers !== undefined && layers !== null && !(typeof layers !== "number" && layers.length === 0);
 }
 
-/** The last number that follows `.<layersPattern>.` in the name decides, as with Python's greedy match. */
+/** The last number between dots that follows `.<layersPattern>.` in the name decides, as with Python's greedy match. */
 function inLayers(name: string, options: TargetOptions): boolean {
   if (!hasLayers(options)) return true;
   const patterns = [options.layersPattern ?? []].flat();
   const sources = patterns.length === 0 ? ["[^.]*"] : patterns;
+  const numbers = [...name.matchAll(/(?<=\.)\d+(?=\.)/g)].reverse();
   for (const source of sources) {
-    const found = regularExpression(String.raw`^.*\.${source}\.(\d+)\.`, "layersPattern").exec(name);
-    if (found !== null) return [options.layersToTransform].flat().includes(Number(found[1]));
+    const before = pythonPattern(String.raw`.*\.${source}\.`, "layersPattern");
+    const found = numbers.find(({ index }) => before(name.slice(0, index)));
+    if (found !== undefined) return [options.layersToTransform].flat().includes(Number(found[0]));
   }
   return false;
 }
 
 function suffixes(names: readonly string[]): string[] {
   return [...new Set(names.map((name) => name.slice(name.lastIndexOf(".") + 1)))];
-}
-
-function regularExpression(source: string, option: string): RegExp {
-  try {
-    return new RegExp(source);
-  } catch (error) {
-    throw new ConfigError("TARGET_MODULES_INVALID", `${option}: ${(error as Error).message}`, {
-      hint: "Give a list of module names, or a regular expression.",
-      cause: error,
-    });
-  }
 }

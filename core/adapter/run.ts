@@ -1,11 +1,12 @@
 /** What a trained adapter is run on: the rows, the base model, the plugin that reads it. */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
-import { ConfigError, ModelError } from "../errors.ts";
+import { ConfigError, ModelError, QloraError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
-import { ADAPTER_WEIGHTS_FILE, savedModuleKey } from "../formats/peft.ts";
-import { openSafetensors } from "../formats/safetensors.ts";
-import { type BaseModel, modelForCheckpoint, openBaseModel } from "../model/base-model.ts";
+import { requireFinite } from "../formats/finite.ts";
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, parseLoraConfig, savedModuleKey } from "../formats/peft.ts";
+import { type BaseModel, type BaseModelOptions, modelForCheckpoint, openBaseModel } from "../model/base-model.ts";
 import { dataOptions, type DataOptions, type DataOptionsInput } from "../options/data-options.ts";
 import { deviceOptions, type DeviceOptions } from "../options/device-options.ts";
 import { showValue } from "../options/option-words.ts";
@@ -16,6 +17,7 @@ import type { GivenSettings } from "../planning/plan.ts";
 import {
   type AdapterFactory,
   type AdapterPlugin,
+  type ModelOutline,
   type ModelPlacement,
   type ModelPlugin,
   type ModelSource,
@@ -26,6 +28,7 @@ import type { ResolveContext } from "../plugin/resolve.ts";
 import type { PluginFactory } from "../plugin/value.ts";
 import { loadEvaluationData } from "../run/data.ts";
 import type { TrainedAdapter } from "../run/find-adapter.ts";
+import { isUnsupported, openAdapterTensors, surplusTensor } from "./saved-tensors.ts";
 
 /** A trained adapter and the data to run it on. What is undefined is taken from the run's own record. */
 export interface InferenceRequest {
@@ -43,6 +46,8 @@ export interface InferenceRequest {
   readonly embeddings?: ModelPlacement["embeddings"] | undefined;
   /** Keep f16 copies of the linears: faster in tier matrix, more memory. */
   readonly keepDequantised?: boolean | undefined;
+  /** Load NaN and infinite values of the base and of the adapter as they are; otherwise they are refused by tensor name. */
+  readonly allowNonFinite?: boolean | undefined;
   readonly device?: Partial<DeviceOptions> | undefined;
   /** Run the code of a plugin that the run's record names by a file. Default false. */
   readonly trustRemoteCode?: boolean | undefined;
@@ -58,6 +63,7 @@ export const inferenceRequest = {
   tokenBudget: `${trainingOptions.shape.tokenBudget.definition}?`,
   embeddings: `${placementOptions.shape.embeddings.definition}?`,
   keepDequantised: `${placementOptions.shape.keepDequantised.definition}?`,
+  allowNonFinite: "boolean?",
   device: "object?",
   trustRemoteCode: "boolean?",
 } as const;
@@ -84,6 +90,7 @@ export interface AdapterRun {
   readonly settings: MemorySettings;
   /** Whether the run recorded a memory plan. */
   readonly planned: boolean;
+  readonly allowNonFinite: boolean;
   readonly device: DeviceOptions;
 }
 
@@ -94,15 +101,23 @@ export async function openAdapterRun(
   plugins: ResolveContext,
   onEvent: RunListener | undefined,
 ): Promise<AdapterRun> {
-  const { record, notes } = adapter;
+  const { record, notes, directory } = adapter;
   for (const message of notes) onEvent?.({ type: "info", message });
   const context = recordedContext(request, adapter, plugins);
-  // Before a base is fetched.
+  // What the run's folder can tell comes before the base model, which may be gigabytes away.
   for (const kind of ["model", "adapter"] as const)
     if (record !== undefined) checkRecorded(kind, record.config[kind], context);
-  const { source, name } = await openAdapterBase(adapter, request, context, onEvent);
   const plugin = await adapterFrom(adapter, context);
-  const numLabels = record?.data.numLabels ?? (await adapterLabels(adapter));
+  const numLabels = await adapterLabels(adapter);
+  const unknown = unknownSettings(adapter.config);
+  if (unknown !== undefined) onEvent?.({ type: "warning", message: unknown });
+  const fits = async ({ linears, head }: ModelOutline, baseModel: string): Promise<void> => {
+    const made = await plugin.create({ linears, head, baseModel, seed: 0 });
+    const values = await made.load(directory);
+    if (request.allowNonFinite !== true) requireFinite(directory, values);
+  };
+  const base = { numLabels, onOutline: fits, onEvent };
+  const { source, name } = await openAdapterBase(adapter, request, context, base);
   const { vocabSize } = await source.outline(numLabels);
   const saved = record === undefined ? undefined : trainingOptions.parse(record.config.training, "run.json training");
   const planned = record?.memory?.settings;
@@ -123,6 +138,7 @@ export async function openAdapterRun(
       ...settlePlacement(source.placement ?? { embeddings: undefined, keepDequantised: undefined }, planned),
     },
     planned: planned !== undefined,
+    allowNonFinite: request.allowNonFinite === true,
     device,
   };
 }
@@ -174,14 +190,14 @@ async function openAdapterBase(
   { record, config, directory }: TrainedAdapter,
   { baseModel, embeddings, keepDequantised }: InferenceRequest,
   plugins: RecordedContext,
-  onEvent: RunListener | undefined,
+  opening: BaseModelOptions,
 ): Promise<BaseModel> {
+  const { onEvent } = opening;
   const recorded = record?.config.model;
   const options = withoutUndefined({
     ...recorded?.options,
     ...withoutUndefined({ embeddings, keepDequantised }),
   });
-  if (recorded === undefined && typeof config["revision"] === "string") options["revision"] = config["revision"];
   if (baseModel !== undefined) delete options["revision"];
   const checkpoint = baseModel ?? options["checkpoint"] ?? config["base_model_name_or_path"];
   if (typeof checkpoint !== "string") {
@@ -189,14 +205,18 @@ async function openAdapterBase(
       hint: "Name its folder or hub id with --base-model.",
     });
   }
-  const revision = options["revision"] as string | undefined;
-  try {
+  const open = async (revision: string | undefined): Promise<BaseModel> => {
     const factory =
       recorded === undefined
         ? await modelForCheckpoint(checkpoint, plugins.shipped, { revision, onEvent })
         : await resolveRecorded("model", recorded, plugins);
-    const plugin = factory.configure({ ...options, checkpoint }) as ModelPlugin;
-    return await openBaseModel(plugin, { onEvent, before: record?.baseModel });
+    const chosen = revision === undefined ? {} : { revision };
+    const plugin = factory.configure({ ...options, ...chosen, checkpoint }) as ModelPlugin;
+    return await openBaseModel(plugin, { ...opening, before: record?.baseModel });
+  };
+  const noted = recorded === undefined && baseModel === undefined ? config["revision"] : undefined;
+  try {
+    return await openAt(checkpoint, typeof noted === "string" ? noted : undefined, open, onEvent);
   } catch (cause) {
     // Trained in another folder or on another machine.
     if (baseModel !== undefined || !(cause instanceof ConfigError) || cause.code !== "CHECKPOINT_NOT_FOUND")
@@ -209,6 +229,28 @@ async function openAdapterBase(
         cause,
       },
     );
+  }
+}
+
+/**
+ * The base at the revision that adapter_config.json notes. Some tools note the adapter's own there: a base that has no such
+ * revision is taken as it stands, and that is said.
+ */
+async function openAt(
+  checkpoint: string,
+  noted: string | undefined,
+  open: (revision: string | undefined) => Promise<BaseModel>,
+  onEvent: RunListener | undefined,
+): Promise<BaseModel> {
+  if (noted === undefined) return open(undefined);
+  try {
+    return await open(noted);
+  } catch (error) {
+    const none = ["REVISION_OF_FOLDER", "HUB_REVISION_NOT_FOUND", "REVISION_INVALID"];
+    if (!(error instanceof QloraError) || !none.includes(error.code)) throw error;
+    const message = `adapter_config.json notes the revision ${JSON.stringify(noted)}, which ${checkpoint} does not have: taken for the adapter's own, the base is used as it stands`;
+    onEvent?.({ type: "warning", message });
+    return open(undefined);
   }
 }
 
@@ -238,13 +280,39 @@ async function adapterFrom(
   );
 }
 
-/** Classes of an adapter without a run.json: rows of the score head that it saved. */
-async function adapterLabels({ directory }: TrainedAdapter): Promise<number> {
-  await using file = await openSafetensors(join(directory, ADAPTER_WEIGHTS_FILE));
+/** Settings of LoRA that are newer than this reader; undefined where there are none. */
+function unknownSettings(config: TrainedAdapter["config"]): string | undefined {
+  if (config["peft_type"] !== "LORA") return undefined;
+  const { unknownKeys } = parseLoraConfig(config, ADAPTER_CONFIG_FILE, { dora: true });
+  if (unknownKeys.length === 0) return undefined;
+  const are = unknownKeys.length === 1 ? "is not known here and is" : "are not known here and are";
+  return `${ADAPTER_CONFIG_FILE}: ${unknownKeys.join(", ")} ${are} passed over: where PEFT acts on it, results differ`;
+}
+
+/** Classes of an adapter: rows of the score head that it saved, else as its run recorded. */
+async function adapterLabels({ directory, record, config }: TrainedAdapter): Promise<number> {
+  const recorded = record?.data.numLabels;
+  if (recorded !== undefined && !existsSync(join(directory, ADAPTER_WEIGHTS_FILE))) return recorded;
+  await using file = await openAdapterTensors(directory);
+  for (const key of file.tensors.keys()) {
+    if (isUnsupported(key)) throw surplusTensor(file.path, key);
+  }
   const name = savedModuleKey("score");
-  const rows = file.tensors.get(name)?.shape[0];
+  const rows = file.tensors.get(name)?.shape[0] ?? recorded;
+  if (rows === 1) throw oneLogit(`${file.path}: tensor "${name}"`);
   if (rows !== undefined) return rows;
-  throw new ModelError("ADAPTER_HEAD_MISSING", `${file.path}: there is no tensor "${name}": the head was not saved`, {
-    hint: "An adapter without its trained score head predicts at random; save it again with modules_to_save.",
+  const task = config["task_type"] ?? "SEQ_CLS";
+  const what = task === "SEQ_CLS" ? "the head was not saved" : `this is an adapter for ${JSON.stringify(task)}`;
+  throw new ModelError("ADAPTER_HEAD_MISSING", `${file.path}: there is no tensor "${name}": ${what}`, {
+    hint: "An adapter without its trained score head predicts at random; name one for SEQ_CLS, saved with modules_to_save.",
   });
+}
+
+/** A head of one logit has no classes: a softmax over it is 1 whatever it says. */
+function oneLogit(where: string): ModelError {
+  return new ModelError(
+    "HEAD_OF_ONE_LOGIT",
+    `${where} has one logit, that of a regression or a reward model, expected two classes or more`,
+    { hint: "Regression and reward heads are not supported yet: name an adapter that classifies." },
+  );
 }

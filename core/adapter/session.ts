@@ -41,7 +41,7 @@ export async function openAdapterSession(
   engine: Engine,
   { values, maxLength, data, onEvent }: AdapterSessionOptions,
 ): Promise<AdapterSession> {
-  const { source, plugin, numLabels, device, given, maxSamples } = run;
+  const { source, plugin, numLabels, device, given, maxSamples, allowNonFinite } = run;
   const evaluation = { maxSamples, longest: maxLength };
   const work = { source, adapter: plugin, numLabels, evaluation };
   const favoured = { settings: run.settings, reason: "as the run was trained, where nothing else is asked for" };
@@ -53,7 +53,7 @@ export async function openAdapterSession(
   const limits = { maxTokens: settings.tokenBudget ?? Infinity, maxSamples };
   const kernels = new RunKernels(planned, forwardBatches(data, limits), onEvent);
   const options = { source, adapter: plugin, device, gpu, kernels, numLabels, seed: 0, initAdapter: values, onEvent };
-  const session = await openSession({ ...options, placement: settings });
+  const session = await openSession({ ...options, allowNonFinite, placement: settings });
   return { session, settings, limits };
 }
 

@@ -7,13 +7,16 @@ import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { ModelError } from "../errors.ts";
 import { bf16ToF32, f16ToF32 } from "./half.ts";
-import { parseJsonObject } from "./json-object.ts";
+import { isObject, parseJsonObject } from "./json-object.ts";
+import { show } from "./model-config.ts";
 import type { TensorInfo } from "./safetensors-header.ts";
 import { missingTensor, openSafetensors, type SafetensorsFile, type TensorSource } from "./safetensors.ts";
 
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
+export const WEIGHTS_INDEX = INDEX;
 const CONFIG = "config.json";
+const ADAPTER = "adapter_config.json";
 
 /** An open checkpoint; close it, or hold it with `await using`. */
 export interface Checkpoint extends TensorSource {
@@ -28,8 +31,8 @@ export interface Checkpoint extends TensorSource {
  */
 export async function openCheckpoint(dir: string): Promise<Checkpoint> {
   const config = await readModelConfig(dir);
-  const single = existsSync(join(dir, SINGLE));
-  const places = single ? undefined : await readIndex(dir);
+  const single = isSingle(dir);
+  const places = single ? undefined : await readPlaces(dir);
   const shards = new Map<string, SafetensorsFile>();
   try {
     for (const name of places === undefined ? [SINGLE] : new Set(places.values())) {
@@ -47,15 +50,19 @@ export function hasWeights(dir: string): boolean {
   return [SINGLE, INDEX].some((name) => existsSync(join(dir, name)));
 }
 
+/** Whether a folder holds the weights as one file. */
+export const isSingle = (dir: string): boolean => existsSync(join(dir, SINGLE));
+
 /**
  * config.json of a model's folder; no weights are needed.
  * @throws ModelError CHECKPOINT_INVALID
  */
 export async function readModelConfig(dir: string): Promise<Readonly<Record<string, unknown>>> {
-  return readJsonObject(
-    join(dir, CONFIG),
-    "Give the folder of a Hugging Face checkpoint: config.json and safetensors.",
-  );
+  const adapter = existsSync(join(dir, ADAPTER)) && !existsSync(join(dir, CONFIG));
+  const hint = adapter
+    ? `It holds ${ADAPTER}: this is an adapter. Give its base model here.`
+    : "Give the folder of a Hugging Face checkpoint: config.json and safetensors.";
+  return readJsonObject(join(dir, CONFIG), hint);
 }
 
 /** One problem with a checkpoint, told in full. */
@@ -153,7 +160,7 @@ async function closeAll(shards: ReadonlyMap<string, SafetensorsFile>): Promise<v
 }
 
 /** Which shard holds which tensor; says at once which shards are missing. */
-async function readIndex(dir: string): Promise<ReadonlyMap<string, string>> {
+async function readPlaces(dir: string): Promise<ReadonlyMap<string, string>> {
   const path = join(dir, INDEX);
   if (!existsSync(path)) {
     const pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"].find((name) => existsSync(join(dir, name)));
@@ -164,27 +171,45 @@ async function readIndex(dir: string): Promise<ReadonlyMap<string, string>> {
         : `The weights are pickled (${pickled}); save them again as safetensors.`,
     );
   }
-  const map = (await readJsonObject(path, "Fetch the checkpoint again."))["weight_map"];
-  if (typeof map !== "object" || map === null || Array.isArray(map)) {
-    throw checkpointError(`${path}: weight_map is missing or no object`, "Fetch the checkpoint again.");
+  const places = await readIndex(path);
+  const lost = describeMissing(places, (shard) => existsSync(join(dir, shard)));
+  if (lost !== undefined)
+    throw checkpointError(`${dir}: ${lost}`, "The download is not whole; fetch the checkpoint again.");
+  return places;
+}
+
+/**
+ * An index of shards: which file holds which tensor, by its name.
+ * @throws ModelError CHECKPOINT_INVALID
+ */
+export async function readIndex(path: string): Promise<ReadonlyMap<string, string>> {
+  const again = "Fetch the checkpoint again; where that changes nothing, choose another revision of the model.";
+  const map = (await readJsonObject(path, again))["weight_map"];
+  if (!isObject(map)) throw checkpointError(`${path}: weight_map is ${show(map)}, expected an object`, again);
+  const places = Object.entries(map);
+  if (places.length === 0)
+    throw checkpointError(`${path}: weight_map is empty, expected a file for each tensor`, again);
+  for (const [name, shard] of places) {
+    if (typeof shard === "string" && isFileName(shard)) continue;
+    throw checkpointError(`${path}: tensor ${show(name)} lies in ${show(shard)}, which is no file name`, again);
   }
-  const places = Object.entries(map as Record<string, unknown>).map(([name, shard]): [string, string] => {
-    if (typeof shard === "string" && shard !== "" && basename(shard) === shard) return [name, shard];
-    throw checkpointError(
-      `${path}: tensor "${name}" lies in ${JSON.stringify(shard)}, which is no file name`,
-      "Fetch the checkpoint again.",
-    );
-  });
-  const missing = [...new Set(places.map(([, shard]) => shard))].filter((shard) => !existsSync(join(dir, shard)));
-  if (missing.length > 0) {
-    const [name] = places.find(([, shard]) => shard === missing[0])!;
-    throw checkpointError(
-      `${dir}: ${missing.length === 1 ? "a shard is" : `${missing.length} shards are`} missing: ${missing.join(", ")}` +
-        ` (the first of them holds tensor "${name}")`,
-      "The download is not whole; fetch the checkpoint again.",
-    );
-  }
-  return new Map(places);
+  return new Map(places as [string, string][]);
+}
+
+const isFileName = (text: string): boolean =>
+  !["", ".", ".."].includes(text) && !text.includes("\\") && !text.includes("\0") && basename(text) === text;
+
+/** Which shards of an index are not there; undefined where all are. */
+export function describeMissing(
+  places: ReadonlyMap<string, string>,
+  has: (shard: string) => boolean,
+): string | undefined {
+  const missing = [...new Set(places.values())].filter((shard) => !has(shard));
+  if (missing.length === 0) return undefined;
+  const [name] = [...places].find(([, shard]) => shard === missing[0])!;
+  const list = missing.length > 5 ? `${missing.slice(0, 5).join(", ")}, ...` : missing.join(", ");
+  const are = missing.length === 1 ? "a shard is" : `${missing.length} shards are`;
+  return `${are} missing: ${list} (the first of them holds tensor "${name}")`;
 }
 
 async function readJsonObject(path: string, hint: string): Promise<Readonly<Record<string, unknown>>> {

@@ -5,6 +5,11 @@
 import { ModelError } from "../errors.ts";
 import { isObject } from "./json-object.ts";
 
+const QUANTIZATION = "quantization_config";
+const MOST_OF_ANY = 2 ** 31 - 1;
+/** Far above what has been published. */
+const MOST: Readonly<Record<string, number>> = { num_hidden_layers: 10_000, num_labels: 1_000_000 };
+
 type Json = Readonly<Record<string, unknown>>;
 
 /** What `quantization_config` says of a bitsandbytes checkpoint. */
@@ -12,6 +17,8 @@ export interface ModelQuantization {
   readonly quantType: "nf4";
   readonly useDoubleQuant: boolean;
   readonly computeDtype: string | undefined;
+  /** Modules that stayed in 16 bits, as `llm_int8_skip_modules` names them. */
+  readonly skipModules: readonly string[];
 }
 
 /** What config.json says of the classes. */
@@ -29,9 +36,13 @@ export class ModelConfigReader {
 
   constructor(private readonly json: Json) {}
 
-  /** A positive whole number. */
+  /** A positive whole number, no larger than anything of its kind: what is made for each layer has to end. */
   size(key: string, fallback?: number): number {
-    return this.number(key, fallback, "a positive whole number", (n) => Number.isSafeInteger(n) && n > 0);
+    const most = Object.hasOwn(MOST, key) ? MOST[key]! : MOST_OF_ANY;
+    const value = this.json[key];
+    const large = Number.isSafeInteger(value) && (value as number) > most;
+    const expected = large ? `at most ${most}` : "a positive whole number";
+    return this.number(key, fallback, expected, (n) => Number.isSafeInteger(n) && n > 0 && n <= most);
   }
 
   positive(key: string, fallback?: number): number {
@@ -59,7 +70,10 @@ export class ModelConfigReader {
   labels(): ModelLabels {
     const map = this.json["id2label"] ?? undefined;
     const count = this.json["num_labels"];
-    if (map === undefined) return { numLabels: typeof count === "number" ? count : undefined, id2label: undefined };
+    if (map === undefined) {
+      const known = count !== undefined && count !== null;
+      return { numLabels: known ? this.size("num_labels") : undefined, id2label: undefined };
+    }
     const names = isObject(map) ? Object.keys(map).map((_, i) => map[String(i)]) : [];
     if (names.length === 0 || names.some((name) => typeof name !== "string")) {
       this.problems.push(`id2label is ${show(map)}, expected names for the classes 0, 1, ...`);
@@ -75,18 +89,26 @@ export class ModelConfigReader {
       this.problems.push(`quantization_config is ${show(value)}, expected an object`);
       return undefined;
     }
-    const expect = (key: string, ok: boolean, expected: string) => {
-      if (!ok) this.problems.push(`quantization_config.${key} is ${show(value[key])}, expected ${expected}`);
+    const expect = (key: string, ok: boolean, expected: string): boolean => {
+      if (!ok) this.problems.push(`${QUANTIZATION}.${key} is ${show(value[key])}, expected ${expected}`);
+      return ok;
     };
-    const method = value["quant_method"];
-    expect("quant_method", method === undefined || method === "bitsandbytes", '"bitsandbytes"');
-    expect("load_in_4bit", value["load_in_4bit"] === true || value["_load_in_4bit"] === true, "true");
-    expect("bnb_4bit_quant_type", value["bnb_4bit_quant_type"] === "nf4", '"nf4"');
+    const method = value["quant_method"] ?? undefined;
+    // The keys below are bitsandbytes' own: another method has none of them.
+    if (expect("quant_method", method === undefined || method === "bitsandbytes", '"bitsandbytes"')) {
+      expect("load_in_4bit", value["load_in_4bit"] === true || value["_load_in_4bit"] === true, "true");
+      expect("bnb_4bit_quant_type", value["bnb_4bit_quant_type"] === "nf4", '"nf4"');
+    }
     const computeDtype = value["bnb_4bit_compute_dtype"];
+    const skipped = value["llm_int8_skip_modules"] ?? [];
+    const names = Array.isArray(skipped) ? skipped.filter((name) => typeof name === "string") : [];
+    const listed = Array.isArray(skipped) && names.length === skipped.length;
+    expect("llm_int8_skip_modules", listed, "a list of names");
     return {
       quantType: "nf4",
       useDoubleQuant: value["bnb_4bit_use_double_quant"] === true,
       computeDtype: typeof computeDtype === "string" ? computeDtype : undefined,
+      skipModules: names,
     };
   }
 
@@ -105,10 +127,61 @@ export class ModelConfigReader {
  */
 export function invalidModelConfig(path: string, problems: readonly string[], like: string): ModelError {
   const list = problems.length === 1 ? ` ${problems[0]}` : `\n${problems.map((p) => `  - ${p}`).join("\n")}`;
+  const quantised = problems.every((problem) => problem.startsWith(QUANTIZATION));
   return new ModelError("MODEL_CONFIG_INVALID", `${path}:${list}`, {
-    hint: `Compare the file with the config.json of ${like}.`,
+    hint: quantised ? NF4_HINT : `Compare the file with the config.json of ${like}.`,
   });
 }
+
+/**
+ * Refuses a base that is not in NF4, or not wholly: told from config.json, before anybody fetches its weights.
+ * @param linears full names of the linears, which are all to be in NF4
+ * @param example a published checkpoint of this architecture in NF4
+ * @throws ModelError BASE_NOT_NF4
+ * @example
+ * const quantization = new ModelConfigReader({ quantization_config: { load_in_4bit: true, bnb_4bit_quant_type: "nf4" } }).quantization();
+ * requireNf4({ quantization, dtype: "bfloat16" }, ["model.layers.0.mlp.up_proj"], { path: "config.json", example: "org/model-bnb-4bit" });
+ */
+export function requireNf4(
+  {
+    quantization,
+    dtype,
+  }: { readonly quantization: ModelQuantization | undefined; readonly dtype?: string | undefined },
+  linears: readonly string[],
+  { path, example }: { readonly path: string; readonly example: string },
+): void {
+  if (quantization === undefined) {
+    const stored = dtype === undefined ? "" : `: they are ${dtype}`;
+    throw notNf4(
+      `${path}: ${QUANTIZATION} is missing, so the weights are not quantised${stored}, expected bitsandbytes' NF4`,
+      example,
+    );
+  }
+  const kept = linears.filter((name) => quantization.skipModules.some((module) => skips(module, name)));
+  if (kept.length === 0) return;
+  const more = kept.length === 1 ? "" : ` and ${kept.length - 1} more linears`;
+  throw notNf4(
+    `${path}: ${QUANTIZATION}.llm_int8_skip_modules keeps ${kept[0]}${more} in 16 bits, expected every linear of the layers in NF4`,
+    example,
+  );
+}
+
+/** A base whose weights are not what can be run, and what to run in its place. */
+function notNf4(message: string, example: string): ModelError {
+  return new ModelError("BASE_NOT_NF4", message, { hint: toNf4(example) });
+}
+
+/** What to do with a base in another form. */
+const toNf4 = (example = "unsloth/gemma-2-9b-it-bnb-4bit"): string =>
+  `Name a checkpoint in NF4 such as ${example} (--model to train; --base-model beside an adapter, whose own config may name the unquantised base), ` +
+  'or quantise this one: transformers\' BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"), then save_pretrained.';
+
+/** The same where the architecture is not known. */
+export const NF4_HINT = toNf4();
+
+/** As every version of transformers matches it: the module itself, one inside it, or one that ends so from a dot on. */
+const skips = (module: string, name: string): boolean =>
+  module !== "" && (name === module || name.startsWith(`${module}.`) || name.endsWith(`.${module}`));
 
 /** A value as messages show it. */
 export function show(value: unknown): string {

@@ -4,7 +4,9 @@
  */
 import type { ErrorDetails, ModelError } from "../errors.ts";
 import { checkpointError } from "./checkpoint.ts";
+import { nonFinite } from "./finite.ts";
 import { parseJsonObject } from "./json-object.ts";
+import { NF4_HINT } from "./model-config.ts";
 import {
   NESTED_BLOCK_SIZE,
   NF4_BLOCK_SIZE,
@@ -13,6 +15,7 @@ import {
   type Nf4DType,
   type PackedNf4,
 } from "./nf4.ts";
+import type { TensorInfo } from "./safetensors-header.ts";
 import { missingTensor, type TensorSource } from "./safetensors.ts";
 
 const STATE = "quant_state.bitsandbytes__nf4";
@@ -37,6 +40,53 @@ export interface Nf4State {
   readonly nestedOffset: number | undefined;
 }
 
+/**
+ * Checks what headers (or an index, which has names alone) say of an NF4 weight; reads nothing.
+ * @param parts what follows `name.` in the names of its sub-tensors
+ * @param shape what the model expects `[out, in]`
+ * @throws ModelError CHECKPOINT_INVALID naming the tensor
+ */
+export function checkNf4Headers(
+  source: TensorHeaders,
+  name: string,
+  parts: readonly string[],
+  shape: readonly number[],
+): void {
+  checkStyle(source, name, parts);
+  const infoOf = (part: string): TensorInfo | undefined => source.infoOf(`${name}.${part}`);
+  const [absmax, codes] = [infoOf("absmax"), source.infoOf(name)];
+  if (absmax === undefined || codes === undefined) return;
+  const elements = shape.reduce((product, n) => product * n, 1);
+  const bytes = codes.end - codes.begin;
+  if (bytes !== Math.ceil(elements / 2)) {
+    const want = `[${shape.join(",")}] packs into ${Math.ceil(elements / 2)}`;
+    throw nf4Error(source, name, `holds ${bytes} bytes, but ${want}`, { hint: OTHER_MODEL });
+  }
+  const blocks = absmax.shape.reduce((product, n) => product * n, 1);
+  const size = BLOCK_SIZES.find((n) => n !== NF4_BLOCK_SIZE && Math.ceil(elements / n) === blocks);
+  if (blocks !== Math.ceil(elements / NF4_BLOCK_SIZE) && size !== undefined) {
+    throw nf4Error(
+      source,
+      `${name}.absmax`,
+      `has ${blocks} blocks of ${size} weights, expected blocks of ${NF4_BLOCK_SIZE}`,
+      {
+        hint: NF4_HINT,
+      },
+    );
+  }
+}
+
+/** Names of tensors, and what they are where headers were read. */
+export interface TensorHeaders {
+  infoOf(name: string): TensorInfo | undefined;
+  /** The file that holds a tensor, for messages. */
+  pathOf(name: string): string;
+}
+
+/** What bitsandbytes can quantise in. */
+const BLOCK_SIZES = [32, 64, 128, 256, 512, 1024, 2048, 4096];
+const OTHER_MODEL = "config.json and the weights are of different models.";
+
 /** True where bitsandbytes quantised this weight, in whatever way. */
 export function isQuantized(source: TensorSource, name: string): boolean {
   return partsOf(source, name).length > 0;
@@ -54,10 +104,10 @@ export async function readNf4State(
 ): Promise<Nf4State> {
   if (!source.tensors.has(name)) throw missingTensor(source.pathOf(name), name);
   const parts = partsOf(source, name);
-  checkStyle(source, name, parts);
+  checkStyle(headersOf(source), name, parts);
   const state = parseState(source, `${name}.${STATE}`, await source.read(`${name}.${STATE}`));
   if (shape !== undefined && (state.shape[0] !== shape[0] || state.shape[1] !== shape[1])) {
-    const hint = "config.json and the weights are of different models.";
+    const hint = OTHER_MODEL;
     throw nf4Error(source, name, `is [${state.shape.join(",")}], expected [${shape.join(",")}]`, { hint });
   }
   const nested = state.nestedOffset !== undefined;
@@ -147,22 +197,26 @@ function partsOf(source: TensorSource, name: string): string[] {
   return [...source.tensors.keys()].filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length));
 }
 
-function checkStyle(source: TensorSource, name: string, parts: readonly string[]): void {
+/** The headers of files that are open. */
+export const headersOf = (source: TensorSource): TensorHeaders => ({
+  infoOf: (name) => source.tensors.get(name),
+  pathOf: (name) => source.pathOf(name),
+});
+
+function checkStyle(source: TensorHeaders, name: string, parts: readonly string[]): void {
   if (parts.length === 0) {
-    const { dtype, shape } = source.tensors.get(name)!;
-    const hint = "Give a checkpoint quantised by bitsandbytes with load_in_4bit and bnb_4bit_quant_type nf4.";
-    throw nf4Error(source, name, `is not quantised: ${dtype} [${shape.join(",")}] with no quant_state`, { hint });
+    const info = source.infoOf(name);
+    const what = info === undefined ? "it has" : `${info.dtype} [${info.shape.join(",")}] with`;
+    throw nf4Error(source, name, `is not quantised: ${what} no quant_state, expected ${STATE}`, { hint: NF4_HINT });
   }
   const states = parts.filter((part) => part.startsWith("quant_state"));
   if (states.length === 1 && states[0] === STATE) return;
   if (states.includes("quant_state.bitsandbytes__fp4")) {
-    const hint = "Quantise again with bnb_4bit_quant_type nf4.";
-    throw nf4Error(source, name, "is quantised as FP4, expected NF4", { hint });
+    throw nf4Error(source, name, "is quantised as FP4, expected NF4", { hint: NF4_HINT });
   }
   if (states.length > 0) throw nf4Error(source, name, `has ${states.join(", ")}, expected ${STATE}`);
   if (parts.includes("SCB") || parts.includes("weight_format")) {
-    const hint = "Quantise again with load_in_4bit.";
-    throw nf4Error(source, name, "is quantised to 8 bits, expected NF4", { hint });
+    throw nf4Error(source, name, "is quantised to 8 bits, expected NF4", { hint: NF4_HINT });
   }
   const unpacked = parts.filter((part) => UNPACKED_PARTS.has(part));
   if (unpacked.length > 0) {
@@ -174,19 +228,27 @@ function checkStyle(source: TensorSource, name: string, parts: readonly string[]
 
 function parseState(source: TensorSource, name: string, bytes: Uint8Array): Nf4State {
   const state = parseJsonObject(bytes, (problem, cause) => nf4Error(source, name, problem, { cause }));
-  const expect = (key: string, ok: boolean, expected: string) => {
-    if (!ok) throw nf4Error(source, name, `${key} is ${JSON.stringify(state[key])}, expected ${expected}`);
+  const expect = (key: string, ok: boolean, expected: string, hint = DAMAGED) => {
+    if (!ok) throw nf4Error(source, name, `${key} is ${JSON.stringify(state[key])}, expected ${expected}`, { hint });
   };
   const { shape, dtype, nested_offset: offset } = state;
-  expect("quant_type", state["quant_type"] === "nf4", '"nf4"');
-  expect("blocksize", state["blocksize"] === NF4_BLOCK_SIZE, `${NF4_BLOCK_SIZE}`);
+  expect("quant_type", state["quant_type"] === "nf4", '"nf4"', NF4_HINT);
+  expect("blocksize", state["blocksize"] === NF4_BLOCK_SIZE, `${NF4_BLOCK_SIZE}`, NF4_HINT);
   expect("dtype", ["bfloat16", "float16", "float32"].includes(dtype as string), "bfloat16, float16 or float32");
-  const sizes = Array.isArray(shape) && shape.length === 2 && shape.every((n) => Number.isSafeInteger(n) && n > 0);
+  const sizes =
+    Array.isArray(shape) &&
+    shape.length === 2 &&
+    shape.every((n) => Number.isSafeInteger(n) && n > 0) &&
+    Number.isSafeInteger(shape[0] * shape[1]);
   expect("shape", sizes, "[out, in]");
   if (["nested_blocksize", "nested_dtype", "nested_offset"].some((key) => key in state)) {
-    expect("nested_blocksize", state["nested_blocksize"] === NESTED_BLOCK_SIZE, `${NESTED_BLOCK_SIZE}`);
+    expect("nested_blocksize", state["nested_blocksize"] === NESTED_BLOCK_SIZE, `${NESTED_BLOCK_SIZE}`, NF4_HINT);
     expect("nested_dtype", state["nested_dtype"] === "float32", '"float32"');
-    expect("nested_offset", typeof offset === "number", "a number");
+    expect(
+      "nested_offset",
+      Number.isFinite(offset) && Number.isFinite(Math.fround(offset as number)),
+      "a finite number",
+    );
   }
   return {
     shape: shape as [number, number],
@@ -203,15 +265,15 @@ function expectPart(source: TensorSource, name: string, dtype: "F32" | "U8", ele
 
 async function readF32(source: TensorSource, name: string): Promise<Float32Array<ArrayBuffer>> {
   const values = new Float32Array((await source.read(name)).buffer);
-  const bad = values.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) throw nf4Error(source, name, `element ${bad} is ${values[bad]}, expected a finite number`);
+  const bad = source.allowsNonFinite === true ? -1 : values.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0) throw nonFinite(source.pathOf(name), name, bad);
   return values;
 }
 
 const DAMAGED = "The checkpoint is damaged, or was not written by bitsandbytes; fetch it again.";
 
 function nf4Error(
-  source: TensorSource,
+  source: Pick<TensorSource, "pathOf">,
   name: string,
   what: string,
   { hint = DAMAGED, cause }: ErrorDetails = {},

@@ -6,6 +6,7 @@ import { elementCount } from "../compute/tensor.ts";
 import type { Gpu } from "../device/gpu.ts";
 import type { ParameterRow } from "../plugin/kinds.ts";
 import { hasWeights, openCheckpoint } from "./checkpoint.ts";
+import { finiteTensors } from "./finite.ts";
 import { NESTED_BLOCK_SIZE, NF4_BLOCK_SIZE, nf4CodeBook } from "./nf4.ts";
 import { tensorBytes, type TensorInfo, type TensorSpec } from "./safetensors-header.ts";
 import { missingTensor, type TensorSource } from "./safetensors.ts";
@@ -13,10 +14,17 @@ import { missingTensor, type TensorSource } from "./safetensors.ts";
 /**
  * Opens the weights in a checkpoint's folder. On paper they need not be there: `rows`, the outline's `baseParameters`, then say
  * what they would be.
+ * @param options.allowNonFinite read NaN and infinite values as they are; otherwise the read of such a tensor throws
  * @throws ModelError as `openCheckpoint`
  */
-export async function openWeights(gpu: Gpu, directory: string, rows: readonly ParameterRow[]): Promise<TensorSource> {
-  return gpu.paper && !hasWeights(directory) ? paperCheckpoint(rows) : openCheckpoint(directory);
+export async function openWeights(
+  gpu: Gpu,
+  directory: string,
+  rows: readonly ParameterRow[],
+  options: { readonly allowNonFinite?: boolean | undefined } = {},
+): Promise<TensorSource> {
+  if (gpu.paper && !hasWeights(directory)) return paperCheckpoint(rows);
+  return finiteTensors(await openCheckpoint(directory), options.allowNonFinite === true);
 }
 
 function paperCheckpoint(rows: readonly ParameterRow[]): TensorSource {

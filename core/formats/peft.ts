@@ -5,7 +5,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { ModelError } from "../errors.ts";
-import { isObject } from "./json-object.ts";
+import { isObject, isTooDeep, TOO_DEEP } from "./json-object.ts";
 import { formatPythonJson, parsePythonJson, pyFloat, type PythonJson } from "./python-json.ts";
 
 export const ADAPTER_CONFIG_FILE = "adapter_config.json";
@@ -20,9 +20,10 @@ const KEY_PREFIX = "base_model.model.";
 
 /** A LoRA adapter's options; names are those of adapter_config.json in camelCase. */
 export interface PeftLoraConfig {
-  readonly baseModelNameOrPath: string;
-  /** "SEQ_CLS" for a classifier. */
-  readonly taskType: string;
+  /** Null where whoever saved it named none. */
+  readonly baseModelNameOrPath: string | null;
+  /** "SEQ_CLS" for a classifier; null where LoraConfig got none. */
+  readonly taskType: string | null;
   readonly r: number;
   readonly loraAlpha: number;
   readonly loraDropout: number;
@@ -48,6 +49,7 @@ export interface PeftLoraConfig {
 /** What {@link parseLoraConfig} gives back: the config, and keys it knows nothing of. */
 export interface ParsedLoraConfig {
   readonly config: PeftLoraConfig;
+  /** Without those that are null, false or empty, which no feature is. */
   readonly unknownKeys: readonly string[];
 }
 
@@ -99,6 +101,9 @@ const ACTIVE_FIELDS: { readonly [key: string]: PythonJson } = {
   velora_config: null,
 };
 
+/** What PEFT adapts of these architectures where target_modules is null. */
+const DEFAULT_TARGETS: readonly string[] = ["q_proj", "v_proj"];
+
 /** Initialisations that leave the base weights as they are. */
 const PLAIN_INITS = [true, false, "gaussian", "eva", "orthogonal"];
 
@@ -149,30 +154,30 @@ export function parseLoraConfig(
     else if (!ok(value)) problems.push(`${key} is ${JSON.stringify(value)}, expected ${expected}`);
     return value as T;
   };
+  // To PEFT, a field that is null is one that was never set.
   const field = <T>(key: string, fallback: T, expected: string, ok: (value: unknown) => boolean): T => {
     seen.add(key);
-    return json[key] === undefined ? fallback : required(key, expected, ok);
+    return (json[key] ?? undefined) === undefined ? fallback : required(key, expected, ok);
   };
   if (json["peft_type"] !== "LORA") problems.push(`peft_type is ${show(json["peft_type"])}, expected "LORA"`);
-  const orNull = (ok: (value: unknown) => boolean) => (value: unknown) => value === null || ok(value);
   const names = (value: unknown) => isString(value) || isListOf(isString)(value);
   const d = loraConfigDefaults;
   const config: PeftLoraConfig = {
-    baseModelNameOrPath: required("base_model_name_or_path", "a string", isString),
-    taskType: required("task_type", "a string", isString),
+    baseModelNameOrPath: field("base_model_name_or_path", null, "a string or null", isString),
+    taskType: field("task_type", null, "a string or null", isString),
     r: required("r", "a positive whole number", isSize),
     loraAlpha: required("lora_alpha", "a number", isNumber),
     loraDropout: field("lora_dropout", 0, "a number in 0..1", (v) => isNumber(v) && v >= 0 && v < 1),
-    targetModules: required("target_modules", "names or a regular expression", names),
-    excludeModules: field("exclude_modules", d.excludeModules, "names or null", orNull(names)),
+    targetModules: field("target_modules", DEFAULT_TARGETS, "names or a regular expression", names),
+    excludeModules: field("exclude_modules", d.excludeModules, "names or null", names),
     layersToTransform: field(
       "layers_to_transform",
       d.layersToTransform,
       "layer numbers or null",
-      orNull((value) => isIndex(value) || isListOf(isIndex)(value)),
+      (value) => isIndex(value) || isListOf(isIndex)(value),
     ),
-    layersPattern: field("layers_pattern", d.layersPattern, "names or null", orNull(names)),
-    modulesToSave: field("modules_to_save", null, "names or null", orNull(isListOf(isString))),
+    layersPattern: field("layers_pattern", d.layersPattern, "names or null", names),
+    modulesToSave: field("modules_to_save", null, "names or null", isListOf(isString)),
     rankPattern: field("rank_pattern", {}, "ranks by name", isMapOf(isSize)),
     alphaPattern: field("alpha_pattern", {}, "numbers by name", isMapOf(isNumber)),
     useRslora: field("use_rslora", false, "true or false", isBoolean),
@@ -183,11 +188,11 @@ export function parseLoraConfig(
       PLAIN_INITS.includes(value as boolean | string),
     ),
     inferenceMode: field("inference_mode", false, "true or false", isBoolean),
-    revision: field("revision", d.revision, "a string or null", orNull(isString)),
-    peftVersion: field("peft_version", null, "a string or null", orNull(isString)),
+    revision: field("revision", d.revision, "a string or null", isString),
+    peftVersion: field("peft_version", null, "a string or null", isString),
   };
   for (const [key, neutral] of Object.entries(ACTIVE_FIELDS)) {
-    if (json[key] === undefined || isEmpty(json[key]) || json[key] === neutral) continue;
+    if (json[key] === undefined || isUnset(json[key]) || json[key] === neutral) continue;
     problems.push(
       `${key} is ${JSON.stringify(json[key])}, which is not supported (expected ${JSON.stringify(neutral)})`,
     );
@@ -198,7 +203,7 @@ export function parseLoraConfig(
       hint: "Give a LoRA adapter that PEFT saved, with the features named above left off.",
     });
   }
-  return { config, unknownKeys: Object.keys(json).filter((key) => !seen.has(key)) };
+  return { config, unknownKeys: Object.keys(json).filter((key) => !seen.has(key) && !isUnset(json[key])) };
 }
 
 /**
@@ -214,6 +219,7 @@ export async function readAdapterConfig(path: string): Promise<Readonly<Record<s
   const text = await readFile(path, "utf8").catch((error: unknown) => {
     throw fail(`cannot be read (${(error as Error).message})`, error);
   });
+  if (isTooDeep(text)) throw fail(TOO_DEEP);
   let value: unknown;
   try {
     value = parsePythonJson(text);
@@ -284,6 +290,6 @@ const isMapOf = (ok: (item: unknown) => boolean) => (value: unknown) =>
   isObject(value) && Object.values(value).every(ok);
 
 /** What PEFT takes for "not used". */
-function isEmpty(value: unknown): boolean {
+function isUnset(value: unknown): boolean {
   return value === null || value === false || (typeof value === "object" && Object.keys(value).length === 0);
 }

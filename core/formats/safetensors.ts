@@ -22,6 +22,8 @@ const READ_BYTES = 1 << 28;
 /** Something that hands out tensors by name: one file, or a checkpoint of several. */
 export interface TensorSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
+  /** True where NaN and infinite values are to be read as they are; see `finiteTensors`. */
+  readonly allowsNonFinite?: boolean | undefined;
   /** The file that holds a tensor, for messages. */
   pathOf(name: string): string;
   /**

@@ -1,13 +1,14 @@
 /** Which files of a model are needed, and whether a folder holds them all. */
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { ModelError } from "../errors.ts";
+import { describeMissing, readIndex } from "../formats/checkpoint.ts";
 
 /** `config` is what is needed to know a model's shape; `all` adds tokenizer and weights. */
 export type ModelPart = "config" | "all";
 
 const CONFIG = "config.json";
+const ADAPTER = "adapter_config.json";
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
 const FAST_TOKENIZER = "tokenizer.json";
@@ -24,12 +25,23 @@ export const TOKENIZER_FILES: readonly string[] = [
 ];
 
 /** Small files of `part` that a model has: everything but the shards, which the index lists. */
-export function smallFiles(id: string, names: readonly string[], part: ModelPart): string[] {
+export function smallFiles(
+  id: string,
+  names: readonly string[],
+  part: ModelPart,
+): [config: string, ...others: string[]] {
   const has = new Set(names);
   if (!has.has(CONFIG)) {
-    throw new ModelError("HUB_NO_CHECKPOINT", `${id} has no ${CONFIG}: it is no transformers checkpoint`, {
-      hint: "Give a model in Hugging Face's layout, such as unsloth/gemma-2-9b-it-bnb-4bit.",
-    });
+    const instead = has.has(ADAPTER) ? "a PEFT adapter" : names.some((name) => name.endsWith(".gguf")) ? "GGUF" : "";
+    throw new ModelError(
+      "HUB_NO_CHECKPOINT",
+      `${id} has no ${CONFIG}: it is ${instead === "" ? "" : `${instead}, `}no transformers checkpoint`,
+      {
+        hint: has.has(ADAPTER)
+          ? `Give the base model here, which its ${ADAPTER} names; download the adapter's folder to run it.`
+          : "Give a model in Hugging Face's layout, such as unsloth/gemma-2-9b-it-bnb-4bit.",
+      },
+    );
   }
   if (part === "config") return [CONFIG];
   if (!has.has(SINGLE) && !has.has(INDEX)) {
@@ -39,33 +51,21 @@ export function smallFiles(id: string, names: readonly string[], part: ModelPart
   }
   const tokenizer = has.has(FAST_TOKENIZER) ? [FAST_TOKENIZER] : SLOW_TOKENIZERS;
   const index = has.has(SINGLE) ? [] : [INDEX]; // the reader prefers the single file likewise
-  return [CONFIG, ...index, ...BESIDES, ...tokenizer].filter((name) => has.has(name));
+  return [CONFIG, ...[...index, ...BESIDES, ...tokenizer].filter((name) => has.has(name))];
 }
 
-/** Files of weights: `names` are a model's files, and its small ones lie in `directory`. @throws ModelError */
-export async function weightFiles(names: readonly string[], directory: string): Promise<string[]> {
-  return names.includes(SINGLE) ? [SINGLE] : readShards(join(directory, INDEX));
-}
-
-/** Shards that an index lists. @throws ModelError where it is damaged */
-async function readShards(path: string): Promise<string[]> {
-  const damaged = (cause?: unknown): ModelError =>
-    new ModelError("CHECKPOINT_INVALID", `${path}: is no index of safetensors`, {
-      hint: "Choose another revision of the model, or tell its author.",
-      cause,
-    });
-  let map: object | null | undefined;
-  try {
-    map = (JSON.parse(await readFile(path, "utf8")) as { readonly weight_map?: object | null }).weight_map;
-  } catch (cause) {
-    throw damaged(cause);
-  }
-  const shards: unknown[] = [...new Set(Object.values(map ?? {}))];
-  const plain = shards.filter(
-    (name): name is string => typeof name === "string" && name !== "" && basename(name) === name,
-  );
-  if (shards.length === 0 || plain.length < shards.length) throw damaged();
-  return plain;
+/**
+ * Files of weights: `names` are a model's files, and its small ones lie in `directory`.
+ * @throws ModelError where the index is damaged, or names shards that the model has not
+ */
+export async function weightFiles(id: string, names: readonly string[], directory: string): Promise<string[]> {
+  if (names.includes(SINGLE)) return [SINGLE];
+  const places = await readIndex(join(directory, INDEX));
+  const lost = describeMissing(places, (shard) => names.includes(shard));
+  if (lost === undefined) return [...new Set(places.values())];
+  throw new ModelError("HUB_FILE_NOT_FOUND", `${id}: ${lost}`, {
+    hint: `Its ${INDEX} names more than was uploaded; choose another revision or repository, or tell its author.`,
+  });
 }
 
 /** The first file of `part` that `directory` lacks; undefined where it is whole. A tokenizer is not asked for. */
@@ -74,7 +74,7 @@ export async function missingFile(directory: string, part: ModelPart): Promise<s
   if (lacks(CONFIG)) return CONFIG;
   if (part === "config" || !lacks(SINGLE)) return undefined;
   if (lacks(INDEX)) return SINGLE;
-  return (await readShards(join(directory, INDEX))).find(lacks);
+  return [...(await readIndex(join(directory, INDEX))).values()].find(lacks);
 }
 
 /** True where a snapshot has a tokenizer; some models have none. */

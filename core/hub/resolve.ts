@@ -31,6 +31,11 @@ export interface ResolveOptions {
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
   /** Gets sentences for the reader: what is downloaded, or that the cache is used. */
   readonly onEvent?: RunListener | undefined;
+  /**
+   * Called with the folder once config.json lies in it, and again once the index does: what it throws ends the download
+   * before any weights. Not called where nothing has to be fetched.
+   */
+  readonly onFiles?: ((directory: string) => Promise<void>) | undefined;
   /** Aborting stops a download; what came is kept. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -41,6 +46,7 @@ const check = defineRequest<ResolveOptions>("resolveModel", {
   part: "'config' | 'all'?",
   onProgress: "Function?",
   onEvent: "Function?",
+  onFiles: "Function?",
   signal: "object?",
 });
 
@@ -174,7 +180,7 @@ async function downloadModel({ hub, paths, signal, id, part, listing, options }:
     const bytes = files.reduce((sum, { size }) => sum + size, 0);
     const missing = await checkSpace(context, files);
     total += bytes;
-    if (missing > 0 && part === "all") {
+    if (missing > 0 && !wanted.includes("config.json")) {
       const from = `${id} (commit ${sha.slice(0, 7)}) from ${hostOf(hub.endpoint)}`;
       const rest = missing < bytes ? `, ${inUnits(missing)} of them to go` : "";
       options.onEvent?.({
@@ -187,8 +193,14 @@ async function downloadModel({ hub, paths, signal, id, part, listing, options }:
       await linkBlob(paths, sha, file.target.file, file.hash);
     });
   };
-  await fetchFiles(smallFiles(id, names, part));
-  if (part === "all") await fetchFiles(await weightFiles(names, directory));
+  const [config, ...small] = smallFiles(id, names, part);
+  await fetchFiles([config]);
+  if (part === "config") return;
+  await options.onFiles?.(directory);
+  await fetchFiles(small);
+  const weights = await weightFiles(id, names, directory);
+  await options.onFiles?.(directory);
+  await fetchFiles(weights);
 }
 
 /** Bytes to fetch. @throws QloraError DISK_FULL before anything is fetched */

@@ -9,12 +9,14 @@ import type { LinearSpec } from "../compute/linear.ts";
 import { ModelError } from "../errors.ts";
 import { writeFileAtomic } from "../files.ts";
 import { type Checkpoint, expectFloats, openCheckpoint, readFloats } from "../formats/checkpoint.ts";
+import { finiteTensors } from "../formats/finite.ts";
 import { f32ToBf16, f32ToF16 } from "../formats/half.ts";
 import { isQuantized, readNf4, readNf4State } from "../formats/nf4-checkpoint.ts";
 import { dequantizeNf4 } from "../formats/nf4.ts";
 import { formatPythonJson, type PythonJson } from "../formats/python-json.ts";
 import { writeSafetensors, type TensorToWrite } from "../formats/safetensors.ts";
 import { TOKENIZER_FILES } from "../hub/files.ts";
+import { headTensor } from "../model/base-headers.ts";
 import type { Adapter, ModelOutline } from "../plugin/kinds.ts";
 import { mergedConfig } from "./config.ts";
 import { planShards } from "./shards.ts";
@@ -35,6 +37,8 @@ export interface MergePlan {
   /** What the model's options change of config.json. */
   readonly configChanges: Readonly<Record<string, PythonJson>>;
   readonly maxShardSize?: number | undefined;
+  /** Merge NaN and infinite values as they are. */
+  readonly allowNonFinite?: boolean | undefined;
   readonly onTensor?: ((done: number, total: number) => void) | undefined;
 }
 
@@ -45,15 +49,12 @@ export interface MergedFiles {
   readonly bytes: number;
 }
 
-/** Name of a head's parameter in the model, such as `score.weight`. */
-export const headTensor = (name: string): string => name.replace(/^base_model\.model\./, "");
-
 /**
  * Writes config.json, the weights and the tokenizer's files into a folder that exists.
  * @throws ModelError naming the tensor that is missing or damaged
  */
 export async function writeMergedCheckpoint(folder: string, plan: MergePlan): Promise<MergedFiles> {
-  await using checkpoint = await openCheckpoint(plan.base);
+  await using checkpoint = finiteTensors(await openCheckpoint(plan.base), plan.allowNonFinite === true);
   const config = await mergedConfig(plan.base, plan.numLabels, plan.configChanges);
   const tensors = await mergedTensors(checkpoint, plan);
   const { files, bytes } = planShards(tensors, plan.maxShardSize ?? MAX_SHARD_BYTES);

@@ -77,6 +77,7 @@ export async function mergeAdapter(
     numLabels,
     configChanges: source.configChanges ?? {},
     maxShardSize,
+    allowNonFinite: run.allowNonFinite,
     onTensor: (done: number, total: number) => onEvent?.({ type: "progress", what: "merging tensors", done, total }),
   };
   let files: MergedFiles | undefined;

@@ -9,10 +9,10 @@ import type { RunListener } from "../events.ts";
 import { readFloats, openCheckpoint } from "../formats/checkpoint.ts";
 import { f32ToF16 } from "../formats/half.ts";
 import { computeLogits } from "../inference/evaluate.ts";
+import { headTensor } from "../model/base-headers.ts";
 import { openSession } from "../model/session.ts";
 import { defineOptions } from "../options/options.ts";
 import { defineAdapter } from "../plugin/kinds.ts";
-import { headTensor } from "./checkpoint.ts";
 
 /** |logit of the merged weights - logit of the adapter on the base|, over all rows and classes. */
 export interface LogitDifference {
@@ -57,7 +57,7 @@ export async function measureDifference(
   };
   const merged = async ({ settings, limits }: Planned): Promise<Float32Array> => {
     const dense = new Map<string, DenseLinear>();
-    const { source, device, numLabels } = run;
+    const { source, device, numLabels, allowNonFinite } = run;
     using session = await openSession({
       source,
       adapter: mergedLinears(engine, dense),
@@ -66,6 +66,7 @@ export async function measureDifference(
       numLabels,
       seed: 0,
       initAdapter: folders.merged,
+      allowNonFinite,
       onEvent,
     });
     const { gpu, outline } = session;

@@ -3,8 +3,9 @@ import { ConfigError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { readModelConfig } from "../formats/checkpoint.ts";
 import { resolveModel, type ResolveOptions } from "../hub/index.ts";
-import type { ModelFactory, ModelPlugin, ModelSource } from "../plugin/kinds.ts";
+import type { ModelFactory, ModelOutline, ModelPlugin, ModelSource } from "../plugin/kinds.ts";
 import type { PluginFactory } from "../plugin/value.ts";
+import { checkBaseHeaders } from "./base-headers.ts";
 
 /** A model whose checkpoint is a folder here. */
 export interface BaseModel {
@@ -23,6 +24,10 @@ export interface BaseModelOptions {
   readonly signal?: AbortSignal | undefined;
   /** What an earlier run used; its commit is used again where the config names no other revision. */
   readonly before?: { readonly name: string; readonly sha?: string | undefined } | undefined;
+  /** Classes that the outline is made for; default 3. */
+  readonly numLabels?: number | undefined;
+  /** Judges the outline as soon as config.json is here; what it throws comes before any weights. */
+  readonly onOutline?: ((outline: ModelOutline, name: string) => Promise<void>) | undefined;
 }
 
 /**
@@ -38,17 +43,33 @@ export async function openBaseModel(plugin: ModelPlugin, options: BaseModelOptio
     return { source, name: source.checkpoint, sha: undefined };
   }
   const pinned = before?.name === checkpoint ? before.sha : undefined;
+  const sourceIn = (directory: string): ModelSource =>
+    (directory === checkpoint ? plugin : plugin.factory.configure({ ...plugin.given, checkpoint: directory })).create();
+  const judge = async (directory: string, known: "index" | "all"): Promise<readonly string[]> => {
+    const outline = await sourceIn(directory).outline(options.numLabels ?? DEFAULT_LABELS);
+    await options.onOutline?.(outline, checkpoint);
+    return checkBaseHeaders(directory, outline, known);
+  };
   const { directory, sha } = await resolveModel(checkpoint, {
     revision: typeof revision === "string" ? revision : pinned,
     part,
     signal,
     onEvent,
+    onFiles: async (folder) => void (await judge(folder, "index")),
     onProgress: (done, total) =>
       onEvent?.({ type: "progress", what: `downloading ${checkpoint}`, done, total, unit: "bytes" }),
   });
-  const local =
-    directory === checkpoint ? plugin : plugin.factory.configure({ ...plugin.given, checkpoint: directory });
-  return { source: local.create(), name: checkpoint, sha };
+  const unread = await judge(directory, part === "config" ? "index" : "all");
+  if (unread.length > 0 && part !== "config") onEvent?.({ type: "info", message: unreadTensors(checkpoint, unread) });
+  return { source: sourceIn(directory), name: checkpoint, sha };
+}
+
+/** Classes of the notebook's task. */
+const DEFAULT_LABELS = 3;
+
+function unreadTensors(checkpoint: string, unread: readonly string[]): string {
+  const list = unread.length > 5 ? `${unread.slice(0, 5).join(", ")}, ...` : unread.join(", ");
+  return `${checkpoint}: ${unread.length === 1 ? "a tensor that nothing reads" : `${unread.length} tensors that nothing reads`}: ${list}`;
 }
 
 const readsCheckpoints = (factory: PluginFactory): factory is ModelFactory =>

@@ -63,6 +63,7 @@ export async function openConfigModel(
     numLabels,
     seed: config.training.seed,
     initAdapter,
+    allowNonFinite: config.training.allowNonFinite,
     onEvent,
   });
   const { maxLength } = config.data;

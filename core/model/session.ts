@@ -5,10 +5,12 @@ import { ParameterSet, type ParameterSpec } from "../compute/parameters.ts";
 import { type Gpu, openGpu } from "../device/index.ts";
 import { ModelError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
+import { requireFinite } from "../formats/finite.ts";
 import type { DeviceOptions } from "../options/device-options.ts";
 import { memoryBudget } from "../planning/budget.ts";
 import type { Adapter, AdapterPlugin, Model, ModelOutline, ModelPlacement, ModelSource } from "../plugin/kinds.ts";
 import type { RunKernels } from "../run/kernels.ts";
+import { checkpointHead } from "./checkpoint-head.ts";
 
 /** What a session is opened with. */
 export interface SessionOptions {
@@ -27,6 +29,8 @@ export interface SessionOptions {
   readonly seed: number;
   /** Folder of an adapter whose values replace the fresh ones. */
   readonly initAdapter?: string | undefined;
+  /** Load NaN and infinite values of the base and of the adapter as they are. */
+  readonly allowNonFinite?: boolean | undefined;
   readonly onEvent?: RunListener | undefined;
 }
 
@@ -76,7 +80,7 @@ async function loadSession(
   options: Omit<SessionOptions, "device" | "gpu">,
   close: () => void,
 ): Promise<Session> {
-  const { source, numLabels, seed, onEvent, placement } = options;
+  const { source, numLabels, seed, onEvent, placement, allowNonFinite } = options;
   const outline = await source.outline(numLabels);
   const adapter = await options.adapter.create({
     linears: outline.linears,
@@ -84,7 +88,10 @@ async function loadSession(
     baseModel: options.baseModel ?? source.checkpoint,
     seed,
   });
-  const saved = options.initAdapter === undefined ? undefined : await adapter.load(options.initAdapter);
+  const { initAdapter } = options;
+  const saved = initAdapter === undefined ? undefined : await adapter.load(initAdapter);
+  if (saved !== undefined && allowNonFinite !== true) requireFinite(initAdapter!, saved);
+  if (allowNonFinite === true && !gpu.paper) onEvent?.({ type: "warning", message: ALLOWED });
   const onProgress = (done: number, total: number): void =>
     onEvent?.({ type: "progress", what: "loading the model", done, total });
   let loaded = false;
@@ -93,15 +100,16 @@ async function loadSession(
     if (loaded) onEvent?.({ type: "progress", what: "compiling kernels", done, total });
   });
   compiled?.catch(() => {}); // awaited below, where loading has not failed before it
-  const model = await source.load({ gpu, numLabels, seed, placement, onProgress });
+  const model = await source.load({ gpu, numLabels, seed, placement, allowNonFinite, onProgress });
   let parameters: ParameterSet | undefined;
   const free = (): void => {
     model.destroy();
     parameters?.free();
   };
   try {
+    const trained = saved === undefined && !gpu.paper ? await checkpointHead(outline, options) : NONE;
     const specs = [...adapter.parameters, ...model.head].map((spec) =>
-      saved === undefined ? spec : startFrom(spec, saved),
+      saved === undefined ? withValue(spec, trained.get(spec.name)) : startFrom(spec, saved),
     );
     parameters = await ParameterSet.load(gpu, specs);
     if (saved === undefined) adapter.initialise?.(gpu, (linear) => model.weight(linear), parameters);
@@ -127,6 +135,12 @@ async function loadSession(
   }
 }
 
+const ALLOWED = "NaN and infinite values of the base and of the adapter are not looked for (allowNonFinite)";
+const NONE: ReadonlyMap<string, Float32Array<ArrayBuffer>> = new Map();
+
+const withValue = (spec: ParameterSpec, value: Float32Array<ArrayBuffer> | undefined): ParameterSpec =>
+  value === undefined ? spec : { ...spec, initial: () => value };
+
 function startFrom(spec: ParameterSpec, saved: ReadonlyMap<string, Float32Array<ArrayBuffer>>): ParameterSpec {
   const value = saved.get(spec.name);
   if (value === undefined) {
@@ -134,5 +148,5 @@ function startFrom(spec: ParameterSpec, saved: ReadonlyMap<string, Float32Array<
       hint: "Its target modules or layers differ from the configured ones, or it was saved without its head.",
     });
   }
-  return { ...spec, initial: () => value };
+  return withValue(spec, value);
 }

@@ -54,6 +54,10 @@ export const trainingOptions = defineOptions(
       help: "keep only a block's input and run it again in the backward pass: less memory, more time; every block, or so many of the first (default: as memory chooses)",
     }),
     loggingSteps: option(count, { default: 10, help: "log every so many steps" }),
+    allowNonFinite: option("boolean", {
+      default: false,
+      help: "load tensors of the base and of the adapter that hold NaN or infinite values (default: refuse them by name)",
+    }),
     reportTo: option("('tensorboard' | 'none')[]", { default: [], help: "where to log besides metrics.jsonl" }),
     loggingDir: option("string", {
       optional: true,

@@ -24,6 +24,8 @@ export interface ModelContext {
   readonly seed: number;
   /** The memory plan's choice; undefined without one. Options that the user set win over it. */
   readonly placement?: ModelPlacement | undefined;
+  /** True: NaN and infinite values of the weights are loaded as they are; for `openWeights`. */
+  readonly allowNonFinite?: boolean | undefined;
   /** Bytes read and in total, for a progress line. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }

@@ -119,6 +119,7 @@ export async function openTrainingRun(
     numLabels,
     seed: training.seed,
     initAdapter: resume ?? training.initAdapter,
+    allowNonFinite: training.allowNonFinite,
     onEvent,
   });
   opened.use(session);

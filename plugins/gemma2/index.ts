@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { readModelConfig } from "../../core/formats/checkpoint.ts";
+import { requireNf4 } from "../../core/formats/model-config.ts";
 import { openWeights } from "../../core/formats/paper-checkpoint.ts";
 import { pyFloat } from "../../core/formats/python-json.ts";
 import { defineOptions, option } from "../../core/options/options.ts";
@@ -36,8 +37,13 @@ export const gemma2 = defineModel({
   modelTypes: ["gemma2"],
   options,
   create({ checkpoint, attnLogitSoftcapping, embeddings, keepDequantised }) {
-    const readConfig = async (): Promise<Gemma2Config> =>
-      parseGemma2Config(await readModelConfig(checkpoint), join(checkpoint, "config.json"));
+    const readConfig = async (): Promise<Gemma2Config> => {
+      const path = join(checkpoint, "config.json");
+      const config = parseGemma2Config(await readModelConfig(checkpoint), path);
+      const linears = gemma2Outline(config, 1).linears.map(({ name }) => name);
+      requireNf4(config, linears, { path, example: "unsloth/gemma-2-9b-it-bnb-4bit" });
+      return config;
+    };
     const placement = { embeddings, keepDequantised };
     return {
       checkpoint,
@@ -53,7 +59,7 @@ export const gemma2 = defineModel({
       load: async (context) => {
         const config = await readConfig();
         const { baseParameters } = gemma2Outline(config, context.numLabels);
-        await using files = await openWeights(context.gpu, checkpoint, baseParameters);
+        await using files = await openWeights(context.gpu, checkpoint, baseParameters, context);
         const softcap = attnLogitSoftcapping ?? config.attnLogitSoftcapping ?? 0;
         return await createGemma2(context, files, config, {
           softcap,

@@ -9,6 +9,7 @@ import {
   loadAdapterTensors,
   matchTargets,
   option,
+  pythonPattern,
   saveAdapterFiles,
   savedModuleKey,
 } from "qlora";
@@ -55,10 +56,11 @@ function createIa3(o: InferOptions<typeof options>, { linears, head, baseModel }
   const matched = new Set(matchTargets(names, targets).matched);
   // PEFT lets a feed-forward module match by the end of its name, at a dot or not.
   const { feedforwardModules } = o;
-  const feedforward = ({ name }: LinearSpec): boolean =>
+  const isFeedforward =
     typeof feedforwardModules === "string"
-      ? new RegExp(`^(?:${feedforwardModules})$`).test(name)
-      : feedforwardModules.some((end) => name.endsWith(end));
+      ? pythonPattern(feedforwardModules, "feedforwardModules")
+      : (name: string) => feedforwardModules.some((end) => name.endsWith(end));
+  const feedforward = ({ name }: LinearSpec): boolean => isFeedforward(name);
   const parameters = linears
     .filter(({ name }) => matched.has(name))
     .map((linear) => {

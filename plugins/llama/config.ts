@@ -30,6 +30,8 @@ export interface LlamaConfig extends ModelLabels {
   readonly biased: readonly string[];
   /** Standard deviation of a new score head. */
   readonly initializerRange: number;
+  /** What the weights were before quantisation. */
+  readonly dtype: string | undefined;
   readonly quantization: ModelQuantization | undefined;
 }
 
@@ -76,6 +78,7 @@ export function parseLlamaConfig(json: Json, path: string): LlamaConfig {
     biased: biased(json, modelType),
     initializerRange: read.positive("initializer_range", 0.02),
     ...read.labels(),
+    dtype: read.text("dtype") ?? read.text("torch_dtype"),
     quantization: read.quantization(),
   };
   const activation = json["hidden_act"] ?? "silu";
@@ -103,6 +106,13 @@ function biased(json: Json, modelType: LlamaModelType): string[] {
     ...(json["mlp_bias"] === true ? ["gate_proj", "up_proj", "down_proj"] : []),
   ];
 }
+
+/** Published checkpoints in NF4, by architecture. */
+export const IN_NF4: Readonly<Record<LlamaModelType, string>> = {
+  llama: "unsloth/Meta-Llama-3.1-8B-bnb-4bit",
+  mistral: "unsloth/mistral-7b-v0.3-bnb-4bit",
+  qwen2: "unsloth/Qwen2.5-7B-bnb-4bit",
+};
 
 function windows(json: Json, modelType: LlamaModelType, layers: number, problems: string[]): number[] {
   const none = Array.from({ length: layers }, () => 0);

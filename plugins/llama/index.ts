@@ -8,11 +8,12 @@ import {
   openWeights,
   option,
   readModelConfig,
+  requireNf4,
   settlePlacement,
   type TensorSource,
 } from "qlora";
 import { freeNf4, normalValues } from "qlora/kernels";
-import { type LlamaConfig, MODEL_TYPES, parseLlamaConfig } from "./config.ts";
+import { IN_NF4, type LlamaConfig, MODEL_TYPES, parseLlamaConfig } from "./config.ts";
 import { llamaBlocks, llamaForward, type LlamaNetwork } from "./forward.ts";
 import { loadLlama, type LoadSettings } from "./load.ts";
 import { llamaOutline, SCORE } from "./outline.ts";
@@ -43,8 +44,13 @@ export const llama = defineModel({
   modelTypes: MODEL_TYPES,
   options,
   create({ checkpoint, embeddings, keepDequantised }) {
-    const readConfig = async (): Promise<LlamaConfig> =>
-      parseLlamaConfig(await readModelConfig(checkpoint), join(checkpoint, "config.json"));
+    const readConfig = async (): Promise<LlamaConfig> => {
+      const path = join(checkpoint, "config.json");
+      const config = parseLlamaConfig(await readModelConfig(checkpoint), path);
+      const linears = llamaOutline(config, 1).linears.map(({ name }) => name);
+      requireNf4(config, linears, { path, example: IN_NF4[config.modelType] });
+      return config;
+    };
     const placement = { embeddings, keepDequantised };
     return {
       checkpoint,
@@ -53,7 +59,7 @@ export const llama = defineModel({
       load: async (context) => {
         const config = await readConfig();
         const { baseParameters } = llamaOutline(config, context.numLabels);
-        await using files = await openWeights(context.gpu, checkpoint, baseParameters);
+        await using files = await openWeights(context.gpu, checkpoint, baseParameters, context);
         return await createLlama(context, files, config, settlePlacement(placement, context.placement));
       },
     };

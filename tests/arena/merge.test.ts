@@ -225,8 +225,10 @@ describe.skipIf(dir === undefined)("merge", () => {
     await merged(lora, dense);
     const out = join(folder.path, "again");
     const error = await merged(lora, out, { baseModel: dense }).catch((thrown: unknown) => thrown);
-    expect(error).toMatchObject({ code: "CHECKPOINT_INVALID" });
-    expect((error as Error).message).toMatch(/tensor "model\.layers\.0\.\S+\.weight" is not quantised: BF16/);
+    expect(error).toMatchObject({ code: "BASE_NOT_NF4" });
+    expect((error as Error).message).toMatch(
+      /config\.json: quantization_config is missing, so the weights are not quantised/,
+    );
     expect(existsSync(out)).toBe(false);
   });
 

@@ -1,6 +1,6 @@
 /** What eval and predict tell where the adapter, its classes or the rows are not what they look like. */
 import { describe, expect, test } from "bun:test";
-import { rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../core/formats/safetensors.ts";
 import { addOutOfFold } from "../../core/inference/out-of-fold.ts";
@@ -71,16 +71,27 @@ describe.skipIf(tiers.length === 0)("a run on texts of two classes", () => {
         "  - data.foldIdx: got 1 with files, whose rows are all taken",
     );
 
-    // A run that was cut off has its checkpoint's adapter, and one whose numbers broke has none worth reading.
-    await rm(join(run, "adapter_config.json"));
+    // A run that was cut off has its checkpoint's adapter.
     const checkpoint = join(run, "checkpoint-1");
-    await breakHead(join(checkpoint, "adapter_model.safetensors"));
-    const broken = await evaluate({ run, device }, { onEvent });
-    expect(broken.metrics["eval_loss"]).toBeNaN();
+    const [config, weights] = ["adapter_config.json", "adapter_model.safetensors"];
+    for (const name of [config, weights, "manifest.json"]) await rm(join(run, name));
+    await evaluate({ run, device }, { onEvent });
     expect(messages("info")).toContain(
       `${run} holds no finished adapter: that of its newest checkpoint is taken, ${checkpoint}`,
     );
-    expect(messages("warning").join()).toMatch(/^3 of 3 rows have logits that are not finite, the first is .*:1; /);
+
+    // One whose numbers broke has none worth reading.
+    const broken = join(folder.path, "broken");
+    await mkdir(broken);
+    for (const name of [config, weights]) await cp(join(checkpoint, name), join(broken, name));
+    await breakHead(join(broken, weights));
+    const request = { run: broken, device, files: [join(folder.path, "texts.jsonl")] };
+    expect(await failure(evaluate(request))).toContain(
+      `${broken}: tensor "base_model.model.score.weight": element 0 is NaN or infinite, expected a finite number`,
+    );
+    const { metrics } = await evaluate({ ...request, allowNonFinite: true }, { onEvent });
+    expect(metrics["eval_loss"]).toBeNaN();
+    expect(messages("warning").at(-1)).toMatch(/^6 of 6 rows have logits that are not finite, the first is .*:1; /);
   }, 120_000);
 });
 

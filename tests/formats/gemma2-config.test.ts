@@ -72,7 +72,7 @@ test("the spelling of transformers 5", async () => {
     dtype: "bfloat16",
     numLabels: undefined,
     id2label: undefined,
-    quantization: { quantType: "nf4", useDoubleQuant: true, computeDtype: "bfloat16" },
+    quantization: { quantType: "nf4", useDoubleQuant: true, computeDtype: "bfloat16", skipModules: [] },
   });
 });
 

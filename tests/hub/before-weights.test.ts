@@ -1,0 +1,201 @@
+/** What config.json, the index and the list of files can tell is told before any weights are asked for. */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { RunEvent } from "../../core/events.ts";
+import { openBaseModel } from "../../core/model/base-model.ts";
+import { inspect } from "../../index.ts";
+import { gemma2, lora } from "../../plugins/index.ts";
+import { smallRun, temporaryFolder } from "../support/run.ts";
+import { looseConfig, looseTensors, packTensors } from "../formats/malformed.ts";
+import { failure, files, hub, hubTest, ID, serve, server, useHub } from "./hub-model.ts";
+
+useHub();
+
+const kept = { ...process.env };
+beforeEach(() => Object.assign(process.env, { HF_HUB_CACHE: hub.cacheDir, HF_HOME: hub.cacheDir }));
+afterEach(() => {
+  for (const key of ["HF_HUB_CACHE", "HF_HOME", "HF_ENDPOINT"]) {
+    if (kept[key] === undefined) delete process.env[key];
+    else process.env[key] = kept[key];
+  }
+});
+
+const json = (value: unknown): Uint8Array => Buffer.from(JSON.stringify(value));
+const quantised = looseConfig()["quantization_config"] as object;
+const configWith = (change: Record<string, unknown>): Uint8Array => json({ ...looseConfig(), ...change });
+const names = [...looseTensors().keys()];
+/** The tiny checkpoint's index, as of two shards. */
+const indexWith = (rename: (name: string) => string | undefined): Uint8Array =>
+  json({
+    weight_map: Object.fromEntries(
+      names.flatMap((name, i) => {
+        const now = rename(name);
+        return now === undefined ? [] : [[now, `model-0000${(i % 2) + 1}-of-00002.safetensors`]];
+      }),
+    ),
+  });
+const sharded = (index: Uint8Array, shards = 2): [string, Uint8Array][] => [
+  ["config.json", files.get("config.json")!],
+  ["model.safetensors.index.json", index],
+  ...Array.from({ length: shards }, (_, i): [string, Uint8Array] => [
+    `model-0000${i + 1}-of-00002.safetensors`,
+    Buffer.from("weights"),
+  ]),
+];
+const down = "model.layers.3.mlp.down_proj";
+
+describe("refused before any weights", () => {
+  const whole = (change: Record<string, unknown>): [string, Uint8Array][] => [
+    ...files,
+    ["config.json", configWith(change)],
+  ];
+  const quantisedAs = (change: object): [string, Uint8Array][] =>
+    whole({ quantization_config: { ...quantised, ...change } });
+  const cases: [what: string, repository: [string, Uint8Array][], says: RegExp, hint?: RegExp][] = [
+    [
+      "an unquantised base",
+      whole({ quantization_config: undefined }),
+      /quantization_config is missing/,
+      /--base-model/,
+    ],
+    ["null for it", whole({ quantization_config: null }), /quantization_config is missing.* bfloat16/, /--model /],
+    [
+      "GPTQ",
+      whole({ quantization_config: { quant_method: "gptq", bits: 4 } }),
+      /: quantization_config\.quant_method is "gptq", expected "bitsandbytes"$/,
+      /--base-model/,
+    ],
+    ["AWQ", whole({ quantization_config: { quant_method: "awq" } }), /quant_method is "awq"/, /--base-model/],
+    [
+      "eight bits",
+      quantisedAs({ load_in_4bit: false, load_in_8bit: true, _load_in_4bit: false }),
+      /load_in_4bit is false/,
+    ],
+    [
+      "FP4",
+      quantisedAs({ bnb_4bit_quant_type: "fp4" }),
+      /bnb_4bit_quant_type is "fp4", expected "nf4"/,
+      /--base-model/,
+    ],
+    [
+      "a linear in 16 bits",
+      quantisedAs({ llm_int8_skip_modules: ["lm_head", down] }),
+      /llm_int8_skip_modules keeps model\.layers\.3\.mlp\.down_proj in 16 bits/,
+      /--base-model/,
+    ],
+    [
+      "layers in 16 bits",
+      quantisedAs({ llm_int8_skip_modules: ["model.layers.1", "v_proj"] }),
+      /keeps model\.layers\.0\.self_attn\.v_proj and 9 more linears in 16 bits/,
+    ],
+    ["10^9 layers", whole({ num_hidden_layers: 1e9 }), /num_hidden_layers is 1000000000, expected at most 10000/],
+    ["2^53 layers", whole({ num_hidden_layers: 2 ** 53 }), /num_hidden_layers is 9007199254740992, expected a/],
+    [
+      "FP4 by its index",
+      sharded(indexWith((name) => name.replace("bitsandbytes__nf4", "bitsandbytes__fp4"))),
+      /tensor "model\.layers\.0\.self_attn\.q_proj\.weight" is quantised as FP4/,
+      /--base-model/,
+    ],
+    [
+      "a linear in 16 bits by its index",
+      sharded(indexWith((name) => (name.startsWith(`${down}.weight.`) ? undefined : name))),
+      /index\.json: tensor "model\.layers\.3\.mlp\.down_proj\.weight" is not quantised: it has no quant_state/,
+      /--base-model/,
+    ],
+    [
+      "a linear that is not there",
+      sharded(indexWith((name) => (name.startsWith(down) ? undefined : name))),
+      /there is no tensor "model\.layers\.3\.mlp\.down_proj\.weight"/,
+    ],
+    [
+      "a shard that was never uploaded",
+      sharded(
+        indexWith((name) => name),
+        1,
+      ),
+      /a shard is missing: model-00002-of-00002\.safetensors \(the first of them holds tensor "/,
+    ],
+    ["an index of nothing", sharded(json({ weight_map: {} })), /weight_map is empty/],
+    ["an adapter", [["adapter_config.json", json({})]], /has no config\.json: it is a PEFT adapter/],
+    ["a GGUF", [["x.Q4_K_M.gguf", json({})]], /has no config\.json: it is GGUF/],
+  ];
+  for (const [what, repository, says, hint] of cases) {
+    hubTest(what, async () => {
+      await serve(new Map(repository));
+      process.env["HF_ENDPOINT"] = server.url;
+      const error = await failure(openBaseModel(gemma2({ checkpoint: ID })));
+      expect(error.message).toMatch(says);
+      if (hint !== undefined) expect(error.hint).toMatch(hint);
+      const asked = server.requests.filter(({ path }) => path.endsWith(".safetensors"));
+      expect(asked.filter(({ method }) => method === "GET")).toEqual([]);
+    });
+  }
+
+  hubTest("what is as it should be arrives, and is judged before its weights", async () => {
+    process.env["HF_ENDPOINT"] = server.url;
+    const judged: number[] = [];
+    const { source } = await openBaseModel(gemma2({ checkpoint: ID }), {
+      onOutline: async ({ linears }) => {
+        judged.push(server.requests.filter(({ path }) => path.endsWith(".safetensors")).length);
+        expect(linears).toHaveLength(28);
+      },
+    });
+    expect(judged[0]).toBe(0);
+    expect((await source.outline(3)).vocabSize).toBe(4096);
+  });
+});
+
+describe("a folder", () => {
+  const folderOf = (path: string, change: (tensors: ReturnType<typeof looseTensors>) => void): string => {
+    mkdirSync(path, { recursive: true });
+    const tensors = looseTensors();
+    change(tensors);
+    writeFileSync(join(path, "model.safetensors"), packTensors(tensors));
+    writeFileSync(join(path, "config.json"), JSON.stringify(looseConfig()));
+    return path;
+  };
+
+  test("blocks of 128, by the count of absmax", async () => {
+    await using folder = await temporaryFolder();
+    const checkpoint = folderOf(join(folder.path, "base"), (tensors) => {
+      const absmax = tensors.get(`${down}.weight.absmax`)!;
+      absmax.shape = [absmax.shape[0]! / 2];
+      absmax.bytes = absmax.bytes.subarray(0, absmax.bytes.length / 2);
+    });
+    expect(await failure(openBaseModel(gemma2({ checkpoint })))).toMatchObject({
+      code: "CHECKPOINT_INVALID",
+      message: expect.stringMatching(/down_proj\.weight\.absmax" has 512 blocks of 128 weights, expected blocks of 64/),
+    });
+  });
+
+  test("inspect prints no NF4 of a base that is not, nor of one whose linear is in 16 bits", async () => {
+    await using folder = await temporaryFolder();
+    const checkpoint = folderOf(join(folder.path, "base"), (tensors) => {
+      for (const name of tensors.keys()) if (name.startsWith(`${down}.weight.`)) tensors.delete(name);
+      tensors.set(`${down}.weight`, { dtype: "BF16", shape: [128, 512], bytes: Buffer.alloc(2 * 128 * 512) });
+    });
+    const config = await smallRun(folder.path, { model: gemma2({ checkpoint }), adapter: lora() });
+    expect((await failure(inspect(config))).message).toContain(
+      `tensor "${down}.weight" is not quantised: BF16 [128,512] with no quant_state, expected quant_state.bitsandbytes__nf4`,
+    );
+    writeFileSync(join(checkpoint, "config.json"), configWith({ quantization_config: undefined }));
+    expect(await failure(inspect(config))).toMatchObject({ code: "BASE_NOT_NF4" });
+  });
+
+  test("what nothing reads is said once", async () => {
+    await using folder = await temporaryFolder();
+    const spare = { dtype: "F32", shape: [1], bytes: Buffer.alloc(4) };
+    const checkpoint = folderOf(join(folder.path, "base"), (tensors) => {
+      tensors.set("lm_head.weight", spare);
+      tensors.set("score.weight", { dtype: "F32", shape: [3, 128], bytes: Buffer.alloc(4 * 384) });
+      tensors.set("model.layers.0.self_attn.rotary_emb.inv_freq", spare);
+    });
+    const told: string[] = [];
+    const onEvent = (event: RunEvent): void => void (event.type === "info" && told.push(event.message));
+    await openBaseModel(gemma2({ checkpoint }), { onEvent });
+    expect(told).toEqual([
+      `${checkpoint}: 2 tensors that nothing reads: lm_head.weight, model.layers.0.self_attn.rotary_emb.inv_freq`,
+    ]);
+  });
+});
