@@ -13,10 +13,8 @@ import { gemma2, ia3 } from "../../plugins/index.ts";
 import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
 import { readNf4 } from "../support/nf4.ts";
-import { referenceDir, tinyCheckpoint } from "../support/reference.ts";
+import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 import { temporaryFolder } from "../support/run.ts";
-
-const dir = referenceDir();
 
 /** Which bf16 is nearest to an f64, and whether two are as near as makes no difference. */
 function nearestBf16(value: number): { readonly bits: number; readonly tie: boolean } {
@@ -67,8 +65,8 @@ function wrong(got: Uint16Array, want: Float64Array): { readonly wrong: number; 
   return { wrong: bad, ties };
 }
 
-describe.skipIf(dir === undefined)("merge", () => {
-  const lora = join(dir!, "parity-tiny", "adapter");
+describe("merge", () => {
+  const lora = goldenPath("parity-tiny", "adapter");
   const merged = (run: string, outputDir: string, parts: Partial<MergeRequest> = {}) =>
     merge({ run, outputDir, baseModel: tinyCheckpoint, rows: 0, ...parts });
   const adapterValues = async (run: string, name: string): Promise<Float32Array> => {
@@ -168,7 +166,7 @@ describe.skipIf(dir === undefined)("merge", () => {
 
   test("DoRA: rows of W + scale B A at the trained lengths", async () => {
     await using folder = await temporaryFolder();
-    const [run, out] = [join(dir!, "plugins", "parity-dora", "adapter"), join(folder.path, "merged")];
+    const [run, out] = [goldenPath("plugins", "parity-dora", "adapter"), join(folder.path, "merged")];
     await merged(run, out);
     await using file = await openSafetensors(join(run, "adapter_model.safetensors"));
     const [key] = [...file.tensors.keys()].filter((name) => name.endsWith("q_proj.lora_A.weight"));
@@ -199,7 +197,7 @@ describe.skipIf(dir === undefined)("merge", () => {
 
   test("(IA)^3: rows of an output, columns of an input, and the bias of an output", async () => {
     await using folder = await temporaryFolder();
-    const [run, out] = [join(dir!, "plugins", "parity-ia3", "adapter"), join(folder.path, "merged")];
+    const [run, out] = [goldenPath("plugins", "parity-ia3", "adapter"), join(folder.path, "merged")];
     await merged(run, out);
     for (const [linear, inFeatures, byColumn] of [
       ["model.layers.1.self_attn.k_proj", 128, false],
@@ -281,7 +279,7 @@ describe.skipIf(dir === undefined)("merge", () => {
       string,
       string,
     ];
-    await cp(join(dir!, "parity-tiny/adapter"), run, { recursive: true });
+    await cp(goldenPath("parity-tiny/adapter"), run, { recursive: true });
     await cp(tinyCheckpoint, base, { recursive: true });
     await mkdir(project);
     await writeFile(join(project, "thesis.txt"), "mine");
@@ -305,7 +303,7 @@ describe.skipIf(dir === undefined)("merge", () => {
   });
 });
 
-describe.skipIf(dir === undefined || tiers.length === 0)("the measured difference", () => {
+describe.skipIf(tiers.length === 0)("the measured difference", () => {
   // What bench/merged_logits.py printed of the same rows: transformers 5.18 on the merged checkpoint, qlora unmerged.
   const kinds = [
     ["lora", "parity-tiny", undefined, { rows: 8, max: 0.0129, mean: 0.0059 }],
@@ -319,15 +317,15 @@ describe.skipIf(dir === undefined || tiers.length === 0)("the measured differenc
     "%s: is what transformers gives of the merged checkpoint",
     async (_, name, base, want) => {
       await using folder = await temporaryFolder();
-      const [run, file] = [join(dir!, name, "adapter"), join(folder.path, "rows.jsonl")];
-      const reference = JSON.parse(await readFile(join(dir!, name, "reference.json"), "utf8"));
+      const [run, file] = [goldenPath(name, "adapter"), join(folder.path, "rows.jsonl")];
+      const reference = JSON.parse(await readFile(goldenPath(name, "reference.json"), "utf8"));
       const { samples } = reference as { samples: { input_ids: number[] }[] };
       const rows = samples.map(({ input_ids }) => JSON.stringify({ input_ids }));
       await writeFile(file, rows.join("\n"));
       const result = await merge({
         run,
         files: [file],
-        baseModel: base === undefined ? tinyCheckpoint : join(dir!, base),
+        baseModel: base === undefined ? tinyCheckpoint : goldenPath(base),
         outputDir: join(folder.path, "merged"),
         device: { tier: "f32" },
         data: { cacheDir: join(folder.path, "cache") },

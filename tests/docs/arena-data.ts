@@ -3,7 +3,7 @@ import { symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { openCsv } from "../../core/data/csv.ts";
 import { writeFileAtomic } from "../../core/files.ts";
-import { sharedPath, tinyCheckpoint } from "../support/reference.ts";
+import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 
 const csvCell = (text: string): string => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
@@ -14,14 +14,11 @@ async function writePart(from: string, to: string, rows: number, columns: readon
   await writeFileAtomic(to, `${[columns.join(","), ...all.slice(0, rows)].join("\n")}\n`);
 }
 
-/** Whether the data is at hand; where not, it is said loudly. */
-export const arenaData = sharedPath("data");
-
 /** Puts train.csv, test.csv and the tiny checkpoint into a folder. */
 export async function prepareArena(folder: string): Promise<void> {
   const texts = ["id", "prompt", "response_a", "response_b"];
   const winners = ["winner_model_a", "winner_model_b", "winner_tie"];
-  await writePart(join(arenaData!, "pandalm-1.csv"), join(folder, "train.csv"), 64, [...texts, ...winners]);
-  await writePart(join(arenaData!, "pandalm-2.csv"), join(folder, "test.csv"), 24, texts);
+  await writePart(goldenPath("pandalm", "pandalm-1.csv"), join(folder, "train.csv"), 64, [...texts, ...winners]);
+  await writePart(goldenPath("pandalm", "pandalm-2.csv"), join(folder, "test.csv"), 24, texts);
   await symlink(tinyCheckpoint, join(folder, "tiny-gemma2-nf4"));
 }

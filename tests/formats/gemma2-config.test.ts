@@ -1,9 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import { ModelError } from "../../core/errors.ts";
 import { readModelConfig } from "../../core/formats/checkpoint.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
-import { referenceDir, tinyCheckpoint } from "../support/reference.ts";
+import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 import { looseConfig } from "./malformed.ts";
 
 /** The 9B instruction-tuned checkpoint's file in the spelling of 2024, as quantised for four bits. */
@@ -209,10 +208,8 @@ describe("what cannot be run is a ModelError", () => {
       if (!says.includes("gptq")) expect(message).not.toContain("\n");
     });
   }
-
-  const reference = referenceDir();
-  test.skipIf(reference === undefined)("a Llama checkpoint", async () => {
-    const json = await readModelConfig(join(reference!, "plugins", "tiny-llama-nf4"));
+  test("a Llama checkpoint", async () => {
+    const json = await readModelConfig(goldenPath("plugins", "tiny-llama-nf4"));
     expect(failure(json)).toMatchObject({ code: "MODEL_TYPE_UNSUPPORTED" });
   });
 });

@@ -1,5 +1,4 @@
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import { createDynamicMap, nearestCode } from "../../core/dynamic-map.ts";
 import {
   bf16BitsToF32,
@@ -21,11 +20,8 @@ import {
   type PackedNf4,
 } from "../../core/formats/nf4.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
-import { referenceDir } from "../support/reference.ts";
+import { goldenPath } from "../support/reference.ts";
 import { f32, sameBits, sha256 } from "./support.ts";
-
-const reference = referenceDir();
-const golden = test.skipIf(reference === undefined);
 
 test("the code book has bitsandbytes' bits", () => {
   const bits = [
@@ -35,8 +31,8 @@ test("the code book has bitsandbytes' bits", () => {
   expect([...new Uint32Array(nf4CodeBook.buffer)]).toEqual(bits);
 });
 
-golden("nf4/golden: codes, absmax codes, nested absmax and both dequantisations are bit-equal", async () => {
-  await using file = await openSafetensors(join(reference!, "nf4", "golden.safetensors"));
+test("nf4/golden: codes, absmax codes, nested absmax and both dequantisations are bit-equal", async () => {
+  await using file = await openSafetensors(goldenPath("nf4", "golden.safetensors"));
   const weight = f32(await file.read("weight"));
   const packed = await file.read("packed");
   const offset = f32(await file.read("offset"))[0]!;
@@ -57,8 +53,8 @@ golden("nf4/golden: codes, absmax codes, nested absmax and both dequantisations 
   expect(sameBits(dequantizeNf4(stored), await file.read("dequantised_bf16"))).toBe(true);
 });
 
-golden("both dynamic maps are bit-equal to bitsandbytes'", async () => {
-  await using file = await openSafetensors(join(reference!, "adamw8bit", "trajectory.safetensors"));
+test("both dynamic maps are bit-equal to bitsandbytes'", async () => {
+  await using file = await openSafetensors(goldenPath("adamw8bit", "trajectory.safetensors"));
   expect(sameBits(createDynamicMap(true), await file.read("qmap1"))).toBe(true);
   expect(sameBits(createDynamicMap(false), await file.read("qmap2"))).toBe(true);
 });

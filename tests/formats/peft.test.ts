@@ -14,13 +14,10 @@ import {
   savedModuleKey,
 } from "../../core/formats/peft.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
-import { referenceDir } from "../support/reference.ts";
+import { goldenPath } from "../support/reference.ts";
 import { rejection, temporaryFolder } from "./support.ts";
-
-const reference = referenceDir();
-const golden = test.skipIf(reference === undefined);
 const dir = temporaryFolder();
-const adapter = (...parts: string[]) => join(reference!, ...parts, "adapter_config.json");
+const adapter = (...parts: string[]) => goldenPath(...parts, "adapter_config.json");
 
 const seed = {
   ...loraConfigDefaults,
@@ -39,14 +36,14 @@ describe("adapter_config.json", () => {
     ["plugins", "parity-llama", "adapter"],
     ["plugins", "parity-dora", "adapter"],
   ]) {
-    golden(`${parts.join("/")}: read and written back is byte-equal to PEFT's`, async () => {
+    test(`${parts.join("/")}: read and written back is byte-equal to PEFT's`, async () => {
       const { config, unknownKeys } = parseLoraConfig(await readAdapterConfig(adapter(...parts)), "x", { dora: true });
       expect(unknownKeys).toEqual([]);
       expect(formatLoraConfig(config)).toBe(readFileSync(adapter(...parts), "utf8"));
     });
   }
 
-  golden("a config made from our own defaults is byte-equal to PEFT's", () => {
+  test("a config made from our own defaults is byte-equal to PEFT's", () => {
     const config = {
       ...loraConfigDefaults,
       baseModelNameOrPath: "tiny-gemma2-nf4",
@@ -153,8 +150,8 @@ describe("adapter_config.json", () => {
 });
 
 describe("tensor names", () => {
-  golden("are those of PEFT's own file", async () => {
-    await using file = await openSafetensors(join(reference!, "parity-tiny", "adapter", "adapter_model.safetensors"));
+  test("are those of PEFT's own file", async () => {
+    await using file = await openSafetensors(goldenPath("parity-tiny", "adapter", "adapter_model.safetensors"));
     const modules = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj"];
     const names = [1, 2, 3].flatMap((i) => modules.map((module) => `model.layers.${i}.${module}`));
     const keys = names.flatMap((name) => [loraKey(name, "A"), loraKey(name, "B")]);
@@ -164,8 +161,8 @@ describe("tensor names", () => {
   });
 });
 
-golden("the model card begins with PEFT's front matter", () => {
-  const theirs = readFileSync(join(reference!, "parity-tiny", "adapter", "README.md"), "utf8");
+test("the model card begins with PEFT's front matter", () => {
+  const theirs = readFileSync(goldenPath("parity-tiny", "adapter", "README.md"), "utf8");
   const front = theirs.slice(0, theirs.indexOf("\n# "));
   expect(formatModelCard("tiny-gemma2-nf4", "lora", "Text.").startsWith(`${front}\n# `)).toBe(true);
   expect(formatModelCard("a: b", "lora", "Text.")).toContain('base_model: "a: b"\n');

@@ -8,15 +8,13 @@ import { defineConfig, openModel } from "../../index.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { expectClose, relativeL2 } from "../support/close.ts";
 import { tiers } from "../support/gpu.ts";
-import { referenceDir, tinyCheckpoint } from "../support/reference.ts";
+import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 import { testProvider } from "../support/run.ts";
 
-const dir = referenceDir();
-
-test.skipIf(dir === undefined || tiers.length === 0)(
+test.skipIf(tiers.length === 0)(
   "openModel: hidden states of every block, logits, and the ids of a text",
   async () => {
-    const folder = join(dir!, "parity-tiny");
+    const folder = goldenPath("parity-tiny");
     const adapter = join(folder, "adapter");
     const config = defineConfig({
       model: gemma2({ checkpoint: tinyCheckpoint }),

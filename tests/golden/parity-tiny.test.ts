@@ -12,7 +12,7 @@ import { accumulateGradients, readLogits } from "../../core/training/step.ts";
 import { engine } from "../../kernels/engine.ts";
 import { expectClose, relativeL2 } from "../support/close.ts";
 import { tiers } from "../support/gpu.ts";
-import { referenceDir } from "../support/reference.ts";
+import { goldenPath } from "../support/reference.ts";
 import { adapterSession, samplesFrom } from "../support/session.ts";
 
 interface Reference {
@@ -27,13 +27,9 @@ const LIMITS = {
   matrix: { logits: 6e-3, loss: 6e-3, gradient: 2e-2, hidden: 2e-3 },
 } as const;
 
-const dir = referenceDir();
-const offered = dir === undefined ? [] : tiers;
-if (dir === undefined) test.skip("parity-tiny needs the golden data", () => {});
-
-for (const tier of offered) {
+for (const tier of tiers) {
   const limits = LIMITS[tier];
-  const folder = join(dir!, "parity-tiny");
+  const folder = goldenPath("parity-tiny");
   const load = async (): Promise<Reference> =>
     JSON.parse(await readFile(join(folder, "reference.json"), "utf8")) as Reference;
 

@@ -7,7 +7,7 @@ import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { defineConfig, trainer } from "../../index.ts";
 import { adamW, adamW8bit, accuracy, gemma2, logLoss, lora } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
-import { sharedPath, tinyCheckpoint } from "../support/reference.ts";
+import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 
 interface TrainLog {
   readonly history: readonly { readonly loss: number; readonly grad_norm: number; readonly learning_rate: number }[];
@@ -21,17 +21,16 @@ const LIMITS = {
 } as const;
 
 const provider = (process.env["QLORA_TEST_GPU"] ?? "auto") as "auto" | "bun-webgpu" | "webgpu";
-const data = sharedPath("data");
-if (data === undefined) test.skip("train-adamw and train-adamw8bit need the golden data", () => {});
+const data = goldenPath("pandalm");
 
 for (const [name, optimizer] of [
   ["train-adamw", adamW()],
   ["train-adamw8bit", adamW8bit()],
 ] as const) {
-  for (const tier of data === undefined ? [] : tiers) {
+  for (const tier of tiers) {
     describe(`${name}, tier ${tier}`, () => {
       test("fifty steps", async () => {
-        const folder = sharedPath("reference", name)!;
+        const folder = goldenPath(name);
         const golden = JSON.parse(await readFile(join(folder, "train_log.json"), "utf8")) as TrainLog;
         const outputDir = await mkdtemp(join(tmpdir(), "qlora-train-"));
         const config = defineConfig({
@@ -45,7 +44,7 @@ for (const [name, optimizer] of [
           optimizer,
           metrics: [logLoss(), accuracy()],
           data: {
-            trainFiles: [join(data!, "pandalm-1.csv"), join(data!, "pandalm-2.csv")],
+            trainFiles: [join(data, "pandalm-1.csv"), join(data, "pandalm-2.csv")],
             maxLength: 128,
             nSplits: 20,
             foldIdx: 0,
@@ -61,7 +60,7 @@ for (const [name, optimizer] of [
             shuffle: false,
             loggingSteps: 1,
             evalStrategy: "epoch",
-            initAdapter: join(folder, "adapter-start"),
+            initAdapter: goldenPath("train-adamw", "adapter-start"),
           },
           device: { gpu: provider, tier },
         });

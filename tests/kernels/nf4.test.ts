@@ -1,5 +1,4 @@
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import type { Gpu, Tier } from "../../core/device/index.ts";
 import {
   dequantizeNf4,
@@ -13,9 +12,7 @@ import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { dequantise, freeNf4, quantise, uploadNf4 } from "../../kernels/nf4/index.ts";
 import { f32, sameBits } from "../formats/support.ts";
 import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";
-import { referenceDir } from "../support/reference.ts";
-
-const reference = referenceDir();
+import { goldenPath } from "../support/reference.ts";
 
 /** The dequantised weight as the GPU gives it, rows from `firstRow` on. */
 async function dequantised(gpu: Gpu, raw: PackedNf4, dtype: "f32" | "f16", firstRow = 0): Promise<Float32Array> {
@@ -32,9 +29,9 @@ const dtypes = (tier: Tier): ("f32" | "f16")[] => (tier === "f32" ? ["f32"] : ["
 
 for (const tier of tiers) {
   describe(`nf4, tier ${tier} (seed ${runSeed})`, () => {
-    test.skipIf(reference === undefined)("bitsandbytes' golden weight, both dequantisations bit-equal", async () => {
+    test("bitsandbytes' golden weight, both dequantisations bit-equal", async () => {
       const gpu = await gpuOf(tier);
-      await using file = await openSafetensors(join(reference!, "nf4", "golden.safetensors"));
+      await using file = await openSafetensors(goldenPath("nf4", "golden.safetensors"));
       const raw: PackedNf4 = {
         shape: [96, 192],
         dtype: "bfloat16",
@@ -56,9 +53,9 @@ for (const tier of tiers) {
       }
     });
 
-    test.skipIf(reference === undefined)("quantises the golden weight to bitsandbytes' codes", async () => {
+    test("quantises the golden weight to bitsandbytes' codes", async () => {
       const gpu = await gpuOf(tier);
-      await using file = await openSafetensors(join(reference!, "nf4", "golden.safetensors"));
+      await using file = await openSafetensors(goldenPath("nf4", "golden.safetensors"));
       const weight = f32(await file.read("weight"));
       const { codes, absmax } = await quantised(gpu, weight);
       expect(sameBits(codes, await file.read("packed"))).toBe(true);

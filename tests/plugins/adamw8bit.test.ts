@@ -1,5 +1,4 @@
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import type { Gpu } from "../../core/device/gpu.ts";
 import { createDynamicMap } from "../../core/dynamic-map.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
@@ -10,7 +9,7 @@ import { adamW8bit } from "../../plugins/adamw8bit/index.ts";
 import { expectClose } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tiers } from "../support/gpu.ts";
 import { OptimizerBench, savedCodes, savedFloats } from "../support/optimizer.ts";
-import { referenceDir } from "../support/reference.ts";
+import { goldenPath } from "../support/reference.ts";
 
 const options = { adamBeta1: 0.9, adamBeta2: 0.999, adamEpsilon: 1e-8, weightDecay: 0.01 };
 const learningRate = 1e-3;
@@ -32,52 +31,46 @@ interface Golden {
   readonly codes: (name: string) => Uint8Array;
 }
 
-async function golden(dir: string): Promise<Golden> {
-  await using file = await openSafetensors(join(dir, "adamw8bit", "trajectory.safetensors"));
+async function golden(): Promise<Golden> {
+  await using file = await openSafetensors(goldenPath("adamw8bit", "trajectory.safetensors"));
   const all = new Map<string, Uint8Array<ArrayBuffer>>();
   for (const name of file.tensors.keys()) all.set(name, (await file.read(name)).slice());
   return { floats: (name) => new Float32Array(all.get(name)!.buffer), codes: (name) => all.get(name)! };
 }
 
-const dir = referenceDir();
-
 for (const tier of tiers) {
   describe(`adamw8bit, tier ${tier} (seed ${runSeed})`, () => {
-    test.skipIf(dir === undefined)(
-      "bitsandbytes' own trajectory of 24 updates",
-      async () => {
-        const { floats, codes } = await golden(dir!);
-        expect(maps.signed).toEqual(floats("qmap1"));
-        const bench = new OptimizerBench(await gpuOf(tier), adamW8bit({ weightDecay: 0.01 }), [
-          { name: "small", shape: [100], initial: floats("small0") },
-          { name: "param", shape: [12_545], initial: floats("param0") },
-        ]);
-        const grads = floats("grads");
-        const smallGrads = floats("small_grads");
-        for (let update = 1; update <= 24; update++) {
-          const param = grads.slice((update - 1) * 12_545, update * 12_545);
-          bench.step({ param, small: smallGrads.slice((update - 1) * 100, update * 100) }, { learningRate, update });
-          if (![1, 2, 3, 8, 24].includes(update)) continue;
-          expectClose(await bench.value("param"), floats(`param.${update}`), { atol: 1e-5 }, `param after ${update}`);
-          expectClose(await bench.value("small"), floats(`small.${update}`), { atol: 1e-6 }, `small after ${update}`);
-          const state = await bench.optimizer.save();
-          for (const k of [1, 2]) {
-            const absmax = floats(`absmax${k}.${update}`);
-            const what = `state${k} after ${update}`;
-            expectClose(savedFloats(state, `param/absmax${k}`), absmax, { rtol: 1e-5 }, `absmax${k} after ${update}`);
-            const differing = differingCodes(
-              savedCodes(state, `param/state${k}`),
-              codes(`state${k}.${update}`),
-              absmax,
-              what,
-            );
-            expect(differing).toBeLessThan(12.545); // 0.1 %
-          }
+    test("bitsandbytes' own trajectory of 24 updates", async () => {
+      const { floats, codes } = await golden();
+      expect(maps.signed).toEqual(floats("qmap1"));
+      const bench = new OptimizerBench(await gpuOf(tier), adamW8bit({ weightDecay: 0.01 }), [
+        { name: "small", shape: [100], initial: floats("small0") },
+        { name: "param", shape: [12_545], initial: floats("param0") },
+      ]);
+      const grads = floats("grads");
+      const smallGrads = floats("small_grads");
+      for (let update = 1; update <= 24; update++) {
+        const param = grads.slice((update - 1) * 12_545, update * 12_545);
+        bench.step({ param, small: smallGrads.slice((update - 1) * 100, update * 100) }, { learningRate, update });
+        if (![1, 2, 3, 8, 24].includes(update)) continue;
+        expectClose(await bench.value("param"), floats(`param.${update}`), { atol: 1e-5 }, `param after ${update}`);
+        expectClose(await bench.value("small"), floats(`small.${update}`), { atol: 1e-6 }, `small after ${update}`);
+        const state = await bench.optimizer.save();
+        for (const k of [1, 2]) {
+          const absmax = floats(`absmax${k}.${update}`);
+          const what = `state${k} after ${update}`;
+          expectClose(savedFloats(state, `param/absmax${k}`), absmax, { rtol: 1e-5 }, `absmax${k} after ${update}`);
+          const differing = differingCodes(
+            savedCodes(state, `param/state${k}`),
+            codes(`state${k}.${update}`),
+            absmax,
+            what,
+          );
+          expect(differing).toBeLessThan(12.545); // 0.1 %
         }
-        bench.destroy();
-      },
-      30_000,
-    );
+      }
+      bench.destroy();
+    }, 30_000);
 
     test("parameters on both sides of 4096 elements share a slab; each update is the reference's of the state before", async () => {
       const sizes = [257, 4095, 4096, 4097, 1, 20_000];

@@ -1,12 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { MetricPlugin } from "../../core/plugin/kinds.ts";
 import { accuracy } from "../../plugins/accuracy/index.ts";
 import { logLoss } from "../../plugins/log-loss/index.ts";
-import { referenceDir } from "../support/reference.ts";
-
-const dir = referenceDir();
+import { goldenPath } from "../support/reference.ts";
 
 function score(
   plugin: MetricPlugin,
@@ -22,9 +19,9 @@ function score(
 }
 
 const json = (...path: string[]) =>
-  JSON.parse(readFileSync(join(dir!, ...path), "utf8").replaceAll("Infinity", "null"));
+  JSON.parse(readFileSync(goldenPath(...path), "utf8").replaceAll("Infinity", "null"));
 
-describe.skipIf(dir === undefined)("recorded logits", () => {
+describe("recorded logits", () => {
   test("scikit-learn's log loss and accuracy of 500 rows", () => {
     const { logits, labels, ...want } = json("plugins", "metrics.json");
     expect(Math.abs(score(logLoss(), logits, labels) - want.log_loss)).toBeLessThan(1e-7);

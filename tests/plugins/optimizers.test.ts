@@ -1,14 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
 import type { OptimizerPlugin } from "../../core/plugin/kinds.ts";
 import { adafactor, lion8bit, muon, sgd } from "../../plugins/index.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tiers } from "../support/gpu.ts";
 import { OptimizerBench, savedCodes, savedFloats } from "../support/optimizer.ts";
-import { referenceDir } from "../support/reference.ts";
-
-const dir = referenceDir();
+import { goldenPath } from "../support/reference.ts";
 const [rows, columns] = [64, 96];
 const size = rows * columns;
 
@@ -48,12 +45,12 @@ const recordings: readonly Recording[] = [
 ];
 
 for (const tier of tiers) {
-  describe.skipIf(dir === undefined)(`recorded trajectories, tier ${tier}`, () => {
+  describe(`recorded trajectories, tier ${tier}`, () => {
     for (const { file, plugin, learningRate, atol, moved } of recordings) {
       test(
         file,
         async () => {
-          await using recorded = await openSafetensors(join(dir!, "plugins", "optimizers", `${file}.safetensors`));
+          await using recorded = await openSafetensors(goldenPath("plugins", "optimizers", `${file}.safetensors`));
           const floats = async (name: string) => new Float32Array((await recorded.read(name)).slice().buffer);
           const initial = await floats("param0");
           const grads = await floats("grads");

@@ -1,11 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { MetricPlugin } from "../../core/plugin/kinds.ts";
 import { auc, brier, confusion, ece, f1, mcc } from "../../plugins/index.ts";
-import { referenceDir } from "../support/reference.ts";
-
-const dir = referenceDir();
+import { goldenPath } from "../support/reference.ts";
 
 type Rows = readonly (readonly number[])[];
 
@@ -18,9 +15,8 @@ function scores(plugin: MetricPlugin, logits: Rows, labels: readonly number[]): 
 const score = (plugin: MetricPlugin, logits: Rows, labels: readonly number[]): number =>
   Object.values(scores(plugin, logits, labels))[0]!;
 
-describe.skipIf(dir === undefined)("scikit-learn on 500 recorded rows of 3 classes", () => {
-  const { logits, labels, ...want } =
-    dir === undefined ? {} : JSON.parse(readFileSync(join(dir, "plugins", "metrics.json"), "utf8"));
+describe("scikit-learn on 500 recorded rows of 3 classes", () => {
+  const { logits, labels, ...want } = JSON.parse(readFileSync(goldenPath("plugins", "metrics.json"), "utf8"));
 
   const cases = [
     ["auc_ovr_macro", auc()],

@@ -1,5 +1,4 @@
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import { softmaxRows } from "../../core/inference/evaluate.ts";
 import {
   classFigures,
@@ -14,7 +13,7 @@ import {
 import { formatLarge, formatRate, formatSeconds } from "../../core/report/format.ts";
 import { bestPoint, smooth } from "../../core/report/history.ts";
 import { autoScale, linearScale, stepScale } from "../../core/report/scale.ts";
-import { referenceDir } from "../support/reference.ts";
+import { goldenPath } from "../support/reference.ts";
 
 /** Four rows counted by hand. */
 const four = {
@@ -75,8 +74,8 @@ describe("predictions", () => {
     expect(high).toBeCloseTo(0.9433178, 5);
   });
 
-  test.skipIf(referenceDir() === undefined)("log loss and accuracy of recorded logits are scikit-learn's", async () => {
-    const log = (await Bun.file(join(referenceDir()!, "train-adamw8bit", "train_log.json")).json()) as {
+  test("log loss and accuracy of recorded logits are scikit-learn's", async () => {
+    const log = (await Bun.file(goldenPath("train-adamw8bit", "train_log.json")).json()) as {
       eval_logits: number[][];
       eval_labels: number[];
       eval_after: { log_loss: number; acc: number };

@@ -12,7 +12,7 @@ import { accumulateGradients, readLogits } from "../../core/training/step.ts";
 import { engine } from "../../kernels/engine.ts";
 import { expectClose, relativeL2 } from "./close.ts";
 import { tiers } from "./gpu.ts";
-import { referenceDir } from "./reference.ts";
+import { goldenPath } from "./reference.ts";
 import { pluginSession, samplesFrom } from "./session.ts";
 
 interface Reference {
@@ -30,10 +30,10 @@ const LIMITS = {
 
 /** What is compared. */
 export interface ParityOptions {
-  /** Folder below reference/plugins. */
+  /** Folder below tests/golden/data/plugins. */
   readonly name: string;
   readonly adapter: AdapterFactory;
-  /** @param plugins the folder reference/plugins */
+  /** @param plugins the folder tests/golden/data/plugins */
   readonly source: (plugins: string) => ModelSource;
   /** The adapter's name of a gradient that the reference calls otherwise. */
   readonly gradientName?: (name: string) => string;
@@ -41,12 +41,7 @@ export interface ParityOptions {
 
 /** Declares the tests of one reference in every tier that the device offers. */
 export function parityTests({ name, adapter, source, gradientName = (key) => key }: ParityOptions): void {
-  const dir = referenceDir();
-  if (dir === undefined) {
-    test.skip(`${name} needs the golden data`, () => {});
-    return;
-  }
-  const plugins = join(dir, "plugins");
+  const plugins = goldenPath("plugins");
   const folder = join(plugins, name);
   const read = async (): Promise<Reference> =>
     JSON.parse(await readFile(join(folder, "reference.json"), "utf8")) as Reference;

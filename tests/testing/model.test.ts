@@ -1,23 +1,16 @@
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import { defineModel, defineOptions, type Model, type ModelOutline, type ModelPlugin } from "../../index.ts";
 import { gemma2, llama } from "../../plugins/index.ts";
 import { modelContract, type ModelContractOptions, toyModel } from "../../testing/index.ts";
 import { gpuOf, runSeed, tiers } from "../support/gpu.ts";
-import { referenceDir, tinyCheckpoint } from "../support/reference.ts";
+import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 
-const plugins = referenceDir();
 /** Beyond the tiny Gemma-2's sliding window of 64. */
 const lengths = [70, 1, 17, 3];
 const shipped: readonly (readonly [ModelPlugin, ModelContractOptions])[] = [
   [gemma2({ checkpoint: tinyCheckpoint }), { lengths }],
-  ...(plugins === undefined
-    ? []
-    : ["llama", "qwen2"].map(
-        (name) => [llama({ checkpoint: join(plugins, "plugins", `tiny-${name}-nf4`) }), {}] as const,
-      )),
+  ...["llama", "qwen2"].map((name) => [llama({ checkpoint: goldenPath("plugins", `tiny-${name}-nf4`) }), {}] as const),
 ];
-if (plugins === undefined) test.skip("the model llama needs the golden data", () => {});
 
 for (const tier of tiers) {
   for (const [plugin, options] of shipped) {

@@ -8,11 +8,8 @@ import { accumulateGradients } from "../../core/training/step.ts";
 import { engine } from "../../kernels/engine.ts";
 import { relativeL2 } from "../support/close.ts";
 import { tiers } from "../support/gpu.ts";
-import { referenceDir } from "../support/reference.ts";
+import { goldenPath } from "../support/reference.ts";
 import { adapterSession, samplesFrom } from "../support/session.ts";
-
-const dir = referenceDir();
-if (dir === undefined) test.skip("packing needs the golden data", () => {});
 
 /**
  * f32: sums of other orders. f16: where such a sum lies between two f16 numbers it rounds the other way, so two cuts may
@@ -20,10 +17,10 @@ if (dir === undefined) test.skip("packing needs the golden data", () => {});
  */
 const LIMITS = { f32: 1e-5, f16: 4e-3, matrix: 4e-3 } as const;
 
-for (const tier of dir === undefined ? [] : tiers) {
+for (const tier of tiers) {
   describe(`packing, tier ${tier}`, () => {
     test("cuts, orders and checkpointing give the same gradients, dropout on", async () => {
-      const folder = join(dir!, "parity-tiny");
+      const folder = goldenPath("parity-tiny");
       const { samples: rows } = JSON.parse(await readFile(join(folder, "reference.json"), "utf8")) as {
         samples: { input_ids: number[]; label: number }[];
       };

@@ -1,15 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import {
   learningRateAt,
   type LrSchedulerType,
   type ScheduleOptions,
   warmupStepsOf,
 } from "../../core/training/schedule.ts";
-import { referenceDir } from "../support/reference.ts";
-
-const dir = referenceDir();
+import { goldenPath } from "../support/reference.ts";
 const schedule = (lrSchedulerType: LrSchedulerType, rest: Partial<ScheduleOptions> = {}): ScheduleOptions => ({
   learningRate: 2,
   lrSchedulerType,
@@ -21,8 +18,8 @@ const rates = (options: ScheduleOptions, total: number, updates: readonly number
   updates.map((update) => learningRateAt(options, total, update));
 
 describe("learning rate schedules", () => {
-  test.skipIf(dir === undefined)("linear equals the fifty rates that transformers recorded, to the last bit", () => {
-    const log = JSON.parse(readFileSync(join(dir!, "train-adamw", "train_log.json"), "utf8"));
+  test("linear equals the fifty rates that transformers recorded, to the last bit", () => {
+    const log = JSON.parse(readFileSync(goldenPath("train-adamw", "train_log.json"), "utf8"));
     const options = schedule("linear", { learningRate: log.learning_rate, warmupSteps: log.warmup_steps });
     const got = log.history.map((entry: { step: number }) => learningRateAt(options, log.max_steps, entry.step - 1));
     expect(got).toEqual(log.history.map((entry: { learning_rate: number }) => entry.learning_rate));
