@@ -1,11 +1,6 @@
 import type { UpcomingBatch } from "../compute/batch.ts";
 import type { Gpu } from "./gpu.ts";
-
-/** A pooled buffer serves sizes down to this share of its own where memory is short. */
-export const LEAST_FILL_WHEN_SHORT = 0.25;
-
-/** Buffers smaller than this do not count. */
-const SMALL_BYTES = 65_536;
+import { LEAST_FILL, sizeClass } from "./size-class.ts";
 
 /** What a device's memory holds between two batches, in bytes. */
 export interface HeldBytes {
@@ -16,30 +11,57 @@ export interface HeldBytes {
   readonly limit: number;
 }
 
+/** What the last batch that used a buffer asked of it, and the token counts of the batches in a row that asked just that. */
+interface Asked {
+  batch: number;
+  bytes: number;
+  least: number;
+  most: number;
+  before: Asked | undefined;
+}
+
+/** Shapes are padded to whole tiles of at most so many tokens: batches nearer to each other may ask the same by chance. */
+const TILE_TOKENS = 256;
+
+/** An estimate may pass the limit by this share: to wait and begin with an empty pool costs more than it would save. */
+const SPARE = 0.03;
+
+/** The buffers that one batch needed, in bytes; `fixed` where batches of other sizes asked the same. */
+interface Needs {
+  readonly tokens: number;
+  readonly sizes: readonly { readonly bytes: number; readonly fixed: boolean }[];
+}
+
 /**
  * Whether a batch finds room beside what the GPU may still use. A buffer that is destroyed stays in the driver's hands
  * until the GPU has done the work that uses it, and the host is a batch ahead: a batch of new sizes would hold its own
- * buffers and its predecessor's at once. What it will need is estimated from batches before it.
+ * buffers and its predecessor's at once. What it will need is what the largest batch of its kind needed, by its tokens,
+ * buffer for buffer: a pool of the right total in the wrong sizes serves nothing.
  */
 export class BatchRoom {
-  /** The batch under way, and whether the pool holds the buffers of one with gradients, of one without. */
   #batch: { readonly training: boolean; readonly tokens: number } | undefined;
-  readonly #met = new Set<UpcomingBatch["training"]>();
-  /** What the first training batch with an empty pool left in it. */
-  #left: { readonly bytes: number; readonly tokens: number } | undefined;
-  /** What was asked of a buffer by the largest batch that used it. */
-  readonly #asked = new WeakMap<GPUBuffer, { readonly bytes: number; readonly tokens: number }>();
+  #count = 0;
+  /** Whether the batch under way has asked for buffers. */
+  #handed = false;
+  /** Whether some of the pool was given up during the batch under way: it shows no longer all that the batch needed. */
+  #reduced = false;
+  readonly #asked = new WeakMap<GPUBuffer, Asked>();
+  /** Of the largest batch with gradients, and of the largest without. */
+  readonly #needs = new Map<boolean, Needs>();
 
   /** A buffer was handed out for so many bytes. */
   handed(buffer: GPUBuffer, bytes: number): void {
     const tokens = this.#batch?.tokens ?? 0;
-    if (tokens > 0 && tokens >= (this.#asked.get(buffer)?.tokens ?? 0)) this.#asked.set(buffer, { bytes, tokens });
+    if (tokens === 0) return;
+    this.#handed = true;
+    const last = this.#asked.get(buffer);
+    if (last?.batch === this.#count) last.bytes = Math.max(last.bytes, bytes);
+    else this.#asked.set(buffer, { batch: this.#count, bytes, least: tokens, most: tokens, before: last });
   }
 
-  /** All of the pool was given up. */
-  trimmed(): void {
-    this.#met.clear();
-    if (this.#batch !== undefined) this.#met.add(this.#batch.training);
+  /** Some or all of the pool was given up. */
+  reduced(): void {
+    this.#reduced = this.#handed;
   }
 
   /**
@@ -48,40 +70,56 @@ export class BatchRoom {
    */
   begin(
     { lengths, training }: UpcomingBatch,
-    pool: Iterable<GPUBuffer>,
+    pool: readonly GPUBuffer[],
     { used, pooled, going, limit }: HeldBytes,
   ): "wait" | "trim" | undefined {
-    // A training step holds all that a forward pass needs, not the other way round.
-    const known = this.#met.has(training) || this.#met.has(true);
+    this.#learn(pool);
     const tokens = lengths.reduce((sum, length) => sum + length, 0);
-    const last = this.#batch;
-    if (last?.training === true) this.#left ??= { bytes: pooled, tokens: last.tokens };
     this.#batch = { training, tokens };
-    this.#met.add(training);
+    this.#count++;
+    this.#handed = false;
+    this.#reduced = false;
     if (pooled + going === 0 || limit === Infinity) return undefined;
-    const fresh = known ? this.#fresh(tokens, pool) : Infinity;
-    if (used + pooled + going + fresh <= limit) return undefined;
-    if (fresh === 0) return "wait";
-    this.#left = undefined;
-    return "trim";
+    const fresh = this.#fresh(tokens, training, pool);
+    if (used + pooled + going + fresh <= limit * (1 + SPARE)) return undefined;
+    return fresh === 0 ? "wait" : "trim";
   }
 
-  /**
-   * Bytes that a batch will ask for, in proportion to one before, and that the pool does not serve: buffers that will be
-   * too small or far too large are told by what the largest batch asked of them.
-   */
-  #fresh(tokens: number, pool: Iterable<GPUBuffer>): number {
-    let [serving, missing] = [0, 0];
+  /** Keeps what the batch before needed, all of which lies in the pool now. */
+  #learn(pool: readonly GPUBuffer[]): void {
+    const sizes = [];
     for (const buffer of pool) {
       const asked = this.#asked.get(buffer);
-      if (asked === undefined || buffer.size < SMALL_BYTES) continue;
-      const bytes = (asked.bytes * tokens) / asked.tokens;
-      if (bytes > buffer.size || bytes < buffer.size * LEAST_FILL_WHEN_SHORT) missing += bytes;
-      else serving += buffer.size;
+      if (asked?.batch !== this.#count) continue;
+      if (asked.before?.bytes === asked.bytes) {
+        asked.least = Math.min(asked.least, asked.before.least);
+        asked.most = Math.max(asked.most, asked.before.most);
+      }
+      asked.before = undefined;
+      sizes.push({ bytes: asked.bytes, fixed: asked.most - asked.least > TILE_TOKENS });
     }
-    if (this.#left === undefined) return missing;
-    const need = (this.#left.bytes * tokens) / this.#left.tokens;
-    return Math.min(missing, Math.max(0, need - serving));
+    const last = this.#batch;
+    if (last === undefined || (this.#needs.get(last.training)?.tokens ?? 0) > last.tokens) return;
+    if (this.#reduced && this.#needs.has(last.training)) return;
+    this.#needs.set(last.training, { tokens: last.tokens, sizes });
+  }
+
+  /** Bytes that a batch will ask for and the pool does not serve; Infinity where no batch of its kind was met. */
+  #fresh(tokens: number, training: boolean, pool: readonly GPUBuffer[]): number {
+    // A training step holds all that a forward pass needs, not the other way round.
+    const needs = this.#needs.get(training) ?? this.#needs.get(true);
+    if (needs === undefined) return Infinity;
+    const wanted = needs.sizes
+      .map(({ bytes, fixed }) => sizeClass(fixed ? bytes : Math.ceil((bytes * tokens) / needs.tokens)))
+      .sort((a, b) => a - b);
+    const offered = pool.map(({ size }) => size).sort((a, b) => a - b);
+    let [fresh, at] = [0, 0];
+    for (const bytes of wanted) {
+      while (at < offered.length && offered[at]! < bytes) at++;
+      if (at < offered.length && offered[at]! * LEAST_FILL <= bytes) at++;
+      else fresh += bytes;
+    }
+    return fresh;
   }
 }
 

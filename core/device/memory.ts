@@ -1,7 +1,8 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { UpcomingBatch } from "../compute/batch.ts";
 import { DeviceError } from "../errors.ts";
-import { BatchRoom, LEAST_FILL_WHEN_SHORT } from "./batch-room.ts";
+import { BatchRoom } from "./batch-room.ts";
+import { classOf, LEAST_FILL, LEAST_FILL_WHEN_SHORT, sizeClass } from "./size-class.ts";
 
 /** What a GPU buffer is for; bytes are counted by it. */
 export type Purpose = "weights" | "adapter" | "gradients" | "optimizer" | "activations" | "scratch" | "data";
@@ -27,29 +28,8 @@ interface Block {
 
 const STORAGE = 0x80 | 0x4 | 0x8; // STORAGE | COPY_SRC | COPY_DST
 
-/** Bytes between the size classes around so many. */
-const classStep = (bytes: number): number => (bytes <= 2048 ? 256 : 2 ** (Math.floor(Math.log2(bytes)) - 3));
-
-/**
- * Size classes, eight to an octave: a pooled buffer wastes at most an eighth, and batches of nearly equal token counts
- * meet the same buffers again, so bind groups stay cached.
- */
-export function sizeClass(bytes: number): number {
-  const step = classStep(bytes);
-  return Math.max(256, Math.ceil(bytes / step) * step);
-}
-
-/** The size class that a buffer of so many bytes can serve: the largest that is no larger. */
-function classOf(bytes: number): number {
-  const step = classStep(bytes);
-  return Math.floor(bytes / step) * step;
-}
-
 /** Buffers that live as long as the model are made once: rounding them up to a class would only take memory (5 % of 9B's weights). */
 const LASTING: ReadonlySet<Purpose> = new Set(["weights", "adapter", "gradients", "optimizer"]);
-
-/** A pooled buffer serves sizes down to this share of its own. */
-const LEAST_FILL = 0.75;
 
 /** A pool smaller than this is never given up. */
 const HOARD_BYTES = 256 * 2 ** 20;
@@ -211,8 +191,8 @@ export class Memory {
 
   /** Destroys the pooled buffers. */
   trim(): void {
-    this.#room.trimmed();
     if (this.#pooled === 0) return;
+    this.#room.reduced();
     this.#beforeTrim(true);
     for (const buffer of this.#poolBuffers()) buffer.destroy();
     this.#destroyed += this.#pooled;
@@ -223,6 +203,7 @@ export class Memory {
   /** Destroys at least so many bytes of the pool, or all of it; what has lain there longest goes first. */
   #giveUp(bytes: number): void {
     if (bytes >= this.#pooled) return this.trim();
+    this.#room.reduced();
     this.#beforeTrim(false);
     const pooled = this.#poolBuffers().toSorted((a, b) => this.#freed.get(a)! - this.#freed.get(b)!);
     let given = 0;
