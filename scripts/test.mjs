@@ -3,6 +3,7 @@
 import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { ensureChromium } from "./chromium.mjs";
 import { setUp } from "./setup.mjs";
 
 /** Scripts of package.json, each counted as one test. */
@@ -15,6 +16,7 @@ if (!Number.isInteger(jobs) || jobs < 1) {
 }
 
 const { bun, env, root } = setUp();
+ensureChromium();
 const total = { passed: 0, failed: 0, skipped: 0 };
 const notRun = [];
 const failures = [];

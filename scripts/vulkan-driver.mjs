@@ -1,8 +1,8 @@
 // Installs a software Vulkan driver (Mesa >= 23) through apt. Debian 12's own Mesa is too old for Dawn; its backports
 // suite has a newer one, on the same mirror that the machine already uses.
-import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { apt, hasApt } from "./apt.mjs";
 
 const PACKAGES = ["mesa-vulkan-drivers", "libvulkan1"];
 const BACKPORTS_FILE = "/etc/apt/sources.list.d/qlora-backports.sources";
@@ -60,23 +60,13 @@ export function backportsSource(sources, suite) {
   return `Types: deb\nURIs: ${own.uris}\nSuites: ${suite}-backports\nComponents: main\n${signed}`;
 }
 
-function apt(...args) {
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  const { status, stdout, stderr } = spawnSync("apt-get", ["-o", "DPkg::Lock::Timeout=300", ...args], {
-    env,
-    encoding: "utf8",
-  });
-  return { ok: status === 0, text: `${stdout ?? ""}${stderr ?? ""}`.trim() };
-}
-
 /** Installs the driver; returns one sentence saying what is wrong where it cannot. */
 export function installSoftwareVulkan() {
   const { ID: id = "this system", VERSION_CODENAME: suite = "" } = osRelease();
   const backports = id === "debian" && NEEDS_BACKPORTS.includes(suite);
   const from = backports ? ["-t", `${suite}-backports`] : [];
   const command = `apt-get install ${[...from, ...PACKAGES].join(" ")}`;
-  const hasApt = spawnSync("apt-get", ["--version"]).status === 0;
-  if (!hasApt)
+  if (!hasApt())
     return "no Vulkan driver answers: install your GPU's driver, or Mesa >= 23 with its software driver (lavapipe).";
   if (process.getuid?.() !== 0) {
     const first = backports ? ` (with the suite ${suite}-backports enabled)` : "";

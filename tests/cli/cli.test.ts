@@ -280,7 +280,6 @@ describe("commands", () => {
         if (done) break;
         text += new TextDecoder().decode(value);
       }
-      await Bun.sleep(20); // the fixture waits for the signal just after this line
       child.kill("SIGINT");
       expect(await child.exited).toBe(130);
     },

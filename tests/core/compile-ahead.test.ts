@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import type { UpcomingBatch } from "../../core/compute/batch.ts";
 import { type Gpu, NVIDIA, paperGpu } from "../../core/device/index.ts";
 import { RunKernels } from "../../core/run/kernels.ts";
+import { turns, until } from "../support/until.ts";
 
 const spec = { code: "", bindings: [] };
 const named = (...keys: readonly string[]): Gpu["kernelSpecs"] => new Map(keys.map((key) => [key, spec]));
@@ -117,7 +118,7 @@ describe("the kernels of a run", () => {
     await using kernels = new RunKernels({ gpu, forecast }, upcoming([1, 2], [2, 3], [4]));
     const first = kernels.first(() => {});
     for (let i = 0; i < 3; i++) {
-      await Bun.sleep(5);
+      await until("a kernel is asked for", () => asked.length > i);
       await finish();
     }
     await first;
@@ -125,7 +126,7 @@ describe("the kernels of a run", () => {
     kernels.follow();
     const all = kernels.settled();
     for (let i = 0; i < 2; i++) {
-      await Bun.sleep(20);
+      await until("a later kernel is asked for", () => asked.length > 3 + i);
       await finish();
     }
     await all;
@@ -137,11 +138,11 @@ describe("the kernels of a run", () => {
     const events: unknown[] = [];
     await using kernels = new RunKernels({ gpu, forecast }, upcoming([], [3]), (event) => events.push(event));
     const first = kernels.first(() => {});
-    await Bun.sleep(0);
+    await until("the first kernel is asked for", () => asked.length === 1);
     await finish();
     await first;
     kernels.follow();
-    await Bun.sleep(20);
+    await until("the next is asked for", () => asked.length > 1);
     expect(asked).toEqual(["common", "3"]);
     const prepared = kernels.prepare(batch(3));
     expect(await settled(prepared)).toBe(false);
@@ -154,7 +155,7 @@ describe("the kernels of a run", () => {
       { ...progress, done: 1 },
     ]);
     const unforeseen = kernels.prepare(batch(9));
-    await Bun.sleep(0);
+    await until("it is asked for", () => asked.length > 2);
     await finish();
     await unforeseen;
     expect(asked).toEqual(["common", "3", "9"]);
@@ -163,16 +164,16 @@ describe("the kernels of a run", () => {
   });
 
   test("one that does not compile in the background fails the next step, whatever it needs", async () => {
-    const { gpu, finish } = slowDriver();
+    const { gpu, asked, finish } = slowDriver();
     await using kernels = new RunKernels({ gpu, forecast }, upcoming([], [3]));
     const first = kernels.first(() => {});
-    await Bun.sleep(0);
+    await until("the first kernel is asked for", () => asked.length === 1);
     await finish();
     await first;
     kernels.follow();
-    await Bun.sleep(20);
+    await until("the next is asked for", () => asked.length > 1);
     await finish(new Error("3:7: unresolved value 'nonsense'"));
-    await Bun.sleep(5);
+    await turns();
     const error = await kernels.prepare(batch(1)).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ name: "DeviceError", code: "KERNEL_INVALID" });
     expect((error as Error).message).toContain("unresolved value 'nonsense'");
@@ -182,17 +183,16 @@ describe("the kernels of a run", () => {
     const { gpu, asked, finish } = slowDriver();
     const kernels = new RunKernels({ gpu, forecast }, upcoming([], ...Array.from({ length: 50 }, (_, i) => [i + 1])));
     const first = kernels.first(() => {});
-    await Bun.sleep(0);
+    await until("the first kernel is asked for", () => asked.length === 1);
     await finish();
     await first;
     kernels.follow();
-    await Bun.sleep(20);
+    await until("later ones are asked for", () => asked.length > lanes);
     const before = asked.length;
-    expect(before).toBeGreaterThan(1);
     const ended = kernels[Symbol.asyncDispose]();
     for (let i = 0; i < before - 1; i++) await finish();
     await ended;
-    await Bun.sleep(50);
+    await turns();
     expect(asked).toHaveLength(before);
   });
 

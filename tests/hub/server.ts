@@ -90,7 +90,8 @@ export async function startHub(id: string, files: ReadonlyMap<string, Uint8Array
     const length = cut ?? Math.min(rest.length, stallAfter ?? Infinity);
     bytes += length;
     response.write(rest.subarray(0, length), () => {
-      if (cut !== undefined) setTimeout(() => request.socket.destroy(), 5);
+      // All that was written arrives, then the connection ends.
+      if (cut !== undefined) request.socket.end();
       else if (length === rest.length) response.end();
     });
   };

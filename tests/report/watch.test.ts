@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { watchRun, type RunWatch } from "../../core/report/watch.ts";
 import { findChromium, launchChromium, type Browser, type Page } from "../support/chromium.ts";
+import { until } from "../support/until.ts";
 import { longEvaluation, longHistory, overflow, record, runFolder } from "./runs.ts";
 
 const chromium = findChromium();
@@ -20,12 +21,6 @@ const desktop = { width: 1280, height: 900 };
 /** The long run's log up to a step. */
 const historyTo = (step: number) =>
   longHistory().filter((entry) => (entry["step"] ?? 0) <= step && !("train_loss" in entry));
-
-/** Tries until it holds, for ten seconds. */
-async function until(what: string, holds: () => Promise<boolean> | boolean): Promise<void> {
-  for (const end = Date.now() + 10_000; Date.now() < end; await Bun.sleep(20)) if (await holds()) return;
-  throw new Error(`not within ten seconds: ${what}`);
-}
 
 const append = (folder: string, entries: readonly object[]): void =>
   appendFileSync(join(folder, "metrics.jsonl"), entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));

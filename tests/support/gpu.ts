@@ -51,5 +51,12 @@ export function normals(n: number, seed: number, scale = 1): Float32Array<ArrayB
   );
 }
 
-/** A seed that differs from run to run but can be fixed with QLORA_TEST_SEED to repeat a failure. */
-export const runSeed = Number(process.env["QLORA_TEST_SEED"] ?? Date.now() % 1_000_000);
+/** The seed of random inputs: the same in every run, unless QLORA_TEST_SEED names another, or `random` to explore. */
+export const runSeed = seedOf(process.env["QLORA_TEST_SEED"] ?? "20261130");
+
+function seedOf(asked: string): number {
+  const seed = asked === "random" ? Date.now() % 1_000_000 : Number(asked);
+  if (!Number.isSafeInteger(seed)) throw new Error(`QLORA_TEST_SEED: got "${asked}", expected an integer or "random"`);
+  if (asked === "random") console.error(`QLORA_TEST_SEED=${seed} repeats this`);
+  return seed;
+}

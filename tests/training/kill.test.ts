@@ -1,6 +1,6 @@
 /** A training process that is killed or interrupted, through the command line. */
 import { describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../../core/files.ts";
@@ -10,6 +10,7 @@ import { demoCsv } from "../../demo/generate.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { temporaryFolder, testProvider } from "../support/run.ts";
+import { until } from "../support/until.ts";
 
 const cli = join(import.meta.dir, "../../cli/main.ts");
 
@@ -25,12 +26,7 @@ async function start(folder: string, ...extra: readonly string[]): Promise<Bun.S
   });
 }
 
-async function untilExists(path: string): Promise<void> {
-  for (let i = 0; !existsSync(path); i++) {
-    if (i > 1200) throw new Error(`${path} did not appear in 60 s`);
-    await Bun.sleep(50);
-  }
-}
+const untilExists = (path: string): Promise<void> => until(`${path} appears`, () => existsSync(path));
 
 describe.skipIf(tiers.length === 0)("a run that is stopped", () => {
   test("by kill -9 while it saves: every checkpoint left is whole, and it goes on", async () => {
@@ -38,7 +34,9 @@ describe.skipIf(tiers.length === 0)("a run that is stopped", () => {
     const run = join(folder.path, "run");
     const first = await start(folder.path, "--max-steps", "500");
     await untilExists(join(run, "checkpoint-4"));
-    await Bun.sleep(Math.random() * 300); // every step saves: the kill lands anywhere in a save
+    await until("it is in the midst of a save", async () =>
+      (await readdir(run)).some((name) => name.startsWith("checkpoint-") && name.includes(".tmp-")),
+    );
     first.kill("SIGKILL");
     await first.exited;
     const steps = (await readdir(run)).flatMap((name) => /^checkpoint-(\d+)$/.exec(name)?.[1] ?? []).map(Number);
@@ -62,9 +60,9 @@ describe.skipIf(tiers.length === 0)("a run that is stopped", () => {
   test("by SIGINT: it finishes the step, saves and exits 130", async () => {
     await using folder = await temporaryFolder();
     const run = join(folder.path, "run");
-    const process = await start(folder.path, "--max-steps", "500", "--save-steps", "1000");
-    await untilExists(join(run, "run.json"));
-    await Bun.sleep(1500);
+    const process = await start(folder.path, "--max-steps", "500", "--save-steps", "1000", "--logging-steps", "1");
+    const log = join(run, "metrics.jsonl");
+    await until("it has taken a step", () => (statSync(log, { throwIfNoEntry: false })?.size ?? 0) > 0);
     process.kill("SIGINT");
     const said = await new Response(process.stderr).text();
     expect(await process.exited, said).toBe(130);
