@@ -12,6 +12,8 @@ import { QloraError } from "./errors.ts";
 const active = new Set<string>();
 let counter = 0;
 
+const GATHERED_BYTES = 1 << 20;
+
 /** Bytes, text, or pieces of bytes that come one after another. */
 export type FileContent = Uint8Array | string | AsyncIterable<Uint8Array>;
 
@@ -26,7 +28,7 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
     await aside(path, async (temporary) => {
       {
         await using file = await openToWrite(temporary, "w");
-        for await (const piece of piecesOf(content)) await file.write(piece);
+        for await (const piece of gathered(piecesOf(content))) await file.write(piece);
         await file.sync();
       }
       await rename(temporary, path);
@@ -131,6 +133,24 @@ async function* piecesOf(content: FileContent): AsyncGenerator<Uint8Array> {
   if (typeof content === "string") yield Buffer.from(content, "utf8");
   else if (content instanceof Uint8Array) yield content;
   else yield* content;
+}
+
+/** Small pieces together: a file of many small tensors is not as many system calls. */
+async function* gathered(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let held: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const piece of pieces) {
+    if (piece.byteLength >= GATHERED_BYTES || bytes + piece.byteLength > GATHERED_BYTES) {
+      if (bytes > 0) yield Buffer.concat(held);
+      [held, bytes] = [[], 0];
+    }
+    if (piece.byteLength >= GATHERED_BYTES) yield piece;
+    else {
+      held.push(piece.slice()); // its owner may fill it anew
+      bytes += piece.byteLength;
+    }
+  }
+  if (bytes > 0) yield Buffer.concat(held);
 }
 
 async function syncTree(dir: string): Promise<void> {

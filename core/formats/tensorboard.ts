@@ -36,7 +36,12 @@ export async function openEventLog(folder: string, firstStep: number): Promise<E
   const append = (...events: Uint8Array[]): Promise<void> =>
     explainWriteErrors(path, () => file.write(Buffer.concat(events.map(frame))));
   const now = (): number => Date.now() / 1000;
-  await append(versionEvent(now(), firstStep), startEvent(now(), firstStep));
+  try {
+    await append(versionEvent(now(), firstStep), startEvent(now(), firstStep));
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
   return {
     path,
     write: (entry) => append(...scalarsOf(entry).map(([tag, value]) => scalarEvent(now(), entry.step, tag, value))),

@@ -110,10 +110,15 @@ export async function saveCheckpoint(
     await write(directory);
     await writeManifest(directory, { step, lineage });
   });
-  if (keep === undefined) return path;
+  await pruneCheckpoints(outputDir, lineage, keep);
+  return path;
+}
+
+/** Removes the oldest checkpoints of the living line beyond `keep`. */
+export async function pruneCheckpoints(outputDir: string, lineage: Lineage, keep: number | undefined): Promise<void> {
+  if (keep === undefined) return;
   const { living } = await readCheckpoints(outputDir, lineage);
   for (const old of living.slice(0, Math.max(0, living.length - keep))) await removeCheckpoint(old.path);
-  return path;
 }
 
 /** Takes the name away first: what a process that ends here leaves is no checkpoint, and the next save removes it. */

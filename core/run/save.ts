@@ -4,7 +4,7 @@ import { QloraError } from "../errors.ts";
 import { writeFileAtomic } from "../files.ts";
 import { writeReport } from "../report/index.ts";
 import { writeCheckpoint } from "../training/training-state.ts";
-import { saveCheckpoint } from "./checkpoints.ts";
+import { pruneCheckpoints, saveCheckpoint } from "./checkpoints.ts";
 import { RUN_FILES } from "./folder.ts";
 import { ADAPTER_FILES, writeManifest } from "./manifest.ts";
 import type { TrainingRun } from "./setup.ts";
@@ -54,6 +54,7 @@ export async function finishRun(run: TrainingRun): Promise<string> {
   await session.adapter.save(outputDir, values);
   const report = await writeSummary(run);
   await run.syncLog();
+  await pruneCheckpoints(outputDir, lineage, config.training.saveTotalLimit); // the process before may have ended in between
   await writeManifest(outputDir, { step: progress.step, lineage }, ADAPTER_FILES);
   return report;
 }

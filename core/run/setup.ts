@@ -150,9 +150,16 @@ export async function openTrainingRun(
   const writeRecord = (parts: object): Promise<void> =>
     writeJson(join(training.outputDir, RUN_FILES.record), { ...runRecord, ...parts });
   await writeRecord({});
-  const cuts = reportCuts({ train: trainData, evaluation: evalData }, data, onEvent).then((truncation) =>
-    writeRecord({ truncation }),
-  );
+  // A run that ends sooner leaves its record as it is: whoever takes the folder next writes its own.
+  let [ended, recorded] = [false, Promise.resolve()];
+  opened.defer(async () => {
+    ended = true;
+    await recorded.catch(() => {});
+  });
+  const cuts = reportCuts({ train: trainData, evaluation: evalData }, data, onEvent).then((truncation) => {
+    if (!ended) recorded = writeRecord({ truncation });
+    return recorded;
+  });
   cuts.catch(() => {}); // awaited at the run's end; a row that cannot be tokenised is told by the step that needs it
 
   const held = opened.move();

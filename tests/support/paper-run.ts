@@ -8,7 +8,7 @@ import { writeFileAtomic } from "../../core/files.ts";
 import type { Config, ConfigInput } from "../../core/options/config.ts";
 import { trainSteps } from "../../core/training/train.ts";
 import type { TrainOptions, TrainResult } from "../../core/training/train-types.ts";
-import { defineConfig, defineModel, defineOptions } from "../../index.ts";
+import { defineConfig, defineModel, defineOptions, option } from "../../index.ts";
 import { engine } from "../../kernels/engine.ts";
 import { linear } from "../../kernels/linear/index.ts";
 import { logLoss, lora, sgd } from "../../plugins/index.ts";
@@ -44,14 +44,14 @@ const SIZE = 4;
 /** A model of one linear and a head that does no more than a run needs to go on. */
 export const paperModel = defineModel({
   name: "paper",
-  options: defineOptions({}),
-  create: () => ({
-    checkpoint: tinyCheckpoint,
+  options: defineOptions({ checkpoint: option("string", { default: tinyCheckpoint, help: "gives its tokenizer" }) }),
+  create: ({ checkpoint }) => ({
+    checkpoint,
     outline: async (numLabels) => ({
       linears: [{ name: "model.layers.0.self_attn.q_proj", layer: 0, inFeatures: SIZE, outFeatures: SIZE }],
       head: [{ name: HEAD, shape: [numLabels, SIZE] }],
       baseParameters: [],
-      vocabSize: 64,
+      vocabSize: 4096,
       numLabels: undefined,
     }),
     load: async ({ gpu, numLabels }) => {
