@@ -97,7 +97,7 @@ function reasonOf(cause: unknown): string {
 }
 
 /** An address without user and password. */
-function publicUrl(endpoint: string): string {
+export function publicUrl(endpoint: string): string {
   const url = new URL(endpoint);
   url.username = "";
   url.password = "";

@@ -10,7 +10,7 @@ import { defineRequest } from "../options/request.ts";
 import { loadPackage } from "../packages.ts";
 import { cachePaths, linkBlob, readRef, writeRef, type CachePaths } from "./cache.ts";
 import { bytesAtHand, describeFile, downloadBlob, type DownloadContext, type RemoteFile } from "./download.ts";
-import { hubEnvironment, type HubEnvironment } from "./environment.ts";
+import { checkEndpoint, hubEnvironment, type HubEnvironment } from "./environment.ts";
 import { hostOf, UNREACHABLE } from "./errors.ts";
 import { hasTokenizer, missingFile, smallFiles, weightFiles, type ModelPart } from "./files.ts";
 import { ask } from "./http.ts";
@@ -88,6 +88,11 @@ export async function resolveModel(
       hint: "It cannot be downloaded offline: go online once (without HF_HUB_OFFLINE), or give the folder of a checkpoint.",
     });
   }
+  checkEndpoint(hub);
+  if (onEvent !== undefined && !told.has(onEvent)) {
+    told.add(onEvent);
+    for (const message of hub.notes ?? []) onEvent({ type: "warning", message });
+  }
   const signal = options.signal ?? new AbortController().signal;
   let listing: Listing;
   try {
@@ -104,6 +109,9 @@ export async function resolveModel(
   await writeRef(paths, revision, listing.sha);
   return { directory: paths.snapshot(listing.sha), sha: listing.sha };
 }
+
+/** Listeners that know what a .env file changed: a command asks the hub more than once. */
+const told = new WeakSet<RunListener>();
 
 /** What the cache knows of a revision. */
 type Cached =

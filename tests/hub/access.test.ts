@@ -1,9 +1,11 @@
 /** Who may download, over which network, with which settings of the environment. */
 import { describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import type { RunEvent } from "../../core/events.ts";
+import { dotEnvNames } from "../../core/hub/dotenv.ts";
 import { hubEnvironment } from "../../core/hub/index.ts";
+import { version } from "../../core/version.ts";
 import { failure, hubTest, ID, resolve, root, server, TOKEN, useHub } from "./hub-model.ts";
 
 useHub();
@@ -138,5 +140,93 @@ describe("the environment", () => {
     writeFileSync(join(home, "token"), `${TOKEN}\n`);
     expect(hubEnvironment({ HF_HOME: home }).token).toBe(TOKEN);
     expect(hubEnvironment({ HF_HOME: home, HF_TOKEN: "hf_other" }).token).toBe("hf_other");
+  });
+
+  const HOSTILE = "https://elsewhere.example";
+  const dotEnv = (...names: string[]): Map<string, string> => new Map(names.map((name) => [name, ".env"]));
+  test("a stored token does not go where a .env file directs", () => {
+    const home = mkdtempSync(join(root, "home-"));
+    writeFileSync(join(home, "token"), TOKEN);
+    for (const env of [{ HF_HOME: home }, { HF_HOME: home, HF_TOKEN: TOKEN }]) {
+      const given = { ...env, HF_ENDPOINT: HOSTILE };
+      expect(hubEnvironment(given)).toMatchObject({ endpoint: HOSTILE, token: TOKEN });
+      expect(hubEnvironment(given, dotEnv("HF_ENDPOINT"))).toMatchObject({
+        endpoint: HOSTILE,
+        token: undefined,
+        notes: [
+          `HF_ENDPOINT ${HOSTILE} comes from .env of this folder: your token is not sent there; set the variable in the environment to send it`,
+        ],
+      });
+      for (const name of ["HTTPS_PROXY", "https_proxy", "NODE_TLS_REJECT_UNAUTHORIZED", "NODE_EXTRA_CA_CERTS"]) {
+        const { token, notes } = hubEnvironment({ ...env, [name]: "1" }, dotEnv(name));
+        expect({ token, notes }).toMatchObject({
+          token: undefined,
+          notes: [expect.stringContaining(`${name} comes from`)],
+        });
+      }
+    }
+    const own = { HF_HOME: home, HF_TOKEN: "hf_own", HF_ENDPOINT: HOSTILE };
+    expect(hubEnvironment(own, dotEnv("HF_ENDPOINT", "HF_TOKEN")).token).toBe("hf_own");
+    expect(hubEnvironment({ HF_HOME: home, HF_TOKEN: "hf_own" }, dotEnv("HF_TOKEN"))).toMatchObject({
+      token: "hf_own",
+    });
+  });
+
+  test("which variables a .env file set, and which the process was started with", () => {
+    const folder = mkdtempSync(join(root, "env-"));
+    writeFileSync(join(folder, ".env"), "A=1\r\n  export B = 2\n# C=3\nD: 4\nE=5");
+    writeFileSync(join(folder, ".env.local"), "A=2\nF=6");
+    writeFileSync(join(folder, ".env.production"), "G=7");
+    const env = { A: "2", B: "2", C: "3", D: "4", E: "5", F: "6", G: "7" };
+    expect(dotEnvNames(env, folder, new Set(["E", "PATH"]))).toEqual(
+      new Map([
+        ["A", ".env.local"],
+        ["B", ".env"],
+        ["D", ".env"],
+        ["F", ".env.local"],
+      ]),
+    );
+    expect(dotEnvNames({ ...env, NODE_ENV: "production" }, folder, new Set()).get("G")).toBe(".env.production");
+  });
+
+  hubTest("a process in a folder with a .env: said, and no token leaves", async () => {
+    const folder = mkdtempSync(join(root, "folder-"));
+    writeFileSync(join(folder, ".env"), `HF_ENDPOINT=${server.url}\n`);
+    const script = join(import.meta.dir, "fixtures", "download.ts");
+    const { HF_ENDPOINT: _, ...environment } = process.env;
+    const run = async (more: Record<string, string>): Promise<string> => {
+      const env = { ...environment, HF_TOKEN: TOKEN, HF_HUB_CACHE: mkdtempSync(join(root, "cache-")), ...more };
+      const child = Bun.spawn([process.execPath, script, ID, "config"], { cwd: folder, env, stdout: "pipe" });
+      expect(await child.exited).toBe(0);
+      return new Response(child.stdout).text();
+    };
+    expect(await run({})).toContain(`HF_ENDPOINT ${server.url} comes from .env of this folder: your token is not sent`);
+    expect(server.requests.length).toBeGreaterThan(0);
+    expect(server.requests.filter(({ authorization }) => authorization !== undefined)).toEqual([]);
+    expect(await run({ HF_ENDPOINT: server.url })).toBe("");
+    expect(server.requests.some(({ authorization }) => authorization === `Bearer ${TOKEN}`)).toBe(true);
+  });
+
+  test.skipIf(process.platform === "win32")(
+    "the command itself reads no .env and runs no preload of its folder",
+    () => {
+      const folder = mkdtempSync(join(root, "folder-"));
+      writeFileSync(join(folder, ".env"), "HF_ENDPOINT=http://127.0.0.1:9\nQLORA_SEEN=1\n");
+      writeFileSync(join(folder, "bunfig.toml"), 'preload = ["./preload.ts"]\n');
+      writeFileSync(join(folder, "preload.ts"), 'require("fs").writeFileSync("ran", process.env.QLORA_SEEN ?? "");');
+      const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env["PATH"]}` };
+      const start = (command: string[]): string => Bun.spawnSync(command, { cwd: folder, env }).stdout.toString();
+      const command = join(import.meta.dir, "..", "..", "cli", "main.ts");
+      expect(start([command, "--version"])).toBe(`${version}\n`);
+      expect(existsSync(join(folder, "ran"))).toBe(false);
+      // What the flags keep off, as the same folder shows without them.
+      start([process.execPath, command, "--version"]);
+      expect(readFileSync(join(folder, "ran"), "utf8")).toBe("1");
+    },
+  );
+
+  test("an endpoint that is no address is said", async () => {
+    const error = await failure(resolve({}, { endpoint: "mirror.example" }));
+    expect(error).toMatchObject({ code: "HUB_ENDPOINT_INVALID", message: expect.stringContaining("HF_ENDPOINT") });
   });
 });
