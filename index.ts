@@ -9,8 +9,10 @@ import { type DoctorReport, examineDevice } from "./core/doctor.ts";
 import { ConfigError } from "./core/errors.ts";
 import {
   type EvaluateRequest,
+  checkPredictOptions,
   type EvaluateResult,
   evaluateAdapter,
+  type PredictOptions,
   type PredictRequest,
   type PredictResult,
   predictWithAdapter,
@@ -151,6 +153,7 @@ export type {
   OpenedModel,
   OpenModelOptions,
   PlanReport,
+  PredictOptions,
   PredictRequest,
   PredictResult,
   TrainOptions,
@@ -220,9 +223,8 @@ export async function evaluate(request: EvaluateRequest, options: EventOptions =
  * const table = await predict({ run, files, tta: "swap" });
  * await writeFileAtomic(`${outputDir}/predictions.csv`, formatProbabilities(table));
  */
-export async function predict(request: PredictRequest, options: EventOptions = {}): Promise<PredictResult> {
-  const { onEvent } = checkEventOptions(options);
-  return predictWithAdapter(request, engine, await resolveContext(), onEvent);
+export async function predict(request: PredictRequest, options: PredictOptions = {}): Promise<PredictResult> {
+  return predictWithAdapter(request, engine, await resolveContext(), checkPredictOptions(options));
 }
 
 /**

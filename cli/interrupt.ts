@@ -1,18 +1,59 @@
+import { readFileSync } from "node:fs";
 import type { RunListener } from "../core/events.ts";
-import { INTERRUPTED } from "./exit-codes.ts";
+import { INTERRUPTED, TERMINATED } from "./exit-codes.ts";
 
-/** Runs `work` under a signal: the first SIGINT or SIGTERM aborts it, the second leaves at once. */
-export async function interruptible<T>(listen: RunListener, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const stop = new AbortController();
-  const onSignal = (): void => {
-    if (stop.signal.aborted) process.exit(INTERRUPTED);
-    stop.abort();
-    listen({ type: "warning", message: "interrupted: finishing the step and saving; once more leaves at once" });
+/** Signals that stop a command, and the code that it ends with. */
+const CODES = { SIGINT: INTERRUPTED, SIGHUP: INTERRUPTED, SIGTERM: TERMINATED } as const;
+type StopSignal = keyof typeof CODES;
+
+let last: StopSignal | undefined;
+
+/** The exit code of a command that was stopped. */
+export const interruptCode = (): number => (last === undefined ? INTERRUPTED : CODES[last]);
+
+/** True under nohup, which wants a lost terminal to stop nothing; known on Linux alone. */
+function ignoresHangup(): boolean {
+  if (process.platform !== "linux") return false;
+  const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
+  return (BigInt(`0x${mask}`) & 1n) === 1n;
+}
+
+const nohup = ignoresHangup();
+
+/** Calls `stop` for each signal that ends a command; the function that is returned ends that. */
+export function onStop(stop: (again: boolean) => void): () => void {
+  const signals = (Object.keys(CODES) as StopSignal[]).filter((signal) => signal !== "SIGHUP" || !nohup);
+  let stopped = false;
+  const listen = (signal: StopSignal): void => {
+    last = signal;
+    const again = stopped;
+    stopped = true;
+    stop(again);
   };
-  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
+  for (const signal of signals) process.on(signal, listen);
+  return () => {
+    for (const signal of signals) process.off(signal, listen);
+  };
+}
+
+/**
+ * Runs `work` under a signal: the first SIGINT, SIGTERM or SIGHUP aborts it, the second leaves at once.
+ * @param finishing what is still done, as in `finishing the step and saving`
+ */
+export async function interruptible<T>(
+  listen: RunListener,
+  work: (signal: AbortSignal) => Promise<T>,
+  finishing = "finishing the step and saving",
+): Promise<T> {
+  const abort = new AbortController();
+  const off = onStop((again) => {
+    if (again) process.exit(interruptCode());
+    abort.abort();
+    listen({ type: "warning", message: `interrupted: ${finishing}; once more leaves at once` });
+  });
   try {
-    return await work(stop.signal);
+    return await work(abort.signal);
   } finally {
-    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+    off();
   }
 }

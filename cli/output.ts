@@ -1,10 +1,33 @@
 /** The two streams: data to stdout, all else to stderr. */
 import { createConsola } from "consola";
+import { QloraError } from "../core/errors.ts";
 
-/** Writes data; resolves when the reader has taken it. */
+/** Nobody reads stdout any more, as after `| head -1`: what is left to do is to end. */
+export class ReaderGone extends Error {}
+
+// What cannot be written to stdout is told by the write itself; there is nowhere to tell that stderr is gone.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+
+/**
+ * Writes data; resolves when the reader has taken it.
+ * @throws ReaderGone where the reader has left; QloraError where the data has no place, as on a full disk
+ */
 export function writeData(text: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    process.stdout.write(text, (error) => (error ? reject(error) : resolve()));
+    const end = (error?: Error | null): void => (error ? reject(refusal(error)) : resolve());
+    try {
+      process.stdout.write(text, end);
+    } catch (error) {
+      end(error as Error);
+    }
+  });
+}
+
+function refusal(cause: NodeJS.ErrnoException): Error {
+  if (cause.code === "EPIPE") return new ReaderGone();
+  return new QloraError("STDOUT_FAILED", `stdout: could not be written (${cause.code ?? cause.message})`, {
+    hint: "Give --output where the command has it, or send stdout to a place with room.",
+    cause,
   });
 }
 

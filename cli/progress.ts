@@ -16,6 +16,8 @@ export interface ProgressStream {
 }
 
 const REDRAW_MS = 100;
+/** Between lines of progress where no line can be rewritten. */
+const PLAIN_MS = 10_000;
 
 /** Makes a listener for a run's events. `now` is in milliseconds. */
 export function createProgress(
@@ -27,6 +29,8 @@ export function createProgress(
   let firstStep: { readonly step: number; readonly at: number } | undefined;
   let drawn = false;
   let drawnAt = -Infinity;
+  let work: { readonly what: string; readonly from: number; readonly at: number } | undefined;
+  let toldAt = start;
 
   const clear = (): void => {
     if (drawn) stream.write("\r\u001B[K");
@@ -49,6 +53,17 @@ export function createProgress(
     return clock(((now() - firstStep.at) / done) * (event.totalSteps - event.step));
   };
 
+  const progress = (event: ProgressEvent): void => {
+    if (work?.what !== event.what || event.done < work.from) work = { what: event.what, from: event.done, at: now() };
+    const [done, took] = [event.done - work.from, now() - work.at];
+    const left = done > 0 && took >= 1000 ? `  ETA ${clock((took / done) * (event.total - event.done))}` : "";
+    const text = `${event.what} ${progressText(event)}${event.done === event.total ? "" : left}`;
+    draw(text, event.done === event.total);
+    if (live || now() - toldAt < PLAIN_MS) return;
+    toldAt = now();
+    line(text);
+  };
+
   const listen: RunListener = (event: RunEvent) => {
     switch (event.type) {
       case "step":
@@ -61,7 +76,7 @@ export function createProgress(
         if (event.skippedSteps > 0) line(`warning: ${event.skippedSteps} steps skipped: a gradient was not finite`);
         break;
       case "progress":
-        draw(`${event.what} ${progressText(event)}`, event.done === event.total);
+        progress(event);
         break;
       case "eval":
         line(evalText(event));

@@ -1,8 +1,7 @@
 import { configToJson } from "../core/options/config.ts";
 import type { CrossValidation } from "../core/run/cross-validate.ts";
 import type { CommandData } from "./command.ts";
-import { INTERRUPTED } from "./exit-codes.ts";
-import { interruptible } from "./interrupt.ts";
+import { interruptCode, interruptible } from "./interrupt.ts";
 import { wholeNumber } from "./numbers.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
@@ -28,7 +27,7 @@ export async function crossValidate({ services, config }: CommandData, flags: Cv
   await (flags.json ? writeJson(result) : writeData(table(result)));
   if (result.outOfFold !== undefined) notes.info(`out-of-fold predictions: ${result.outOfFold}`);
   if (result.interrupted) notes.info("interrupted; the same command goes on from here");
-  return result.interrupted ? INTERRUPTED : 0;
+  return result.interrupted ? interruptCode() : 0;
 }
 
 /** A row for each fold, their mean, and all out-of-fold rows together. */

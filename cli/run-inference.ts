@@ -1,12 +1,14 @@
-import { ConfigError } from "../core/errors.ts";
-import { checkWritable, writeFileAtomic } from "../core/files.ts";
+import { remove } from "../core/disk.ts";
+import { ConfigError, QloraError } from "../core/errors.ts";
+import { checkWritable, explainWriteErrors, writeFileAtomic } from "../core/files.ts";
 import type { PredictResult } from "../core/inference/inference.ts";
-import { addOutOfFold } from "../core/inference/out-of-fold.ts";
+import { withOutOfFold } from "../core/inference/out-of-fold.ts";
 import { POST_PROCESSES, type PostProcess } from "../core/inference/post-process.ts";
 import { formatProbabilities } from "../core/inference/probabilities.ts";
 import { didYouMean } from "../core/suggest.ts";
 import type { CommandData } from "./command.ts";
 import { type AdapterFlags, inferenceRequest } from "./inference-flags.ts";
+import { interruptible } from "./interrupt.ts";
 import { columns, notes, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
 
@@ -21,6 +23,7 @@ interface PredictFlags extends EvaluateFlags {
   readonly postProcess: string | undefined;
   readonly submission: string | undefined;
   readonly oof: string | undefined;
+  readonly resume: boolean;
 }
 
 /** Prints the metrics of a trained adapter. */
@@ -63,31 +66,49 @@ function checkOutOfFold({ oof, logits }: PredictFlags, files: readonly string[])
   if (problems.length > 0) throw new ConfigError("USAGE", problems, { hint: "See qlora predict --help." });
 }
 
-/** Writes a row of probabilities (or logits) for each row of data. */
+/** Writes a row of probabilities (or logits) for each row of data; what is done is kept beside the file until it is whole. */
 export async function predict({ services, values, positionals }: CommandData, flags: PredictFlags): Promise<void> {
   const sdk = await services.sdk();
   const progress = createProgress();
-  const { output, submission, oof, logits, tta } = flags;
+  const { output, submission, oof, logits, tta, resume } = flags;
   checkOutOfFold(flags, positionals.slice(1));
+  const kept = output ?? submission ?? oof;
+  if (resume && kept === undefined) {
+    const message = "--resume: got it without a file to write, beside which is kept what was done";
+    throw new ConfigError("USAGE", message, { hint: "Give --output, --submission or --oof, as before." });
+  }
   for (const file of [output, submission, oof]) if (file !== undefined) await checkWritable(file);
   const postProcess = postProcessSteps(flags.postProcess);
-  const asked = { ...inferenceRequest(values, positionals, flags), logits, tta, postProcess };
-  const result = await sdk
-    .predict({ ...asked, submission: submission !== undefined }, { onEvent: progress.listen })
+  const partialFile = kept === undefined ? undefined : `${kept}.partial`;
+  const asked = { ...inferenceRequest(values, positionals, flags), logits, tta, postProcess, partialFile, resume };
+  const { listen } = progress;
+  const result = await interruptible(
+    listen,
+    (signal) => sdk.predict({ ...asked, submission: submission !== undefined }, { onEvent: listen, signal }),
+    "finishing the batch",
+  )
+    .catch((error: unknown) => {
+      if (partialFile !== undefined && error instanceof QloraError && error.code === "INTERRUPTED")
+        notes.info(`${partialFile} has what is done; the same command with --resume goes on from it`);
+      throw error;
+    })
     .finally(progress.end);
+  // Whatever may be refused is, before a file is replaced.
+  const outOfFold = oof === undefined ? undefined : withOutOfFold(oof, result);
   const write = async (file: string, text: string): Promise<void> => {
     await writeFileAtomic(file, text);
     notes.info(`wrote ${result.rows.length} rows to ${file}`);
   };
   if (submission !== undefined) await write(submission, formatProbabilities(result));
-  if (oof !== undefined) {
-    const all = await addOutOfFold(oof, result);
-    notes.info(`added ${result.rows.length} rows to ${oof}, which has ${all} now`);
+  if (outOfFold !== undefined) {
+    await writeFileAtomic(oof!, formatProbabilities(outOfFold));
+    notes.info(`added ${result.rows.length} rows to ${oof}, which has ${outOfFold.rows.length} now`);
   }
-  if ((submission ?? oof) !== undefined && output === undefined && !flags.json) return;
   const jsonLines = flags.json || output?.endsWith(".jsonl") === true;
-  const text = jsonLines ? toJsonLines(result) : formatProbabilities(result);
-  return output === undefined ? writeData(text) : write(output, text);
+  const text = (): string => (jsonLines ? toJsonLines(result) : formatProbabilities(result));
+  if (output !== undefined) await write(output, text());
+  else if ((submission ?? oof) === undefined || flags.json) await writeData(text());
+  if (partialFile !== undefined) await explainWriteErrors(partialFile, () => remove(partialFile));
 }
 
 function toJsonLines({ columns: names, rows }: PredictResult): string {

@@ -1,8 +1,7 @@
 import { ConfigError } from "../core/errors.ts";
 import { configToJson, type Config } from "../core/options/config.ts";
 import type { CommandData } from "./command.ts";
-import { INTERRUPTED } from "./exit-codes.ts";
-import { interruptible } from "./interrupt.ts";
+import { interruptCode, interruptible } from "./interrupt.ts";
 import { columns, notes, thousands, writeData, writeJson } from "./output.ts";
 import { createProgress } from "./progress.ts";
 import type { Sdk } from "./sdk.ts";
@@ -54,5 +53,5 @@ async function run(sdk: Sdk, config: Config, json: boolean): Promise<number> {
   notes.info(`${done}${loss}, in ${outputDir}`);
   if (interrupted) notes.info("the same command with --resume-from-checkpoint goes on from here");
   notes.info(`report: ${result.report}`);
-  return interrupted ? INTERRUPTED : 0;
+  return interrupted ? interruptCode() : 0;
 }

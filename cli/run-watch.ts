@@ -1,7 +1,7 @@
 import { watchOptions } from "../core/options/watch-options.ts";
 import { watchRun } from "../core/report/watch.ts";
 import type { CommandData } from "./command.ts";
-import { INTERRUPTED } from "./exit-codes.ts";
+import { interruptCode, onStop } from "./interrupt.ts";
 import { notes, writeData } from "./output.ts";
 
 interface WatchFlags {
@@ -12,13 +12,13 @@ interface WatchFlags {
 /** Serves until it is interrupted, which is the only way to end it. */
 export async function watch({ values }: CommandData, { run, open }: WatchFlags): Promise<number> {
   const interrupted = Promise.withResolvers<void>();
-  process.once("SIGINT", interrupted.resolve).once("SIGTERM", interrupted.resolve);
+  onStop(() => interrupted.resolve());
   await using server = await watchRun(run, watchOptions.parse(values["watch"] ?? {}));
   await writeData(`${server.url}\n`);
   notes.info(`${server.status.text} Ctrl-C stops.`);
   if (open) openBrowser(server.url);
   await interrupted.promise;
-  return INTERRUPTED;
+  return interruptCode();
 }
 
 const OPENERS: Readonly<Record<string, readonly string[]>> = {

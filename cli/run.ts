@@ -5,9 +5,10 @@ import { nearestName } from "../core/suggest.ts";
 import packageJson from "../package.json" with { type: "json" };
 import { parseArguments, type OwnFlag } from "./argv.ts";
 import type { CommandData, CommandModule, Prepared } from "./command.ts";
-import { DONE, EXIT_CODES, exitCodeOf } from "./exit-codes.ts";
+import { DONE, EXIT_CODES, exitCodeOf, INTERRUPTED } from "./exit-codes.ts";
 import { helpText } from "./help.ts";
-import { columns, notes, writeData } from "./output.ts";
+import { interruptCode } from "./interrupt.ts";
+import { columns, notes, ReaderGone, writeData } from "./output.ts";
 import type { Services } from "./sdk.ts";
 
 const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
@@ -47,8 +48,10 @@ export async function main(argv: readonly string[], services: Services): Promise
   try {
     return await dispatch(argv, services);
   } catch (error) {
+    if (error instanceof ReaderGone) return DONE;
     report(error);
-    return exitCodeOf(error);
+    const code = exitCodeOf(error);
+    return code === INTERRUPTED ? interruptCode() : code;
   }
 }
 

@@ -1,7 +1,13 @@
 /** What the command line needs of the SDK; the root index.ts provides it. */
 import type { BenchResult } from "../core/bench.ts";
 import type { DoctorReport } from "../core/doctor.ts";
-import type { EvaluateRequest, EvaluateResult, PredictRequest, PredictResult } from "../core/inference/inference.ts";
+import type {
+  EvaluateRequest,
+  EvaluateResult,
+  PredictOptions,
+  PredictRequest,
+  PredictResult,
+} from "../core/inference/inference.ts";
 import type { InspectReport } from "../core/inspect.ts";
 import type { MergeRequest, MergeResult } from "../core/merge/index.ts";
 import type { BenchCommandOptions } from "../core/options/bench-options.ts";
@@ -19,7 +25,7 @@ export interface Sdk {
   crossValidate(config: Config, folds: number, options?: TrainOptions): Promise<CrossValidation>;
   dryRun(config: Config): Promise<DryRunResult>;
   evaluate(request: EvaluateRequest, options?: EventOptions): Promise<EvaluateResult>;
-  predict(request: PredictRequest, options?: EventOptions): Promise<PredictResult>;
+  predict(request: PredictRequest, options?: PredictOptions): Promise<PredictResult>;
   merge(request: MergeRequest, options?: EventOptions): Promise<MergeResult>;
   /** @throws DeviceError where no driver answers */
   doctor(device: Partial<DeviceOptions>): Promise<DoctorReport>;

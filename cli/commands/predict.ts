@@ -37,6 +37,11 @@ export default defineCommand({
       valueHint: "file",
       description: "Add the rows that the run held out to this CSV of out-of-fold predictions; once for each fold",
     },
+    resume: {
+      type: "boolean",
+      description:
+        "Go on from what a prediction of the same rows had done when it stopped (FILE.partial beside the file)",
+    },
     json: { type: "boolean", description: "Write JSON lines instead of CSV" },
   },
   async run(context) {
@@ -48,7 +53,7 @@ export default defineCommand({
       submission,
       oof,
     } = context.args;
-    const { logits = false, json = false, tta = "none" } = context.args;
+    const { logits = false, json = false, tta = "none", resume = false } = context.args;
     const postProcess = context.args["post-process"];
     return predict(dataOf(context), {
       baseModel,
@@ -60,6 +65,7 @@ export default defineCommand({
       json,
       tta,
       postProcess,
+      resume,
     });
   },
 });

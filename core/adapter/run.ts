@@ -84,6 +84,8 @@ export interface AdapterRun {
   readonly numLabels: number;
   readonly vocabSize: number;
   readonly maxSamples: number;
+  /** Short rows may share a batch of as many tokens as `maxSamples` of the longest have: nobody asked for a size here. */
+  readonly packsShortRows: boolean;
   /** What the request and the model's options settle of memory. */
   readonly given: GivenSettings;
   /** The rest as the run's memory plan settled it, else all on the device, packed and uncut. */
@@ -131,6 +133,7 @@ export async function openAdapterRun(
     numLabels,
     vocabSize,
     maxSamples,
+    packsShortRows: request.perDeviceEvalBatchSize === undefined,
     given: { checkpointing: "none", tokenBudget: request.tokenBudget, placement: source.placement },
     settings: {
       checkpointing: "none",

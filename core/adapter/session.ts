@@ -13,6 +13,9 @@ import { RunKernels } from "../run/kernels.ts";
 import { forwardBatches } from "../run/upcoming-batches.ts";
 import type { AdapterRun } from "./run.ts";
 
+/** So many times the rows share a batch where they are short, within the tokens that the plan counts on. */
+const SHORT_ROWS = 8;
+
 /** What of the run is opened. */
 export interface AdapterSessionOptions {
   /** Folder of the adapter's values. */
@@ -50,7 +53,12 @@ export async function openAdapterSession(
   const message = memoryMessage(run, plan);
   if (message !== undefined) onEvent?.({ type: "info", message });
   const { settings } = plan;
-  const limits = { maxTokens: settings.tokenBudget ?? Infinity, maxSamples };
+  const limits = run.packsShortRows
+    ? {
+        maxTokens: Math.min(settings.tokenBudget ?? Infinity, maxSamples * maxLength),
+        maxSamples: maxSamples * SHORT_ROWS,
+      }
+    : { maxTokens: settings.tokenBudget ?? Infinity, maxSamples };
   const kernels = new RunKernels(planned, forwardBatches(data, limits), onEvent);
   const options = { source, adapter: plugin, device, gpu, kernels, numLabels, seed: 0, initAdapter: values, onEvent };
   const session = await openSession({ ...options, allowNonFinite, placement: settings });

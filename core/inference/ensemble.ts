@@ -1,7 +1,13 @@
 /** Weighted means of probability files, and the weights and temperature that fit labels best. */
 import { ConfigError, DataError } from "../errors.ts";
 import { defineRequest } from "../options/request.ts";
-import { type ProbabilityRow, type ProbabilityTable, readLabels, readProbabilities } from "./probabilities.ts";
+import {
+  type ProbabilityRow,
+  type ProbabilityTable,
+  readLabels,
+  readProbabilities,
+  requireFinite,
+} from "./probabilities.ts";
 
 /** What is averaged, and how. */
 export interface EnsembleRequest {
@@ -71,7 +77,7 @@ export function ensemble(request: EnsembleRequest): EnsembleResult {
       temperature,
     ),
   }));
-  return { columns, rows: mixed, weights, temperature, fit: fitted?.fit };
+  return requireFinite({ columns, rows: mixed, weights, temperature, fit: fitted?.fit }, "the ensemble");
 }
 
 function checkRequest({ files, weights, temperature, fit }: EnsembleRequest): void {
@@ -115,7 +121,9 @@ function joinToFirst(
 
 function normalise(values: readonly number[]): number[] {
   const sum = values.reduce((total, value) => total + value, 0);
-  return values.map((value) => value / sum);
+  if (sum !== Infinity) return values.map((value) => value / sum);
+  const top = Math.max(...values);
+  return normalise(values.map((value) => value / top));
 }
 
 function mix(members: readonly (readonly number[])[], weights: readonly number[]): number[] {
@@ -124,9 +132,9 @@ function mix(members: readonly (readonly number[])[], weights: readonly number[]
 
 function temper(values: readonly number[], temperature: number): number[] {
   if (temperature === 1) return [...values];
-  const logs = values.map((value) => Math.log(Math.max(value, LEAST)) / temperature);
+  const logs = values.map((value) => Math.log(Math.max(value, LEAST)));
   const top = Math.max(...logs);
-  return normalise(logs.map((log) => Math.exp(log - top)));
+  return normalise(logs.map((log) => Math.exp((log - top) / temperature)));
 }
 
 interface Fitted {

@@ -1,13 +1,27 @@
 import type { Engine } from "../compute/engine.ts";
 import { lengthSortedBatches, restoreOrder, type PackLimits } from "../data/pack.ts";
 import type { TokenisedDataset } from "../data/tokenise.ts";
-import { PluginError } from "../errors.ts";
+import { PluginError, QloraError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import type { Session } from "../model/session.ts";
 import { showValue } from "../options/option-words.ts";
 import type { MetricPlugin } from "../plugin/kinds.ts";
 import type { EvaluationRecord } from "../report/evaluation-record.ts";
 import { readLogits } from "../training/step.ts";
+
+/** Rows of a dataset that are done already, and those that come. */
+export interface KeptRows {
+  get(row: number): Float32Array | undefined;
+  /** @param logits [rows, numLabels] */
+  add(rows: readonly number[], logits: Float32Array<ArrayBuffer>): Promise<void>;
+}
+
+/** What of the work is kept, and what ends it. */
+export interface ComputeOptions {
+  readonly kept?: KeptRows | undefined;
+  /** Aborting ends it before the next batch, with the error INTERRUPTED. */
+  readonly signal?: AbortSignal | undefined;
+}
 
 /**
  * Logits of every row, in row order.
@@ -20,16 +34,26 @@ export async function computeLogits(
   limits: PackLimits,
   what: string,
   onEvent?: RunListener,
+  { kept, signal }: ComputeOptions = {},
 ): Promise<Float32Array<ArrayBuffer>> {
   const { lengths } = await data.done();
   const batches = lengthSortedBatches(lengths, limits);
   const results: Float32Array[][] = [];
   let done = 0;
   for (const members of batches) {
+    const known = members.flatMap((row) => kept?.get(row) ?? []);
+    if (known.length === members.length) {
+      // Whole batches alone are kept: a row's last bits may depend on those beside it.
+      results.push(known);
+      done += members.length;
+      continue;
+    }
+    if (signal?.aborted === true) throw new QloraError("INTERRUPTED", `interrupted after ${done} of ${data.size} rows`);
     const ids = await data.ready(members);
     const samples = members.map((index, i) => ({ index, inputIds: ids[i]!, label: undefined }));
     const logits = await readLogits(session, engine, samples);
     results.push(members.map((_, i) => logits.subarray(i * session.numLabels, (i + 1) * session.numLabels)));
+    await kept?.add(members, logits);
     done += members.length;
     onEvent?.({ type: "progress", what, done, total: data.size });
   }

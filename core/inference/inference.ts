@@ -1,5 +1,9 @@
 /** Evaluation and prediction with a trained adapter: from a run's folder, one of its checkpoints, or any PEFT adapter. */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { join } from "node:path";
 import {
+  type AdapterRun,
   type InferenceRequest,
   inferenceRequest,
   openAdapterRun,
@@ -9,10 +13,12 @@ import {
 } from "../adapter/run.ts";
 import { openAdapterSession } from "../adapter/session.ts";
 import type { Engine } from "../compute/engine.ts";
-import type { Dataset } from "../data/dataset.ts";
+import { type Dataset, fingerprintDataset } from "../data/dataset.ts";
 import { swapResponses } from "../data/swap.ts";
 import { ConfigError, DataError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
+import { ADAPTER_WEIGHTS_FILE } from "../formats/peft.ts";
+import type { DataOptions } from "../options/data-options.ts";
 import { defineRequest } from "../options/request.ts";
 import type { MetricPlugin } from "../plugin/kinds.ts";
 import { resolveRecorded } from "../plugin/recorded.ts";
@@ -20,10 +26,18 @@ import type { ResolveContext } from "../plugin/resolve.ts";
 import { openRunTokeniser, reportCuts } from "../run/data.ts";
 import { findAdapter, type TrainedAdapter } from "../run/find-adapter.ts";
 import type { RecordedPlugin } from "../run/record.ts";
+import type { EventOptions } from "../training/train-types.ts";
 import { computeLogits, logarithms, scoreLogits, softmaxRows } from "./evaluate.ts";
 import { requireArenaClasses, requireKnownLabels } from "./labels.ts";
 import { applyPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
-import { probabilityColumns, type ProbabilityRow, type ProbabilityTable, requireUniqueIds } from "./probabilities.ts";
+import { PartialLogits, type PartialIdentity } from "./partial.ts";
+import {
+  probabilityColumns,
+  type ProbabilityRow,
+  type ProbabilityTable,
+  requireFinite,
+  requireUniqueIds,
+} from "./probabilities.ts";
 import { averageSwapped } from "./tta.ts";
 
 const TTA = "'none' | 'swap'?";
@@ -54,7 +68,26 @@ export interface PredictRequest extends InferenceRequest {
   readonly postProcess?: readonly PostProcess[] | undefined;
   /** Refuse data that cannot make a submission (not arena rows, ids that repeat) before anything is computed. */
   readonly submission?: boolean | undefined;
+  /**
+   * Keeps what is done in this file, batch by batch, so that a prediction that was killed goes on from there. It is as long as
+   * the rows; remove it once the result is kept.
+   */
+  readonly partialFile?: string | undefined;
+  /** Go on from what `partialFile` has. */
+  readonly resume?: boolean | undefined;
 }
+
+/** How a prediction is watched and stopped. */
+export interface PredictOptions extends EventOptions {
+  /** Aborting finishes the batch under way, and throws QloraError INTERRUPTED. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** @throws ConfigError */
+export const checkPredictOptions = defineRequest<PredictOptions>("options", {
+  onEvent: "Function?",
+  signal: "object?",
+});
 
 const checkEvaluate = defineRequest<EvaluateRequest>("evaluate", { ...inferenceRequest, tta: TTA });
 const checkPredict = defineRequest<PredictRequest>("predict", {
@@ -63,6 +96,8 @@ const checkPredict = defineRequest<PredictRequest>("predict", {
   tta: TTA,
   postProcess: "object[]?",
   submission: "boolean?",
+  partialFile: "string?",
+  resume: "boolean?",
 });
 
 /** What `predict` gives: rows in the order of the data. */
@@ -84,6 +119,9 @@ interface Views {
   readonly labelled: boolean;
   /** What needs the classes of arena rows; undefined where nothing does. */
   readonly arena: string | undefined;
+  /** Where what is done is kept; undefined: nowhere. */
+  readonly partial?: Pick<PredictRequest, "partialFile" | "resume"> | undefined;
+  readonly signal?: AbortSignal | undefined;
   /** Views of the data to run, in order. @throws DataError, ConfigError where the data does not serve */
   readonly of: (dataset: Dataset) => readonly Dataset[];
 }
@@ -119,7 +157,7 @@ export async function predictWithAdapter(
   request: PredictRequest,
   engine: Engine,
   plugins: ResolveContext,
-  onEvent?: RunListener,
+  { onEvent, signal }: PredictOptions = {},
 ): Promise<PredictResult> {
   const { logits = false, tta = "none", postProcess = [] } = checkPredict(request);
   if (logits && (tta === "swap" || request.submission === true || postProcess.length > 0)) {
@@ -127,7 +165,9 @@ export async function predictWithAdapter(
     throw new ConfigError("PREDICT_LOGITS", message);
   }
   const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
-  const views: Views = { what: "predicting", labelled: false, arena: arenaPart(request), of };
+  if (request.resume === true && request.partialFile === undefined)
+    throw new ConfigError("PREDICT_RESUME", "resume: got it without partialFile, the file to go on from");
+  const views: Views = { what: "predicting", labelled: false, arena: arenaPart(request), partial: request, signal, of };
   const adapter = await findAdapter(request.run);
   const { dataset, numLabels, values } = await inferenceLogits(request, adapter, engine, plugins, views, onEvent);
   const columns = probabilityColumns(dataset, numLabels);
@@ -136,6 +176,7 @@ export async function predictWithAdapter(
   for (const { name, rows: changed } of counts) {
     onEvent?.({ type: "info", message: `post-process ${name}: changed ${changed} of ${rows.length} rows` });
   }
+  if (request.submission === true) requireFinite({ columns, rows }, "the submission");
   return { columns, rows, postProcessed: counts };
 }
 
@@ -188,12 +229,47 @@ function notFinite({ rows }: Dataset, values: Logits["values"], numLabels: numbe
   );
 }
 
+/** What the rows of a prediction depend on, so that those of two commands can stand in one file. */
+async function identityOf(
+  { directory, config }: TrainedAdapter,
+  { baseModel, device }: AdapterRun,
+  dataset: Dataset,
+  data: DataOptions,
+): Promise<PartialIdentity> {
+  const {
+    trainFiles: _t,
+    evalFiles: _e,
+    cacheDir: _c,
+    nSplits: _n,
+    foldIdx: _i,
+    foldBy: _b,
+    format: _f,
+    ...tokens
+  } = data;
+  return {
+    adapter: await fileDigest(join(directory, ADAPTER_WEIGHTS_FILE)),
+    adapterConfig: digest(config),
+    baseModel,
+    data: fingerprintDataset(dataset),
+    options: JSON.stringify(tokens),
+    tier: device.tier,
+  };
+}
+
+const digest = (value: unknown): string => createHash("sha256").update(JSON.stringify(value)).digest("hex");
+
+async function fileDigest(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const piece of createReadStream(path)) hash.update(piece as Buffer);
+  return hash.digest("hex");
+}
+
 async function inferenceLogits(
   request: InferenceRequest,
   adapter: TrainedAdapter,
   engine: Engine,
   plugins: ResolveContext,
-  { what, labelled, arena, of }: Views,
+  { what, labelled, arena, partial, signal, of }: Views,
   onEvent: RunListener | undefined,
 ): Promise<Logits> {
   const { record } = adapter;
@@ -208,17 +284,28 @@ async function inferenceLogits(
   await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, onEvent);
   const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
   const { maxLength } = data;
-  const { session: opened, limits } = await openAdapterSession(run, engine, {
-    values: adapter.directory,
-    maxLength,
-    data: tokens,
-    onEvent,
-  });
-  using session = opened;
-  const values: Float32Array<ArrayBuffer>[] = [];
-  for (const [i, view] of tokens.entries()) {
-    const label = i === 0 ? what : `${what}, A and B exchanged`;
-    values.push(await computeLogits(session, engine, view, limits, label, onEvent));
+  const rows = dataset.rows.length;
+  await using kept =
+    partial?.partialFile === undefined
+      ? undefined
+      : await PartialLogits.open({
+          path: partial.partialFile,
+          resume: partial.resume === true,
+          identity: await identityOf(adapter, run, dataset, data),
+          rows,
+          numLabels,
+          views: views.length,
+          onEvent,
+        });
+  const values = kept?.whole ?? [];
+  if (values.length === 0) {
+    const opening = { values: adapter.directory, maxLength, data: tokens, onEvent };
+    const { session: opened, limits } = await openAdapterSession(run, engine, opening);
+    using session = opened;
+    for (const [i, view] of tokens.entries()) {
+      const label = i === 0 ? what : `${what}, A and B exchanged`;
+      values.push(await computeLogits(session, engine, view, limits, label, onEvent, { kept: kept?.view(i), signal }));
+    }
   }
   const odd = notFinite(dataset, values, numLabels);
   if (odd !== undefined) onEvent?.({ type: "warning", message: odd });

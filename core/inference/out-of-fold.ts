@@ -1,15 +1,15 @@
 /** A file of out-of-fold predictions that grows by one fold after the other. */
 import { existsSync } from "node:fs";
 import { DataError } from "../errors.ts";
-import { writeFileAtomic } from "../files.ts";
-import { formatProbabilities, type ProbabilityTable, readProbabilities } from "./probabilities.ts";
+import { type ProbabilityTable, readProbabilities, requireFinite } from "./probabilities.ts";
 
 /**
- * Writes held-out rows, or adds them to the folds that the file has already.
- * @returns rows of the file now
- * @throws DataError where the file has other columns, or a row of these: each row belongs to one fold
+ * Held-out rows, added to the folds that the file has already; writes nothing.
+ * @throws DataError where the file has other columns, or a row of these: each row belongs to one fold; QloraError for values
+ * that are no numbers
  */
-export async function addOutOfFold(file: string, { columns, rows }: ProbabilityTable): Promise<number> {
+export function withOutOfFold(file: string, table: ProbabilityTable): ProbabilityTable {
+  const { columns, rows } = requireFinite(table, file);
   const before = existsSync(file) ? readProbabilities(file) : { columns, rows: [] };
   const hint = "Give another file, or remove it to start anew.";
   if (before.columns.join() !== columns.join()) {
@@ -30,7 +30,5 @@ export async function addOutOfFold(file: string, { columns, rows }: ProbabilityT
     }
     own.add(id);
   }
-  const all = [...before.rows, ...rows];
-  await writeFileAtomic(file, formatProbabilities({ columns, rows: all }));
-  return all.length;
+  return { columns, rows: [...before.rows, ...rows] };
 }

@@ -3,7 +3,7 @@ import { winnerReader } from "../data/arena.ts";
 import { type CsvFile, openCsv } from "../data/csv.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { DataRow } from "../data/row.ts";
-import { DataError } from "../errors.ts";
+import { DataError, QloraError } from "../errors.ts";
 
 /** Columns of the competition's submission. */
 export const ARENA_PROBABILITIES = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
@@ -45,6 +45,18 @@ export function requireUniqueIds(dataset: Dataset): Dataset {
     seen.set(row.id, row);
   }
   return dataset;
+}
+
+/** The table itself, once all its values are numbers. @throws QloraError naming the first row that is not */
+export function requireFinite<T extends ProbabilityTable>(table: T, what: string): T {
+  const broken = table.rows.filter(({ values }) => !values.every(Number.isFinite));
+  const [first] = broken;
+  if (first === undefined) return table;
+  throw new QloraError(
+    "PROBABILITIES_NOT_FINITE",
+    `${what}: ${broken.length} of ${table.rows.length} rows have values that are not finite, the first is id ${JSON.stringify(first.id)} (${first.values.join(", ")}); nothing was written`,
+    { hint: "Where --tier f32 gives the same, the adapter itself is broken: take an earlier checkpoint." },
+  );
 }
 
 const csvCell = (text: string): string => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { cp, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../core/formats/safetensors.ts";
-import { addOutOfFold } from "../../core/inference/out-of-fold.ts";
+import { withOutOfFold } from "../../core/inference/out-of-fold.ts";
 import { demoCsv } from "../../demo/generate.ts";
 import { bothEmpty, evaluate, predict, type RunEvent, train } from "../../index.ts";
 import { failure } from "../support/failure.ts";
@@ -99,8 +99,8 @@ test("ids that stand twice among held-out rows do not go into the file", async (
   await using folder = await temporaryFolder();
   const file = join(folder.path, "oof.csv");
   const rows = ["1", "2", "1"].map((id) => ({ id, values: [0.5, 0.5] }));
-  expect(await failure(addOutOfFold(file, { columns: ["label_0", "label_1"], rows }))).toBe(
-    `DataError: ${file}: id "1" stands twice among the rows held out, but files are joined by id`,
+  expect(() => withOutOfFold(file, { columns: ["label_0", "label_1"], rows })).toThrow(
+    `${file}: id "1" stands twice among the rows held out, but files are joined by id`,
   );
-  expect(await addOutOfFold(file, { columns: ["label_0", "label_1"], rows: rows.slice(0, 2) })).toBe(2);
+  expect(withOutOfFold(file, { columns: ["label_0", "label_1"], rows: rows.slice(0, 2) }).rows).toHaveLength(2);
 });

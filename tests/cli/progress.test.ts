@@ -55,3 +55,15 @@ test("elsewhere steps are silent and logs are plain lines", () => {
   listen({ type: "warning", message: "a word" });
   expect(stream.text).toBe("warning: a word\n");
 });
+
+test("elsewhere long work says how far it is every ten seconds, and how long is left", () => {
+  const stream = fakeStream(false);
+  let now = 0;
+  const { listen } = createProgress(stream, () => now);
+  const progress = (done: number): void => listen({ type: "progress", what: "predicting", done, total: 20_000 });
+  for (; now <= 25_000; now += 1000) progress(8 + now / 100);
+  expect(stream.text).toBe("predicting 108/20000  ETA 33:09\npredicting 208/20000  ETA 32:59\n");
+  now = 40_000;
+  listen({ type: "progress", what: "predicting, A and B exchanged", done: 20_000, total: 20_000 });
+  expect(stream.text).toEndWith("\npredicting, A and B exchanged 20000/20000\n");
+});

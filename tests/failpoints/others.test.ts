@@ -71,7 +71,7 @@ test("a prediction through the command line, with the tokens' cache", async () =
     sdk: async () => ({
       ...sdk,
       predict: (request: sdk.PredictRequest, { onEvent }: sdk.EventOptions = {}) =>
-        predictWithAdapter(request, paperEngine(), context(), onEvent),
+        predictWithAdapter(request, paperEngine(), context(), { onEvent }),
     }),
     plugins: async () => shipped,
   };
