@@ -19,7 +19,9 @@ import { TOKENIZER_FILES } from "../hub/files.ts";
 import { headTensor } from "../model/base-headers.ts";
 import type { Adapter, ModelOutline } from "../plugin/kinds.ts";
 import { mergedConfig } from "./config.ts";
+import type { Padding } from "./padding.ts";
 import { planShards } from "./shards.ts";
+import { TOKENIZER_CONFIG, withSettings } from "./tokenizer-settings.ts";
 
 /** What `save_pretrained` splits at. */
 const MAX_SHARD_BYTES = 5e9;
@@ -34,6 +36,12 @@ export interface MergePlan {
   /** By parameter name, head included. */
   readonly values: ReadonlyMap<string, Float32Array<ArrayBuffer>>;
   readonly numLabels: number;
+  /** What is padded with, where it is known. */
+  readonly padding?: Padding | undefined;
+  /** Names of the classes, where the run has its own. */
+  readonly labelNames?: readonly string[] | undefined;
+  /** Settings of tokenizer_config.json that the base lacks or has otherwise. */
+  readonly tokenizerChanges?: Readonly<Record<string, string | boolean>> | undefined;
   /** What the model's options change of config.json. */
   readonly configChanges: Readonly<Record<string, PythonJson>>;
   readonly maxShardSize?: number | undefined;
@@ -55,7 +63,9 @@ export interface MergedFiles {
  */
 export async function writeMergedCheckpoint(folder: string, plan: MergePlan): Promise<MergedFiles> {
   await using checkpoint = finiteTensors(await openCheckpoint(plan.base), plan.allowNonFinite === true);
-  const config = await mergedConfig(plan.base, plan.numLabels, plan.configChanges);
+  const { padding } = plan;
+  const changes = padding === undefined ? plan.configChanges : { ...plan.configChanges, pad_token_id: padding.id };
+  const config = await mergedConfig(plan.base, plan.numLabels, changes, plan.labelNames);
   const tensors = await mergedTensors(checkpoint, plan);
   const { files, bytes } = planShards(tensors, plan.maxShardSize ?? MAX_SHARD_BYTES);
   let done = 0;
@@ -83,8 +93,10 @@ export async function writeMergedCheckpoint(folder: string, plan: MergePlan): Pr
   await writeFileAtomic(join(folder, "config.json"), config);
   for (const name of TOKENIZER_FILES) {
     // Written, not copied: a cache's files may be read-only, and a folder of ours is not.
-    if (existsSync(join(plan.base, name)))
-      await writeFileAtomic(join(folder, name), await readFile(join(plan.base, name)));
+    if (!existsSync(join(plan.base, name))) continue;
+    const content = await readFile(join(plan.base, name));
+    const own = name === TOKENIZER_CONFIG ? withSettings(content.toString(), plan.tokenizerChanges ?? {}) : content;
+    await writeFileAtomic(join(folder, name), own);
   }
   return { tensors: tensors.length, shards: files.length, bytes };
 }

@@ -8,14 +8,16 @@ type JsonObject = Readonly<Record<string, PythonJson>>;
 /**
  * Text of config.json of the merged classifier: the base's without its quantisation, with the classes and the architecture that
  * `AutoModelForSequenceClassification` reads.
- * @param changes fields that the model's options set otherwise
  * @param folder of the base
+ * @param changes fields that the model's options set otherwise, and what the base lacks
+ * @param labelNames the run's own names of its classes
  * @throws ModelError where the base names no architecture
  */
 export async function mergedConfig(
   folder: string,
   numLabels: number,
   changes: Readonly<Record<string, PythonJson>>,
+  labelNames?: readonly string[],
 ): Promise<string> {
   const base = parsePythonNumbers(await readFile(join(folder, "config.json"), "utf8"));
   const { quantization_config: _, _name_or_path: __, num_labels: ___, ...kept } = base as JsonObject;
@@ -27,11 +29,12 @@ export async function mergedConfig(
       "Give a checkpoint that transformers saved.",
     );
   }
-  // Names of the base's own classes are kept where it has as many.
+  // The run's names of its classes; else those of the base, where it has as many.
   const named = kept["id2label"];
   const names = typeof named === "object" && named !== null ? Object.values(named) : [];
   const labels = Array.from({ length: numLabels }, (_unused, i) => {
-    const name: unknown = names.length === numLabels ? (named as JsonObject)[String(i)] : undefined;
+    const name: unknown =
+      labelNames?.[i] ?? (names.length === numLabels ? (named as JsonObject)[String(i)] : undefined);
     return typeof name === "string" ? name : `LABEL_${i}`;
   });
   const text = formatPythonJson({

@@ -3,16 +3,19 @@ import { type InferenceRequest, inferenceRequest, openAdapterRun, requestData, r
 import type { Engine } from "../compute/engine.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { ConfigError, ModelError } from "../errors.ts";
-import type { RunListener } from "../events.ts";
+import type { InfoEvent, RunListener } from "../events.ts";
 import { writeFolderAtomic } from "../files.ts";
+import { readModelConfig } from "../formats/checkpoint.ts";
 import type { DataOptions } from "../options/data-options.ts";
 import { defineRequest } from "../options/request.ts";
 import type { ResolveContext } from "../plugin/resolve.ts";
 import { openRunTokeniser } from "../run/data.ts";
 import { findAdapter } from "../run/find-adapter.ts";
-import { type MergedFiles, writeMergedCheckpoint } from "./checkpoint.ts";
+import { type MergedFiles, type MergePlan, writeMergedCheckpoint } from "./checkpoint.ts";
 import { type LogitDifference, measureDifference } from "./measure.ts";
 import { checkApart, checkOutputFolder } from "./output-folder.ts";
+import { choosePadding } from "./padding.ts";
+import { tokenizerChanges, type TokenizerSettings } from "./tokenizer-settings.ts";
 
 /** A trained adapter, where its merged model goes, and the rows to measure on. */
 export interface MergeRequest extends InferenceRequest {
@@ -69,7 +72,9 @@ export async function mergeAdapter(
       hint: "Its plugin has no mergeWeight: use the adapter unmerged.",
     });
   }
+  const missing = await whatIsMissing(source.checkpoint, undefined, undefined);
   const plan = {
+    ...missing.plan,
     base: source.checkpoint,
     outline,
     adapter,
@@ -84,6 +89,7 @@ export async function mergeAdapter(
   await writeFolderAtomic(outputDir, async (folder) => {
     files = await writeMergedCheckpoint(folder, plan);
   });
+  for (const event of missing.events) onEvent?.(event);
   if (dataset === undefined) return { outputDir, ...files!, difference: undefined };
   await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, onEvent);
   const tokens = await tokeniser.tokenise(dataset);
@@ -91,6 +97,39 @@ export async function mergeAdapter(
   const difference = await measureDifference(run, engine, tokens, folders, data.maxLength, onEvent);
   return { outputDir, ...files!, difference };
 }
+
+/** What a classifier of transformers needs and the base lacks, and what is to be told of it. */
+async function whatIsMissing(
+  base: string,
+  labelNames: readonly string[] | undefined,
+  specials: TokenizerSettings["specials"],
+): Promise<{ readonly plan: Pick<MergePlan, MissingParts>; readonly events: readonly InfoEvent[] }> {
+  const padding = await choosePadding(base);
+  const changes = await tokenizerChanges(base, { padding, specials });
+  const { pad_token_id: own } = await readModelConfig(base);
+  const events: InfoEvent[] = [];
+  const tell = (type: InfoEvent["type"], message: string): void => void events.push({ type, message });
+  if (padding === undefined) {
+    tell(
+      "warning",
+      "the base names no token to pad with, and none was found: transformers classifies one row at a time",
+    );
+  } else {
+    const token = padding.token === undefined ? "" : ` (${padding.token})`;
+    if (padding.id !== own) tell("info", `config.json: pad_token_id ${padding.id}${token}, by ${padding.by}`);
+    if (padding.endsTexts && padding.id !== own && specials?.addEosToken !== false) {
+      tell(
+        "warning",
+        `pad_token_id ${padding.id}${token} also ends texts: in a text that ends with it, transformers reads the class one token earlier than it was trained`,
+      );
+    }
+  }
+  if (labelNames !== undefined) tell("info", `config.json: id2label ${labelNames.join(", ")}`);
+  for (const [key, value] of Object.entries(changes)) tell("info", `tokenizer_config.json: ${key} ${String(value)}`);
+  return { plan: { padding, labelNames, tokenizerChanges: changes }, events };
+}
+
+type MissingParts = "padding" | "labelNames" | "tokenizerChanges";
 
 function measuredRows(request: MergeRequest, data: DataOptions, recorded: boolean, rows: number): Dataset {
   const { files = [] } = request;
