@@ -75,6 +75,7 @@ export {
   type ModelLabels,
   type ModelQuantization,
   requireNf4,
+  showJson,
 } from "./core/formats/model-config.ts";
 export { type PackedNf4 } from "./core/formats/nf4.ts";
 export { readNf4 } from "./core/formats/nf4-checkpoint.ts";

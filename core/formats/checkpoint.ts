@@ -8,7 +8,7 @@ import { basename, join } from "node:path";
 import { ModelError } from "../errors.ts";
 import { bf16ToF32, f16ToF32 } from "./half.ts";
 import { isObject, parseJsonObject } from "./json-object.ts";
-import { show } from "./model-config.ts";
+import { showJson } from "./model-config.ts";
 import type { TensorInfo } from "./safetensors-header.ts";
 import { missingTensor, openSafetensors, type SafetensorsFile, type TensorSource } from "./safetensors.ts";
 
@@ -185,13 +185,13 @@ async function readPlaces(dir: string): Promise<ReadonlyMap<string, string>> {
 export async function readIndex(path: string): Promise<ReadonlyMap<string, string>> {
   const again = "Fetch the checkpoint again; where that changes nothing, choose another revision of the model.";
   const map = (await readJsonObject(path, again))["weight_map"];
-  if (!isObject(map)) throw checkpointError(`${path}: weight_map is ${show(map)}, expected an object`, again);
+  if (!isObject(map)) throw checkpointError(`${path}: weight_map is ${showJson(map)}, expected an object`, again);
   const places = Object.entries(map);
   if (places.length === 0)
     throw checkpointError(`${path}: weight_map is empty, expected a file for each tensor`, again);
   for (const [name, shard] of places) {
     if (typeof shard === "string" && isFileName(shard)) continue;
-    throw checkpointError(`${path}: tensor ${show(name)} lies in ${show(shard)}, which is no file name`, again);
+    throw checkpointError(`${path}: tensor ${showJson(name)} lies in ${showJson(shard)}, which is no file name`, again);
   }
   return new Map(places as [string, string][]);
 }
