@@ -2,6 +2,7 @@
  * JSON as Python's json module writes it, for files that Hugging Face's tools share with us: keys sorted, two spaces
  * of indent, ASCII only, floats told apart from integers (`1.0`, `1e-05`), NaN and Infinity bare.
  */
+import { isTooDeep, TOO_DEEP } from "./json-object.ts";
 
 /** A number that Python holds as a float: it keeps its `.0`. */
 export class PythonFloat {
@@ -33,6 +34,7 @@ export function formatPythonJson(value: PythonJson): string {
  * @throws SyntaxError
  */
 export function parsePythonJson(text: string): unknown {
+  if (isTooDeep(text)) throw new SyntaxError(TOO_DEEP);
   // Strings are matched first, so that the words inside them are left alone.
   const marked = text.replaceAll(/"(?:[^"\\]|\\.)*"|-?Infinity|NaN/g, (token) =>
     token.startsWith('"') ? token : `"\\u0000${token}"`,

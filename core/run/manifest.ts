@@ -45,7 +45,7 @@ export async function writeManifest(
   await writeFileAtomic(join(directory, MANIFEST_FILE), formatManifest(content));
 }
 
-/** The last line holds the sha256 of what stands above it. */
+/** The last line holds the sha256 of what stands above it; every byte is what this gives. */
 function formatManifest(manifest: Manifest): string {
   return `${JSON.stringify({ ...manifest, sha256: checksum(manifest) }, null, 2)}\n`;
 }
@@ -62,10 +62,11 @@ export async function readManifest(directory: string): Promise<Manifest | undefi
   if (!existsSync(path)) return undefined;
   const refuse = (problem: string, cause?: unknown): ModelError =>
     new ModelError("MANIFEST_DAMAGED", `${path}: ${problem}`, { cause, hint: DAMAGED_HINT });
-  const { sha256, ...rest } = parseJsonObject(await readFile(path), refuse);
+  const bytes = await readFile(path);
+  const { sha256: _, ...rest } = parseJsonObject(bytes, refuse);
   if (rest["version"] !== 1) throw refuse(`version ${JSON.stringify(rest["version"])}, expected 1`);
-  if (!isManifest(rest) || checksum(rest) !== sha256)
-    throw refuse("does not have the checksum that stands in it: it was changed or damaged after it was saved");
+  if (!isManifest(rest) || !bytes.equals(Buffer.from(formatManifest(rest))))
+    throw refuse("is not what its checksum stands for: it was changed or damaged after it was saved");
   return rest;
 }
 

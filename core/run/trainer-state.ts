@@ -5,6 +5,7 @@
  */
 import { ModelError } from "../errors.ts";
 import { isObject } from "../formats/json-object.ts";
+import { showValue } from "../options/option-words.ts";
 import { formatPythonJson, parsePythonJson, pyFloat, type PythonJson } from "../formats/python-json.ts";
 
 /**
@@ -91,13 +92,13 @@ export function parseTrainerState(text: string, path: string): TrainerState {
   const number = (key: string, fallback?: number): number => {
     const value = json[key] ?? fallback;
     if (typeof value === "number") return value;
-    problems.push(value === undefined ? `${key} is missing` : `${key} is ${JSON.stringify(value)}, expected a number`);
+    problems.push(value === undefined ? `${key} is missing` : `${key} is ${showValue(value)}, expected a number`);
     return 0;
   };
   const orNull = <T>(key: string, type: "number" | "string"): T | null => {
     const value = json[key] ?? null;
     if (value === null || typeof value === type) return value as T | null;
-    problems.push(`${key} is ${JSON.stringify(value)}, expected a ${type} or null`);
+    problems.push(`${key} is ${showValue(value)}, expected a ${type} or null`);
     return null;
   };
   const history = json["log_history"];

@@ -63,7 +63,9 @@ export function parseTrainingState(json: Json, trainer: TrainerState, path: stri
   ];
   if (problems.length > 0) throw invalid(path, problems);
   const state = whole as unknown as TrainingState;
-  const disagreements = [...contradictions(state), ...differences(state, trainer)];
+  const contradictory = contradictions(state);
+  if (contradictory.length > 0) throw invalid(path, contradictory);
+  const disagreements = differences(state, trainer);
   if (disagreements.length > 0) throw invalid(path, disagreements);
   const { loss, ...since } = state.sinceLog;
   // trainer_state.json tells NaN from infinity.

@@ -78,6 +78,7 @@ test("what cannot be so together, and what trainer_state.json says otherwise", a
     [{ nonFinite: 4 }, "nonFinite: got 4 of 3 steps"],
     [{ sinceLog: { loss: 1, steps: 4, skipped: 0 } }, "sinceLog: got 4 steps, 0 skipped, of 3 with 1 skipped"],
     [{ scaler }, "scaler.growthTracker: got 10, expected less than growthInterval, 10"],
+    [{ history: [null, { step: 3, epoch: 1 }] }, "history[0].step: got nothing, expected steps up to 3 in order"],
     [{ history: [{ step: 4, epoch: 1 }] }, "history[0].step: got 4, expected steps up to 3 in order"],
     [{ step: 4, updates: 3 }, "step: got 4, but global_step of trainer_state.json is 3"],
     [{ tokens: 1 }, "tokens: got 1, but num_input_tokens_seen of trainer_state.json is"],
