@@ -27,6 +27,12 @@ const SPEED = /_(runtime|samples_per_second|steps_per_second)$/;
 const LOWER_IS_BETTER = /(loss|error|perplexity|brier|ece|mse|mae)$/;
 const HIGHER_IS_BETTER = /(accuracy|acc|f1|auc|precision|recall|kappa|mcc|score)$/;
 
+/** The last entry of a finished run; undefined for one that goes on. */
+export function summaryOf(entries: readonly LogEntry[]): LogEntry | undefined {
+  const last = entries.at(-1);
+  return last !== undefined && ("train_loss" in last || "train_runtime" in last) ? last : undefined;
+}
+
 /** Takes a log apart. */
 export function splitHistory(entries: readonly LogEntry[]): History {
   const isEvaluation = (entry: LogEntry): boolean => Object.keys(entry).some((key) => key.startsWith("eval_"));
@@ -34,7 +40,7 @@ export function splitHistory(entries: readonly LogEntry[]): History {
   return {
     training: entries.filter((entry) => "loss" in entry),
     evaluations: entries.filter(isEvaluation),
-    summary: last !== undefined && ("train_loss" in last || "train_runtime" in last) ? last : undefined,
+    summary: summaryOf(entries),
     lastStep: last?.step ?? 0,
     lastEpoch: last?.epoch ?? 0,
   };

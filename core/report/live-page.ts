@@ -4,11 +4,11 @@ import { basename, join, resolve } from "node:path";
 import { QloraError } from "../errors.ts";
 import { RUN_FILES } from "../run/folder.ts";
 import { countOf, formatCount } from "./format.ts";
-import { splitHistory } from "./history.ts";
 import hoverScript from "./hover.client.js" with { type: "text" };
 import liveScript from "./live.client.js" with { type: "text" };
 import liveStyle from "./live.css" with { type: "text" };
 import { markup } from "./markup.ts";
+import { openMetricsTail } from "./metrics-tail.ts";
 import { renderDocument, renderMain } from "./page.ts";
 import { runState, type RunState } from "./run-state.ts";
 import { numberAt, readReportRun, type ReportRun } from "./run.ts";
@@ -33,6 +33,10 @@ const TEXTS: Readonly<Record<RunState, string>> = {
   interrupted: "This run has stopped before its end; should it go on, so does this page.",
 };
 
+/** A log of very many lines takes long to draw: after such a view the next one waits for `REST` times as long. */
+const LONG_MS = 200;
+const REST = 10;
+
 /** A reader of a run's folder that looks at the files only where they changed. */
 export function openLiveView(outputDir: string): () => Promise<LiveView> {
   const name = basename(resolve(outputDir));
@@ -43,13 +47,20 @@ export function openLiveView(outputDir: string): () => Promise<LiveView> {
   let run: ReportRun | undefined;
   let state: RunState | undefined;
   let problem: LiveStatus | undefined;
+  const readHistory = openMetricsTail(join(outputDir, RUN_FILES.metrics));
+  let rested = 0;
 
   const look = async (): Promise<LiveStatus> => {
     const now = await signatureOf(outputDir);
-    if (now !== signature) {
+    if (now !== signature && performance.now() >= rested) {
+      const start = performance.now();
       signature = now;
       [run, state, problem] = [undefined, undefined, undefined];
-      run = await readReportRun(outputDir);
+      run = await readReportRun(outputDir, readHistory);
+      state = await runState(outputDir, run);
+      [main, title] = [renderMain(run, state).text, titleOf(run)];
+      const took = performance.now() - start;
+      if (took > LONG_MS) rested = performance.now() + took * REST;
     }
     if (run === undefined) return problem!;
     const before = state;
@@ -84,7 +95,7 @@ ${{ kind: "markup", text: main }}`,
 
 function titleOf(run: ReportRun): string {
   const total = numberAt(run.record, "totalSteps");
-  const { lastStep } = splitHistory(run.history);
+  const lastStep = run.history.at(-1)?.step ?? 0;
   return `${run.name}: ${total === undefined ? countOf(lastStep, "step") : `step ${formatCount(lastStep)} of ${formatCount(total)}`}`;
 }
 

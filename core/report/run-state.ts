@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { RUN_FILES } from "../run/folder.ts";
-import { splitHistory } from "./history.ts";
+import { summaryOf } from "./history.ts";
 import { textAt, type ReportRun } from "./run.ts";
 
 /** `running` is a guess: it has not stopped by itself, and wrote something not long ago. */
@@ -20,7 +20,7 @@ const SIGNS_OF_LIFE = [RUN_FILES.record, RUN_FILES.metrics, RUN_FILES.evaluation
 
 /** The state of a run whose folder was just read; `now` is in milliseconds since 1970. */
 export async function runState(outputDir: string, run: ReportRun, now: number = Date.now()): Promise<RunState> {
-  if (splitHistory(run.history).summary !== undefined) return "finished";
+  if (summaryOf(run.history) !== undefined) return "finished";
   const times = await Promise.all(SIGNS_OF_LIFE.map((name) => timeOf(join(outputDir, name))));
   const last = Math.max(...times);
   // The trainer writes it when it leaves its loop, and a resumed run writes run.json anew.

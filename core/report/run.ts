@@ -27,10 +27,13 @@ export interface ReportRun {
 }
 
 /**
- * Reads what a run's folder holds; a run that is still going on has less.
+ * Reads what a run's folder holds; a run that is still going on has less. `readHistory` reads metrics.jsonl in its own way.
  * @throws QloraError RUN_NOT_FOUND, RUN_RECORD_INVALID, METRICS_DAMAGED or EVALUATION_INVALID naming the file
  */
-export async function readReportRun(outputDir: string): Promise<ReportRun> {
+export async function readReportRun(
+  outputDir: string,
+  readHistory?: () => Promise<readonly LogEntry[]>,
+): Promise<ReportRun> {
   const recordPath = join(outputDir, RUN_FILES.record);
   const record = await readObject(recordPath, "RUN_RECORD_INVALID");
   if (record === undefined) {
@@ -42,30 +45,37 @@ export async function readReportRun(outputDir: string): Promise<ReportRun> {
   const evaluationPath = join(outputDir, EVALUATION_FILE);
   const evaluation = await readObject(evaluationPath, "EVALUATION_INVALID");
   const state = await readObject(join(outputDir, RUN_FILES.state), "TRAINER_STATE_INVALID");
+  const whole = async (): Promise<readonly LogEntry[]> =>
+    existsSync(metricsPath) ? parseMetrics(await readFile(metricsPath, "utf8"), metricsPath) : [];
   const tokens = state?.["num_input_tokens_seen"];
   return {
     name: basename(resolve(outputDir)),
     record,
-    history: existsSync(metricsPath) ? parseMetrics(await readFile(metricsPath, "utf8"), metricsPath) : [],
+    history: await (readHistory ?? whole)(),
     evaluation: evaluation === undefined ? undefined : parseEvaluation(evaluation, evaluationPath),
     tokens: typeof tokens === "number" && tokens > 0 ? tokens : undefined,
   };
 }
 
 /**
- * The entries of a metrics.jsonl; half a last line, which a process killed while it appended leaves, is left out.
+ * The entries of a metrics.jsonl, or of its lines after the first `before`; half a last line, which a process killed while it
+ * appended leaves, is left out.
  * @throws QloraError METRICS_DAMAGED with the line
  */
-export function parseMetrics(text: string, path: string): LogEntry[] {
+export function parseMetrics(text: string, path: string, before = 0): LogEntry[] {
   const lines = text.split("\n");
   return lines.flatMap((line, i): LogEntry[] => {
     if (line.trim() === "") return [];
     const entry = parseEntry(line);
     if (entry !== undefined) return [entry];
     if (i === lines.length - 1) return [];
-    throw new QloraError("METRICS_DAMAGED", `${path}:${i + 1}: expected a JSON object of numbers with step and epoch`, {
-      hint: "Remove the line, or write the report of a copy of the folder without it.",
-    });
+    throw new QloraError(
+      "METRICS_DAMAGED",
+      `${path}:${before + i + 1}: expected a JSON object of numbers with step and epoch`,
+      {
+        hint: "Remove the line, or write the report of a copy of the folder without it.",
+      },
+    );
   });
 }
 

@@ -28,6 +28,8 @@ export interface RunWatch extends AsyncDisposable {
 
 /** Names under which a browser on this machine reaches it; any other is a page of somebody else's that resolves to us. */
 const LOOPBACK = new Set(["127.0.0.1", "localhost", "[::1]"]);
+/** A name or an address, perhaps with a port; a URL may be made of more, and then means another host than it seems to. */
+const HOST = /^(?:[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?$/i;
 /** Between comments that keep an idle stream open. */
 const HEARTBEAT_MS = 15_000;
 
@@ -56,8 +58,7 @@ export async function watchRun(outputDir: string, options: WatchOptions = {}): P
   const update = async (): Promise<void> => {
     if (looking) return;
     looking = true;
-    const next = await look();
-    looking = false;
+    const next = await look().finally(() => (looking = false));
     if (stopped || isSame(next, view)) return;
     view = next;
     count++;
@@ -82,6 +83,8 @@ export async function watchRun(outputDir: string, options: WatchOptions = {}): P
   };
 
   const answer = (request: Request): Response => {
+    const host = request.headers.get("host") ?? "";
+    if (!HOST.test(host) || !URL.canParse(request.url)) return refuse(400, "expected a request with a Host and a path");
     const { hostname, pathname, searchParams } = new URL(request.url);
     if (!LOOPBACK.has(hostname)) return refuse(403, `${hostname} is not this machine`);
     if (request.method !== "GET" && request.method !== "HEAD") return refuse(405, "only GET");
@@ -110,7 +113,16 @@ export async function watchRun(outputDir: string, options: WatchOptions = {}): P
 function serve(port: number, fetch: (request: Request) => Response, undo: () => void): Bun.Server<undefined> {
   try {
     // A stream may be silent for longer than any timeout.
-    return Bun.serve({ hostname: "127.0.0.1", port, idleTimeout: 0, fetch });
+    return Bun.serve({
+      hostname: "127.0.0.1",
+      port,
+      idleTimeout: 0,
+      reusePort: false, // what is no development shares ports otherwise
+      // Bun's own page of an error shows the source around it, and where that lies.
+      development: false,
+      error: () => refuse(500, "the page could not be made"),
+      fetch,
+    });
   } catch (cause) {
     undo();
     const { code } = cause as NodeJS.ErrnoException;

@@ -265,9 +265,13 @@ describe("commands", () => {
     expect(stderr).toContain("output/out-of-fold.csv");
   });
 
-  test(
-    "train: SIGINT lets the step finish and exits 130",
-    async () => {
+  test.each([
+    ["SIGINT", 130],
+    ["SIGHUP", 130],
+    ["SIGTERM", 143],
+  ] as const)(
+    "train: %s lets the step finish and exits %d",
+    async (signal, code) => {
       const child = Bun.spawn([process.execPath, join(fixtures, "main.ts"), ...train, "--max-steps", "99"], {
         cwd: folder,
         stdout: "pipe",
@@ -275,15 +279,53 @@ describe("commands", () => {
       });
       const reader = child.stderr.getReader();
       let text = "";
-      while (!text.includes("saved")) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        text += new TextDecoder().decode(value);
-      }
-      child.kill("SIGINT");
-      expect(await child.exited).toBe(130);
+      const readUntil = async (wanted: string): Promise<void> => {
+        while (!text.includes(wanted)) {
+          const { done, value } = await reader.read();
+          if (done) break;
+          text += new TextDecoder().decode(value);
+        }
+      };
+      await readUntil("saved");
+      child.kill(signal);
+      await readUntil("goes on from here");
+      expect(text).toContain("interrupted: finishing the step and saving");
+      expect(await child.exited).toBe(code);
     },
     SPAWN_MS,
+  );
+
+  test(
+    "a stdout that nobody reads ends quietly, a full one and a closed one are one sentence, a full stderr is nothing",
+    async () => {
+      const shell = async (redirect: string): Promise<{ code: number; stderr: string; stdout: string }> => {
+        const script = `"$BUN" "$MAIN" predict output --json ${redirect}`;
+        const env = { ...process.env, BUN: process.execPath, MAIN: join(fixtures, "main.ts") };
+        const child = Bun.spawn(["bash", "-c", `set -o pipefail; ${script}`], {
+          cwd: folder,
+          env,
+          stdout: "pipe",
+          stderr: "pipe",
+        });
+        const [stdout, stderr] = await Promise.all([
+          new Response(child.stdout).text(),
+          new Response(child.stderr).text(),
+        ]);
+        return { code: await child.exited, stderr, stdout };
+      };
+      expect(await shell("| true")).toEqual({ code: 0, stderr: "", stdout: "" });
+      const full = await shell(">/dev/full");
+      expect(full.code).toBe(1);
+      expect(full.stderr).toMatch(/^\[error\] stdout: could not be written \(\w+\)\n[^\n]*\n$/);
+      expect((await shell("2>/dev/full")).code).toBe(0);
+      const closed = await shell(">&-");
+      expect(closed.stderr).not.toMatch(/^\s+at /m);
+      const told = ["--help >&-", "runs . 2>&-", "wrong 2>/dev/full", "train --print-config --model x >/dev/full"].map(
+        async (command) => (await shell(`>/dev/null; "$BUN" "$MAIN" ${command}`)).stderr,
+      );
+      for (const stderr of await Promise.all(told)) expect(stderr).not.toMatch(/^\s+at /m);
+    },
+    4 * SPAWN_MS,
   );
 
   test(
