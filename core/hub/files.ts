@@ -24,12 +24,16 @@ export const TOKENIZER_FILES: readonly string[] = [
   "added_tokens.json",
 ];
 
+/** Files beside the weights, in the order in which they can tell that something is wrong. */
+interface SmallFiles {
+  readonly config: string;
+  /** None where the weights are one file. */
+  readonly index: readonly string[];
+  readonly others: readonly string[];
+}
+
 /** Small files of `part` that a model has: everything but the shards, which the index lists. */
-export function smallFiles(
-  id: string,
-  names: readonly string[],
-  part: ModelPart,
-): [config: string, ...others: string[]] {
+export function smallFiles(id: string, names: readonly string[], part: ModelPart): SmallFiles {
   const has = new Set(names);
   if (!has.has(CONFIG)) {
     const instead = has.has(ADAPTER) ? "a PEFT adapter" : names.some((name) => name.endsWith(".gguf")) ? "GGUF" : "";
@@ -43,7 +47,7 @@ export function smallFiles(
       },
     );
   }
-  if (part === "config") return [CONFIG];
+  if (part === "config") return { config: CONFIG, index: [], others: [] };
   if (!has.has(SINGLE) && !has.has(INDEX)) {
     throw new ModelError("HUB_NO_SAFETENSORS", `${id} has neither ${SINGLE} nor ${INDEX}`, {
       hint: "Only weights saved as safetensors are read.",
@@ -51,7 +55,7 @@ export function smallFiles(
   }
   const tokenizer = has.has(FAST_TOKENIZER) ? [FAST_TOKENIZER] : SLOW_TOKENIZERS;
   const index = has.has(SINGLE) ? [] : [INDEX]; // the reader prefers the single file likewise
-  return [CONFIG, ...[...index, ...BESIDES, ...tokenizer].filter((name) => has.has(name))];
+  return { config: CONFIG, index, others: [...BESIDES, ...tokenizer].filter((name) => has.has(name)) };
 }
 
 /**

@@ -1,4 +1,4 @@
 /** Models of the Hugging Face hub. */
 export { hubEnvironment, type HubEnvironment } from "./environment.ts";
 export { looksLikeCheckpoint } from "./reference.ts";
-export { resolveModel, type ResolvedModel, type ResolveOptions } from "./resolve.ts";
+export { resolveModel, type ResolvedModel, type RemoteHeaders, type ResolveOptions } from "./resolve.ts";

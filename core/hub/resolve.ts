@@ -6,6 +6,7 @@ import { makeFolder } from "../disk.ts";
 import { ConfigError, ModelError, QloraError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { explainWriteErrors } from "../files.ts";
+import type { TensorInfo } from "../formats/safetensors-header.ts";
 import { defineRequest } from "../options/request.ts";
 import { loadPackage } from "../packages.ts";
 import { cachePaths, linkBlob, readRef, writeRef, type CachePaths } from "./cache.ts";
@@ -14,6 +15,7 @@ import { checkEndpoint, hubEnvironment, type HubEnvironment } from "./environmen
 import { hostOf, UNREACHABLE } from "./errors.ts";
 import { hasTokenizer, missingFile, smallFiles, weightFiles, type ModelPart } from "./files.ts";
 import { ask } from "./http.ts";
+import { remoteTensors } from "./remote-header.ts";
 import { checkRevision, isCommit, parseReference } from "./reference.ts";
 
 /** Files in the air at once. */
@@ -32,13 +34,16 @@ export interface ResolveOptions {
   /** Gets sentences for the reader: what is downloaded, or that the cache is used. */
   readonly onEvent?: RunListener | undefined;
   /**
-   * Called with the folder once config.json lies in it, and again once the index does: what it throws ends the download
-   * before any weights. Not called where nothing has to be fetched.
+   * Called with the folder once config.json lies in it, again once the index does, and with the headers of the weights before
+   * their tensors are asked for: what it throws ends the download. Not called where nothing has to be fetched.
    */
-  readonly onFiles?: ((directory: string) => Promise<void>) | undefined;
+  readonly onFiles?: ((directory: string, headers?: RemoteHeaders) => Promise<void>) | undefined;
   /** Aborting stops a download; what came is kept. */
   readonly signal?: AbortSignal | undefined;
 }
+
+/** What every tensor of a hub model is, and the file that holds it. */
+export type RemoteHeaders = ReadonlyMap<string, TensorInfo & { readonly file: string }>;
 
 const check = defineRequest<ResolveOptions>("resolveModel", {
   revision: "string?",
@@ -182,13 +187,15 @@ async function downloadModel({ hub, paths, signal, id, part, listing, options }:
     signal: AbortSignal.any([signal, stop.signal]),
     onBytes: (count) => options.onProgress?.((done += count), total),
   };
-  const fetchFiles = async (wanted: readonly string[]): Promise<void> => {
+  const describe = (wanted: readonly string[]): Promise<RemoteFile[]> => {
     const lacking = wanted.filter((name) => !existsSync(join(directory, name)));
-    const files = await inLanes(lacking, stop, (name) => describeFile(context, id, sha, name));
+    return inLanes(lacking, stop, (name) => describeFile(context, id, sha, name));
+  };
+  const fetchFiles = async (files: readonly RemoteFile[], quiet = false): Promise<void> => {
     const bytes = files.reduce((sum, { size }) => sum + size, 0);
     const missing = await checkSpace(context, files);
     total += bytes;
-    if (missing > 0 && !wanted.includes("config.json")) {
+    if (missing > 0 && !quiet) {
       const from = `${id} (commit ${sha.slice(0, 7)}) from ${hostOf(hub.endpoint)}`;
       const rest = missing < bytes ? `, ${inUnits(missing)} of them to go` : "";
       options.onEvent?.({
@@ -201,14 +208,38 @@ async function downloadModel({ hub, paths, signal, id, part, listing, options }:
       await linkBlob(paths, sha, file.target.file, file.hash);
     });
   };
-  const [config, ...small] = smallFiles(id, names, part);
-  await fetchFiles([config]);
+  const { onFiles } = options;
+  const { config, index, others } = smallFiles(id, names, part);
+  await fetchFiles(await describe([config]), true);
   if (part === "config") return;
-  await options.onFiles?.(directory);
-  await fetchFiles(small);
-  const weights = await weightFiles(id, names, directory);
-  await options.onFiles?.(directory);
+  await onFiles?.(directory);
+  await fetchFiles(await describe(index), true);
+  const wanted = await weightFiles(id, names, directory);
+  if (index.length > 0) await onFiles?.(directory);
+  const weights = await describe(wanted);
+  if (onFiles !== undefined && weights.length === wanted.length) {
+    const headers = await remoteHeaders(context, weights, stop);
+    if (headers !== undefined) await onFiles(directory, headers);
+  }
+  await fetchFiles(await describe(others));
   await fetchFiles(weights);
+}
+
+/** Headers of weights of which nothing is here yet; undefined where some of it is: they were judged when that began. */
+async function remoteHeaders(
+  context: DownloadContext,
+  weights: readonly RemoteFile[],
+  stop: AbortController,
+): Promise<RemoteHeaders | undefined> {
+  for (const file of weights) if ((await bytesAtHand(context, file)) > 0) return undefined;
+  const files = await inLanes(weights, stop, (file) => remoteTensors(context, file));
+  const headers = new Map<string, TensorInfo & { readonly file: string }>();
+  for (const [i, tensors] of files.entries()) {
+    if (tensors === undefined) return undefined;
+    const { id, file } = weights[i]!.target;
+    for (const [name, info] of tensors) headers.set(name, { ...info, file: `${id}/${file}` });
+  }
+  return headers;
 }
 
 /** Bytes to fetch. @throws QloraError DISK_FULL before anything is fetched */

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { hasWeights, isSingle, openCheckpoint, readIndex, WEIGHTS_INDEX } from "../formats/checkpoint.ts";
 import { checkNf4Headers, headersOf, type TensorHeaders } from "../formats/nf4-checkpoint.ts";
 import { missingTensor } from "../formats/safetensors.ts";
+import type { RemoteHeaders } from "../hub/index.ts";
 import type { ModelOutline } from "../plugin/kinds.ts";
 
 /** Names of a checkpoint's tensors, and what of their headers is here. */
@@ -33,6 +34,15 @@ export async function checkBaseHeaders(
   }
   await using checkpoint = await openCheckpoint(directory);
   return checkTensors({ names: [...checkpoint.tensors.keys()], headers: headersOf(checkpoint) }, outline);
+}
+
+/** The same for weights that are still on the hub. @throws ModelError as {@link checkBaseHeaders} */
+export function checkRemoteHeaders(headers: RemoteHeaders, outline: ModelOutline): readonly string[] {
+  const pathOf = (name: string): string => headers.get(name)?.file ?? "the headers on the hub";
+  return checkTensors(
+    { names: [...headers.keys()], headers: { infoOf: (name) => headers.get(name), pathOf } },
+    outline,
+  );
 }
 
 /** A plugin may read other names than its outline has: then only what is there is judged. */

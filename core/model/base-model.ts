@@ -2,10 +2,10 @@
 import { ConfigError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { readModelConfig } from "../formats/checkpoint.ts";
-import { resolveModel, type ResolveOptions } from "../hub/index.ts";
+import { type RemoteHeaders, resolveModel, type ResolveOptions } from "../hub/index.ts";
 import type { ModelFactory, ModelOutline, ModelPlugin, ModelSource } from "../plugin/kinds.ts";
 import type { PluginFactory } from "../plugin/value.ts";
-import { checkBaseHeaders } from "./base-headers.ts";
+import { checkBaseHeaders, checkRemoteHeaders } from "./base-headers.ts";
 
 /** A model whose checkpoint is a folder here. */
 export interface BaseModel {
@@ -45,17 +45,21 @@ export async function openBaseModel(plugin: ModelPlugin, options: BaseModelOptio
   const pinned = before?.name === checkpoint ? before.sha : undefined;
   const sourceIn = (directory: string): ModelSource =>
     (directory === checkpoint ? plugin : plugin.factory.configure({ ...plugin.given, checkpoint: directory })).create();
-  const judge = async (directory: string, known: "index" | "all"): Promise<readonly string[]> => {
+  const judge = async (
+    directory: string,
+    known: "index" | "all",
+    headers?: RemoteHeaders,
+  ): Promise<readonly string[]> => {
     const outline = await sourceIn(directory).outline(options.numLabels ?? DEFAULT_LABELS);
     await options.onOutline?.(outline, checkpoint);
-    return checkBaseHeaders(directory, outline, known);
+    return headers === undefined ? checkBaseHeaders(directory, outline, known) : checkRemoteHeaders(headers, outline);
   };
   const { directory, sha } = await resolveModel(checkpoint, {
     revision: typeof revision === "string" ? revision : pinned,
     part,
     signal,
     onEvent,
-    onFiles: async (folder) => void (await judge(folder, "index")),
+    onFiles: async (folder, headers) => void (await judge(folder, "index", headers)),
     onProgress: (done, total) =>
       onEvent?.({ type: "progress", what: `downloading ${checkpoint}`, done, total, unit: "bytes" }),
   });

@@ -1,6 +1,6 @@
 /** What config.json, the index and the list of files can tell is told before any weights are asked for. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { RunEvent } from "../../core/events.ts";
 import { openBaseModel } from "../../core/model/base-model.ts";
@@ -9,6 +9,7 @@ import { gemma2, lora } from "../../plugins/index.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 import { looseConfig, looseTensors, packTensors } from "../formats/malformed.ts";
 import { failure, files, hub, hubTest, ID, serve, server, useHub } from "./hub-model.ts";
+import { sha256 } from "./server.ts";
 
 useHub();
 
@@ -129,6 +130,56 @@ describe("refused before any weights", () => {
       if (hint !== undefined) expect(error.hint).toMatch(hint);
       const asked = server.requests.filter(({ path }) => path.endsWith(".safetensors"));
       expect(asked.filter(({ method }) => method === "GET")).toEqual([]);
+    });
+  }
+
+  const single = (change: (tensors: ReturnType<typeof looseTensors>) => void): [string, Uint8Array][] => {
+    const tensors = looseTensors();
+    change(tensors);
+    return [...files, ["model.safetensors", packTensors(tensors)]];
+  };
+  const byHeaders: [what: string, repository: [string, Uint8Array][], says: RegExp][] = [
+    [
+      "a linear in 16 bits by the header of the one file",
+      single((tensors) => {
+        for (const name of tensors.keys()) if (name.startsWith(`${down}.weight.`)) tensors.delete(name);
+        tensors.set(`${down}.weight`, { dtype: "BF16", shape: [128, 512], bytes: Buffer.alloc(2 * 128 * 512) });
+      }),
+      /tiny\/gemma2-nf4\/model\.safetensors: tensor "model\.layers\.3\.mlp\.down_proj\.weight" is not quantised: BF16 \[128,512\]/,
+    ],
+    [
+      "blocks of 128 by the header of the one file",
+      single((tensors) => {
+        const absmax = tensors.get(`${down}.weight.absmax`)!;
+        absmax.shape = [absmax.shape[0]! / 2];
+        absmax.bytes = absmax.bytes.subarray(0, absmax.bytes.length / 2);
+      }),
+      /down_proj\.weight\.absmax" has 512 blocks of 128 weights, expected blocks of 64/,
+    ],
+    [
+      "what is no safetensors file",
+      [...files, ["model.safetensors", Buffer.from("\u0010\0\0\0\0\0\0\0<html>not weights")]],
+      /tiny\/gemma2-nf4\/model\.safetensors: the header is not valid JSON/,
+    ],
+  ];
+  for (const [what, repository, says] of byHeaders) {
+    hubTest(what, async () => {
+      await serve(new Map(repository));
+      process.env["HF_ENDPOINT"] = server.url;
+      expect((await failure(openBaseModel(gemma2({ checkpoint: ID })))).message).toMatch(says);
+      const gets = server.requests.filter(({ path, host }) => host === "cdn" && path.endsWith("model.safetensors"));
+      expect(gets.map(({ range }) => range?.startsWith("bytes=0-"))).toEqual([true]);
+      expect(server.requests.some(({ path }) => path.includes("tokenizer"))).toBe(false);
+      expect(
+        existsSync(
+          join(
+            hub.cacheDir,
+            "models--tiny--gemma2-nf4",
+            "blobs",
+            sha256(new Map(repository).get("model.safetensors")!),
+          ),
+        ),
+      ).toBe(false);
     });
   }
 
