@@ -91,18 +91,10 @@ export function unchecked({ path, manifest }: Pick<Checkpoint, "path" | "manifes
   return `${path} has no ${MANIFEST_FILE}, as those of qlora 0.1.0: its files are taken unchecked`;
 }
 
-/** A checkpoint that is to be written. */
-export interface NewCheckpoint {
-  readonly step: number;
-  readonly lineage: Lineage;
-  /** Checkpoints of the living line to keep; undefined: all. */
-  readonly keep: number | undefined;
-}
-
-/** Writes checkpoint-N whole or not at all, then removes the oldest of its line beyond `keep`. @returns its path */
+/** Writes checkpoint-N whole or not at all; removing older ones waits for `pruneCheckpoints`. @returns its path */
 export async function saveCheckpoint(
   outputDir: string,
-  { step, lineage, keep }: NewCheckpoint,
+  { step, lineage }: Pick<Manifest, "step" | "lineage">,
   write: (directory: string) => Promise<void>,
 ): Promise<string> {
   const path = checkpointPath(outputDir, step);
@@ -110,7 +102,6 @@ export async function saveCheckpoint(
     await write(directory);
     await writeManifest(directory, { step, lineage });
   });
-  await pruneCheckpoints(outputDir, lineage, keep);
   return path;
 }
 

@@ -27,11 +27,15 @@ export async function saveRun({
   requireFinite(values, step);
   await syncLog();
   const state = progress.trainingState(identity, scaler?.state ?? null);
-  const checkpoint = { step, lineage, keep: training.saveTotalLimit };
-  const path = await saveCheckpoint(training.outputDir, checkpoint, (directory) =>
+  const path = await saveCheckpoint(training.outputDir, { step, lineage }, (directory) =>
     writeCheckpoint(directory, session.adapter, values, optimizer, state, progress.trainerState(training)),
   );
   onEvent?.({ type: "save", step, path });
+}
+
+/** Removes the oldest checkpoints beyond the limit, of those that lead to where the run stands. */
+export async function pruneRun({ config: { training }, lineage }: TrainingRun): Promise<void> {
+  await pruneCheckpoints(training.outputDir, lineage, training.saveTotalLimit);
 }
 
 /** Writes trainer_state.json and the report. @returns path of the report */
@@ -54,7 +58,7 @@ export async function finishRun(run: TrainingRun): Promise<string> {
   await session.adapter.save(outputDir, values);
   const report = await writeSummary(run);
   await run.syncLog();
-  await pruneCheckpoints(outputDir, lineage, config.training.saveTotalLimit); // the process before may have ended in between
+  await pruneRun(run);
   await writeManifest(outputDir, { step: progress.step, lineage }, ADAPTER_FILES);
   return report;
 }

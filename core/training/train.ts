@@ -4,8 +4,9 @@ import { nonFiniteGradients } from "../compute/non-finite.ts";
 import type { Config } from "../options/config.ts";
 import { samplesOf } from "../run/data.ts";
 import { evaluateHeldOut } from "../run/evaluation.ts";
+import { checkpointPath } from "../run/folder.ts";
 import { isDue } from "../run/progress.ts";
-import { diverged, finishRun, saveRun, writeSummary } from "../run/save.ts";
+import { diverged, finishRun, pruneRun, saveRun, writeSummary } from "../run/save.ts";
 import { openTrainingRun, type TrainingRun } from "../run/setup.ts";
 import { stepGradients } from "./gradients.ts";
 import { learningRateAt } from "./schedule.ts";
@@ -36,6 +37,8 @@ export async function* trainSteps(
   let samplesDone = 0;
   let saved = firstStep === 0 ? undefined : firstStep; // a run that has not begun has no checkpoint to go on from
   let saveDue = false;
+  // An update that ruins the parameters shows in the loss of the next step: until then older checkpoints stay.
+  let proven: number | undefined;
   let window = { seconds: 0, samples: 0, tokens: 0 }; // since the last log, without evaluation and saving
   while (!progress.done && signal?.aborted !== true) {
     const from = performance.now();
@@ -104,7 +107,11 @@ export async function* trainSteps(
       window = { seconds: 0, samples: 0, tokens: 0 };
       onEvent?.({ type: "log", step, totalSteps, epoch, loss: mean, gradNorm, learningRate, skippedSteps, ...pace });
     }
-    if (hopeless) throw await endDiverged(run, saved);
+    if (hopeless) throw await endDiverged(run, proven);
+    if (unsound === 0 && saved !== undefined && saved !== proven) {
+      await pruneRun(run);
+      proven = saved;
+    }
     if (isDue(training.evalStrategy, training.evalSteps, progress)) metrics = (await evaluateHeldOut(run)) ?? metrics;
     saveDue ||= isDue(training.saveStrategy, training.saveSteps, progress);
     // A state whose loss is no number would push out checkpoints that are sound: it waits for the next that is one.
@@ -132,7 +139,7 @@ export async function* trainSteps(
   const interrupted = !progress.done;
   if (!interrupted) await run.cuts;
   if (progress.unsound > 0) {
-    if (!interrupted) throw await endDiverged(run, saved);
+    if (!interrupted) throw await endDiverged(run, proven);
     const message = `step ${step} is not saved: its loss or its gradients are not finite`;
     onEvent?.({ type: "warning", message });
   } else if (interrupted ? saved !== step : training.saveStrategy !== "no" && saved !== step) await saveRun(run);
@@ -148,6 +155,7 @@ export async function* trainSteps(
       total_flos: 0,
     });
   }
+  if (interrupted && progress.unsound === 0) await pruneRun(run);
   const report = interrupted ? await writeSummary(run) : await finishRun(run);
   optimizer.destroy();
   gpu.free(control);
@@ -163,11 +171,12 @@ export async function* trainSteps(
   };
 }
 
-/** Leaves the folder of a run that lost its numbers as it stands. @returns the error to throw */
-async function endDiverged(run: TrainingRun, saved: number | undefined): Promise<Error> {
+/** Leaves the folder of a run that lost its numbers as it stands. @param proven the last checkpoint after which a step was sound */
+async function endDiverged(run: TrainingRun, proven: number | undefined): Promise<Error> {
   await writeSummary(run);
   const { step, unsound } = run.progress;
   const steps = unsound === 1 ? `step ${step} has` : `the last ${unsound} steps, up to ${step}, have`;
-  const from = saved === undefined ? "Start anew" : `Go on from checkpoint-${saved}, which is sound,`;
-  return diverged(`${steps} no finite loss or gradients`, from);
+  const folder = proven === undefined ? undefined : checkpointPath(run.config.training.outputDir, proven);
+  const from = folder && `Go on with --resume-from-checkpoint ${folder}, the last after which a step was sound,`;
+  return diverged(`${steps} no finite loss or gradients`, from ?? "Start anew");
 }
