@@ -41,6 +41,7 @@ const tokenizer: Tokenizer = {
   eosId: 1,
   vocabSize: 256_000,
   digest: "bench",
+  specials: () => ({ before: [], after: [] }),
   encodeBatch: async (texts) => {
     const lengths = Uint32Array.from(texts, (text) => Math.min(1024, Math.ceil(text.length / CHARACTERS_PER_TOKEN)));
     const ids = new Uint32Array(lengths.reduce((sum, length) => sum + length, 0)).fill(1000);

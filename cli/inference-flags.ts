@@ -6,7 +6,8 @@ import { placementOptions } from "../core/options/placement-options.ts";
 import { trainingOptions } from "../core/options/training-options.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
 
-const { format, maxLength, truncate, promptMaxTokens, nSplits, foldIdx, foldBy, cacheDir } = dataOptions.shape;
+const { format, maxLength, truncate, promptMaxTokens, addBosToken, addEosToken, nSplits, foldIdx, foldBy, cacheDir } =
+  dataOptions.shape;
 const { perDeviceEvalBatchSize, tokenBudget, allowNonFinite } = trainingOptions.shape;
 
 export const inferenceGroups: readonly FlagGroup[] = [
@@ -14,7 +15,18 @@ export const inferenceGroups: readonly FlagGroup[] = [
     title: "Data (default: as the run was trained)",
     section: "data",
     flat: true,
-    shape: { format, maxLength, truncate, promptMaxTokens, nSplits, foldIdx, foldBy, cacheDir },
+    shape: {
+      format,
+      maxLength,
+      truncate,
+      promptMaxTokens,
+      addBosToken,
+      addEosToken,
+      nSplits,
+      foldIdx,
+      foldBy,
+      cacheDir,
+    },
     recorded: true,
   },
   {

@@ -10,7 +10,9 @@ import { formatPythonJson, type PythonJson } from "../formats/python-json.ts";
 import type { SafetensorsFile } from "../formats/safetensors.ts";
 import { defineRequest } from "../options/request.ts";
 import { findAdapter, type TrainedAdapter } from "../run/find-adapter.ts";
+import { labelNamesOf } from "../run/label-names.ts";
 import { saveAdapterFiles } from "./files.ts";
+import { type AdapterNotes, writeAdapterNotes } from "./notes.ts";
 import { openAdapterTensors } from "./saved-tensors.ts";
 
 /** Adapters to average, and where their mean goes. */
@@ -57,6 +59,8 @@ export async function averageAdapters(request: AverageAdaptersRequest): Promise<
   const adapters = await Promise.all(names.map((name) => findAdapter(name)));
   const [first, ...others] = adapters as [TrainedAdapter, ...TrainedAdapter[]];
   for (const other of others) checkConfig(first, other);
+  const notes = notesOf(first);
+  for (const other of others) checkNotes(first, other);
 
   const files: SafetensorsFile[] = [];
   try {
@@ -70,6 +74,7 @@ export async function averageAdapters(request: AverageAdaptersRequest): Promise<
     const base = typeof named === "string" ? named : "an unnamed base model";
     const kind = String(first.config["peft_type"]).toLowerCase();
     const list = names.map((name) => `- ${name}`).join("\n");
+    await writeAdapterNotes(outputDir, notes);
     await saveAdapterFiles(outputDir, {
       config: formatPythonJson(first.config as PythonJson),
       card: formatModelCard(base, kind, `The mean of ${adapters.length} adapters, score head included:\n\n${list}`),
@@ -115,6 +120,24 @@ function checkConfig(first: TrainedAdapter, other: TrainedAdapter): void {
   throw new ModelError("ADAPTERS_DIFFER", `${other.directory}: ${list.join("; ")}`, {
     hint: "Only adapters of one base model and one config can be averaged.",
   });
+}
+
+/** What an adapter was trained with, by its run's record, else by what stands beside it. */
+const notesOf = (trained: TrainedAdapter): AdapterNotes => ({
+  specialTokens: trained.record?.specialTokens ?? trained.beside.specialTokens,
+  labelNames: labelNamesOf(trained),
+});
+
+function checkNotes(first: TrainedAdapter, other: TrainedAdapter): void {
+  const [own, others] = [notesOf(first), notesOf(other)];
+  for (const key of ["specialTokens", "labelNames"] as const) {
+    if (JSON.stringify(own[key]) === JSON.stringify(others[key])) continue;
+    throw new ModelError(
+      "ADAPTERS_DIFFER",
+      `${other.directory}: ${key} is ${show(others[key])}, but ${show(own[key])} in ${first.directory}`,
+      { hint: "Only adapters trained on the same classes and special tokens can be averaged." },
+    );
+  }
 }
 
 const show = (value: unknown): string => (value === undefined ? "missing" : JSON.stringify(value));

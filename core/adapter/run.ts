@@ -1,6 +1,7 @@
 /** What a trained adapter is run on: the rows, the base model, the plugin that reads it. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import type { ClassNames } from "../data/classes.ts";
 import { loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import { ConfigError, ModelError, QloraError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
@@ -163,7 +164,7 @@ export function requestRows(
   { files = [], data: asked = {} }: InferenceRequest,
   data: DataOptions,
   recorded: boolean,
-  labelled: boolean,
+  { labelled, labelNames }: { readonly labelled: boolean; readonly labelNames: ClassNames },
 ): Dataset {
   if (files.length > 0) {
     const unused = OWN_ROWS.filter((key) => asked[key] !== undefined);
@@ -175,10 +176,10 @@ export function requestRows(
         hint: "Leave it out; or leave the files out, for the rows that the run held out.",
       });
     }
-    const rows = loadDataset(files, { format: data.format });
+    const rows = loadDataset(files, { format: data.format, labelled, labelNames });
     return labelled ? requireLabels(rows) : rows;
   }
-  if (recorded) return loadEvaluationData(data);
+  if (recorded) return loadEvaluationData(data, labelNames);
   throw new ConfigError(
     "DATA_NO_FILES",
     "no files are given, and the adapter's folder has no run.json that names any",

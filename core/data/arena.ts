@@ -1,5 +1,6 @@
 import { DataError } from "../errors.ts";
 import type { CsvFile } from "./csv.ts";
+import { parsePythonList } from "./python-list.ts";
 import type { ArenaRow } from "./row.ts";
 
 /** Columns that make a CSV file an arena file. */
@@ -7,8 +8,11 @@ export const ARENA_COLUMNS = ["prompt", "response_a", "response_b"] as const;
 
 const WINNER_COLUMNS = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
 
+/** How the texts of a file stand in its cells: as lists of turns, or as they are (the sequel competition's files). */
+type CellKind = "lists" | "texts";
+
 /**
- * The text of an arena cell: a JSON list of turns joined by one space, null as "".
+ * The text of an arena cell: a list of turns joined by one space, null as "". Lists are JSON, else as Python prints them.
  * Unlike the notebook's Python `eval`, JSON escapes are read as JSON (surrogate pairs become one character, `\/` is `/`)
  * and what is left of lone surrogates becomes U+FFFD.
  */
@@ -18,31 +22,72 @@ function joinTurns(cell: string, column: string, file: string, line: number): st
       "DATA_CELL_INVALID",
       `column ${column}: expected a JSON list of strings and nulls, got ${got}`,
       { file, line },
-      { hint: 'A cell looks like ["first turn","second turn"].', cause },
+      { hint: cellHint(cell, column), cause },
     );
-  let turns: unknown;
-  try {
-    turns = JSON.parse(cell);
-  } catch (cause) {
-    throw bad(`${excerpt(cell)} (${(cause as Error).message})`, cause);
-  }
+  const turns = parseTurns(cell, (cause) => bad(`${excerpt(cell)} (${cause.message})`, cause));
   if (!Array.isArray(turns)) throw bad(excerpt(cell));
   const texts = turns.map((turn: unknown) => {
     if (turn === null) return "";
-    if (typeof turn !== "string") throw bad(`${excerpt(JSON.stringify(turn))} in the list`);
+    if (typeof turn !== "string") throw bad(`${describe(turn)} in the list`);
     return turn;
   });
   return texts.join(" ").toWellFormed();
+}
+
+function parseTurns(cell: string, refuse: (cause: Error) => Error): unknown {
+  try {
+    return JSON.parse(cell);
+  } catch (cause) {
+    const turns = parsePythonList(cell);
+    if (turns === undefined) throw refuse(cause as Error);
+    return turns;
+  }
+}
+
+/** numpy prints an array's strings without commas between them, and Python would join those into one. */
+function cellHint(cell: string, column: string): string {
+  if (/^\s*\[\s*['"]/.test(cell) && /['"]\s+['"]/.test(cell))
+    return `Write lists, not numpy arrays: df["${column}"] = df["${column}"].map(lambda turns: json.dumps(list(turns)))`;
+  return 'A cell looks like ["first turn","second turn"].';
 }
 
 function excerpt(text: string): string {
   return JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}...` : text);
 }
 
+/** What stands in the place of a string; an object or a list may be too deep to be shown. */
+function describe(value: unknown): string {
+  if (typeof value === "object") return Array.isArray(value) ? "a list" : "an object";
+  return excerpt(JSON.stringify(value));
+}
+
+/** Rows that tell how the texts of a file stand in its cells. */
+const TELLING_ROWS = 1000;
+
+/** Lists where many cells look like lists, so that a damaged one among them is told; empty cells look like neither. */
+function cellKind(csv: CsvFile, columns: readonly number[]): CellKind {
+  let [lists, texts] = [0, 0];
+  csv.map((cells) => {
+    for (const column of columns) {
+      const cell = cells[column]!.trim();
+      if (cell.startsWith("[") && cell.endsWith("]")) lists++;
+      else if (cell !== "") texts++;
+    }
+  }, TELLING_ROWS);
+  return lists * 2 >= texts ? "lists" : "texts";
+}
+
 function isSet(cell: string, column: string, file: string, line: number): boolean {
   if (/^(1|1\.0|true)$/i.test(cell)) return true;
   if (/^(0|0\.0|false)$/i.test(cell)) return false;
   throw new DataError("DATA_LABEL_INVALID", `column ${column}: expected 0 or 1, got ${excerpt(cell)}`, { file, line });
+}
+
+/** Rows of an arena file, and how many classes it has. */
+export interface ArenaRows {
+  readonly rows: ArenaRow[];
+  /** 3 with ties, 2 where no row may be one; undefined without labels. */
+  readonly classes: 2 | 3 | undefined;
 }
 
 /**
@@ -52,16 +97,18 @@ function isSet(cell: string, column: string, file: string, line: number): boolea
  * @param labelled whether the winner columns, where there are any, are the labels
  * @throws DataError with file and line
  */
-export function readArena(csv: CsvFile, firstIndex = 0, labelled = true): ArenaRow[] {
+export function readArena(csv: CsvFile, firstIndex = 0, labelled = true): ArenaRows {
   const { file } = csv;
   const required = (name: string): number => requiredColumn(csv, name);
   const [prompt, responseA, responseB] = [required("prompt"), required("response_a"), required("response_b")];
   const idColumn = csv.column("id");
   const labelOf = labelled ? winnerReader(csv) : undefined;
+  const kind = cellKind(csv, [prompt, responseA, responseB]);
 
   let index = firstIndex;
-  return csv.map((cells, line) => {
-    const text = (column: number, name: string) => joinTurns(cells[column]!, name, file, line);
+  const rows = csv.map((cells, line): ArenaRow => {
+    const text = (column: number, name: string): string =>
+      kind === "lists" ? joinTurns(cells[column]!, name, file, line) : cells[column]!.toWellFormed();
     const position = index++;
     return {
       kind: "arena",
@@ -74,6 +121,8 @@ export function readArena(csv: CsvFile, firstIndex = 0, labelled = true): ArenaR
       responseB: text(responseB, "response_b"),
     };
   });
+  if (labelOf === undefined) return { rows, classes: undefined };
+  return { rows, classes: csv.column("winner_tie") !== undefined || rows.some(({ label }) => label === 2) ? 3 : 2 };
 }
 
 function requiredColumn(csv: CsvFile, name: string): number {
@@ -83,20 +132,42 @@ function requiredColumn(csv: CsvFile, name: string): number {
     "DATA_COLUMN_MISSING",
     `column ${name} is missing; found ${csv.header.join(", ")}`,
     { file: csv.file, line: 1 },
-    { hint: `Arena files have ${ARENA_COLUMNS.join(", ")} and, for training, ${WINNER_COLUMNS.join(", ")}.` },
+    {
+      hint: `Arena files have ${ARENA_COLUMNS.join(", ")} and, for training, ${WINNER_COLUMNS.join(", ")}, or a column winner.`,
+    },
   );
 }
 
+/** What a column `winner` says: the words of the arena's own files, and of the competition that followed. */
+const WINNERS: ReadonlyMap<string, number> = new Map([
+  ["model_a", 0],
+  ["model_b", 1],
+  ["tie", 2],
+  ["tie (bothbad)", 2],
+]);
+
 /**
- * Reads the class of a row (0 = A wins, 1 = B wins, 2 = tie) from the winner columns; undefined for a file without them.
+ * Reads the class of a row (0 = A wins, 1 = B wins, 2 = tie) from the winner columns, else from a column `winner`; undefined
+ * for a file without them.
  * @throws DataError where only some of the columns are there, and, when called, for a row without exactly one winner
  */
 export function winnerReader(csv: CsvFile): ((cells: readonly string[], line: number) => number) | undefined {
-  if (WINNER_COLUMNS.every((name) => csv.column(name) === undefined)) return undefined;
+  if (WINNER_COLUMNS.every((name) => csv.column(name) === undefined)) return winnerWords(csv);
   const winners = [requiredColumn(csv, "winner_model_a"), requiredColumn(csv, "winner_model_b")];
   const tie = csv.column("winner_tie");
   if (tie !== undefined) winners.push(tie);
   return (cells, line) => winnerLabel(winners, cells, tie !== undefined, csv.file, line);
+}
+
+function winnerWords(csv: CsvFile): ((cells: readonly string[], line: number) => number) | undefined {
+  const column = csv.column("winner");
+  if (column === undefined) return undefined;
+  return (cells, line) => {
+    const label = WINNERS.get(cells[column]!.trim().toLowerCase());
+    if (label !== undefined) return label;
+    const message = `column winner: expected ${[...WINNERS.keys()].join(", ")}, got ${excerpt(cells[column]!)}`;
+    throw new DataError("DATA_LABEL_INVALID", message, { file: csv.file, line });
+  };
 }
 
 function winnerLabel(

@@ -10,8 +10,11 @@ export interface CsvFile {
   readonly header: readonly string[];
   /** Index of a column, or undefined. */
   column(name: string): number | undefined;
-  /** Maps every row after the header. @throws DataError at the row's first line where the CSV is malformed. */
-  map<T>(convert: (cells: readonly string[], line: number) => T): T[];
+  /**
+   * Maps every row after the header, or the first `most`.
+   * @throws DataError at the row's first line where the CSV is malformed
+   */
+  map<T>(convert: (cells: readonly string[], line: number) => T, most?: number): T[];
 }
 
 /** Reads a whole file of text. @throws DataError naming the file where it cannot be read, or the line that is not UTF-8 */
@@ -46,22 +49,32 @@ function readBytes(file: string): Buffer {
   }
 }
 
+/** What ends a record outside quotes, the longest first. */
+const RECORD_ENDS = ["\r\n", "\n", "\r"];
 const NEWLINE = 10;
 const RETURN = 13;
 
-/** Tells the line of a byte offset; offsets must not decrease from call to call. */
+/** Tells the line of a byte offset, lines ending in `\r\n`, `\n` or `\r`; offsets must not decrease from call to call. */
 function lineCounter(bytes: Buffer): (offset: number) => number {
-  let counted = 0;
+  const next = (byte: number, from: number): number => {
+    const at = bytes.indexOf(byte, from);
+    return at === -1 ? bytes.length : at;
+  };
   let line = 1;
+  let [newline, carriage] = [next(NEWLINE, 0), next(RETURN, 0)];
   return (offset) => {
-    for (let at = bytes.indexOf(NEWLINE, counted); at !== -1 && at < offset; at = bytes.indexOf(NEWLINE, at + 1))
-      line++;
-    counted = Math.max(counted, offset);
+    while (Math.min(newline, carriage) < Math.min(offset, bytes.length)) {
+      const at = Math.min(newline, carriage);
+      // Of `\r\n`, the second ends the line.
+      if (at !== carriage || bytes[at + 1] !== NEWLINE) line++;
+      if (at === carriage) carriage = next(RETURN, at + 1);
+      else newline = next(NEWLINE, at + 1);
+    }
     return line;
   };
 }
 
-/** Opens a CSV file (UTF-8, comma, quoted fields may hold newlines). @throws DataError */
+/** Opens a CSV file: UTF-8, commas, records that end at `\r\n`, `\n` or `\r`; quoted fields may hold all of them. @throws DataError */
 export function openCsv(file: string): CsvFile {
   const raw = readDataFile(file);
   const bytes = raw[0] === 0xef && raw[1] === 0xbb && raw[2] === 0xbf ? raw.subarray(3) : raw;
@@ -77,6 +90,7 @@ export function openCsv(file: string): CsvFile {
     };
     try {
       parse(bytes, {
+        record_delimiter: RECORD_ENDS,
         skip_empty_lines: true,
         ...(to === undefined ? {} : { to }),
         on_record: (cells: string[], info) => {
@@ -106,7 +120,8 @@ export function openCsv(file: string): CsvFile {
   if (header === undefined)
     throw new DataError("DATA_EMPTY", "the file is empty", { file }, { hint: "A CSV file starts with a header line." });
   const names: readonly string[] = header;
-  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  const places = new Map(names.map((name, index) => [name, index]));
+  const twice = names.find((name, index) => places.get(name) !== index);
   if (twice !== undefined)
     throw new DataError("DATA_COLUMN_TWICE", `column ${JSON.stringify(twice)} stands twice in the header`, {
       file,
@@ -116,23 +131,23 @@ export function openCsv(file: string): CsvFile {
   return {
     file,
     header: names,
-    column: (name) => {
-      const index = names.indexOf(name);
-      return index === -1 ? undefined : index;
-    },
-    map: <T>(convert: (cells: readonly string[], line: number) => T): T[] => {
+    column: (name) => places.get(name),
+    map: <T>(convert: (cells: readonly string[], line: number) => T, most?: number): T[] => {
       if (scanned !== undefined) {
         const lineOf = lineCounter(bytes);
-        return Array.from({ length: scanned.records - 1 }, (_, i) =>
+        return Array.from({ length: Math.min(scanned.records - 1, most ?? Infinity) }, (_, i) =>
           convert(scanned.read(i + 1), lineOf(scanned.start(i + 1))),
         );
       }
       const rows: T[] = [];
       let first = true;
-      records((cells, line) => {
-        if (!first) rows.push(convert(cells, line));
-        first = false;
-      });
+      records(
+        (cells, line) => {
+          if (!first) rows.push(convert(cells, line));
+          first = false;
+        },
+        most && most + 1,
+      );
       return rows;
     },
   };

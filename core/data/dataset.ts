@@ -3,6 +3,7 @@ import { ConfigError, DataError } from "../errors.ts";
 import { ARENA_COLUMNS, readArena } from "./arena.ts";
 import { readClassificationCsv, readClassificationJsonl } from "./classification.ts";
 import { type CsvFile, openCsv } from "./csv.ts";
+import { type ClassNames, nameClasses, type ReadRow } from "./classes.ts";
 import { isText, type DataRow } from "./row.ts";
 import { withSoftLabels } from "./soft-labels.ts";
 
@@ -14,7 +15,14 @@ export type FoldBy = "index" | "id" | "hash";
 export type DataFormat = "auto" | "arena" | "classification";
 
 /** Rows in the order in which they are numbered. */
-export type Dataset = { readonly files: readonly string[]; readonly rows: readonly DataRow[] };
+export type Dataset = {
+  readonly files: readonly string[];
+  readonly rows: readonly DataRow[];
+  /** Names of the classes from 0 on, where labels are names. */
+  readonly labelNames?: readonly string[] | undefined;
+  /** Classes that the format gives: of labelled arena rows 3 with ties, 2 where no row may be one. */
+  readonly classes?: number | undefined;
+};
 
 export type DataOptions = {
   /** Files to train on, concatenated in order. */
@@ -34,9 +42,21 @@ export type DataOptions = {
   readonly numLabels?: number | undefined;
 };
 
+/** How files are read. */
+export type ReadOptions = Pick<DataOptions, "format" | "numLabels" | "softLabelColumns"> & {
+  /** False: labels are not looked at, whatever stands there. Default true. */
+  readonly labelled?: boolean | undefined;
+  /** Classes of the data trained on; default: these files define them. */
+  readonly labelNames?: ClassNames | undefined;
+};
+
+type FileRows = { readonly rows: readonly ReadRow[]; readonly classes?: number | undefined };
+type FileOptions = { readonly format: DataFormat; readonly soft: readonly string[]; readonly labelled: boolean };
+
 const JSONL = [".jsonl", ".ndjson", ".json"];
 
-function readFile(file: string, format: DataFormat, firstIndex: number, soft: readonly string[]): DataRow[] {
+function readFile(file: string, firstIndex: number, options: FileOptions): FileRows {
+  const { format, soft, labelled } = options;
   if (JSONL.includes(extname(file).toLowerCase())) {
     if (soft.length > 0) {
       throw new DataError(
@@ -48,7 +68,7 @@ function readFile(file: string, format: DataFormat, firstIndex: number, soft: re
         },
       );
     }
-    if (format !== "arena") return readClassificationJsonl(file, firstIndex);
+    if (format !== "arena") return { rows: readClassificationJsonl(file, firstIndex, labelled) };
     throw new DataError(
       "DATA_FORMAT_UNKNOWN",
       "an arena file is a CSV, got JSONL",
@@ -57,19 +77,20 @@ function readFile(file: string, format: DataFormat, firstIndex: number, soft: re
     );
   }
   const csv = openCsv(file);
-  const rows = readCsv(csv, format, firstIndex, soft);
-  return soft.length === 0 ? rows : withSoftLabels(csv, rows, soft);
+  const read = readCsv(csv, firstIndex, options);
+  return soft.length === 0 ? read : { ...read, rows: withSoftLabels(csv, read.rows, soft) };
 }
 
-function readCsv(csv: CsvFile, format: DataFormat, firstIndex: number, soft: readonly string[]): DataRow[] {
+function readCsv(csv: CsvFile, firstIndex: number, { format, soft, labelled }: FileOptions): FileRows {
   const { file } = csv;
   const looksArena = ARENA_COLUMNS.every((name) => csv.column(name) !== undefined);
   if (format === "arena" || (format === "auto" && looksArena)) {
     // Winner columns that hold probabilities are no labels.
-    return readArena(csv, firstIndex, !soft.some((name) => name.startsWith("winner_")));
+    return readArena(csv, firstIndex, labelled && !soft.some((name) => name.startsWith("winner_")));
   }
   const looksClassification = csv.column("text") !== undefined || csv.column("input_ids") !== undefined;
-  if (format === "classification" || looksClassification) return readClassificationCsv(csv, firstIndex);
+  if (format === "classification" || looksClassification)
+    return { rows: readClassificationCsv(csv, firstIndex, labelled) };
   throw new DataError(
     "DATA_FORMAT_UNKNOWN",
     `the columns fit no known format; found ${csv.header.join(", ")}`,
@@ -82,17 +103,25 @@ function readCsv(csv: CsvFile, format: DataFormat, firstIndex: number, soft: rea
  * Reads and concatenates data files.
  * @throws DataError with file and line where a row cannot be used or there is none; ConfigError without files
  */
-export function loadDataset(
-  files: string | readonly string[],
-  options: Pick<DataOptions, "format" | "numLabels" | "softLabelColumns"> = {},
-): Dataset {
+export function loadDataset(files: string | readonly string[], options: ReadOptions = {}): Dataset {
   const list = typeof files === "string" ? [files] : files;
   if (list.length === 0)
     throw new ConfigError("DATA_NO_FILES", "no data files are given", { hint: "Name at least one CSV or JSONL file." });
-  const soft = options.softLabelColumns ?? [];
-  const rows: DataRow[] = [];
-  for (const file of list)
-    for (const row of readFile(file, options.format ?? "auto", rows.length, soft)) rows.push(row);
+  const { format = "auto", softLabelColumns: soft = [], labelled = true } = options;
+  const read: ReadRow[] = [];
+  let classes: number | undefined;
+  for (const file of list) {
+    const part = readFile(file, read.length, { format, soft, labelled });
+    for (const row of part.rows) read.push(row);
+    if (part.classes !== undefined) classes = Math.max(classes ?? 0, part.classes);
+  }
+  const named = soft.length === 0 ? undefined : read.find((row) => row.labelName !== undefined);
+  if (named !== undefined) {
+    throw new DataError("DATA_LABEL_INVALID", `label: got the name ${JSON.stringify(named.labelName)}`, named, {
+      hint: "Beside softLabelColumns, a label is the index of its class: their order says which is which.",
+    });
+  }
+  const { rows, labelNames } = nameClasses(read, options.labelNames);
   if (rows.length === 0) throw new DataError("DATA_EMPTY", "the data has no rows", { file: list.join(", ") });
   const { numLabels } = options;
   const outside =
@@ -102,14 +131,18 @@ export function loadDataset(
       hint: "Set numLabels to the number of classes in the data.",
     });
   }
-  return { files: list, rows };
+  return { files: list, rows, ...(labelNames && { labelNames }), ...(classes && { classes }) };
 }
 
 /**
  * Loads what a run trains and evaluates on. `evaluation` is undefined without evaluation files and without `nSplits`.
+ * @param labelNames classes that are known already; default: the training files define them
  * @throws DataError, ConfigError
  */
-export function loadData(options: DataOptions): { readonly train: Dataset; readonly evaluation: Dataset | undefined } {
+export function loadData(
+  options: DataOptions,
+  labelNames?: ClassNames,
+): { readonly train: Dataset; readonly evaluation: Dataset | undefined } {
   const { nSplits, foldIdx } = options;
   if (options.evaluation !== undefined && nSplits !== undefined) {
     throw new ConfigError("DATA_SPLIT", "evaluation files and nSplits exclude each other", {
@@ -117,12 +150,11 @@ export function loadData(options: DataOptions): { readonly train: Dataset; reado
     });
   }
   if (nSplits === undefined && foldIdx !== undefined) throw new ConfigError("DATA_SPLIT", "foldIdx needs nSplits");
-  const all = requireLabels(loadDataset(options.train, options));
-  if (options.evaluation !== undefined)
-    return {
-      train: all,
-      evaluation: requireLabels(loadDataset(options.evaluation, { ...options, softLabelColumns: [] })),
-    };
+  const all = requireLabels(loadDataset(options.train, { ...options, labelNames }));
+  if (options.evaluation !== undefined) {
+    const read = { ...options, softLabelColumns: [], labelNames: all.labelNames ?? "numbers" } as const;
+    return { train: all, evaluation: requireLabels(loadDataset(options.evaluation, read)) };
+  }
   if (nSplits === undefined) return { train: all, evaluation: undefined };
   return splitFold(all, nSplits, foldIdx ?? 0, options.foldBy);
 }
@@ -144,7 +176,7 @@ export function splitFold(
     throw new ConfigError("DATA_SPLIT", `foldIdx: expected 0..${nSplits - 1}, got ${foldIdx}`);
   }
   const part = (held: boolean): Dataset => ({
-    files: dataset.files,
+    ...dataset,
     rows: dataset.rows.filter((row, index) => (foldNumber(row, index, foldBy) % nSplits === foldIdx) === held),
   });
   const [train, evaluation] = [part(false), part(true)];
@@ -193,6 +225,7 @@ export function digestDataset(dataset: Dataset): DatasetDigest {
   }
   const contents = hash.digest("hex");
   const all = new Bun.CryptoHasher("sha256").update(contents);
+  if (dataset.labelNames !== undefined) all.update(JSON.stringify(dataset.labelNames));
   for (const { id, label, soft } of dataset.rows)
     all.update(`${label ?? ""},${id.length},${id}${soft === undefined ? "" : `,${soft.join(" ")}`}`);
   return { contents, all: all.digest("hex") };

@@ -1,6 +1,6 @@
 import { DataError } from "../errors.ts";
 import type { CsvFile } from "./csv.ts";
-import type { DataRow } from "./row.ts";
+import type { ReadRow } from "./classes.ts";
 
 /** Probabilities of a row may miss 1 by so much: files are often rounded. */
 const SUM_TOLERANCE = 1e-3;
@@ -10,7 +10,7 @@ const SUM_TOLERANCE = 1e-3;
  * @param rows all rows of `csv`, in order
  * @throws DataError with file and line
  */
-export function withSoftLabels(csv: CsvFile, rows: readonly DataRow[], columns: readonly string[]): DataRow[] {
+export function withSoftLabels(csv: CsvFile, rows: readonly ReadRow[], columns: readonly string[]): ReadRow[] {
   const { file } = csv;
   const places = columns.map((name) => {
     const column = csv.column(name);

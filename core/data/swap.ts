@@ -12,7 +12,7 @@ function swapRow(row: ArenaRow): ArenaRow {
     responseA: row.responseB,
     responseB: row.responseA,
     label: row.label === undefined ? undefined : SWAPPED_LABELS[row.label],
-    ...(row.soft === undefined ? {} : { soft: SWAPPED_LABELS.map((label) => row.soft![label]!) }),
+    ...(row.soft === undefined ? {} : { soft: row.soft.map((_, label) => row.soft![SWAPPED_LABELS[label] ?? label]!) }),
   };
 }
 

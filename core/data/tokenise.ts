@@ -4,6 +4,7 @@ import { inlineEncoder, workerEncoder, type Encoder } from "./encoder.ts";
 import { isText, rowFields, type ArenaRow, type TextRow } from "./row.ts";
 import { defaultCacheDir, readTokenCache, tokenCacheFile, writeTokenCache } from "./token-cache.ts";
 import { createTokenStore, type TokenChunk, type TokenisedDataset, type TokenStore } from "./token-store.ts";
+import { type SpecialRecipe, specialRecipe } from "./special-tokens.ts";
 import { readTokenizerFiles, type Tokenizer, type TokenizerBackend } from "./tokenizer.ts";
 import type { RowEncodeOptions, RowText } from "./truncation.ts";
 
@@ -65,15 +66,15 @@ export function openTokeniser(options: TokeniserOptions): Tokeniser {
   const tokenise = async (dataset: Dataset, order?: ArrayLike<number>): Promise<TokenisedDataset> => {
     if (closed) throw new QloraError("TOKENISER_CLOSED", "the tokeniser is closed");
     const texts = dataset.rows.filter(isText).length;
-    const digest =
-      texts === 0
-        ? ""
-        : (options.tokenizer?.digest ?? readTokenizerFiles(requireDir(options.dir, dataset), options.backend).digest);
-    const recipe = JSON.stringify([digest, maxLength ?? null, addBos ?? null, addEos ?? null, ...cutting]);
+    const { digest, before, after, usual } = texts === 0 ? NO_TOKENIZER : describeTokenizer(options, dataset);
+    const recipe = JSON.stringify([digest, maxLength ?? null, ...usual, ...cutting]);
     const store = createTokenStore(dataset, { vocabSize: options.vocabSize, maxLength, order });
     const { contents, all } = digestDataset(dataset);
     const sha256 = (...parts: readonly string[]) => new Bun.CryptoHasher("sha256").update(parts.join("")).digest("hex");
-    const [key, fingerprint] = [sha256(CACHE_VERSION, recipe, contents), sha256(recipe, all)];
+    const [key, fingerprint] = [
+      sha256(CACHE_VERSION, recipe, JSON.stringify([before, after]), contents),
+      sha256(recipe, all),
+    ];
     if (texts === 0) return store.view(fingerprint, false);
 
     if (cacheDir !== undefined) {
@@ -117,6 +118,19 @@ export function openTokeniser(options: TokeniserOptions): Tokeniser {
       await running;
     },
   };
+}
+
+/** What makes ids of texts, known without a vocabulary. */
+type TokenizerDescription = SpecialRecipe & { readonly digest: string };
+
+const NO_TOKENIZER: TokenizerDescription = { digest: "", before: [], after: [], usual: [null, null] };
+
+function describeTokenizer(options: TokeniserOptions, dataset: Dataset): TokenizerDescription {
+  const { tokenizer, dir, backend, addBos, addEos } = options;
+  if (tokenizer !== undefined)
+    return { digest: tokenizer.digest, before: [], after: [], usual: [addBos ?? null, addEos ?? null] };
+  const { digest, rules } = readTokenizerFiles(requireDir(dir, dataset), backend);
+  return { digest, ...specialRecipe(rules, { addBos, addEos }) };
 }
 
 function requireDir(dir: string | undefined, dataset: Dataset): string {

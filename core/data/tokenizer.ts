@@ -2,6 +2,13 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type * as Rust from "tokenizers";
 import { ConfigError, ModelError } from "../errors.ts";
+import {
+  readSpecialRules,
+  readTokenizerJson,
+  type SpecialRules,
+  type SpecialToken,
+  specialTokens,
+} from "./special-tokens.ts";
 
 /** "tokenizers": Hugging Face's Rust library, from tokenizer.json; "transformers": AutoTokenizer, about ten times slower. */
 export type TokenizerBackend = "tokenizers" | "transformers";
@@ -9,7 +16,7 @@ export type TokenizerBackend = "tokenizers" | "transformers";
 export type EncodeOptions = {
   /** Most tokens of a row, specials counted; the content is cut, the specials stay. Default: no limit. */
   readonly maxLength?: number | undefined;
-  /** Default: as tokenizer_config.json says, else as tokenizer.json's post-processor does. */
+  /** Default: as the tokenizer's files say; see special-tokens.ts. */
   readonly addBos?: boolean | undefined;
   /** Default true where the tokenizer has an eos token: the classification head reads the last token. */
   readonly addEos?: boolean | undefined;
@@ -26,6 +33,9 @@ export type EncodedBatch = {
   readonly fullLengths: Uint32Array<ArrayBuffer>;
 };
 
+/** Ids before and after a text. */
+export type Specials = { readonly before: readonly number[]; readonly after: readonly number[] };
+
 /** Turns texts into token ids. */
 export interface Tokenizer {
   readonly bosId: number | undefined;
@@ -33,6 +43,8 @@ export interface Tokenizer {
   readonly vocabSize: number;
   /** Identifies vocabulary, merges and special tokens; part of the cache key. */
   readonly digest: string;
+  /** Ids that stand around a text. @throws ConfigError for a token that is asked for, but which the tokenizer lacks */
+  specials(options?: Pick<EncodeOptions, "addBos" | "addEos">): Specials;
   /** @throws ConfigError for options that the tokenizer cannot fulfil */
   encodeBatch(texts: readonly string[], options?: EncodeOptions): Promise<EncodedBatch>;
 }
@@ -42,11 +54,7 @@ export type TokenizerFiles = {
   readonly dir: string;
   readonly backend: TokenizerBackend;
   readonly digest: string;
-  readonly bosToken: string | undefined;
-  readonly eosToken: string | undefined;
-  readonly bosId: number | undefined;
-  readonly eosId: number | undefined;
-  readonly addBos: boolean | undefined;
+  readonly rules: SpecialRules;
 };
 
 /** What a tokenizing library does for us: content ids without specials. */
@@ -56,32 +64,22 @@ export type ContentEncoder = {
   encode(texts: readonly string[]): Promise<readonly ArrayLike<number>[]>;
 };
 
-type Json = { readonly [key: string]: unknown };
-
-function readJson(file: string): Json {
-  if (!existsSync(file)) return {};
-  try {
-    return JSON.parse(readFileSync(file, "utf8")) as Json;
-  } catch (cause) {
-    throw new ModelError("TOKENIZER_INVALID", `${file}: not valid JSON: ${(cause as Error).message}`, {
-      cause,
-      hint: "Download the file again.",
-    });
-  }
-}
-
-/** A special token is a string, or an object with its content; null where the tokenizer has none. */
-function tokenContent(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
-  const content = (value as Json | null | undefined)?.["content"];
-  return typeof content === "string" ? content : undefined;
-}
-
 /** config.json may list several eos ids; the first is the tokenizer's. */
 function firstId(value: unknown): number | undefined {
   const id: unknown = Array.isArray(value) ? value[0] : value;
   return typeof id === "number" ? id : undefined;
 }
+
+/** Names of a tokenizer's files in a folder. */
+function tokenizerNames(dir: string): string[] {
+  if (!existsSync(dir)) return [];
+  return readdirSync(dir)
+    .filter((name) => /^(tokenizer|special_tokens_map|vocab|merges)/.test(name))
+    .sort();
+}
+
+/** Whether a folder has files of a tokenizer. */
+export const hasTokenizer = (dir: string): boolean => tokenizerNames(dir).length > 0;
 
 /**
  * Reads a checkpoint folder's tokenizer files without loading the vocabulary.
@@ -89,32 +87,18 @@ function firstId(value: unknown): number | undefined {
  * @throws ModelError where the folder has no tokenizer
  */
 export function readTokenizerFiles(dir: string, backend?: TokenizerBackend): TokenizerFiles {
-  const names = existsSync(dir)
-    ? readdirSync(dir)
-        .filter((name) => /^(tokenizer|special_tokens_map|vocab|merges)/.test(name))
-        .sort()
-    : [];
+  const names = tokenizerNames(dir);
   if (names.length === 0) {
     throw new ModelError("TOKENIZER_MISSING", `${dir}: no tokenizer found, expected tokenizer.json`, {
       hint: "Put the model's tokenizer.json and tokenizer_config.json beside its weights, or give rows as input_ids.",
     });
   }
-  const tokenizerConfig = readJson(join(dir, "tokenizer_config.json"));
-  const config = readJson(join(dir, "config.json"));
+  const config = readTokenizerJson(join(dir, "config.json"));
   const chosen = backend ?? (names.includes("tokenizer.json") ? "tokenizers" : "transformers");
   const special = { bosId: firstId(config["bos_token_id"]), eosId: firstId(config["eos_token_id"]) };
   const hash = new Bun.CryptoHasher("sha256").update(JSON.stringify([chosen, special]));
   for (const name of names) hash.update(name).update(readFileSync(join(dir, name)));
-  const addBos = tokenizerConfig["add_bos_token"];
-  return {
-    dir,
-    backend: chosen,
-    digest: hash.digest("hex"),
-    bosToken: tokenContent(tokenizerConfig["bos_token"]),
-    eosToken: tokenContent(tokenizerConfig["eos_token"]),
-    ...special,
-    addBos: typeof addBos === "boolean" ? addBos : undefined,
-  };
+  return { dir, backend: chosen, digest: hash.digest("hex"), rules: readSpecialRules(dir) };
 }
 
 /**
@@ -127,76 +111,61 @@ export async function loadTokenizer(dir: string, backend?: TokenizerBackend): Pr
     files.backend === "tokenizers"
       ? await loadRust(dir)
       : await (await import("./auto-tokenizer.ts")).loadAutoTokenizer(dir);
-  const idOf = (token: string | undefined, id: number | undefined): number | undefined => {
-    if (token === undefined) return id;
+  const idOf = (special: SpecialToken): number => {
+    if ("id" in special) return special.id;
+    const { token, file } = special;
     const found = encoder.tokenToId(token);
     if (found !== undefined) return found;
-    throw new ModelError(
-      "TOKENIZER_INVALID",
-      `${dir}: tokenizer_config.json names the token ${token}, which the vocabulary lacks`,
-      {
-        hint: "The tokenizer files do not belong together; download them again.",
-      },
-    );
+    throw new ModelError("TOKENIZER_INVALID", `${dir}: ${file} names the token ${token}, which the vocabulary lacks`, {
+      hint: "The tokenizer files do not belong together; download them again.",
+    });
   };
-  const bosId = idOf(files.bosToken, files.bosId);
-  const eosId = idOf(files.eosToken, files.eosId);
-  const defaults = {
-    addBos: files.addBos ?? postProcessorAdds(dir, bosId, files.bosToken),
-    addEos: eosId !== undefined,
-  };
+  const { bos, eos } = files.rules;
+  const bosId = bos.own && idOf(bos.own);
+  const eosId = eos.own && idOf(eos.own);
+  const specials: Tokenizer["specials"] = ({ addBos, addEos = eosId !== undefined } = {}) => ({
+    before: required("addBos", specialTokens(bos, addBos)).map(idOf),
+    after: required("addEos", specialTokens(eos, addEos)).map(idOf),
+  });
   return {
     bosId,
     eosId,
     vocabSize: encoder.vocabSize,
     digest: files.digest,
+    specials,
     encodeBatch: async (texts, options = {}) => {
-      const rules = encodeRules(options, { bosId, eosId }, defaults);
+      const rules = encodeRules(options, specials(options));
       return assemble(await encoder.encode(texts), rules);
     },
   };
 }
 
-function postProcessorAdds(dir: string, id: number | undefined, token: string | undefined): boolean {
-  if (id === undefined || token === undefined) return false;
-  const processor = readJson(join(dir, "tokenizer.json"))["post_processor"];
-  return JSON.stringify(processor ?? null).includes(JSON.stringify(token));
+function required<T>(name: "addBos" | "addEos", tokens: T | undefined): T {
+  if (tokens !== undefined) return tokens;
+  throw new ConfigError("TOKENIZER_OPTIONS", `${name}Token is on, but the tokenizer has no such token`, {
+    hint: `Set ${name}Token to false.`,
+  });
 }
 
-type EncodeRules = {
-  readonly bos: number | undefined;
-  readonly eos: number | undefined;
-  readonly maxLength: number;
-  readonly cutLeft: boolean;
-};
+type EncodeRules = Specials & { readonly maxLength: number; readonly cutLeft: boolean };
 
-function encodeRules(
-  options: EncodeOptions,
-  ids: { readonly bosId: number | undefined; readonly eosId: number | undefined },
-  defaults: { readonly addBos: boolean; readonly addEos: boolean },
-): EncodeRules {
-  const special = (name: "addBos" | "addEos", id: number | undefined): number | undefined => {
-    if (!(options[name] ?? defaults[name])) return undefined;
-    if (id !== undefined) return id;
-    throw new ConfigError("TOKENIZER_OPTIONS", `${name} is on, but the tokenizer has no such token`, {
-      hint: `Set ${name} to false.`,
-    });
-  };
-  const [bos, eos] = [special("addBos", ids.bosId), special("addEos", ids.eosId)];
-  const { maxLength = Infinity } = options;
-  const least = 1 + (bos === undefined ? 0 : 1) + (eos === undefined ? 0 : 1);
+function encodeRules({ maxLength = Infinity, truncation }: EncodeOptions, { before, after }: Specials): EncodeRules {
+  const least = 1 + before.length + after.length;
   if (!(maxLength >= least))
     throw new ConfigError(
       "TOKENIZER_OPTIONS",
       `maxLength: expected at least ${least} (specials and one token), got ${maxLength}`,
     );
-  return { bos, eos, maxLength, cutLeft: options.truncation === "left" };
+  return { before, after, maxLength, cutLeft: truncation === "left" };
 }
 
-/** bos + content + eos; a bos that the content starts with already is not doubled. */
-function assemble(contents: readonly ArrayLike<number>[], { bos, eos, maxLength, cutLeft }: EncodeRules): EncodedBatch {
-  const specials = (bos === undefined ? 0 : 1) + (eos === undefined ? 0 : 1);
-  const skips = contents.map((content) => (bos !== undefined && content[0] === bos ? 1 : 0));
+/** Specials around each content; those before it that the content starts with already are not doubled. */
+function assemble(
+  contents: readonly ArrayLike<number>[],
+  { before, after, maxLength, cutLeft }: EncodeRules,
+): EncodedBatch {
+  const specials = before.length + after.length;
+  const skips = contents.map((content) => (before.every((id, i) => content[i] === id) ? before.length : 0));
   const fullLengths = Uint32Array.from(contents, (content, row) => content.length - skips[row]! + specials);
   const lengths = fullLengths.map((length) => Math.min(length, maxLength));
   const ids = new Uint32Array(lengths.reduce((sum, length) => sum + length, 0));
@@ -204,9 +173,9 @@ function assemble(contents: readonly ArrayLike<number>[], { bos, eos, maxLength,
   contents.forEach((content, row) => {
     const kept = lengths[row]! - specials;
     const from = cutLeft ? content.length - kept : skips[row]!;
-    if (bos !== undefined) ids[at++] = bos;
+    for (const id of before) ids[at++] = id;
     for (let i = from; i < from + kept; i++) ids[at++] = content[i]!;
-    if (eos !== undefined) ids[at++] = eos;
+    for (const id of after) ids[at++] = id;
   });
   return { ids, lengths, fullLengths };
 }

@@ -70,14 +70,14 @@ async function wholeCuts(
   const cuts = Uint32Array.from(lengths, (length, row) => (length < fullLengths[row]! ? CUT : 0));
   const suspects = rows.flatMap((row, i) => (cuts[i] === CUT && typeof row !== "string" ? [{ row, i }] : []));
   if (suspects.length === 0) return cuts;
-  const [bos, eos] = await specialIds(tokenizer, options);
+  const { before, after } = tokenizer.specials(options);
   const fields = await measureFields(
     tokenizer,
     suspects.map(({ row }) => row),
   );
   suspects.forEach(({ row, i }, s) => {
     const { lengths: sizes } = fields[s]!;
-    let room = lengths[i]! - bos.length - eos.length;
+    let room = lengths[i]! - before.length - after.length;
     const kept = sizes.map(() => 0);
     for (const field of truncation === "left" ? [2, 1, 0] : [0, 1, 2]) {
       const tokens = Math.min(room, sizes[field]!);
@@ -127,7 +127,8 @@ async function encodeFields(
 ): Promise<EncodedRows> {
   const { truncation, promptMaxTokens, maxLength = Infinity, addBos, addEos } = options;
   const spread = truncation === "spread";
-  const [bos, eos] = await specialIds(tokenizer, { addBos, addEos });
+  const { before, after } = tokenizer.specials({ addBos, addEos });
+  const [bos, eos] = [Uint32Array.from(before), Uint32Array.from(after)];
   const specials = bos.length + eos.length;
   const least = 3 + (spread ? 3 * specials : specials);
   if (!(maxLength >= least)) {
@@ -171,16 +172,6 @@ async function encodeFields(
     fullLengths: Uint32Array.from(out.full),
     cuts: Uint32Array.from(out.cuts),
   };
-}
-
-/** What stands before and after a text. */
-async function specialIds(
-  tokenizer: Tokenizer,
-  { addBos, addEos }: Pick<EncodeOptions, "addBos" | "addEos">,
-): Promise<[bos: Uint32Array, eos: Uint32Array]> {
-  const { ids } = await tokenizer.encodeBatch([""], { addBos, addEos });
-  const count = ids[0] !== undefined && ids[0] === tokenizer.bosId ? 1 : 0;
-  return [ids.subarray(0, count), ids.subarray(count)];
 }
 
 function concat(parts: readonly Uint32Array[]): Uint32Array<ArrayBuffer> {

@@ -64,7 +64,8 @@ export function ensemble(request: EnsembleRequest): EnsembleResult {
   const tables = files.map((file) => readProbabilities(file));
   const { columns, rows } = tables[0]!;
   const members = tables.map((table, i) => joinToFirst(tables[0]!, table, files[0]!, files[i]!));
-  const fitted = fit === undefined ? undefined : fitToLabels(rows, members, readLabels(fit), fit, columns.length);
+  const fitted =
+    fit === undefined ? undefined : fitToLabels(rows, members, readLabels(fit, columns), fit, columns.length);
   const weights = fitted?.weights ?? normalise(request.weights ?? files.map(() => 1));
   const temperature = fitted?.temperature ?? request.temperature ?? 1;
   const mixed = rows.map(({ id }, i) => ({

@@ -14,6 +14,7 @@ import {
 import { openAdapterSession } from "../adapter/session.ts";
 import type { Engine } from "../compute/engine.ts";
 import { type Dataset, fingerprintDataset } from "../data/dataset.ts";
+import { isText } from "../data/row.ts";
 import { swapResponses } from "../data/swap.ts";
 import { ConfigError, DataError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
@@ -25,7 +26,9 @@ import { resolveRecorded } from "../plugin/recorded.ts";
 import type { ResolveContext } from "../plugin/resolve.ts";
 import { openRunTokeniser, reportCuts } from "../run/data.ts";
 import { findAdapter, type TrainedAdapter } from "../run/find-adapter.ts";
+import { classesOf, labelNamesOf } from "../run/label-names.ts";
 import type { RecordedPlugin } from "../run/record.ts";
+import { inferenceSpecials } from "../run/specials.ts";
 import type { EventOptions } from "../training/train-types.ts";
 import { computeLogits, logarithms, scoreLogits, softmaxRows } from "./evaluate.ts";
 import { requireArenaClasses, requireKnownLabels } from "./labels.ts";
@@ -118,7 +121,7 @@ interface Views {
   readonly what: string;
   readonly labelled: boolean;
   /** What needs the classes of arena rows; undefined where nothing does. */
-  readonly arena: string | undefined;
+  readonly arena: ArenaPart | undefined;
   /** Where what is done is kept; undefined: nowhere. */
   readonly partial?: Pick<PredictRequest, "partialFile" | "resume"> | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -170,7 +173,7 @@ export async function predictWithAdapter(
   const views: Views = { what: "predicting", labelled: false, arena: arenaPart(request), partial: request, signal, of };
   const adapter = await findAdapter(request.run);
   const { dataset, numLabels, values } = await inferenceLogits(request, adapter, engine, plugins, views, onEvent);
-  const columns = probabilityColumns(dataset, numLabels);
+  const columns = probabilityColumns(dataset, numLabels, labelNamesOf(adapter));
   if (logits) return { columns, rows: tableOf(dataset, values[0]!, numLabels), postProcessed: [] };
   const { rows, counts } = applyPostProcess(postProcess, dataset.rows, averagedRows(dataset, values, numLabels));
   for (const { name, rows: changed } of counts) {
@@ -196,16 +199,20 @@ function tableOf(dataset: Dataset, values: ArrayLike<number>, numLabels: number)
 
 type ArenaRequest = Pick<PredictRequest, "tta" | "submission" | "postProcess">;
 
-/** What of a request is for arena rows and their three classes alone; undefined where nothing is. */
-function arenaPart({ tta, submission, postProcess = [] }: ArenaRequest): string | undefined {
-  if (submission === true) return "a submission";
-  if (tta === "swap") return "tta swap";
-  return postProcess.find(({ arenaOnly }) => arenaOnly === true)?.name;
+/** What needs arena rows, and whether it needs a class for ties too. */
+type ArenaPart = { readonly part: string; readonly ties: boolean };
+
+/** What of a request is for arena rows and their classes alone; undefined where nothing is. */
+function arenaPart({ tta, submission, postProcess = [] }: ArenaRequest): ArenaPart | undefined {
+  if (submission === true) return { part: "a submission", ties: true };
+  const step = postProcess.find(({ arenaOnly }) => arenaOnly === true);
+  if (step !== undefined) return { part: step.name, ties: true };
+  return tta === "swap" ? { part: "tta swap", ties: false } : undefined;
 }
 
 /** The rows, and with tta the rows with A and B exchanged. @throws DataError for rows that do not serve */
 function inferenceViews(dataset: Dataset, request: ArenaRequest): readonly Dataset[] {
-  const part = arenaPart(request);
+  const part = arenaPart(request)?.part;
   const other = part === undefined ? undefined : dataset.rows.find((row) => row.kind !== "arena");
   if (other !== undefined) {
     throw new DataError("DATA_NOT_ARENA", `${part} needs arena rows, this one is ${other.kind}`, other, {
@@ -274,14 +281,16 @@ async function inferenceLogits(
 ): Promise<Logits> {
   const { record } = adapter;
   const data = requestData(request, record?.config.data);
-  const dataset = requestRows(request, data, record !== undefined, labelled);
+  const dataset = requestRows(request, data, record !== undefined, { labelled, labelNames: classesOf(adapter) });
   const views = of(dataset);
   const run = await openAdapterRun(request, adapter, plugins, onEvent);
   const { source, numLabels } = run;
   if (labelled) requireKnownLabels(dataset, numLabels);
-  if (arena !== undefined) requireArenaClasses(arena, request.run, numLabels);
+  if (arena !== undefined) requireArenaClasses(arena.part, request.run, numLabels, arena.ties);
 
-  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, onEvent);
+  const specials = inferenceSpecials(source.checkpoint, request.data, adapter);
+  if (specials !== undefined && dataset.rows.some(isText)) onEvent?.({ type: "info", message: specials.message });
+  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, specials, onEvent);
   const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
   const { maxLength } = data;
   const rows = dataset.rows.length;

@@ -5,13 +5,19 @@ import { DataError, ModelError } from "../errors.ts";
 const ARENA_LABELS = 3;
 
 /**
- * Number of classes: 3 for arena data, else one more than the largest label.
+ * Number of classes: for arena data 3, or 2 where no row may be a tie; else as many as have names, or one more than the largest
+ * label.
  * @throws DataError where the data has fewer than two classes
  */
 export function countLabels(datasets: readonly Dataset[]): number {
   const rows = datasets.flatMap((dataset) => dataset.rows);
-  if (rows.some((row) => row.kind === "arena")) return ARENA_LABELS;
-  const count = rows.reduce((most, row) => Math.max(most, (row.label ?? -1) + 1, row.soft?.length ?? 0), 0);
+  const named = datasets[0]!.labelNames?.length ?? 0;
+  const count = rows.reduce((most, row) => Math.max(most, (row.label ?? -1) + 1, row.soft?.length ?? 0), named);
+  if (rows.some((row) => row.kind === "arena")) {
+    const given = datasets.flatMap(({ classes }) => classes ?? []);
+    const soft = rows.find((row) => row.soft !== undefined)?.soft?.length;
+    return soft ?? (given.length === 0 ? ARENA_LABELS : Math.max(count, ...given));
+  }
   if (count >= 2) return count;
   throw new DataError(
     "DATA_ONE_CLASS",
@@ -23,26 +29,33 @@ export function countLabels(datasets: readonly Dataset[]): number {
   );
 }
 
-/** @param part what is for arena comparisons alone @throws ModelError where the model has other classes than theirs */
-export function requireArenaClasses(part: string, run: string, numLabels: number): void {
-  if (numLabels === ARENA_LABELS) return;
-  throw new ModelError(
-    "MODEL_NOT_ARENA",
-    `${run}: ${part} needs a model of three classes (A wins, B wins, tie), this one has ${numLabels}`,
-    { hint: "Predict without it, or name a run that was trained on arena rows." },
-  );
+/**
+ * @param part what is for arena comparisons alone
+ * @param ties whether it is for those of three classes only
+ * @throws ModelError where the model has other classes than theirs
+ */
+export function requireArenaClasses(part: string, run: string, numLabels: number, ties: boolean): void {
+  if (numLabels === ARENA_LABELS || (numLabels === ARENA_LABELS - 1 && !ties)) return;
+  const expected = ties ? "three classes (A wins, B wins, tie)" : "two or three classes (A wins, B wins, and tie)";
+  throw new ModelError("MODEL_NOT_ARENA", `${run}: ${part} needs a model of ${expected}, this one has ${numLabels}`, {
+    hint: "Predict without it, or name a run that was trained on arena rows.",
+  });
 }
 
 /** What is odd about labels: classes that no row has, as where labels count from 1; undefined where all is well. */
-export function missingLabels({ rows }: Dataset, numLabels: number): string | undefined {
-  // An arena's three classes are given, and soft labels are no classes.
-  if (rows.some((row) => row.kind === "arena" || row.soft !== undefined)) return undefined;
+export function missingLabels({ rows, labelNames }: Dataset, numLabels: number): string | undefined {
+  // Soft labels are no classes.
+  if (rows.some((row) => row.soft !== undefined)) return undefined;
+  if (rows.some((row) => row.kind === "arena")) {
+    if (numLabels < ARENA_LABELS || rows.some((row) => row.label === ARENA_LABELS - 1)) return undefined;
+    return "no training row is a tie: the third of the three classes is never seen (without a column winner_tie, two are trained)";
+  }
   const seen = new Set(rows.map((row) => row.label));
   const missing = numLabels - seen.size;
   if (missing === 0) return undefined;
   const first: number[] = [];
   for (let label = 0; first.length < Math.min(5, missing); label++) if (!seen.has(label)) first.push(label);
-  const names = `${first.join(", ")}${missing > first.length ? ", ..." : ""}`;
+  const names = `${first.map((label) => labelNames?.[label] ?? label).join(", ")}${missing > first.length ? ", ..." : ""}`;
   return `no training row has the label ${names}: ${missing} of the ${numLabels} classes 0 to ${numLabels - 1}`;
 }
 

@@ -8,10 +8,19 @@ import { DataError, QloraError } from "../errors.ts";
 /** Columns of the competition's submission. */
 export const ARENA_PROBABILITIES = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
 
-/** Columns of a dataset's probabilities: the competition's where rows and classes are, else `label_0`, `label_1` … */
-export function probabilityColumns({ rows }: Dataset, numLabels: number): readonly string[] {
-  const isArena = numLabels === ARENA_PROBABILITIES.length && rows.some((row) => row.kind === "arena");
-  if (isArena) return ARENA_PROBABILITIES;
+/**
+ * Columns of a dataset's probabilities: the names of the classes, else the competition's where rows and classes are (without
+ * the tie where there are two), else `label_0`, `label_1` …
+ */
+export function probabilityColumns(
+  { rows }: Dataset,
+  numLabels: number,
+  labelNames: readonly string[] | undefined,
+): readonly string[] {
+  // The first column is called id already.
+  if (labelNames !== undefined) return labelNames.map((name) => (name === "id" ? "label_id" : name));
+  const isArena = [2, 3].includes(numLabels) && rows.some((row) => row.kind === "arena");
+  if (isArena) return ARENA_PROBABILITIES.slice(0, numLabels);
   return Array.from({ length: numLabels }, (_, i) => `label_${i}`);
 }
 
@@ -125,8 +134,12 @@ export function readProbabilities(file: string): ProbabilityTable {
   return { columns, rows: [...rows].map(([key, values]) => ({ id: key, values })) };
 }
 
-/** Classes by id, from the winner columns or a column `label`. @throws DataError with file and line */
-export function readLabels(file: string): Map<string, number> {
+/**
+ * Classes by id, from the winner columns or a column `label`.
+ * @param names columns of the classes, which a label may name
+ * @throws DataError with file and line
+ */
+export function readLabels(file: string, names: readonly string[] = []): Map<string, number> {
   const csv = openCsv(file);
   const winner = winnerReader(csv);
   if (winner !== undefined) return byId(csv, winner);
@@ -143,7 +156,8 @@ export function readLabels(file: string): Map<string, number> {
     );
   }
   return byId(csv, (cells, line) => {
-    const label = cells[column]!.trim() === "" ? Number.NaN : Number(cells[column]);
+    const named = names.indexOf(cells[column]!.trim());
+    const label = named >= 0 ? named : cells[column]!.trim() === "" ? Number.NaN : Number(cells[column]);
     if (Number.isInteger(label) && label >= 0) return label;
     const message = `label: expected a class index (0, 1, ...), got ${JSON.stringify(cells[column])}`;
     throw new DataError("DATA_LABEL_INVALID", message, { file, line });

@@ -10,7 +10,9 @@ import type { DataOptions } from "../options/data-options.ts";
 import { defineRequest } from "../options/request.ts";
 import type { ResolveContext } from "../plugin/resolve.ts";
 import { openRunTokeniser } from "../run/data.ts";
-import { findAdapter } from "../run/find-adapter.ts";
+import { findAdapter, type TrainedAdapter } from "../run/find-adapter.ts";
+import { classesOf, labelNamesOf } from "../run/label-names.ts";
+import { inferenceSpecials } from "../run/specials.ts";
 import { type MergedFiles, type MergePlan, writeMergedCheckpoint } from "./checkpoint.ts";
 import { type LogitDifference, measureDifference } from "./measure.ts";
 import { checkApart, checkOutputFolder } from "./output-folder.ts";
@@ -60,7 +62,7 @@ export async function mergeAdapter(
   await checkOutputFolder(outputDir, overwrite);
   const trained = await findAdapter(request.run);
   const data = requestData(request, trained.record?.config.data);
-  const dataset = rows === 0 ? undefined : measuredRows(request, data, trained.record !== undefined, rows);
+  const dataset = rows === 0 ? undefined : measuredRows(request, data, trained, rows);
   const run = await openAdapterRun(request, trained, plugins, onEvent);
   const { source, numLabels, baseModel } = run;
   checkApart(outputDir, "the adapter", trained.directory);
@@ -72,7 +74,8 @@ export async function mergeAdapter(
       hint: "Its plugin has no mergeWeight: use the adapter unmerged.",
     });
   }
-  const missing = await whatIsMissing(source.checkpoint, undefined, undefined);
+  const specials = inferenceSpecials(source.checkpoint, request.data, trained);
+  const missing = await whatIsMissing(source.checkpoint, labelNamesOf(trained), specials);
   const plan = {
     ...missing.plan,
     base: source.checkpoint,
@@ -91,7 +94,7 @@ export async function mergeAdapter(
   });
   for (const event of missing.events) onEvent?.(event);
   if (dataset === undefined) return { outputDir, ...files!, difference: undefined };
-  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, onEvent);
+  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, specials, onEvent);
   const tokens = await tokeniser.tokenise(dataset);
   const folders = { adapter: trained.directory, merged: outputDir };
   const difference = await measureDifference(run, engine, tokens, folders, data.maxLength, onEvent);
@@ -131,13 +134,14 @@ async function whatIsMissing(
 
 type MissingParts = "padding" | "labelNames" | "tokenizerChanges";
 
-function measuredRows(request: MergeRequest, data: DataOptions, recorded: boolean, rows: number): Dataset {
+function measuredRows(request: MergeRequest, data: DataOptions, trained: TrainedAdapter, rows: number): Dataset {
   const { files = [] } = request;
+  const recorded = trained.record !== undefined;
   if (files.length === 0 && (!recorded || (data.evalFiles.length === 0 && data.nSplits === undefined))) {
     throw new ConfigError("DATA_NO_FILES", "there are no rows to measure on: the run kept none to evaluate on", {
       hint: "Name a CSV or JSONL file after the run, or measure nothing with --rows 0.",
     });
   }
-  const dataset = requestRows(request, data, recorded, false);
+  const dataset = requestRows(request, data, recorded, { labelled: false, labelNames: classesOf(trained) });
   return { ...dataset, rows: dataset.rows.slice(0, rows) };
 }

@@ -10,6 +10,7 @@ import type { RunListener } from "../events.ts";
 import { labelsOf } from "../inspect.ts";
 import type { Config } from "../options/config.ts";
 import { defineRequest } from "../options/request.ts";
+import { trainingSpecials } from "../run/specials.ts";
 import { checkAdapterFolder } from "../run/start.ts";
 import { readLogits } from "../training/step.ts";
 import { openBaseModel } from "./base-model.ts";
@@ -76,7 +77,15 @@ export async function openConfigModel(
     session,
     async encode(texts) {
       requireOpen();
-      const tokeniser = openTokeniser({ dir: source.checkpoint, maxLength, vocabSize, cache: false });
+      const specials = trainingSpecials(source.checkpoint, config.data);
+      const tokeniser = openTokeniser({
+        dir: source.checkpoint,
+        addBos: specials?.addBosToken,
+        addEos: specials?.addEosToken,
+        maxLength,
+        vocabSize,
+        cache: false,
+      });
       const rows = texts.map((text, i) => {
         return { kind: "text", text, id: String(i), file: "texts", line: i + 1, label: undefined } as const;
       });

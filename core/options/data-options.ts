@@ -19,6 +19,14 @@ export const dataOptions = defineOptions(
       default: 256,
       help: "most tokens of a prompt where truncate is prompt-cap",
     }),
+    addBosToken: option("'auto' | boolean", {
+      default: "auto",
+      help: "start texts with the bos token; auto: as the tokenizer's files say, in eval and predict as the run recorded",
+    }),
+    addEosToken: option("'auto' | boolean", {
+      default: "auto",
+      help: "end texts with the eos token; auto: in training wherever there is one, in eval and predict as the run recorded, else as the tokenizer's files say",
+    }),
     nSplits: option("number.integer >= 2", {
       optional: true,
       help: "hold out every row whose position % nSplits is foldIdx, to evaluate on",

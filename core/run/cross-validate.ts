@@ -102,7 +102,7 @@ export async function crossValidate(
 
   const byId = new Map(done.flatMap(({ rows }) => rows.map((row) => [row.id, row] as const)));
   const rows = all.rows.map(({ id }) => byId.get(id)!);
-  const columns = probabilityColumns(all, numLabels);
+  const columns = probabilityColumns(all, numLabels, all.labelNames);
   const outOfFold = join(outputDir, CV_FILES.outOfFold);
   await writeFileAtomic(outOfFold, formatProbabilities({ columns, rows }));
   const metrics = score(rows);

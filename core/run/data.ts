@@ -1,6 +1,7 @@
 /** The rows and tokens of a run, from its data options. */
 import { cutMessage, cutReport, type CutReport } from "../data/cut-report.ts";
 import { loadData, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
+import type { ClassNames } from "../data/classes.ts";
 import { augmentBySwapping } from "../data/swap.ts";
 import { openTokeniser, type TokenisedDataset, type Tokeniser } from "../data/tokenise.ts";
 import { ConfigError } from "../errors.ts";
@@ -8,6 +9,7 @@ import type { RunListener } from "../events.ts";
 import type { Config } from "../options/config.ts";
 import type { DataOptions } from "../options/data-options.ts";
 import type { StepSample } from "../training/gradients.ts";
+import type { SpecialSettings } from "./specials.ts";
 
 /** Rows to train on and rows held out. */
 export interface RunData {
@@ -15,21 +17,24 @@ export interface RunData {
   readonly evaluation: Dataset | undefined;
 }
 
-/** @throws DataError, ConfigError */
-export function loadRunData(options: DataOptions): RunData {
+/** @param labelNames classes that a run has already; default: the data's own @throws DataError, ConfigError */
+export function loadRunData(options: DataOptions, labelNames?: ClassNames): RunData {
   const { trainFiles, evalFiles, format, nSplits, foldIdx, foldBy, swapAugment, softLabelColumns } = options;
   if (trainFiles.length === 0) {
     throw new ConfigError("DATA_NO_FILES", "data.trainFiles: no files are given", {
       hint: "Name at least one CSV or JSONL file: --train-files train.csv",
     });
   }
-  const data = loadData({
-    train: trainFiles,
-    ...(evalFiles.length > 0 ? { evaluation: evalFiles } : {}),
-    format,
-    softLabelColumns,
-    ...(nSplits === undefined ? {} : { nSplits, foldIdx, foldBy }),
-  });
+  const data = loadData(
+    {
+      train: trainFiles,
+      ...(evalFiles.length > 0 ? { evaluation: evalFiles } : {}),
+      format,
+      softLabelColumns,
+      ...(nSplits === undefined ? {} : { nSplits, foldIdx, foldBy }),
+    },
+    labelNames,
+  );
   return swapAugment ? { ...data, train: augmentBySwapping(data.train) } : data;
 }
 
@@ -48,10 +53,15 @@ export function loadTrainingData({ data, training }: Pick<Config, "data" | "trai
   return loadRunData(data);
 }
 
-/** The rows that `eval` scores: the evaluation files, or the fold held out of the training files. @throws DataError, ConfigError */
-export function loadEvaluationData(options: DataOptions): Dataset {
-  if (options.evalFiles.length > 0) return requireLabels(loadDataset(options.evalFiles, { format: options.format }));
-  const { evaluation } = loadRunData(options);
+/**
+ * The rows that `eval` scores: the evaluation files, or the fold held out of the training files.
+ * @param labelNames classes that the run was trained on
+ * @throws DataError, ConfigError
+ */
+export function loadEvaluationData(options: DataOptions, labelNames: ClassNames): Dataset {
+  const { evalFiles, format } = options;
+  if (evalFiles.length > 0) return requireLabels(loadDataset(evalFiles, { format, labelNames }));
+  const { evaluation } = loadRunData(options, labelNames);
   if (evaluation !== undefined) return evaluation;
   throw new ConfigError(
     "DATA_NO_EVALUATION",
@@ -67,10 +77,13 @@ export function openRunTokeniser(
   checkpoint: string,
   vocabSize: number,
   options: DataOptions,
+  specials: SpecialSettings | undefined,
   onEvent?: RunListener,
 ): Tokeniser & AsyncDisposable {
   const tokeniser = openTokeniser({
     dir: checkpoint,
+    addBos: specials?.addBosToken,
+    addEos: specials?.addEosToken,
     maxLength: options.maxLength,
     truncation: options.truncate,
     promptMaxTokens: options.promptMaxTokens,

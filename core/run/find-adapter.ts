@@ -1,6 +1,7 @@
 /** The trained adapter that a folder stands for: of a run the newest state, whole, and a word on what was taken where there is a choice. */
 import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
+import { type AdapterNotes, readAdapterNotes } from "../adapter/notes.ts";
 import { ModelError } from "../errors.ts";
 import { ADAPTER_CONFIG_FILE, readAdapterConfig } from "../formats/peft.ts";
 import {
@@ -22,6 +23,8 @@ export interface TrainedAdapter {
   readonly directory: string;
   readonly config: Readonly<Record<string, unknown>>;
   readonly record: RunRecord | undefined;
+  /** What stands beside the adapter, for want of a record. */
+  readonly beside: AdapterNotes;
   /** What is to be told of the choice. */
   readonly notes: readonly string[];
 }
@@ -46,6 +49,7 @@ export async function findAdapter(run: string): Promise<TrainedAdapter> {
     directory,
     config: await readAdapterConfig(join(directory, ADAPTER_CONFIG_FILE)),
     record: own ?? (await readRunRecord(directory)),
+    beside: await readAdapterNotes(directory),
     notes: notes.filter((note) => note !== undefined),
   };
 }

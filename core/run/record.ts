@@ -8,6 +8,7 @@ import { showValue } from "../options/option-words.ts";
 import type { RecordedMemory } from "../planning/run.ts";
 import { RUN_FILES } from "./folder.ts";
 import { isLineage, type Lineage } from "./lineage.ts";
+import type { SpecialSettings } from "./specials.ts";
 
 /** A plugin by name, with its options, as run.json stores it. */
 export interface RecordedPlugin {
@@ -26,7 +27,10 @@ export interface RunRecord {
     readonly data: Readonly<Record<string, unknown>>;
     readonly training: Readonly<Record<string, unknown>>;
   };
-  readonly data: { readonly numLabels: number };
+  /** id2label only where classes have names. */
+  readonly data: { readonly numLabels: number; readonly id2label?: Readonly<Record<string, string>> };
+  /** What stood around the texts; undefined for a checkpoint without a tokenizer, and for runs of version 0.1.0. */
+  readonly specialTokens?: SpecialSettings;
   /** What the memory plan settled. */
   readonly memory?: RecordedMemory;
   /** The checkpoint as the config names it; `sha` is the commit of a hub model. */

@@ -1,5 +1,6 @@
 /** What a run writes of what it trained: checkpoints as it goes, the adapter, trainer_state.json and the report at its end. */
 import { join } from "node:path";
+import { writeAdapterNotes } from "../adapter/notes.ts";
 import { QloraError } from "../errors.ts";
 import { writeFileAtomic } from "../files.ts";
 import { writeReport } from "../report/index.ts";
@@ -21,15 +22,17 @@ export async function saveRun({
   identity,
   lineage,
   syncLog,
+  notes,
 }: TrainingRun): Promise<void> {
   const { step } = progress;
   const values = await session.parameters.readValues();
   requireFinite(values, step);
   await syncLog();
   const state = progress.trainingState(identity, scaler?.state ?? null);
-  const path = await saveCheckpoint(training.outputDir, { step, lineage }, (directory) =>
-    writeCheckpoint(directory, session.adapter, values, optimizer, state, progress.trainerState(training)),
-  );
+  const path = await saveCheckpoint(training.outputDir, { step, lineage }, async (directory) => {
+    await writeAdapterNotes(directory, notes);
+    await writeCheckpoint(directory, session.adapter, values, optimizer, state, progress.trainerState(training));
+  });
   onEvent?.({ type: "save", step, path });
 }
 
@@ -51,10 +54,11 @@ export async function writeSummary({ config: { training }, progress }: TrainingR
  * @returns path of the report
  */
 export async function finishRun(run: TrainingRun): Promise<string> {
-  const { config, session, progress, lineage } = run;
+  const { config, session, progress, lineage, notes } = run;
   const { outputDir } = config.training;
   const values = await session.parameters.readValues();
   requireFinite(values, progress.step);
+  await writeAdapterNotes(outputDir, notes);
   await session.adapter.save(outputDir, values);
   const report = await writeSummary(run);
   await run.syncLog();

@@ -1,5 +1,6 @@
 /** What a run needs before its first step: base model, tokens, memory plan, model and optimizer on the GPU, log and record. */
 import { join } from "node:path";
+import type { AdapterNotes } from "../adapter/notes.ts";
 import type { Engine } from "../compute/engine.ts";
 import type { Tensor } from "../compute/tensor.ts";
 import type { PackLimits } from "../data/pack.ts";
@@ -20,10 +21,12 @@ import { version } from "../version.ts";
 import { openRunTokeniser, reportCuts } from "./data.ts";
 import { createRunFolder, holdRunFolder, RUN_FILES, writeJson } from "./folder.ts";
 import { RunKernels } from "./kernels.ts";
+import { id2label } from "./label-names.ts";
 import { type Lineage, newLine } from "./lineage.ts";
 import { openRunLog } from "./log.ts";
 import { type RunIdentity, RunProgress } from "./progress.ts";
 import { rewindEvaluation } from "./evaluation.ts";
+import { trainingSpecials } from "./specials.ts";
 import { findStart } from "./start.ts";
 import type { LogEntry } from "./trainer-state.ts";
 import { trainingBatches } from "./upcoming-batches.ts";
@@ -38,6 +41,8 @@ export interface TrainingRun extends AsyncDisposable {
   readonly trainData: TokenisedDataset;
   readonly evalData: TokenisedDataset | undefined;
   readonly identity: RunIdentity;
+  /** What is written beside the adapter. */
+  readonly notes: AdapterNotes;
   readonly session: Session;
   readonly optimizer: Optimizer;
   /** Undefined in tier f32, which needs no loss scale. */
@@ -69,7 +74,7 @@ export async function openTrainingRun(
   const { resume, record, lineage: before, notes } = await findStart(training);
   for (const message of notes) onEvent?.({ type: "info", message });
   const work = readWork(config, onEvent);
-  const { rows, numLabels, samplesPerStep, sampler } = work;
+  const { rows, numLabels, labelNames, samplesPerStep, sampler } = work;
 
   await using opened = new AsyncDisposableStack();
   opened.use(await holdRunFolder(training.outputDir));
@@ -79,7 +84,8 @@ export async function openTrainingRun(
   const base = await openBaseModel(config.model, { onEvent, signal, before: record?.baseModel });
   const { source } = base;
   const { vocabSize } = await source.outline(numLabels);
-  const tokeniser = opened.use(openRunTokeniser(source.checkpoint, vocabSize, data, onEvent));
+  const specialTokens = trainingSpecials(source.checkpoint, data);
+  const tokeniser = opened.use(openRunTokeniser(source.checkpoint, vocabSize, data, specialTokens, onEvent));
   const trainData = await tokeniser.tokenise(rows.train, sampler.order(0));
   const evalData = rows.evaluation === undefined ? undefined : await tokeniser.tokenise(rows.evaluation);
   const identity = {
@@ -141,7 +147,14 @@ export async function openTrainingRun(
     baseModel: { name: base.name, sha: base.sha, directory: source.checkpoint },
     memory: planRecord(plan),
     model: session.model.record,
-    data: { fingerprint: trainData.fingerprint, trainRows: trainData.size, evalRows: evalData?.size ?? 0, numLabels },
+    data: {
+      fingerprint: trainData.fingerprint,
+      trainRows: trainData.size,
+      evalRows: evalData?.size ?? 0,
+      numLabels,
+      id2label: labelNames && id2label(labelNames),
+    },
+    specialTokens,
     trainableParameters: parameters.count,
     totalSteps: sampler.totalSteps,
     lineage,
@@ -171,6 +184,7 @@ export async function openTrainingRun(
     trainData,
     evalData,
     identity,
+    notes: { specialTokens, labelNames },
     session,
     optimizer,
     scaler,

@@ -11,6 +11,8 @@ import { loadTrainingData, type RunData } from "./data.ts";
 export interface RunWork {
   readonly rows: RunData;
   readonly numLabels: number;
+  /** Names of the classes, where they have any. */
+  readonly labelNames: readonly string[] | undefined;
   readonly stepLoss: StepLoss;
   /** Samples of one optimizer step. */
   readonly samplesPerStep: number;
@@ -41,5 +43,5 @@ export function readWork(config: Config, onEvent?: RunListener): RunWork {
       `global batch ${samplesPerStep} = ${training.perDeviceTrainBatchSize} per device x ${training.gradientAccumulationSteps} accumulated; ` +
       `${sampler.totalSteps} steps over ${rows.train.rows.length} rows`,
   });
-  return { rows, numLabels, stepLoss, samplesPerStep, sampler };
+  return { rows, numLabels, labelNames: rows.train.labelNames, stepLoss, samplesPerStep, sampler };
 }

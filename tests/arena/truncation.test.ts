@@ -18,6 +18,7 @@ const letters: Tokenizer = {
   eosId: 1,
   vocabSize: 256,
   digest: "letters",
+  specials: ({ addBos = true, addEos = true } = {}) => ({ before: addBos ? [2] : [], after: addEos ? [1] : [] }),
   encodeBatch: async (texts, { maxLength = Infinity, addBos = true, addEos = true, truncation = "right" } = {}) => {
     const specials = (addBos ? 1 : 0) + (addEos ? 1 : 0);
     const rows = texts.map((text) => {

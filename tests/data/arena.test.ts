@@ -101,7 +101,7 @@ describe("what is wrong is told with its line", () => {
     ["no JSON", "hello"],
     ["a JSON string", '"hello"'],
     ["a number in the list", '["a",3]'],
-    ["Python's quotes", "['a']"],
+    ["numpy's quotes", "['a' 'b']"],
     ["nothing", ""],
   ])("cell: %s", (_, cell) => {
     expect(failure(HEADER, good, row("2", cell, '["a"]', '["b"]', "1", "0", "0"))).toMatchObject({

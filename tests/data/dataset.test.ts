@@ -40,7 +40,20 @@ describe("classification files", () => {
     ["text of another type", '{"text":5}', "expected a string, got 5"],
     ["empty ids", '{"input_ids":[]}', "non-empty list"],
     ["fractional ids", '{"input_ids":[1.5]}', "input_ids"],
-    ["label in words", '{"text":"a","label":"good"}', 'expected a class index (0, 1, ...), got "good"'],
+    [
+      "label of another type",
+      '{"text":"a","label":["good"]}',
+      'expected a class index (0, 1, ...) or a name, got ["good"]',
+    ],
+    ["fractional label", '{"text":"a","label":0.5}', "got 0.5"],
+    ["an id of another type", '{"text":"a","id":{}}', "id: expected a string or a number, got an object"],
+    ["NaN for a text", '{"text":NaN}', "text: expected a string, got null"],
+    ["nested 100,000 deep", `{"text":${"[".repeat(1e5)}${"]".repeat(1e5)}}`, "expected a string, got a list of lists"],
+    [
+      "a line nested 100,000 deep",
+      `${"[".repeat(1e5)}${"]".repeat(1e5)}`,
+      "expected one JSON object, got a list of lists",
+    ],
     ["negative label", '{"text":"a","label":-1}', "got -1"],
   ])("a bad row is told with its line: %s", (_, line, message) => {
     const file = tempFile("rows.jsonl", `{"text":"fine"}\n${line}\n`);
@@ -62,7 +75,9 @@ describe("classification files", () => {
     expect(of(0, 1, 2)).toBeUndefined();
     expect(of(1, 2, 3)).toBe("no training row has the label 0: 1 of the 4 classes 0 to 3");
     const arena = `prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n${csvRow('["p"]', '["a"]', '["b"]', "1", "0", "0")}\n`;
-    expect(missingLabels(loadDataset(tempFile("arena.csv", arena)), 3)).toBeUndefined(); // its three classes are given
+    expect(missingLabels(loadDataset(tempFile("arena.csv", arena)), 3)).toStartWith("no training row is a tie");
+    const tied = `${arena}${csvRow('["p"]', '["a"]', '["b"]', "0", "0", "1")}\n`;
+    expect(missingLabels(loadDataset(tempFile("arena.csv", tied)), 3)).toBeUndefined(); // its three classes are given
     expect(of(0, 4e9)).toBe(
       "no training row has the label 1, 2, 3, 4, 5, ...: 3999999999 of the 4000000001 classes 0 to 4000000000",
     );

@@ -24,6 +24,7 @@ function fakeTokenizer(gate: (texts: readonly string[]) => Promise<void> = async
     eosId: undefined,
     vocabSize: 65536,
     digest: "fake",
+    specials: () => ({ before: [], after: [] }),
     encodeBatch: async (batch) => {
       calls.push([...batch]);
       await gate(batch);
