@@ -2,6 +2,7 @@ import { isUtf8 } from "node:buffer";
 import { readFileSync } from "node:fs";
 import { CsvError, parse } from "csv-parse/sync";
 import { DataError } from "../errors.ts";
+import { fileKind, hintFor } from "../formats/file-kind.ts";
 import { scanCsv } from "./csv-scan.ts";
 
 /** A CSV file in memory: its header, and its rows with the line each starts on. */
@@ -20,6 +21,7 @@ export interface CsvFile {
 /** Reads a whole file of text. @throws DataError naming the file where it cannot be read, or the line that is not UTF-8 */
 export function readDataFile(file: string): Buffer {
   const bytes = readBytes(file);
+  refuseOtherKinds(file, bytes);
   if (isUtf8(bytes)) return bytes;
   const lineAt = (start: number): Buffer => {
     const end = bytes.indexOf(NEWLINE, start);
@@ -33,6 +35,18 @@ export function readDataFile(file: string): Buffer {
     { file, line },
     { hint: "Save the file as UTF-8; pandas writes it by default, and reads others with encoding=..." },
   );
+}
+
+/** Text may begin with what marks another kind of file; a web page and a pointer are text themselves. */
+function refuseOtherKinds(file: string, bytes: Buffer): void {
+  const kind = fileKind(bytes);
+  if (kind === undefined) return;
+  const plain = kind.isText !== true && !bytes.subarray(0, 1024).some((byte) => byte < 9) && isUtf8(bytes);
+  if (plain) return;
+  const details = { hint: hintFor(kind.dataHint, file) };
+  if (kind.name.startsWith("UTF-"))
+    throw new DataError("DATA_NOT_UTF8", `the text is not UTF-8 but ${kind.name}`, { file, line: 1 }, details);
+  throw new DataError("DATA_FILE_KIND", `is ${kind.name}, expected a CSV or JSONL file`, { file }, details);
 }
 
 function readBytes(file: string): Buffer {

@@ -5,6 +5,7 @@
 import { open, type FileHandle } from "node:fs/promises";
 import { ModelError } from "../errors.ts";
 import { writeFileAtomic } from "../files.ts";
+import { hintFor, kindOfFile } from "./file-kind.ts";
 import {
   fileOrder,
   formatHeader,
@@ -52,8 +53,9 @@ export interface SafetensorsFile extends TensorSource {
  */
 export async function openSafetensors(path: string): Promise<SafetensorsFile> {
   const file = await open(path, "r").catch((error: unknown) => {
+    const pickle = path.replace(/\.safetensors$/, ".bin");
     throw new ModelError("SAFETENSORS_MISSING", `${path}: cannot be opened (${(error as Error).message})`, {
-      hint: "Check the path of the checkpoint or adapter.",
+      hint: kindOfFile(pickle)?.weightsHint ?? "Check the path of the checkpoint or adapter.",
       cause: error,
     });
   });
@@ -61,7 +63,12 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
     return await openFile(path, file);
   } catch (error) {
     await file.close();
-    throw error;
+    const kind = kindOfFile(path);
+    if (kind === undefined || !(error instanceof ModelError)) throw error;
+    throw new ModelError(error.code, `${path}: is ${kind.name}, expected a safetensors file`, {
+      hint: hintFor(kind.weightsHint, path),
+      cause: error,
+    });
   }
 }
 
