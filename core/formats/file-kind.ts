@@ -1,5 +1,5 @@
 /** What a file is by its first bytes, where it is not what it is taken for: a message names it, and the hint converts it. */
-import { closeSync, openSync, readSync } from "node:fs";
+import { open } from "node:fs/promises";
 
 /** Something that files are mistaken for. */
 export interface FileKind {
@@ -85,28 +85,22 @@ export function fileKind(head: Uint8Array): FileKind | undefined {
   const known = kinds.find(({ starts }) => starts.some((start) => text.startsWith(start)));
   if (known !== undefined) return known;
   // torch.save writes a zip whose first entry is its pickle.
-  if (/^PK(\x03\x04|\x05\x06|\x07\x08)/.test(text))
+  if (["PK\x03\x04", "PK\x05\x06", "PK\x07\x08"].some((start) => text.startsWith(start)))
     return text.includes("/data.pkl") || text.includes("/.format_version") ? PICKLE : ZIP;
-  if (/^\x80[\x02-\x05]/.test(text)) return PICKLE;
+  if (bytes[0] === 0x80 && bytes[1]! >= 2 && bytes[1]! <= 5) return PICKLE;
   if (/^(\xef\xbb\xbf)?\s*(<!--[\s\S]*?-->\s*)*<(!doctype\s+html|html|head)[\s>]/i.test(text)) return PAGE;
   return wideText(bytes);
 }
 
 /** As {@link fileKind}, of a file on disk; undefined for one that cannot be read. */
-export function kindOfFile(path: string): FileKind | undefined {
-  let file: number;
+export async function kindOfFile(path: string): Promise<FileKind | undefined> {
+  const file = await open(path, "r").catch(() => undefined); // what opens the file next says why
   try {
-    file = openSync(path, "r");
-  } catch {
-    return undefined; // what opens the file next says why
-  }
-  try {
-    const head = Buffer.alloc(HEAD_BYTES);
-    return fileKind(head.subarray(0, readSync(file, head, 0, HEAD_BYTES, 0)));
-  } catch {
-    return undefined; // a folder, say
+    const head = new Uint8Array(HEAD_BYTES);
+    const read = await file?.read(head, 0, HEAD_BYTES, 0).catch(() => undefined); // a folder, say
+    return read && fileKind(head.subarray(0, read.bytesRead));
   } finally {
-    closeSync(file);
+    await file?.close();
   }
 }
 

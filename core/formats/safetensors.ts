@@ -52,10 +52,10 @@ export interface SafetensorsFile extends TensorSource {
  * @throws ModelError SAFETENSORS_MISSING, or SAFETENSORS_INVALID naming the file and, where one is to blame, the tensor
  */
 export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  const file = await open(path, "r").catch((error: unknown) => {
+  const file = await open(path, "r").catch(async (error: unknown) => {
     const pickle = path.replace(/\.safetensors$/, ".bin");
     throw new ModelError("SAFETENSORS_MISSING", `${path}: cannot be opened (${(error as Error).message})`, {
-      hint: kindOfFile(pickle)?.weightsHint ?? "Check the path of the checkpoint or adapter.",
+      hint: (await kindOfFile(pickle))?.weightsHint ?? "Check the path of the checkpoint or adapter.",
       cause: error,
     });
   });
@@ -63,7 +63,7 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
     return await openFile(path, file);
   } catch (error) {
     await file.close();
-    const kind = kindOfFile(path);
+    const kind = await kindOfFile(path);
     if (kind === undefined || !(error instanceof ModelError)) throw error;
     throw new ModelError(error.code, `${path}: is ${kind.name}, expected a safetensors file`, {
       hint: hintFor(kind.weightsHint, path),

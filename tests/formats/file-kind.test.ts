@@ -4,7 +4,7 @@ import { gzipSync } from "node:zlib";
 import { join } from "node:path";
 import { rmSync, writeFileSync } from "node:fs";
 import { loadDataset } from "../../core/data/dataset.ts";
-import { DataError, ModelError } from "../../core/errors.ts";
+import type { DataError, ModelError } from "../../core/errors.ts";
 import { parseJsonObject } from "../../core/formats/json-object.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { tempDir, tempFile } from "../data/files.ts";
@@ -13,7 +13,7 @@ const csv = "text,label\na,0\nb,1\n";
 const bytes = (hex: string): Buffer => Buffer.from(hex.replaceAll(" ", ""), "hex");
 const utf16 = Buffer.from(csv, "utf16le");
 const wide = (text: string): Buffer =>
-  Buffer.concat([...text].map((c) => bytes(`${c.charCodeAt(0).toString(16).padStart(2, "0")} 00 00 00`)));
+  Buffer.concat(Array.from(Buffer.from(text), (byte) => Buffer.from([byte, 0, 0, 0])));
 const lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
 
 // Of each: the file, what it is called, and a word of the hint for data and for weights.

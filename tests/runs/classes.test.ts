@@ -68,7 +68,7 @@ describe.skipIf(tiers.length === 0)("classes", () => {
     });
     expect(elsewhere.columns).toEqual(names);
     expect(elsewhere.rows).toEqual(predicted.rows);
-  }, 60_000);
+  }, 300_000);
 
   test("an arena without ties trains two classes, and predicts two; a submission wants three", async () => {
     await using folder = await temporaryFolder();
@@ -96,5 +96,5 @@ describe.skipIf(tiers.length === 0)("classes", () => {
     expect(await submission.catch((error: unknown) => (error as Error).message)).toContain(
       "a submission needs a model of three classes (A wins, B wins, tie), this one has 2",
     );
-  }, 60_000);
+  }, 300_000);
 });

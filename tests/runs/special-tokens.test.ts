@@ -9,12 +9,12 @@ import { averageAdapters, predict, train } from "../../index.ts";
 import type { PredictRequest } from "../../index.ts";
 import { expectClose } from "../support/close.ts";
 import { tiers } from "../support/gpu.ts";
-import { sharedPath, tinyCheckpoint } from "../support/reference.ts";
+import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 
 const device = { tier: "f32" } as const;
-const pandalm = ["pandalm-1.csv", "pandalm-2.csv"].map((name) => sharedPath("data", name));
-const parity = sharedPath("reference", "parity-tiny");
+const pandalm = ["pandalm-1.csv", "pandalm-2.csv"].map((name) => goldenPath("pandalm", name));
+const parity = goldenPath("parity-tiny");
 
 /** Logits, and what was said of special tokens. */
 async function judge(request: PredictRequest) {
@@ -26,15 +26,15 @@ async function judge(request: PredictRequest) {
   return { logits: rows.flatMap(({ values }) => values), said };
 }
 
-describe.skipIf(tiers.length === 0 || parity === undefined)("an adapter made elsewhere", () => {
+describe.skipIf(tiers.length === 0)("an adapter made elsewhere", () => {
   test("follows its tokenizer's files, then its base's; with an eos asked for, its logits are peft's", async () => {
     await using folder = await temporaryFolder();
-    const reference = JSON.parse(await readFile(join(parity!, "reference.json"), "utf8")) as {
+    const reference = JSON.parse(await readFile(join(parity, "reference.json"), "utf8")) as {
       readonly samples: readonly { readonly input_ids: readonly number[] }[];
       readonly logits: readonly (readonly number[])[];
     };
     // The samples' texts are PandaLM's; each is known by its ids.
-    const rows = loadDataset(pandalm as string[]).rows as readonly ArenaRow[];
+    const rows = loadDataset(pandalm).rows as readonly ArenaRow[];
     const tokenizer = await loadTokenizer(tinyCheckpoint);
     const { ids, lengths } = await tokenizer.encodeBatch(rows.map(rowText), { maxLength: 128 });
     let at = 0;
@@ -50,7 +50,7 @@ describe.skipIf(tiers.length === 0 || parity === undefined)("an adapter made els
       texts.map((text) => ({ text })),
     );
     const run = join(folder.path, "adapter");
-    await cp(join(parity!, "adapter"), run, { recursive: true });
+    await cp(join(parity, "adapter"), run, { recursive: true });
     const request = { run, files: [file], baseModel: tinyCheckpoint };
     const cut = { maxLength: 128, cacheDir: join(folder.path, "cache") };
 
@@ -75,7 +75,7 @@ describe.skipIf(tiers.length === 0 || parity === undefined)("an adapter made els
     const beside = await judge({ ...request, data: cut });
     expect(beside.logits).toEqual(asked.logits);
     expect(beside.said).toEqual(["special tokens: bos added, eos added (tokenizer_config.json beside the adapter)"]);
-  }, 60_000);
+  }, 300_000);
 });
 
 describe.skipIf(tiers.length === 0)("a run", () => {
@@ -139,5 +139,5 @@ describe.skipIf(tiers.length === 0)("a run", () => {
       JSON.stringify({ ...earlier, specialTokens: { addBosToken: 1 } }),
     );
     expect(await judge(usual.request).catch((error: unknown) => error)).toMatchObject({ code: "RUN_DAMAGED" });
-  }, 60_000);
+  }, 300_000);
 });
