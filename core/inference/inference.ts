@@ -293,6 +293,7 @@ async function inferenceLogits(
   await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, specials, onEvent);
   const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
   const { maxLength } = data;
+  const { addBosToken, addEosToken } = specials ?? data;
   const rows = dataset.rows.length;
   await using kept =
     partial?.partialFile === undefined
@@ -300,7 +301,7 @@ async function inferenceLogits(
       : await PartialLogits.open({
           path: partial.partialFile,
           resume: partial.resume === true,
-          identity: await identityOf(adapter, run, dataset, data),
+          identity: await identityOf(adapter, run, dataset, { ...data, addBosToken, addEosToken }),
           rows,
           numLabels,
           views: views.length,
