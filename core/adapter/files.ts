@@ -4,9 +4,15 @@ import type { ParameterShape } from "../compute/parameters.ts";
 import { ModelError } from "../errors.ts";
 import { writeFileAtomic } from "../files.ts";
 import { readFloats } from "../formats/checkpoint.ts";
-import { ADAPTER_CONFIG_FILE, ADAPTER_METADATA, ADAPTER_WEIGHTS_FILE, MODEL_CARD_FILE } from "../formats/peft.ts";
+import {
+  ADAPTER_CONFIG_FILE,
+  ADAPTER_METADATA,
+  ADAPTER_WEIGHTS_FILE,
+  MODEL_CARD_FILE,
+  savedModuleKey,
+} from "../formats/peft.ts";
 import { writeSafetensors } from "../formats/safetensors.ts";
-import { isUnused, openAdapterTensors, surplusTensor } from "./saved-tensors.ts";
+import { isUnused, oneLogit, openAdapterTensors, surplusTensor } from "./saved-tensors.ts";
 
 /** What an adapter's folder holds. */
 export interface AdapterFiles {
@@ -53,6 +59,7 @@ export async function loadAdapterTensors(
   for (const { name, shape } of shapes) {
     const info = file.tensors.get(name);
     if (info !== undefined && info.shape.join() !== shape.join()) {
+      if (name === savedModuleKey("score") && info.shape[0] === 1) throw oneLogit(`${file.path}: tensor "${name}"`);
       throw new ModelError(
         "ADAPTER_SHAPE",
         `${file.path}: tensor "${name}" is [${info.shape.join(",")}], the configured adapter needs [${shape.join(",")}]`,

@@ -29,7 +29,7 @@ import type { ResolveContext } from "../plugin/resolve.ts";
 import type { PluginFactory } from "../plugin/value.ts";
 import { loadEvaluationData } from "../run/data.ts";
 import type { TrainedAdapter } from "../run/find-adapter.ts";
-import { isUnsupported, openAdapterTensors, surplusTensor } from "./saved-tensors.ts";
+import { isUnsupported, oneLogit, openAdapterTensors, surplusTensor } from "./saved-tensors.ts";
 
 /** A trained adapter and the data to run it on. What is undefined is taken from the run's own record. */
 export interface InferenceRequest {
@@ -310,13 +310,4 @@ async function adapterLabels({ directory, record, config }: TrainedAdapter): Pro
   throw new ModelError("ADAPTER_HEAD_MISSING", `${file.path}: there is no tensor "${name}": ${what}`, {
     hint: "An adapter without its trained score head predicts at random; name one for SEQ_CLS, saved with modules_to_save.",
   });
-}
-
-/** A head of one logit has no classes: a softmax over it is 1 whatever it says. */
-function oneLogit(where: string): ModelError {
-  return new ModelError(
-    "HEAD_OF_ONE_LOGIT",
-    `${where} has one logit, that of a regression or a reward model, expected two classes or more`,
-    { hint: "Regression and reward heads are not supported yet: name an adapter that classifies." },
-  );
 }

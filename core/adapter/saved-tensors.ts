@@ -102,6 +102,15 @@ const OF_THE_BASE = /\.base_layer\.|\.(?:absmax|quant_map|nested_absmax|nested_q
 /** Tensors that no adapter of linears has, whatever the base model. */
 export const isUnsupported = (name: string): boolean => EMBEDDINGS.test(name) || OF_THE_BASE.test(name);
 
+/** A head of one logit has no classes: a softmax over it is 1 whatever it says. */
+export function oneLogit(where: string): ModelError {
+  return new ModelError(
+    "HEAD_OF_ONE_LOGIT",
+    `${where} has one logit, that of a regression or a reward model, expected two classes or more`,
+    { hint: "Regression and reward heads are not supported yet: name an adapter that classifies." },
+  );
+}
+
 /** Why a tensor has no place, from its name. */
 export function surplusTensor(path: string, name: string): ModelError {
   const { code, message, hint } = explain(name);

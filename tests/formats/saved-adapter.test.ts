@@ -286,6 +286,14 @@ describe("refused by its true cause, before anything of the base is looked for",
     });
   });
 
+  test("a head of one logit as a start of training", async () => {
+    const run = await changed({}, (map) => map.set(SCORE, floats(1, 128)));
+    const { linears, head } = await plugins.gemma2({ checkpoint: tinyCheckpoint }).create().outline(3);
+    const plugin = plugins.lora({ rank: 2, targetModules: ["q_proj", "v_proj"], layersToTransform: [2, 3] });
+    const adapter = await plugin.create({ linears, head, baseModel: "", seed: 1 });
+    expect(await rejection(adapter.load(run))).toMatchObject({ code: "HEAD_OF_ONE_LOGIT" });
+  });
+
   test("a pickle", async () => {
     const run = await changed({});
     renameSync(join(run, "adapter_model.safetensors"), join(run, "adapter_model.bin"));
