@@ -2,7 +2,7 @@
  * Speed of tier `matrix`'s products at Gemma-2's widths, every result checked against f32 first.
  *
  * ```
- * bun bench/gemm-matrix.ts [--only main,variants,thin,operands] [--seconds 220]     also: few, models
+ * bun bench/gemm-matrix.ts [--only main,variants,thin,operands] [--seconds 220]     also: relay, few, models
  * bun bench/gemm-matrix.ts --unchecked without the driver's bounds checks
  * bun bench/gemm-matrix.ts --check     validate the WGSL of all of it, without a GPU
  * ```
@@ -14,7 +14,7 @@ import { Clock } from "./gemm/clock.ts";
 import { benchGpu, collectingGpu } from "./gemm/device.ts";
 import { operands, thinProducts } from "./gemm/lora.ts";
 import type { MatrixUnit } from "../kernels/gemm/index.ts";
-import { block, blockWithLora, fewTokens, product, variants } from "./gemm/products.ts";
+import { block, blockWithLora, fewTokens, product, relayVariants, variants } from "./gemm/products.ts";
 import { Session } from "./gemm/session.ts";
 import { printTables } from "./gemm/tables.ts";
 
@@ -28,6 +28,7 @@ const SECTIONS: Readonly<Record<string, (session: Session) => Promise<void>>> = 
     for (const tokens of [8192, 2048, 1900]) await thinProducts(session, tokens, tokens !== 1900);
   },
   operands,
+  relay: relayVariants,
   few: fewTokens,
   async models(session) {
     for (const model of ["2b", "27b"] as const) for (const tokens of [4096, 2048]) await block(session, model, tokens);

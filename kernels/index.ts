@@ -112,6 +112,8 @@ export { visiblePairs } from "./attention/work.ts";
 export { embedding, type EmbeddingChunk } from "./embedding/index.ts";
 export { type EmbeddingPlace, loadTokenTable, type TokenTable, type TokenTableOptions } from "./embedding/table.ts";
 export { pool } from "./pool/index.ts";
+export { type PooledBlock, runPooledBlocks } from "./pool/blocks.ts";
+export { pooledAttention, type PooledAttentionOptions } from "./pooled-attention/index.ts";
 export { addNorm, rmsNorm, type RmsNormOptions } from "./rms-norm/index.ts";
 export { rope, ropeInverseFrequencies } from "./rope/index.ts";
 

@@ -232,11 +232,15 @@ async function callsForwards(subject: Subject): Promise<void> {
     forward(tape, x, base) {
       const y = base(x);
       calls.push(spec.name);
-      const [got, want] = [
-        `${show(x.shape)} -> ${show(y.shape)} ${y.dtype}`,
-        `${show([tokens, spec.inFeatures])} -> ${show([tokens, spec.outFeatures])} ${tape.gpu.half}`,
-      ];
-      expectThat(got === want, `the adapter's forward of ${spec.name} is called with ${got}, expected ${want}`);
+      const got = `${show(x.shape)} -> ${show(y.shape)} ${y.dtype}`;
+      // A last block may run for the last tokens alone.
+      const wants = [tokens, samples.length].map(
+        (rows) => `${show([rows, spec.inFeatures])} -> ${show([rows, spec.outFeatures])} ${tape.gpu.half}`,
+      );
+      expectThat(
+        wants.includes(got),
+        `the adapter's forward of ${spec.name} is called with ${got}, expected ${wants[0]}`,
+      );
       return y;
     },
   }));

@@ -1,6 +1,7 @@
 import { gridFor } from "../../core/compute/kernel.ts";
 import { byteSize, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import { IMAGE_VECTOR } from "../../kernels/gemm/image.ts";
 import { dropoutSource, dropoutThreshold } from "../../kernels/dropout/generator.ts";
 
 const HASH = `fn hash(x0: u32) -> u32 {
@@ -50,6 +51,30 @@ export function randomTensor(
   seed = Math.floor(Math.random() * 2 ** 32),
 ): Tensor {
   return fill(gpu, gpu.alloc(shape, what === "f16" ? "f16" : what === "f32" ? "f32" : "u32", "bench"), what, seed);
+}
+
+/** The image of an operand that lies row by row. */
+export function toImage(gpu: Gpu, b: Tensor): Tensor {
+  const [depth, columns] = b.shape as readonly [number, number];
+  const image = gpu.alloc([depth, columns], "f16", `image of ${b.label}`);
+  const kernel = gpu.kernel("bench/image", () => ({
+    code: `${IMAGE_VECTOR}
+@group(0) @binding(0) var<storage, read> b: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read_write> image: array<vec4<u32>>;
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
+  let i = group_index(wg, count) * 256u + li;
+  if (i < params.size) {
+    image[image_vector(i / params.across, i % params.across, params.depth)] = b[i];
+  }
+}
+`,
+    bindings: ["read", "write"],
+    uniforms: { size: "u32", across: "u32", depth: "u32" },
+  }));
+  const size = (depth * columns) / 8;
+  gpu.dispatch(kernel, [b, image], { size, across: columns / 8, depth }, gridFor(size / 256));
+  return image;
 }
 
 /** How element (row, k) of an operand lies in its tensor: `first + row * row step + k * depth step`, in elements. */

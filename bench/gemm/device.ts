@@ -12,7 +12,13 @@ export function collectingGpu({ m, n, k, lanes }: MatrixUnit): Gpu {
   const capabilities = {
     ...NVIDIA.info.capabilities,
     subgroupSize: lanes,
-    matrixShapes: [{ m, n, k, component: "f16", result: "f32" }],
+    matrixShapes: [[m, n, k] as const, ...(n === 16 ? [[m, 8, k] as const] : [])].map(([rows, columns, depth]) => ({
+      m: rows,
+      n: columns,
+      k: depth,
+      component: "f16",
+      result: "f32",
+    })),
   };
   return paperGpu({ ...NVIDIA, info: { ...NVIDIA.info, capabilities } });
 }

@@ -65,7 +65,7 @@ async function group(
 
   const ways: [how: string, options: { tileRows?: 64 | 128; splits?: number }][] = [
     ["planned", {}],
-    ["64 rows", { tileRows: 64 }],
+    ["128 rows", { tileRows: 128 }],
     ["unsplit", { splits: 1 }],
     ["2 splits", { splits: 2 }],
     ["8 splits", { splits: 8 }],
@@ -253,18 +253,19 @@ export async function operands(session: Session): Promise<void> {
     const rows = gpu.alloc([outFeatures, inFeatures], "f16", "rows");
     const turned = gpu.alloc([inFeatures, outFeatures], "f16", "transposed");
     const shared = { tokens: 0, name, bytes: elements * (0.5 + 1 / 64 + 2) };
-    for (const lookup of ["table", "select"] as const) {
+    for (const layout of ["rows", "image"] as const) {
+      const lookup = "table";
       const [r, t] = [[{ written: rows }], [{ written: turned }]];
       await session.run({
         ...shared,
-        section: `dequantise, rows, ${lookup}`,
-        launch: () => dequantiseRows(gpu, weight, rows, lookup),
+        section: `dequantise, rows, ${layout}`,
+        launch: () => dequantiseRows(gpu, weight, rows, { lookup, layout }),
         outputs: r,
       });
       await session.run({
         ...shared,
-        section: `dequantise, transposed, ${lookup}`,
-        launch: () => dequantiseTransposed(gpu, weight, turned, lookup),
+        section: `dequantise, transposed, ${layout}`,
+        launch: () => dequantiseTransposed(gpu, weight, turned, { lookup, layout }),
         outputs: t,
       });
     }

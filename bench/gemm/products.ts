@@ -5,11 +5,12 @@ import {
   type GemmOptions,
   type GemmTerm,
   type MatmulVariant,
+  operandLayout,
   planTiles,
   type Tiling,
   TUNING,
 } from "../../kernels/gemm/index.ts";
-import { randomTensor, sampleError } from "./data.ts";
+import { randomTensor, sampleError, toImage } from "./data.ts";
 import type { Result, Session } from "./session.ts";
 import { BLOCKS, groupsOf, linearsOf } from "./shapes.ts";
 
@@ -38,6 +39,8 @@ export async function product(session: Session, problem: Problem): Promise<Resul
     a: randomTensor(gpu, [tokens, depth]),
     b: randomTensor(gpu, [depth, columns]),
   }));
+  const layout = options.layout ?? operandLayout(gpu, columns, depths.length);
+  const operands = layout === "rows" ? terms : terms.map(({ a, b }) => ({ a, b: toImage(gpu, b) }));
   const whole = gpu.alloc([tokens + BEHIND, columns], "f16", "c");
   const c: Tensor = { ...whole, shape: [tokens, columns] };
   const behind: Tensor = { ...whole, part: true, offset: tokens * columns * 2, shape: [BEHIND, columns] };
@@ -46,7 +49,7 @@ export async function product(session: Session, problem: Problem): Promise<Resul
     name: problem.name,
     tokens,
     flops: 2 * tokens * columns * depths.reduce((a, b) => a + b, 0),
-    launch: () => gemm(gpu, terms, c, options),
+    launch: () => gemm(gpu, operands, c, { ...options, layout }),
     check: () =>
       sampleError(
         gpu,
@@ -62,7 +65,8 @@ export async function product(session: Session, problem: Problem): Promise<Resul
       ),
     outputs: [{ written: c, behind }],
   });
-  await session.drop(...terms.flatMap(({ a, b }) => [a, b]), whole);
+  const images = layout === "rows" ? [] : operands.map(({ b }) => b);
+  await session.drop(...terms.flatMap(({ a, b }) => [a, b]), ...images, whole);
   return result;
 }
 
@@ -98,11 +102,13 @@ export async function blockWithLora(session: Session, tokens: number): Promise<v
 
 const tilingNamed = (name: string): Tiling => TUNING.tilings.find((t) => t.name === name)!;
 const tall: Tiling = { name: "tall", rows: 256, columns: 128, subgroupRows: 64, subgroupColumns: 64, efficiency: 1 };
+const rows: Partial<GemmOptions> = { layout: "rows" };
 const whole = (tiles: number): { full: number; tail: number; parts: number } => ({ full: tiles, tail: 0, parts: 1 });
 
 /** Choices whose best answer only a measurement gives; `planned` is what ships. */
 const VARIANTS: readonly (readonly [name: string, options: GemmOptions])[] = [
   ["planned", {}],
+  ["rows", rows],
   ["no split tail", { plan: whole }],
   ...([2, 4] as const).map((parts): [string, GemmOptions] => [
     `tail in ${parts}`,
@@ -122,9 +128,9 @@ const VARIANTS: readonly (readonly [name: string, options: GemmOptions])[] = [
       ["group 4", { group: 4 }],
       ["group 12", { group: 12 }],
     ] as [string, Partial<MatmulVariant>][]
-  ).map(([name, variant]): [string, GemmOptions] => [name, { variant, plan: whole }]),
-  ["tall 256 x 128", { tiling: tall, plan: whole }],
-  ["medium 128 x 128", { tiling: tilingNamed("medium"), plan: whole }],
+  ).map(([name, variant]): [string, GemmOptions] => [name, { variant, plan: whole, ...rows }]),
+  ["tall 256 x 128", { tiling: tall, plan: whole, ...rows }],
+  ["medium 128 x 128", { tiling: tilingNamed("medium"), plan: whole, ...rows }],
 ];
 
 /** Variants over the shapes that differ most. */
@@ -152,6 +158,31 @@ export async function variants(session: Session): Promise<void> {
         depths: [intermediate],
         options,
       });
+    }
+  }
+}
+
+/** Where images and their tiles win. */
+export async function relayVariants(session: Session): Promise<void> {
+  const { hidden, intermediate } = BLOCKS["9b"];
+  const tokens = 8192;
+  const problems: Omit<Problem, "section">[] = [
+    { name: "up", tokens, columns: intermediate, depths: [hidden] },
+    { name: "down", tokens, columns: hidden, depths: [intermediate] },
+    { name: "gate+lora", tokens, columns: intermediate, depths: [hidden], rank: RANK },
+    { name: "o+lora", tokens, columns: hidden, depths: [4096], rank: RANK },
+    { name: "dX g,u", tokens, columns: hidden, depths: [intermediate, intermediate] },
+    { name: "dX q,k,v", tokens, columns: hidden, depths: [4096, 2048, 2048] },
+    { name: "dX q,k,v 2048", tokens: 2048, columns: hidden, depths: [4096, 2048, 2048] },
+  ];
+  const ways: [string, GemmOptions][] = [
+    ["rows, wide", { layout: "rows" }],
+    ["image, wide", { layout: "image", tiling: tilingNamed("wide") }],
+    ["image, relay", { layout: "image" }],
+  ];
+  for (const problem of problems) {
+    for (const [how, options] of ways) {
+      await product(session, { ...problem, section: `relay: ${how}`, options: { plan: whole, ...options } });
     }
   }
 }

@@ -55,6 +55,7 @@ export function printTables({ results, left }: Session): void {
   grid("thin products, GB/s", of("lora: "), "lora: ");
   grid("operands, GB/s", [...of("dequantise, "), ...of("f16 copies")], "");
   grid("split tail, TFLOP/s", of("tail, "), "");
+  grid("relay, TFLOP/s", of("relay: "), "relay: ");
   grid("variants, TFLOP/s", of("variant: "), "variant: ");
   for (const section of ["forward + lora 9b", "gradient + lora 9b (p = 0)"])
     table(

@@ -21,6 +21,11 @@ export interface Batch {
   readonly lastTokens: Tensor;
   /** [B] u32; zeros where there are no labels. */
   readonly labels: Tensor;
+  /**
+   * The last tokens alone, one row a sample, each with the position and the row key that it has here: what the part of a
+   * model runs on that only these reach. Freed with this batch.
+   */
+  readonly pooled: Batch;
   free(): void;
 }
 
@@ -61,11 +66,43 @@ export function uploadBatch(gpu: Gpu, host: PackedArrays, stepKey: number): Batc
     longest = Math.max(longest, end - start);
     for (let i = start; i < end; i++) rowKeys[i] = mix(stepKey, host.sampleIndex[b]!, i - start);
   }
+  const batch = { tokens, samples, longest, host, rowKeys, lastTokens };
+  return onDevice(gpu, batch, onDevice(gpu, lastRows(batch)));
+}
+
+/** What a batch is before it lies on the GPU. */
+interface HostBatch extends Pick<Batch, "tokens" | "samples" | "longest" | "host"> {
+  readonly rowKeys: Uint32Array<ArrayBuffer>;
+  readonly lastTokens: Uint32Array<ArrayBuffer>;
+}
+
+function lastRows({ samples, host, rowKeys, lastTokens }: HostBatch): HostBatch {
+  const rows = Uint32Array.from({ length: samples }, (_, b) => b);
+  const segments = new Uint32Array(2 * samples);
+  for (const b of rows) {
+    // A row's position is its distance from its segment's start, modulo 2^32.
+    segments[2 * b] = b - (lastTokens[b]! - host.cuSeqlens[b]!);
+    segments[2 * b + 1] = b + 1;
+  }
+  const pooled: PackedArrays = {
+    inputIds: Uint32Array.from(lastTokens, (row) => host.inputIds[row]!),
+    cuSeqlens: Uint32Array.from({ length: samples + 1 }, (_, b) => b),
+    segments,
+    labels: host.labels,
+    sampleIndex: host.sampleIndex,
+  };
+  const keys = Uint32Array.from(lastTokens, (row) => rowKeys[row]!);
+  return { tokens: samples, samples, longest: 1, host: pooled, rowKeys: keys, lastTokens: rows };
+}
+
+/** @param pooled its last rows; undefined where it is all last rows itself */
+function onDevice(gpu: Gpu, batch: HostBatch, pooled?: Batch): Batch {
+  const { tokens, samples, longest, host } = batch;
   const tensors = {
     ids: gpu.upload(host.inputIds, [tokens], "u32", "input ids"),
     segments: gpu.upload(host.segments, [tokens, 2], "u32", "segments"),
-    rowKeys: gpu.upload(rowKeys, [tokens], "u32", "row keys"),
-    lastTokens: gpu.upload(lastTokens, [samples], "u32", "last tokens"),
+    rowKeys: gpu.upload(batch.rowKeys, [tokens], "u32", "row keys"),
+    lastTokens: gpu.upload(batch.lastTokens, [samples], "u32", "last tokens"),
     labels: gpu.upload(host.labels ?? new Uint32Array(samples), [samples], "u32", "labels"),
   };
   return {
@@ -74,7 +111,11 @@ export function uploadBatch(gpu: Gpu, host: PackedArrays, stepKey: number): Batc
     longest,
     host,
     ...tensors,
+    get pooled() {
+      return pooled ?? this;
+    },
     free() {
+      pooled?.free();
       for (const tensor of Object.values(tensors)) gpu.free(tensor);
     },
   };

@@ -33,6 +33,8 @@ export interface Nf4Weight {
   readonly rounding: "bf16" | "f16" | "f32";
   /** [in,out] f16: a copy kept for forward passes in tier `matrix`, where memory allows; else it is made each time. */
   readonly transposed?: Tensor | undefined;
+  /** How that copy lies: row by row (the default), or in the tiles that products on this device read fastest. */
+  readonly transposedLayout?: "rows" | "image" | undefined;
   /** [out] f32, frozen: the linear's bias. `adaptedLinears` adds it; products alone do not know of it. */
   readonly bias?: Tensor | undefined;
 }

@@ -69,7 +69,10 @@ export class KernelForecast {
 }
 
 function sizeKey({ lengths, training }: UpcomingBatch): string {
+  const classOf = (rows: number): string =>
+    rows < TILE_ROWS ? `${rows}` : `${Math.floor(rows / TILE_ROWS)}-${Math.ceil(rows / TILE_ROWS)}`;
   const tokens = lengths.reduce((sum, length) => sum + length, 0);
-  const size = tokens < TILE_ROWS ? `${tokens}` : `${Math.floor(tokens / TILE_ROWS)}-${Math.ceil(tokens / TILE_ROWS)}`;
-  return `${training ? "training" : "forward"} ${size}`;
+  // A last block may run for one row a sample; fewer than a tile of them are all alike.
+  const samples = lengths.length < TILE_ROWS ? "few" : classOf(lengths.length);
+  return `${training ? "training" : "forward"} ${classOf(tokens)} ${samples}`;
 }

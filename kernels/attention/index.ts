@@ -48,7 +48,14 @@ const LAYOUTS = {
 
 const CODES = { forward: forwardCode, queries: queriesCode, keys: keysCode, values: keysCode } as const;
 
-function checkOptions({ heads, kvHeads, headDim, softcap, window }: AttentionOptions): void {
+/** @throws RangeError for options that no kernel serves */
+export function checkOptions({
+  heads,
+  kvHeads,
+  headDim,
+  softcap,
+  window,
+}: Pick<AttentionOptions, "heads" | "kvHeads" | "headDim" | "softcap" | "window">): void {
   if (!(headDim > 0 && headDim <= 256 && headDim % 4 === 0)) {
     throw new RangeError(`attention: head_dim ${headDim}, expected a multiple of 4 up to 256`);
   }

@@ -3,6 +3,8 @@ import type { Nf4Weight } from "../../core/compute/linear.ts";
 import { expectTensor, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import { nf4CodeBook } from "../../core/formats/nf4.ts";
+import { IMAGE_VECTOR, type OperandLayout, operandLayout } from "./image.ts";
+import { IMAGE } from "./tiling.ts";
 import { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "../nf4/decode.ts";
 
 /**
@@ -39,13 +41,14 @@ fn book_four(bits: u32, lane: u32) -> vec4f {
 
 const PACK4 = "fn pack4(v: vec4f) -> vec2<u32> { return vec2<u32>(pack2x16float(v.xy), pack2x16float(v.zw)); }";
 
-/** Writes the weight as it lies, `[out, in]`. */
-export function rowsSpec(weight: Nf4Weight, lookup: CodeLookup): KernelSpec {
+/** Writes the weight as it lies, `[out, in]`, row by row or as an image. */
+function rowsSpec(weight: Nf4Weight, lookup: CodeLookup, layout: OperandLayout): KernelSpec {
   const { declare, fill, four } = lookupText(lookup, THREADS);
   const code = `${nf4Source(0)}
 @group(0) @binding(3) var<storage, read_write> output: array<vec4<u32>>;
 ${declare}
 ${PACK4}
+${layout === "image" ? IMAGE_VECTOR : ""}
 var<workgroup> scales: array<f32, ${(THREADS * WORDS) / 8}>;
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
@@ -62,7 +65,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
       let scale = scales[i / 8u];
       let low = nf4_round(${four("bits")} * scale);
       let high = nf4_round(${four("bits >> 16u")} * scale);
-      output[first + i] = vec4<u32>(pack4(low), pack4(high));
+      output[${layout === "image" ? "image_vector((first + i) / params.across, (first + i) % params.across, params.depth)" : "first + i"}] = vec4<u32>(pack4(low), pack4(high));
     }
   }
 }
@@ -70,7 +73,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   return {
     code,
     bindings: ["read", "read", "read", "write"],
-    uniforms: { words: "u32", ...nf4Uniforms },
+    uniforms: { words: "u32", across: "u32", depth: "u32", ...nf4Uniforms },
     constants: nf4Constants(weight),
   };
 }
@@ -79,7 +82,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
  * Writes the weight transposed, `[in, out]`. A lane decodes 32 codes of two neighbouring rows and packs them in pairs;
  * the tile turns in workgroup memory, so that both the codes and the result move in whole cache lines.
  */
-export function transposedSpec(weight: Nf4Weight, lookup: CodeLookup): KernelSpec {
+function transposedSpec(weight: Nf4Weight, lookup: CodeLookup, layout: OperandLayout): KernelSpec {
   const { inFeatures, outFeatures } = weight;
   const threads = TILE_IN;
   const { declare, fill, four } = lookupText(lookup, threads);
@@ -87,6 +90,7 @@ export function transposedSpec(weight: Nf4Weight, lookup: CodeLookup): KernelSpe
   const code = `${nf4Source(0)}
 @group(0) @binding(3) var<storage, read_write> output: array<vec4<u32>>;
 ${declare}
+${layout === "image" ? IMAGE_VECTOR : ""}
 var<workgroup> tile: array<vec4<u32>, ${TILE_IN * stride}>;
 fn put(column: u32, pair: u32, even: f32, odd: f32) {
   tile[column * ${stride}u + pair / 4u][pair % 4u] = pack2x16float(vec2f(even, odd));
@@ -126,7 +130,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   for (var i = li; i < ${(TILE_IN * TILE_OUT) / 8}u; i += ${threads}u) {
     let column = i / ${TILE_OUT / 8}u;
     if (col0 + column < ${inFeatures}u) {
-      output[(col0 + column) * ${outFeatures / 8}u + row0 / 8u + i % ${TILE_OUT / 8}u] = tile[column * ${stride}u + i % ${TILE_OUT / 8}u];
+      output[${layout === "image" ? `image_vector(col0 + column, row0 / 8u + i % ${TILE_OUT / 8}u, ${inFeatures}u)` : `(col0 + column) * ${outFeatures / 8}u + row0 / 8u + i % ${TILE_OUT / 8}u`}] = tile[column * ${stride}u + i % ${TILE_OUT / 8}u];
     }
   }
 }
@@ -140,20 +144,40 @@ function expectSides(weight: Nf4Weight): void {
   }
 }
 
+/** How a weight is dequantised for products. */
+export interface DequantiseOptions {
+  readonly lookup?: CodeLookup;
+  /** How the result lies; default row by row. An image needs a multiple of 256 columns. */
+  readonly layout?: OperandLayout;
+}
+
+function expectColumns(out: Tensor, layout: OperandLayout): void {
+  if (layout === "image" && out.shape[1]! % IMAGE.columns !== 0)
+    throw new RangeError(`${out.label} [${out.shape.join(",")}]: an image has a multiple of ${IMAGE.columns} columns`);
+}
+
 /**
  * `out [out, in] f16` = the dequantised weight, bit-equal to bitsandbytes: code book times absmax in f32, rounded to
  * `weight.rounding`, then to f16. The operand of input gradients.
  * @throws RangeError for another shape, or sides that are no multiples of 64
  */
-export function dequantiseRows(gpu: Gpu, weight: Nf4Weight, out: Tensor, lookup: CodeLookup = "table"): void {
+export function dequantiseRows(
+  gpu: Gpu,
+  weight: Nf4Weight,
+  out: Tensor,
+  { lookup = "table", layout = "rows" }: DequantiseOptions = {},
+): void {
   expectSides(weight);
-  expectTensor(out, [weight.outFeatures, weight.inFeatures], "f16");
-  const kernel = gpu.kernel(`gemm/dequantise-rows/${nf4Key(weight)}/${lookup}`, () => rowsSpec(weight, lookup));
-  const words = (weight.outFeatures * weight.inFeatures) / 8;
+  const { inFeatures, outFeatures } = weight;
+  expectTensor(out, [outFeatures, inFeatures], "f16");
+  expectColumns(out, layout);
+  const key = `gemm/dequantise-rows/${nf4Key(weight)}/${lookup}/${layout}`;
+  const kernel = gpu.kernel(key, () => rowsSpec(weight, lookup, layout));
+  const words = (outFeatures * inFeatures) / 8;
   gpu.dispatch(
     kernel,
     [...nf4Tensors(weight), out],
-    { words, nested_offset: weight.nestedOffset, zero: 0 },
+    { words, across: inFeatures / 8, depth: outFeatures, nested_offset: weight.nestedOffset, zero: 0 },
     gridFor(words / (THREADS * WORDS)),
   );
 }
@@ -162,20 +186,27 @@ export function dequantiseRows(gpu: Gpu, weight: Nf4Weight, out: Tensor, lookup:
  * `out [in, out] f16` = the dequantised weight transposed: the operand of forward products.
  * @throws RangeError for another shape, or sides that are no multiples of 64
  */
-export function dequantiseTransposed(gpu: Gpu, weight: Nf4Weight, out: Tensor, lookup: CodeLookup = "table"): void {
+export function dequantiseTransposed(
+  gpu: Gpu,
+  weight: Nf4Weight,
+  out: Tensor,
+  { lookup = "table", layout = "rows" }: DequantiseOptions = {},
+): void {
   expectSides(weight);
   const { inFeatures, outFeatures } = weight;
   expectTensor(out, [inFeatures, outFeatures], "f16");
-  const key = `gemm/dequantise-transposed/${outFeatures}x${inFeatures}/${nf4Key(weight)}/${lookup}`;
-  const kernel = gpu.kernel(key, () => transposedSpec(weight, lookup));
+  expectColumns(out, layout);
+  const key = `gemm/dequantise-transposed/${outFeatures}x${inFeatures}/${nf4Key(weight)}/${lookup}/${layout}`;
+  const kernel = gpu.kernel(key, () => transposedSpec(weight, lookup, layout));
   const tiles = (outFeatures / TILE_OUT) * Math.ceil(inFeatures / TILE_IN);
   gpu.dispatch(kernel, [...nf4Tensors(weight), out], { nested_offset: weight.nestedOffset, zero: 0 }, gridFor(tiles));
 }
 
-/** The weight with a dequantised copy kept beside it for forward passes; 2 bytes an element. */
+/** The weight with a dequantised copy kept beside it for forward passes, in `operandLayout`; 2 bytes an element. */
 export function keepTransposed(gpu: Gpu, weight: Nf4Weight): Nf4Weight {
   const { inFeatures, outFeatures, name } = weight;
+  const transposedLayout = operandLayout(gpu, outFeatures);
   const transposed = gpu.alloc([inFeatures, outFeatures], "f16", `${name} transposed`, "weights");
-  dequantiseTransposed(gpu, weight, transposed);
-  return { ...weight, transposed };
+  dequantiseTransposed(gpu, weight, transposed, { layout: transposedLayout });
+  return { ...weight, transposed, transposedLayout };
 }

@@ -2,6 +2,7 @@
 import { gridFor } from "../../core/compute/kernel.ts";
 import { elementCount, expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import { IMAGE_VECTOR, type OperandLayout } from "./image.ts";
 
 /** Partial sums f32 [splits, paddedRows, columns] into f16 columns `column …` of `out` [N, stride]. */
 export function sumToHalf(gpu: Gpu, partial: Tensor, out: Tensor, rows: number, column: number): void {
@@ -95,6 +96,8 @@ export interface CopyTarget {
   readonly into: Tensor;
   readonly firstRow?: number;
   readonly firstColumn?: number;
+  /** How `into` lies; default row by row. */
+  readonly layout?: OperandLayout;
 }
 
 /** Options of `castHalf`. */
@@ -115,7 +118,11 @@ export function castHalf(gpu: Gpu, master: Tensor, options: CastOptions): void {
   expectTensor(master, [-1, -1], "f32");
   for (const target of [straight, transposed]) expectTensor(target.into, [-1, -1], "f16");
   const kernel = gpu.kernel("gemm/cast-half", () => ({
-    code: `
+    code: `${IMAGE_VECTOR}
+// \`depth\` of an image, 0 for rows.
+fn place(row: u32, column: u32, stride: u32, depth: u32) -> u32 {
+  return select(row * stride + column, image_vector(row, column / 8u, depth) * 8u + column % 8u, depth > 0u);
+}
 @group(0) @binding(0) var<storage, read> master: array<f32>;
 @group(0) @binding(1) var<storage, read_write> straight: array<f16>;
 @group(0) @binding(2) var<storage, read_write> transposed: array<f16>;
@@ -135,7 +142,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     }
     tile[i / 32u * 33u + i % 32u] = value;
     if (row < params.padded_rows && column < params.padded_columns) {
-      straight[params.straight_first + row * params.straight_stride + column] = f16(value);
+      straight[place(params.straight_row + row, params.straight_column + column, params.straight_stride, params.straight_depth)] = f16(value);
     }
   }
   workgroupBarrier();
@@ -143,7 +150,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     let row = row0 + i % 32u;
     let column = col0 + i / 32u;
     if (row < params.padded_rows && column < params.padded_columns) {
-      transposed[params.transposed_first + column * params.transposed_stride + row] = f16(tile[i % 32u * 33u + i / 32u]);
+      transposed[place(params.transposed_row + column, params.transposed_column + row, params.transposed_stride, params.transposed_depth)] = f16(tile[i % 32u * 33u + i / 32u]);
     }
   }
 }
@@ -154,16 +161,24 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
       columns: "u32",
       padded_rows: "u32",
       padded_columns: "u32",
-      straight_first: "u32",
+      straight_row: "u32",
+      straight_column: "u32",
       straight_stride: "u32",
-      transposed_first: "u32",
+      straight_depth: "u32",
+      transposed_row: "u32",
+      transposed_column: "u32",
       transposed_stride: "u32",
+      transposed_depth: "u32",
       scale: "f32",
     },
     enable: ["f16"],
   }));
-  const first = ({ into, firstRow = 0, firstColumn = 0 }: CopyTarget): number =>
-    firstRow * into.shape[1]! + firstColumn;
+  const placed = (name: string, { into, firstRow = 0, firstColumn = 0, layout = "rows" }: CopyTarget) => ({
+    [`${name}_row`]: firstRow,
+    [`${name}_column`]: firstColumn,
+    [`${name}_stride`]: into.shape[1]!,
+    [`${name}_depth`]: layout === "image" ? into.shape[0]! : 0,
+  });
   const last = ({ into, firstRow = 0, firstColumn = 0 }: CopyTarget, r: number, c: number): boolean =>
     firstRow + r <= into.shape[0]! && firstColumn + c <= into.shape[1]!;
   if (!last(straight, paddedRows, paddedColumns) || !last(transposed, paddedColumns, paddedRows)) {
@@ -179,10 +194,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
       columns,
       padded_rows: paddedRows,
       padded_columns: paddedColumns,
-      straight_first: first(straight),
-      straight_stride: straight.into.shape[1]!,
-      transposed_first: first(transposed),
-      transposed_stride: transposed.into.shape[1]!,
+      ...placed("straight", straight),
+      ...placed("transposed", transposed),
       scale: options.scale,
     },
     gridFor(Math.ceil(paddedRows / 32) * Math.ceil(paddedColumns / 32)),

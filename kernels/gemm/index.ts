@@ -2,18 +2,22 @@
 import { gridFor } from "../../core/compute/kernel.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/index.ts";
-import {
-  DEFAULT_VARIANT,
-  type MatmulShape,
-  matmulSpec,
-  matmulUniforms,
-  type MatmulTerm,
-  type MatmulVariant,
-  variantKey,
-} from "./matmul.ts";
+import { type MatmulShape, matmulUniforms, type MatmulTerm } from "./launch.ts";
+import { DEFAULT_VARIANT, matmulSpec, type MatmulVariant, variantKey } from "./matmul.ts";
+import type { OperandLayout } from "./image.ts";
+import { relaySpec } from "./relay.ts";
 import { tilingOf, unitKey, unitOf } from "./support.ts";
 import { sumTail } from "./tail.ts";
-import { type MatrixUnit, planTiles, type TilePlan, tilesOf, type Tiling, TUNING } from "./tiling.ts";
+import {
+  IMAGE,
+  type MatrixUnit,
+  planTiles,
+  relayServes,
+  type TilePlan,
+  tilesOf,
+  type Tiling,
+  TUNING,
+} from "./tiling.ts";
 
 export { castHalf, type CastOptions, type CopyTarget } from "./finish.ts";
 export { type CodeLookup, dequantiseRows, dequantiseTransposed, keepTransposed } from "./dequantise.ts";
@@ -26,6 +30,7 @@ export {
   type LoraDropout,
   type LoraMember,
 } from "./lora.ts";
+export { imageIndex, type OperandLayout, operandLayout } from "./image.ts";
 export type { MatmulVariant } from "./matmul.ts";
 export { gemmRefusal, type GemmShape, gemmSupports } from "./support.ts";
 export { type MatrixUnit, paddedRank, planTiles, type TilePlan, type Tiling, TUNING } from "./tiling.ts";
@@ -42,6 +47,8 @@ export interface GemmTerm {
 export interface GemmOptions {
   /** Adds to what `c` holds. */
   readonly accumulate?: boolean;
+  /** How every `b` lies; default row by row. `operandLayout` says what is fastest. */
+  readonly layout?: OperandLayout;
   /** Measured choices, for benchmarks. */
   readonly tiling?: Tiling;
   readonly variant?: Partial<MatmulVariant>;
@@ -75,7 +82,12 @@ export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: G
   if (rows === 0 || terms.length === 0) throw new RangeError(`gemm into ${c.label}: no rows or no terms`);
   const unit = unitOf(gpu);
   const depths = sized.map(({ depth }) => depth);
-  const tiling = options.tiling ?? tilingOf(gpu, rows, columns, depths);
+  const layout = options.layout ?? "rows";
+  if (layout === "image" && columns % IMAGE.columns !== 0)
+    throw new RangeError(`gemm into ${c.label}: images hold multiples of ${IMAGE.columns} columns, not ${columns}`);
+  if (layout === "rows" && options.tiling?.relay === true)
+    throw new RangeError(`gemm into ${c.label}: tiling ${options.tiling.name} reads images, not rows`);
+  const tiling = options.tiling ?? tilingOf(gpu, rows, columns, depths, layout);
   const variant = { ...DEFAULT_VARIANT, ...options.variant };
   const accumulate = options.accumulate ?? false;
   const tiles = tilesOf(tiling, rows, columns);
@@ -86,8 +98,14 @@ export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: G
     into: Tensor,
     place: { readonly first: number; readonly tiles: number; readonly parts: number },
   ): void => {
-    const shape = { terms: ordered.length, divided };
-    const kernel = gpu.kernel(matmulKey(unit, tiling, shape, variant), () => matmulSpec(unit, tiling, shape, variant));
+    const shape = { terms: ordered.length, divided, layout };
+    const of = (some: readonly MatmulTerm[]): number[] => some.map(({ depth }) => depth);
+    const sums = [ordered.slice(0, divided), divided === undefined ? [] : ordered.slice(divided)];
+    const relays = sums.every((some, i) => some.length === 0 || relayServes(of(some), i === 0 ? place.parts : 1));
+    const how = relays ? tiling : { ...tiling, relay: false };
+    const kernel = gpu.kernel(matmulKey(unit, how, shape, variant), () =>
+      how.relay ? relaySpec(unit, how, shape, variant.group) : matmulSpec(unit, how, shape, variant),
+    );
     gpu.dispatch(
       kernel,
       [...ordered.flatMap(({ a, b }) => [a, b]), into],
@@ -97,6 +115,8 @@ export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: G
     );
   };
   const { full, tail, parts } = plan;
+  // The longest term first: it starts the others on their way.
+  if (tiling.relay) sized.sort((x, y) => y.depth - x.depth);
   if (full > 0) launch(sized, undefined, c, { first: 0, tiles: full, parts: 1 });
   if (tail === 0) return;
   const partial = gpu.alloc([parts, tail, tiling.rows * tiling.columns], "f32", `partial ${c.label}`, "scratch");
@@ -108,9 +128,15 @@ export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: G
   gpu.free(partial);
 }
 
-function matmulKey(unit: MatrixUnit, tiling: Tiling, { terms, divided }: MatmulShape, variant: MatmulVariant): string {
+function matmulKey(
+  unit: MatrixUnit,
+  tiling: Tiling,
+  { terms, divided, layout }: MatmulShape,
+  variant: MatmulVariant,
+): string {
   const parts = divided === undefined ? "whole" : `${divided} divided`;
-  return `gemm/${unitKey(unit)}/${tiling.rows}x${tiling.columns}/${terms}/${parts}/${variantKey(variant)}`;
+  const how = tiling.relay ? `relay/g${variant.group}` : `${layout}/${variantKey(variant)}`;
+  return `gemm/${unitKey(unit)}/${tiling.rows}x${tiling.columns}/${terms}/${parts}/${how}`;
 }
 
 /** The low-rank side of a forward product. */

@@ -9,65 +9,10 @@
  * sizes the driver sinks the fetching loads to their use, which costs a tenth.
  */
 import type { KernelSpec } from "../../core/compute/kernel.ts";
+import { type MatmulShape, matmulUniforms, placeTile } from "./launch.ts";
 import { PACK, stageSums } from "./stage.ts";
 import { lines, MATRIX_DIRECTIVES, SubgroupTile } from "./subgroup-tile.ts";
-import { type MatrixUnit, threadsOf, type Tiling, tileUnits, TUNING } from "./tiling.ts";
-
-/** What a pipeline is made for. */
-export interface MatmulShape {
-  /** How many products are summed. */
-  readonly terms: number;
-  /**
-   * Undefined: whole tiles, written to C. A number: each tile is made by `params.parts` workgroups, which share out the
-   * depth of the first so many terms (those after are the first part's) and leave f32 partial sums [parts, tiles, tile]
-   * for `sumTail` to add up.
-   */
-  readonly divided: number | undefined;
-}
-
-/** One of the products as the kernel's uniforms say it. */
-export interface MatmulTerm {
-  /** K_t; a multiple of 64. */
-  readonly depth: number;
-  /** Elements from one row of A_t to the next: K_t, or more where A_t is a column range of a wider tensor. */
-  readonly stride: number;
-  /** First column of A_t in that tensor. */
-  readonly column: number;
-}
-
-/** What one launch makes, as the kernel's uniforms say it. */
-export interface MatmulLaunch {
-  /** N. */
-  readonly rows: number;
-  readonly columns: number;
-  /** The first tile to make, and how many. */
-  readonly first: number;
-  readonly tiles: number;
-  /** Workgroups that share a tile. */
-  readonly parts: number;
-  /** C += instead of C =; whole tiles only. */
-  readonly accumulate: boolean;
-  readonly terms: readonly MatmulTerm[];
-}
-
-/** The uniforms of a launch. Widths are in units of 16 bytes. */
-export function matmulUniforms({ rows, columns, first, tiles, parts, accumulate, terms }: MatmulLaunch) {
-  return {
-    rows,
-    columns: columns / 8,
-    first,
-    tiles,
-    parts,
-    accumulate: Number(accumulate),
-    ...Object.fromEntries(
-      terms.flatMap(({ depth, stride, column }, t) => [
-        [`depth${t}`, depth],
-        [`stride${t}`, stride / 8],
-        [`column${t}`, column / 8],
-      ]),
-    ),
-  };
-}
+import { IMAGE, type MatrixUnit, threadsOf, type Tiling, tileUnits, TUNING } from "./tiling.ts";
 
 /** Choices that change speed, not results; the defaults are what measured fastest. */
 export interface MatmulVariant {
@@ -111,19 +56,6 @@ export function matmulSpec(unit: MatrixUnit, tiling: Tiling, shape: MatmulShape,
     enable: [...MATRIX_DIRECTIVES.enable],
     diagnostics: [...MATRIX_DIRECTIVES.diagnostics],
   };
-}
-
-/**
- * Row and column of tile `index`, as `row0` and `col0`: groups of row tiles, down first, so that workgroups running
- * together share columns of B and a few rows of A.
- */
-export function placeTile(tiling: Tiling, group: number): string {
-  return `let per_group = params.columns / ${tiling.columns / 8}u * ${group}u;
-  let group_first = index / per_group * ${group}u;
-  let group_height = min((rows + ${tiling.rows - 1}u) / ${tiling.rows}u - group_first, ${group}u);
-  let inside = index % per_group;
-  let row0 = (group_first + inside % group_height) * ${tiling.rows}u;
-  let col0 = inside / group_height * ${tiling.columns}u;`;
 }
 
 class MatmulText {
@@ -250,10 +182,23 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     });
     const b = lines(this.#copiesB, (i) => {
       const at = `(li + ${i * this.#threads}u)`;
-      return `let from_b${i} = ${at} / ${perRowB}u * params.columns + col0 / 8u + ${at} % ${perRowB}u;
+      const [k, eight] = [`(${at} / ${perRowB}u)`, `${at} % ${perRowB}u`];
+      const from = this.#image
+        ? `${k} % 16u * 64u + ${k} / 16u * 32u + col0 % ${IMAGE.columns}u / 8u + ${eight}`
+        : `${k} * params.columns + col0 / 8u + ${eight}`;
+      return `let from_b${i} = ${from};
   let to_b${i} = ${firstB}u + ${at} / ${perRowB}u * ${this.#strideB}u + ${at} % ${perRowB}u;`;
     });
     return `${a}\n  ${b}`;
+  }
+
+  get #image(): boolean {
+    return this.#shape.layout === "image";
+  }
+
+  /** Vectors from a row of B to the one `depth` below it, a multiple of 32. */
+  #deeper(depth: number): string {
+    return this.#image ? `${(depth / IMAGE.depth) * IMAGE.vectors}u` : `${depth}u * params.columns`;
   }
 
   #terms(): number[] {
@@ -283,14 +228,17 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
       (i) =>
         `at_a${i} = row_a${i} * params.stride${term} + params.column${term} + li % ${TUNING.depth / 8}u${skipped(`${this.#pair / 8}u`)};`,
     );
-    const b = lines(this.#copiesB, (i) => `at_b${i} = from_b${i}${skipped(`(${this.#pair}u * params.columns)`)};`);
+    const tiles = this.#image
+      ? ` + col0 / ${IMAGE.columns}u * (params.depth${term} / ${IMAGE.depth}u) * ${IMAGE.vectors}u`
+      : "";
+    const b = lines(this.#copiesB, (i) => `at_b${i} = from_b${i}${tiles}${skipped(`(${this.#deeper(this.#pair)})`)};`);
     return `${setup}\n  ${a}\n  ${b}`;
   }
 
   /** Points at the tile after the next. */
   #advance(): string {
     const a = lines(this.#copiesA, (i) => `at_a${i} += ${this.#pair / 8}u;`);
-    return `${a}\n  ${lines(this.#copiesB, (i) => `at_b${i} += ${this.#pair}u * params.columns;`)}`;
+    return `${a}\n  ${lines(this.#copiesB, (i) => `at_b${i} += ${this.#deeper(this.#pair)};`)}`;
   }
 
   #loadA(set: Set, { term, ahead }: Fetch): string {
@@ -298,10 +246,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   }
 
   #loadB(set: Set, { term, ahead }: Fetch): string {
-    return lines(
-      this.#copiesB,
-      (i) => `${set}_b${i} = b${term}[at_b${i} + ${ahead * TUNING.depth}u * params.columns];`,
-    );
+    return lines(this.#copiesB, (i) => `${set}_b${i} = b${term}[at_b${i} + ${this.#deeper(ahead * TUNING.depth)}];`);
   }
 
   #load(set: Set, from: Fetch): string {

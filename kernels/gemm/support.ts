@@ -1,5 +1,6 @@
 import type { Gpu } from "../../core/device/gpu.ts";
 import { DeviceError } from "../../core/errors.ts";
+import { hasNarrow, type OperandLayout } from "./image.ts";
 import { chooseTiling, matrixUnit, type MatrixUnit, type Tiling, TUNING } from "./tiling.ts";
 
 /** Sides of a linear's weight. */
@@ -45,8 +46,15 @@ export function unitOf(gpu: Gpu): MatrixUnit {
 }
 
 /** @throws DeviceError where no tile shape fits */
-export function tilingOf(gpu: Gpu, rows: number, columns: number, depths: readonly number[]): Tiling {
-  const tiling = chooseTiling(unitOf(gpu), gpu.device.limits, rows, columns, depths);
+export function tilingOf(
+  gpu: Gpu,
+  rows: number,
+  columns: number,
+  depths: readonly number[],
+  layout: OperandLayout,
+): Tiling {
+  const operands = { layout, narrow: hasNarrow(gpu) };
+  const tiling = chooseTiling(unitOf(gpu), gpu.device.limits, rows, columns, depths, operands);
   if (tiling === undefined) {
     throw new DeviceError(
       "MATRIX_SHAPE_UNSUPPORTED",

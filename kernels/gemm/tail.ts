@@ -1,7 +1,7 @@
 import { gridFor } from "../../core/compute/kernel.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { placeTile } from "./matmul.ts";
+import { placeTile } from "./launch.ts";
 import { PACK } from "./stage.ts";
 import type { Tiling } from "./tiling.ts";
 

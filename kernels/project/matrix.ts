@@ -19,6 +19,8 @@ import {
   loraGradientB,
   loraMaskedGradient,
   loraRankGradient,
+  operandLayout,
+  type OperandLayout,
   type LoraDropout,
   paddedRank,
 } from "../gemm/index.ts";
@@ -64,7 +66,12 @@ function dropoutOf(members: readonly Member[], { training, rowKeys, seed }: Proj
  * f16 copies of A of every member, side by side: aT [in, width], which the caller frees, and a [width, in], which the
  * tape keeps for backward; both divided by 1 - p.
  */
-function copyA(tape: Tape, members: readonly Member[], width: number): { readonly a: Tensor; readonly aT: Tensor } {
+function copyA(
+  tape: Tape,
+  members: readonly Member[],
+  width: number,
+  layout: OperandLayout,
+): { readonly a: Tensor; readonly aT: Tensor } {
   const { gpu } = tape;
   const columns = members[0]!.branch.a.shape[1]!;
   const a = tape.alloc([width, columns], "f16", "A");
@@ -73,15 +80,29 @@ function copyA(tape: Tape, members: readonly Member[], width: number): { readonl
     castHalf(gpu, branch.a.value, {
       scale: keepScale,
       padded: [own, columns],
-      straight: { into: a, firstRow: column },
+      straight: { into: a, firstRow: column, layout },
       transposed: { into: aT, firstColumn: column },
     });
   }
   return { a, aT };
 }
 
+/** How A lies for the input gradient: under dropout it is no operand of the large product. */
+function layoutOfA(
+  gpu: Gpu,
+  { parts }: ProjectAttrs,
+  inFeatures: number,
+  dropout: LoraDropout | undefined,
+): OperandLayout {
+  return dropout === undefined ? operandLayout(gpu, inFeatures, parts.length) : "rows";
+}
+
 /** f16 copies of a member's B, scaled and padded: bT [width, out], which the caller frees, and b [out, width]. */
-function copyB(tape: Tape, { branch, width }: Member): { readonly b: Tensor; readonly bT: Tensor } {
+function copyB(
+  tape: Tape,
+  { branch, width }: Member,
+  layout: OperandLayout,
+): { readonly b: Tensor; readonly bT: Tensor } {
   const { gpu } = tape;
   const rows = branch.b.shape[0]!;
   const b = tape.alloc([rows, width], "f16", "B");
@@ -90,7 +111,7 @@ function copyB(tape: Tape, { branch, width }: Member): { readonly b: Tensor; rea
     scale: branch.scale,
     padded: [rows, width],
     straight: { into: b },
-    transposed: { into: bT },
+    transposed: { into: bT, layout },
   });
   return { b, bT };
 }
@@ -109,21 +130,24 @@ export function matrixForward(tape: Tape, x: Tensor, attrs: ProjectAttrs): Matri
   const saved: Tensor[] = [];
   let u: Tensor | undefined;
   if (members.length > 0) {
-    const { a, aT } = copyA(tape, members, width);
+    const dropout = dropoutOf(members, attrs);
+    const { a, aT } = copyA(tape, members, width, layoutOfA(gpu, attrs, inFeatures, dropout));
     u = tape.alloc([rows, width], "f16", "low-rank inputs");
-    loraDown(gpu, x, aT, u, dropoutOf(members, attrs));
+    loraDown(gpu, x, aT, u, dropout);
     gpu.free(aT);
     saved.push(x, u, a);
   }
   const outputs = attrs.parts.map(({ weight }, part) => {
     const y = tape.alloc([rows, weight.outFeatures], "f16", weight.name);
     const wT = weight.transposed ?? gpu.alloc([inFeatures, weight.outFeatures], "f16", "W transposed", "scratch");
-    if (weight.transposed === undefined) dequantiseTransposed(gpu, weight, wT);
+    const layout =
+      weight.transposed === undefined ? operandLayout(gpu, weight.outFeatures) : (weight.transposedLayout ?? "rows");
+    if (weight.transposed === undefined) dequantiseTransposed(gpu, weight, wT, { layout });
     const member = members.find((m) => m.part === part);
-    if (member === undefined) gemmForward(gpu, x, wT, y);
+    if (member === undefined) gemmForward(gpu, x, wT, y, { layout });
     else {
-      const { b, bT } = copyB(tape, member);
-      gemmForward(gpu, x, wT, y, { lora: { u: u!, column: member.column, bT } });
+      const { b, bT } = copyB(tape, member, layout);
+      gemmForward(gpu, x, wT, y, { layout, lora: { u: u!, column: member.column, bT } });
       gpu.free(bT);
       saved.push(b);
     }
@@ -173,17 +197,18 @@ function inputGradient(
   dU: Tensor | undefined,
   a: Tensor | undefined,
 ): void {
+  const layout = operandLayout(gpu, dX.shape[1]!, parts.length);
   const linears = parts.flatMap(({ weight }, i) => {
     const dY = dOutputs[i];
     if (dY === undefined) return [];
     const w = gpu.alloc([weight.outFeatures, weight.inFeatures], "f16", "W", "scratch");
-    dequantiseRows(gpu, weight, w);
+    dequantiseRows(gpu, weight, w, { layout });
     return [{ dY, w }];
   });
   // Each branch drops other elements, so with dropout their sum is formed first and the frozen products are added.
   const masked = dropout !== undefined && dU !== undefined && a !== undefined;
   if (masked) loraMaskedGradient(gpu, dU, a, dX, dropout);
   const lora = !masked && dU !== undefined && a !== undefined ? { dU, a } : undefined;
-  gemmInputGradient(gpu, linears, dX, { accumulate: masked, lora });
+  gemmInputGradient(gpu, linears, dX, { layout, accumulate: masked, lora });
   for (const { w } of linears) gpu.free(w);
 }

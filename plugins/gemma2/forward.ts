@@ -1,6 +1,5 @@
 /** Gemma-2's forward pass on a packed batch (huggingface/transformers, models/gemma2/modeling_gemma2.py). */
 import type { Batch } from "../../core/compute/batch.ts";
-import { runBlocks } from "../../core/compute/blocks.ts";
 import type { AdaptedLinear } from "../../core/compute/linear.ts";
 import type { Parameter } from "../../core/compute/parameters.ts";
 import type { Tape } from "../../core/compute/recorder.ts";
@@ -11,6 +10,8 @@ import { attention } from "../../kernels/attention/index.ts";
 import { visiblePairs } from "../../kernels/attention/work.ts";
 import { geglu } from "../../kernels/geglu/index.ts";
 import { linear } from "../../kernels/linear/index.ts";
+import { pooledAttention } from "../../kernels/pooled-attention/index.ts";
+import { runPooledBlocks } from "../../kernels/pool/blocks.ts";
 import { pool } from "../../kernels/pool/index.ts";
 import { adaptedLinears } from "../../kernels/project/adapted.ts";
 import { addNorm, rmsNorm } from "../../kernels/rms-norm/index.ts";
@@ -50,30 +51,26 @@ export function gemma2Blocks(
   });
 }
 
-/** One transformer block: residual stream h [N,C] f32 -> [N,C] f32. */
+/** One transformer block: residual stream h [N,C] f32 -> [N,C] f32; where `pooled`, of last tokens alone, [B,C]. */
 function block(
   tape: Tape,
   h: Tensor,
   layer: Gemma2Block,
   network: Gemma2Network,
   batch: Batch,
-  training: boolean,
+  { training, pooled }: { readonly training: boolean; readonly pooled: boolean },
 ): Tensor {
   const { config, softcap, seed, inverseFrequencies } = network;
   const { norms } = layer;
   const norm = { eps: config.rmsNormEps, offset: 1 } as const;
-  const run = (x: Tensor, ...linears: AdaptedLinear[]): Tensor[] =>
-    adaptedLinears(tape, x, linears, batch, { training, seed });
-
-  const x = rmsNorm(tape, h, norms.input_layernorm, norm);
-  const [q, k, v] = run(x, layer.q, layer.k, layer.v) as [Tensor, Tensor, Tensor];
-  tape.release(x);
-  const rotated = [q, k].map((t) => rope(tape, t, batch.segments, inverseFrequencies, config.headDim)) as [
-    Tensor,
-    Tensor,
-  ];
-  tape.release(q, k);
-  const context = attention(tape, ...rotated, v, {
+  const run = (rows: Batch, x: Tensor, ...linears: AdaptedLinear[]): Tensor[] =>
+    adaptedLinears(tape, x, linears, rows, { training, seed });
+  const turn = (rows: Batch, t: Tensor): Tensor => {
+    const turned = rope(tape, t, rows.segments, inverseFrequencies, config.headDim);
+    tape.release(t);
+    return turned;
+  };
+  const attend = {
     segments: batch.segments,
     heads: config.numAttentionHeads,
     kvHeads: config.numKeyValueHeads,
@@ -81,22 +78,42 @@ function block(
     scale: config.queryPreAttnScalar ** -0.5,
     softcap,
     window: layer.window,
-    longest: batch.longest,
-    pairs: visiblePairs(batch.host.cuSeqlens, layer.window),
     causal: true,
-  });
-  tape.release(...rotated, v);
-  const [attended] = run(context, layer.o) as [Tensor];
+  } as const;
+
+  // What leaves the block: every row, or the last of each sample, whose keys and values are all rows' nevertheless.
+  const rows = pooled ? batch.pooled : batch;
+  const residual = pooled ? pool(tape, h, batch.lastTokens) : h;
+  const x = rmsNorm(tape, h, norms.input_layernorm, norm);
+  let context: Tensor;
+  if (pooled) {
+    const [k, v] = run(batch, x, layer.k, layer.v) as [Tensor, Tensor];
+    tape.release(x);
+    const last = rmsNorm(tape, residual, norms.input_layernorm, norm);
+    const [q] = run(rows, last, layer.q) as [Tensor];
+    tape.release(last);
+    const [turnedQ, turnedK] = [turn(rows, q), turn(batch, k)];
+    context = pooledAttention(tape, turnedQ, turnedK, v, { ...attend, lastTokens: batch.lastTokens });
+    tape.release(turnedQ, turnedK, v);
+  } else {
+    const [q, k, v] = run(batch, x, layer.q, layer.k, layer.v) as [Tensor, Tensor, Tensor];
+    tape.release(x);
+    const [turnedQ, turnedK] = [turn(batch, q), turn(batch, k)];
+    const pairs = visiblePairs(batch.host.cuSeqlens, layer.window);
+    context = attention(tape, turnedQ, turnedK, v, { ...attend, longest: batch.longest, pairs });
+    tape.release(turnedQ, turnedK, v);
+  }
+  const [attended] = run(rows, context, layer.o) as [Tensor];
   tape.release(context);
-  const h2 = addNorm(tape, h, attended, norms.post_attention_layernorm, norm);
+  const h2 = addNorm(tape, residual, attended, norms.post_attention_layernorm, norm);
   tape.release(attended);
 
   const y = rmsNorm(tape, h2, norms.pre_feedforward_layernorm, norm);
-  const [gate, up] = run(y, layer.gate, layer.up) as [Tensor, Tensor];
+  const [gate, up] = run(rows, y, layer.gate, layer.up) as [Tensor, Tensor];
   tape.release(y);
   const activated = geglu(tape, gate, up, "gelu_tanh");
   tape.release(gate, up);
-  const [down] = run(activated, layer.down) as [Tensor];
+  const [down] = run(rows, activated, layer.down) as [Tensor];
   tape.release(activated);
   return addNorm(tape, h2, down, norms.post_feedforward_layernorm, norm);
 }
@@ -108,11 +125,10 @@ export function gemma2Forward(tape: Tape, network: Gemma2Network, batch: Batch, 
   weights.embedding.lookup(batch, embedded);
   const body = blocks.map((layer) => ({
     trains: layer.trains,
-    forward: (inner: Tape, h: Tensor) => block(inner, h, layer, network, batch, options.training),
+    forward: (inner: Tape, h: Tensor, pooled: boolean) =>
+      block(inner, h, layer, network, batch, { training: options.training, pooled }),
   }));
-  const h = runBlocks(tape, embedded, body, options);
-  const last = pool(tape, h, batch.lastTokens);
-  tape.release(h);
+  const last = runPooledBlocks(tape, embedded, body, batch, options);
   // Only the pooled rows are normalised and scored: the same numbers as Hugging Face's, which scores every position.
   const normed = rmsNorm(tape, last, weights.norm, { eps: config.rmsNormEps, offset: 1, dtype: "f32" });
   return linear(tape, normed, score);

@@ -12,9 +12,10 @@ import {
   linear,
   type Parameter,
   pool,
+  pooledAttention,
   rmsNorm,
   rope,
-  runBlocks,
+  runPooledBlocks,
   type Tape,
   type Tensor,
   visiblePairs,
@@ -53,27 +54,25 @@ export function llamaBlocks(
   }));
 }
 
-/** One transformer block: residual stream h [N,C] f32 -> [N,C] f32. */
+/** One transformer block: residual stream h [N,C] f32 -> [N,C] f32; where `pooled`, of last tokens alone, [B,C]. */
 function block(
   tape: Tape,
   h: Tensor,
   layer: LlamaBlock,
   network: LlamaNetwork,
   batch: Batch,
-  training: boolean,
+  { training, pooled }: { readonly training: boolean; readonly pooled: boolean },
 ): Tensor {
   const { config, seed, inverseFrequencies } = network;
   const norm = { eps: config.rmsNormEps, offset: 0 } as const;
-  const run = (x: Tensor, ...linears: AdaptedLinear[]): Tensor[] =>
-    adaptedLinears(tape, x, linears, batch, { training, seed });
-
-  const x = rmsNorm(tape, h, layer.norms.input_layernorm, norm);
-  const [q, k, v] = run(x, layer.q, layer.k, layer.v) as [Tensor, Tensor, Tensor];
-  tape.release(x);
-  const turn = (t: Tensor): Tensor => rope(tape, t, batch.segments, inverseFrequencies, config.headDim);
-  const [turnedQ, turnedK] = [turn(q), turn(k)];
-  tape.release(q, k);
-  const context = attention(tape, turnedQ, turnedK, v, {
+  const run = (rows: Batch, x: Tensor, ...linears: AdaptedLinear[]): Tensor[] =>
+    adaptedLinears(tape, x, linears, rows, { training, seed });
+  const turn = (rows: Batch, t: Tensor): Tensor => {
+    const turned = rope(tape, t, rows.segments, inverseFrequencies, config.headDim);
+    tape.release(t);
+    return turned;
+  };
+  const attend = {
     segments: batch.segments,
     heads: config.numAttentionHeads,
     kvHeads: config.numKeyValueHeads,
@@ -81,22 +80,42 @@ function block(
     scale: config.headDim ** -0.5,
     softcap: 0,
     window: layer.window,
-    longest: batch.longest,
-    pairs: visiblePairs(batch.host.cuSeqlens, layer.window),
     causal: true,
-  });
-  tape.release(turnedQ, turnedK, v);
-  const [attended] = run(context, layer.o) as [Tensor];
+  } as const;
+
+  // What leaves the block: every row, or the last of each sample, whose keys and values are all rows' nevertheless.
+  const rows = pooled ? batch.pooled : batch;
+  const residual = pooled ? pool(tape, h, batch.lastTokens) : h;
+  const x = rmsNorm(tape, h, layer.norms.input_layernorm, norm);
+  let context: Tensor;
+  if (pooled) {
+    const [k, v] = run(batch, x, layer.k, layer.v) as [Tensor, Tensor];
+    tape.release(x);
+    const last = rmsNorm(tape, residual, layer.norms.input_layernorm, norm);
+    const [q] = run(rows, last, layer.q) as [Tensor];
+    tape.release(last);
+    const [turnedQ, turnedK] = [turn(rows, q), turn(batch, k)];
+    context = pooledAttention(tape, turnedQ, turnedK, v, { ...attend, lastTokens: batch.lastTokens });
+    tape.release(turnedQ, turnedK, v);
+  } else {
+    const [q, k, v] = run(batch, x, layer.q, layer.k, layer.v) as [Tensor, Tensor, Tensor];
+    tape.release(x);
+    const [turnedQ, turnedK] = [turn(batch, q), turn(batch, k)];
+    const pairs = visiblePairs(batch.host.cuSeqlens, layer.window);
+    context = attention(tape, turnedQ, turnedK, v, { ...attend, longest: batch.longest, pairs });
+    tape.release(turnedQ, turnedK, v);
+  }
+  const [attended] = run(rows, context, layer.o) as [Tensor];
   tape.release(context);
-  const h2 = addResidual(tape, h, attended);
+  const h2 = addResidual(tape, residual, attended);
   tape.release(attended);
 
   const y = rmsNorm(tape, h2, layer.norms.post_attention_layernorm, norm);
-  const [gate, up] = run(y, layer.gate, layer.up) as [Tensor, Tensor];
+  const [gate, up] = run(rows, y, layer.gate, layer.up) as [Tensor, Tensor];
   tape.release(y);
   const activated = geglu(tape, gate, up, "silu");
   tape.release(gate, up);
-  const [down] = run(activated, layer.down) as [Tensor];
+  const [down] = run(rows, activated, layer.down) as [Tensor];
   tape.release(activated);
   return addResidual(tape, h2, down);
 }
@@ -108,11 +127,10 @@ export function llamaForward(tape: Tape, network: LlamaNetwork, batch: Batch, op
   weights.embedding.lookup(batch, embedded);
   const body = blocks.map((layer) => ({
     trains: layer.trains,
-    forward: (inner: Tape, h: Tensor) => block(inner, h, layer, network, batch, options.training),
+    forward: (inner: Tape, h: Tensor, pooled: boolean) =>
+      block(inner, h, layer, network, batch, { training: options.training, pooled }),
   }));
-  const h = runBlocks(tape, embedded, body, options);
-  const last = pool(tape, h, batch.lastTokens);
-  tape.release(h);
+  const last = runPooledBlocks(tape, embedded, body, batch, options);
   // Only the pooled rows are normalised and scored: the same numbers as Hugging Face's, which scores every position.
   const normed = rmsNorm(tape, last, weights.norm, { eps: config.rmsNormEps, offset: 0, dtype: "f32" });
   return linear(tape, normed, score);

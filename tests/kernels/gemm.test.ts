@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import type { Gpu } from "../../core/device/index.ts";
+import { type Gpu, NVIDIA } from "../../core/device/index.ts";
+import { paperGpu } from "../../core/device/paper.ts";
 import { createDynamicMap } from "../../core/dynamic-map.ts";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4 } from "../../core/formats/nf4.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
@@ -12,6 +13,8 @@ import {
   gemmInputGradient,
   gemmRefusal,
   gemmSupports,
+  imageIndex,
+  operandLayout,
   loraDown,
   loraGradientA,
   loraGradientB,
@@ -57,6 +60,18 @@ const rowKeys = (rows: number): Uint32Array<ArrayBuffer> => {
   return Uint32Array.from({ length: rows }, () => Math.floor(next() * 2 ** 32));
 };
 
+/** B [depth,columns] in tiles of 256 columns, as `image.ts` says. */
+function imageOf(b: ArrayLike<number>, depth: number, columns: number): Float32Array<ArrayBuffer> {
+  const image = new Float32Array(depth * columns);
+  for (let k = 0; k < depth; k++)
+    for (let column = 0; column < columns; column++) image[imageIndex(k, column, depth)] = b[k * columns + column]!;
+  return image;
+}
+
+// The smallest of `relay`'s kind, for emulation and for odd parts of an image.
+const tinyRelay: Tiling = { ...tiny, name: "tiny relay", relay: true };
+const relays = TUNING.tilings.filter(({ relay }) => relay);
+
 for (const [name, open] of devices) {
   const real = name === "tier matrix";
   describe(`gemm, ${name} (seed ${runSeed})`, () => {
@@ -69,7 +84,9 @@ for (const [name, open] of devices) {
           [1900, 64, 2304],
         ] as const)
       : ([[70, 320, 64]] as const)) {
-      for (const tiling of TUNING.tilings.filter((t) => columns % t.columns === 0 && (real || t.name === "small"))) {
+      for (const tiling of TUNING.tilings.filter(
+        (t) => !t.relay && columns % t.columns === 0 && (real || t.name === "small"),
+      )) {
         for (const parts of [1, 3]) {
           test(`${rows} x ${depth} x ${columns}, ${tiling.name}, ${parts === 1 ? "whole" : "in 3 parts"}`, async () => {
             const gpu = await open();
@@ -85,6 +102,56 @@ for (const [name, open] of devices) {
               },
             );
             expectNear(await gpu.readFloats(c), gemmReference([{ a, b, depth }], rows, columns), HALF);
+          }, 1_200_000);
+        }
+      }
+    }
+
+    // Depths in pairs of tiles: one, two, odd and even numbers of them, alone and before terms of one pair and more.
+    for (const [rows, depths] of [
+      [33, [64]],
+      [70, [128]],
+      [1, [192]],
+      [70, [320, 64]],
+      [130, [64, 128]],
+      [97, [256, 192, 64]],
+      [70, [64, 64]],
+    ] as const) {
+      for (const tiling of real ? [...relays, tinyRelay] : [tinyRelay]) {
+        if (!real && (n !== 8 || m !== 16)) continue;
+        for (const parts of [1, 2]) {
+          test(`images, ${rows} rows, depths ${depths.join(" + ")}, ${tiling.name}, in ${parts}`, async () => {
+            const gpu = await open();
+            const columns = real ? 512 : 256;
+            const data = depths.map((depth, i) => ({
+              depth,
+              stride: depth + 64,
+              column: 32,
+              a: half(rows * (depth + 64), 2 * i),
+              b: half(depth * columns, 2 * i + 1),
+            }));
+            const terms = data.map(({ a, b, depth, stride, column }) => ({
+              a: tensorOf(gpu, a, [rows, stride], "f16"),
+              b: tensorOf(gpu, imageOf(b, depth, columns), [depth, columns], "f16"),
+              column,
+            }));
+            const whole = gpu.alloc([rows + 64, columns], "f16", "c");
+            gpu.write(whole, new Uint16Array((rows + 64) * columns).fill(0x7e00));
+            const c = { ...whole, shape: [rows, columns] };
+            const options = {
+              tiling,
+              layout: "image" as const,
+              plan: (tiles: number) =>
+                parts === 1 ? { full: tiles, tail: 0, parts } : { full: tiles - 1, tail: 1, parts },
+            };
+            gemm(gpu, terms, c, options);
+            const want = gemmReference(data, rows, columns);
+            const got = await gpu.readFloats(whole);
+            expectNear(got.slice(0, rows * columns), want, HALF);
+            expect(got.slice(rows * columns).every(Number.isNaN)).toBe(true);
+            gemm(gpu, terms, c, { ...options, accumulate: true });
+            const twice = Float64Array.from(want, (v, i) => v + got[i]!);
+            expectNear((await gpu.readFloats(whole)).slice(0, rows * columns), twice, HALF);
           }, 1_200_000);
         }
       }
@@ -292,13 +359,67 @@ for (const tier of tiers.filter((t) => t !== "f32")) {
         for (const lookup of dtype === "bfloat16" ? (["table", "select"] as const) : (["table"] as const)) {
           const rows = gpu.alloc([outF, inF], "f16", "rows");
           const turned = gpu.alloc([inF, outF], "f16", "turned");
-          dequantiseRows(gpu, weight, rows, lookup);
-          dequantiseTransposed(gpu, weight, turned, lookup);
+          dequantiseRows(gpu, weight, rows, { lookup });
+          dequantiseTransposed(gpu, weight, turned, { lookup });
           expectClose(await gpu.readFloats(rows), want, {}, "rows");
           expectClose(await gpu.readFloats(turned), transposed(want, outF, inF), {}, "transposed");
         }
       }, 30_000);
     }
+
+    for (const [outF, inF] of [
+      [512, 192],
+      [192, 256],
+      [256, 768],
+    ] as const) {
+      test(`dequantise [${outF},${inF}] into images`, async () => {
+        const gpu = await gpuOf(tier);
+        const raw = weightOf(outF, inF, "bfloat16", true);
+        const weight = uploadNf4(gpu, raw, "test");
+        const want = rounded(dequantizeNf4(raw), "f16");
+        const layout = "image";
+        if (inF % 256 === 0) {
+          const rows = gpu.alloc([outF, inF], "f16", "rows");
+          dequantiseRows(gpu, weight, rows, { layout });
+          expectClose(await gpu.readFloats(rows), imageOf(want, outF, inF), {}, "rows");
+        } else {
+          const rows = gpu.alloc([outF, inF], "f16", "rows");
+          expect(() => dequantiseRows(gpu, weight, rows, { layout })).toThrow("multiple of 256 columns");
+        }
+        if (outF % 256 !== 0) return;
+        const turned = gpu.alloc([inF, outF], "f16", "turned");
+        dequantiseTransposed(gpu, weight, turned, { layout });
+        expectClose(await gpu.readFloats(turned), imageOf(transposed(want, outF, inF), inF, outF), {}, "transposed");
+      }, 30_000);
+    }
+
+    test("f16 copies of LoRA's masters as images", async () => {
+      const gpu = await gpuOf(tier);
+      const [rank, columns] = [40, 512];
+      const master = normals(rank * columns, runSeed);
+      const want = new Float32Array(128 * columns);
+      want.set(rounded(master, "f16"), 64 * columns);
+      const straight = gpu.upload(new Uint16Array(128 * columns), [128, columns], "f16", "a");
+      const turned = gpu.upload(new Uint16Array(128 * columns), [128, columns], "f16", "aT");
+      const tensor = tensorOf(gpu, master, [rank, columns], "f32");
+      const apart = gpu.alloc([columns, 64], "f16", "rows");
+      const layout = "image";
+      castHalf(gpu, tensor, {
+        scale: 1,
+        padded: [64, columns],
+        straight: { into: straight, firstRow: 64, layout },
+        transposed: { into: apart },
+      });
+      expectClose(await gpu.readFloats(straight), imageOf(want, 128, columns), {}, "straight");
+      const flipped = tensorOf(gpu, transposed(master, rank, columns), [columns, rank], "f32");
+      castHalf(gpu, flipped, {
+        scale: 1,
+        padded: [columns, 64],
+        straight: { into: apart },
+        transposed: { into: turned, firstRow: 64, layout },
+      });
+      expectClose(await gpu.readFloats(turned), imageOf(want, 128, columns), {}, "transposed");
+    });
 
     test("f16 copies of LoRA's masters, straight and transposed, padded", async () => {
       const gpu = await gpuOf(tier);
@@ -359,8 +480,31 @@ describe("gemm's rules", () => {
     expect(chooseTiling({ ...unit, m: 8, n: 8, k: 8 }, limits, 8192, 3584, [4096])?.name).toBe("small");
   });
 
+  test("relay tiles serve images where the adapter has narrow matrices and 48 KiB", () => {
+    const image = { layout: "image", narrow: true } as const;
+    expect(chooseTiling(unit, limits, 8192, 3584, [4096], image)?.name).toBe("relay");
+    expect(chooseTiling(unit, limits, 8192, 3584, [4096, 64], image)?.name).toBe("relay");
+    // Two terms of one pair of tiles each: the first is too short to start the second on its way.
+    expect(chooseTiling(unit, limits, 8192, 3584, [64, 64], image)?.name).toBe("wide");
+    expect(chooseTiling(unit, limits, 8192, 3584, [4096], { ...image, narrow: false })?.name).toBe("wide");
+    const small = { ...limits, maxComputeWorkgroupStorageSize: 49151 };
+    expect(chooseTiling(unit, small, 8192, 3584, [4096], image)?.name).toBe("wide");
+    const gpuWith = (over: { shapes?: [number, number, number, string][]; storage?: number }): Gpu =>
+      paperGpu({
+        ...NVIDIA,
+        info: { ...NVIDIA.info, ...(over.shapes && { capabilities: capabilities(...over.shapes) }) },
+        limits: { ...NVIDIA.limits, maxComputeWorkgroupStorageSize: over.storage ?? 49152 },
+      });
+    expect(operandLayout(gpuWith({}), 3584)).toBe("image");
+    expect(operandLayout(gpuWith({}), 3584, 2)).toBe("rows");
+    expect(operandLayout(gpuWith({}), 1152)).toBe("rows");
+    expect(operandLayout(gpuWith({ storage: 32768 }), 3584)).toBe("rows");
+    expect(operandLayout(gpuWith({ shapes: [[16, 16, 16, "f32"]] }), 3584)).toBe("rows");
+    expect(operandLayout(gpuWith({ shapes: [[8, 8, 8, "f32"]] }), 3584)).toBe("rows");
+  });
+
   test("tails are split where that measured faster on an H100", () => {
-    const [wide] = TUNING.tilings;
+    const wide = TUNING.tilings.find(({ name }) => name === "wide");
     const shared = ({ full, tail, parts }: TilePlan) => ({ full, tail, parts });
     // TFLOP/s of o at 4096 tokens: 264 whole, 283 in 2 parts, 272 in 4; tiles of `medium` reached 269.
     expect(chooseTiling(unit, limits, 4096, 3584, [4096, 64])).toBe(wide);

@@ -13,6 +13,7 @@ import { engine } from "../../kernels/engine.ts";
 import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
+import { withWholeBlocks } from "../support/whole-blocks.ts";
 
 const GIB = 2 ** 30;
 const targetModules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"];
@@ -46,12 +47,23 @@ async function peakOf(account: MemoryAccount, settings: Partial<MemorySettings>)
 
 const eight = accountOf("gemma2-9b", 8);
 
-describe("Gemma-2-9B, as measured on an H100", () => {
-  const two = accountOf("gemma2-9b", 2);
+/**
+ * The same work as it was measured when the last block ran for every token. With every block checkpointed the peak lies in scratch of
+ * thin products, whose tiles have changed since: that figure (13.59 GiB) awaits a new measurement.
+ */
+function whole({ work }: MemoryAccount): MemoryAccount {
+  return new MemoryAccount({ ...work, source: withWholeBlocks(work.source) }, NVIDIA, engine);
+}
+
+test("Gemma-2-9B as measured on an H200, the last block for one token a sample: 67.53 GiB, within 0.1 %", async () => {
+  expect(Math.abs((await peakOf(eight, { keepDequantised: true })) / GIB / 67.53 - 1)).toBeLessThan(0.001);
+});
+
+describe("Gemma-2-9B, as measured on an H100, the last block for every token", () => {
+  const [eightWhole, two] = [whole(eight), whole(accountOf("gemma2-9b", 2))];
   for (const [what, account, settings, measured] of [
-    ["8 samples, weights kept dequantised", eight, { keepDequantised: true }, 68.38],
-    ["8 samples", eight, {}, 52.9],
-    ["8 samples, every block checkpointed", eight, { checkpointing: "block" }, 13.59],
+    ["8 samples, weights kept dequantised", eightWhole, { keepDequantised: true }, 68.38],
+    ["8 samples", eightWhole, {}, 52.9],
     ["2 samples", two, {}, 18.72],
     ["2 samples, all lean", two, { checkpointing: "block", embeddings: "host" }, 7.01],
   ] as const) {
@@ -127,7 +139,7 @@ describe("choosing", () => {
   test("auto fits its budget with no block to spare", async () => {
     // All else is settled, so that blocks must give.
     const placement = { embeddings: "device", keepDequantised: false } as const;
-    for (const gib of [5.5, 4, 3.3]) {
+    for (const gib of [4.8, 4, 3.3]) {
       const { settings, figures } = await planned("auto", gib, { tokenBudget: 8192, placement });
       expect(figures.peak).toBeLessThanOrEqual(gib * GIB);
       expect(settings.checkpointing).toBeNumber();

@@ -1,0 +1,71 @@
+/** The last block runs for one token a sample; whoever looks at hidden states gets all of it. Both give the same numbers. */
+import { describe, expect, test } from "bun:test";
+import type { AdapterPlugin, ForwardOptions, ModelSource } from "../../core/plugin/kinds.ts";
+import { dora, gemma2, ia3, llama, lora } from "../../plugins/index.ts";
+import { norm as l2 } from "../../testing/differences.ts";
+import { ModelBench, randomSamples } from "../../testing/model-bench.ts";
+import { gpuOf, tiers } from "../support/gpu.ts";
+import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
+import { withWholeBlocks } from "../support/whole-blocks.ts";
+
+function expectSame(got: ArrayLike<number>, want: ArrayLike<number>, limit: number, what: string): void {
+  const difference = l2(Float64Array.from(want, (v, i) => v - got[i]!));
+  const size = l2(want);
+  if (!(got.length === want.length && difference <= limit * size))
+    throw new Error(`${what}: differ by ${difference / size} of their size`);
+}
+
+const sources: [name: string, source: () => ModelSource][] = [
+  ["gemma2", () => gemma2({ checkpoint: tinyCheckpoint }).create()],
+  ...(["llama", "qwen2"] as const).map((name): (typeof sources)[number] => [
+    name,
+    () => llama({ checkpoint: goldenPath("plugins", `tiny-${name}-nf4`) }).create(),
+  ]),
+];
+const all = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+const adapters: [name: string, adapter: AdapterPlugin][] = [
+  ["lora on all linears", lora({ rank: 4, dropout: 0.2, targetModules: all })],
+  ["lora on q and down", lora({ rank: 4, dropout: 0.2, targetModules: ["q_proj", "down_proj"] })],
+  ["lora on layer 0 alone", lora({ rank: 4, targetModules: all, layersToTransform: [0] })],
+  ["ia3", ia3()],
+  ["dora", dora({ rank: 4, dropout: 0.2, targetModules: ["k_proj", "o_proj"] })],
+];
+
+// Sums of other lengths round otherwise; f16 rounds what they feed.
+const LIMITS = { f32: 1e-6, f16: 4e-3, matrix: 4e-3 } as const;
+
+for (const tier of tiers) {
+  describe.each(sources)(`the last block, tier ${tier}: %s`, (model, source) => {
+    test.each(adapters)(
+      "%s",
+      async (name, adapter) => {
+        // Other tiers' kernels are tested by themselves; each combination compiles for seconds.
+        if (tier !== "f32" && (model !== "gemma2" || name !== adapters[0]![0])) return;
+        const gpu = await gpuOf(tier);
+        const { vocabSize } = await source().outline(3);
+        const samples = randomSamples([5, 1, 40, 3], vocabSize);
+        const run = async (whole: boolean, checkpointing: ForwardOptions["checkpointing"] = "none") => {
+          using bench = await ModelBench.open(gpu, whole ? withWholeBlocks(source()) : source(), adapter);
+          await bench.perturb();
+          return {
+            logits: await bench.logits(samples),
+            loss: await bench.loss(samples, 3),
+            gradients: await bench.gradients(samples, { checkpointing, stepKey: 3 }),
+          };
+        };
+        const [got, want] = [await run(false), await run(true)];
+        const limit = LIMITS[tier];
+        expectSame(got.logits, want.logits, limit, "logits");
+        expectSame([got.loss], [want.loss], limit, "loss");
+        expect([...got.gradients.keys()]).toEqual([...want.gradients.keys()]);
+        const joined = (all: typeof got.gradients): number[] => [...all.values()].flatMap((values) => [...values]);
+        expectSame(joined(got.gradients), joined(want.gradients), limit, "all gradients");
+        // Gradients of keys are small differences of larger sums, and carry those sums' rounding.
+        for (const [key, gradient] of want.gradients) expectSame(got.gradients.get(key)!, gradient, 3 * limit, key);
+        const replayed = await run(false, "block");
+        for (const [key, gradient] of got.gradients) expect(replayed.gradients.get(key)!).toEqual(gradient);
+      },
+      180_000,
+    );
+  });
+}
