@@ -59,6 +59,11 @@ describe("comparing what was printed", () => {
     ["another count", "step 2/4  loss 0.9360  6.38 samples/s  ETA 0:03\n31 rows", 1],
     ["another step", "step 3/4  loss 0.9360  6.38 samples/s  ETA 0:03\n32 rows", 1],
     ["a word more", "step 2/4  loss 0.9360  6.38 samples/s  ETA 0:03 oh\n32 rows", 1],
+    [
+      "progress is told where it is slow",
+      "evaluating 8/16  ETA 0:02\nstep 2/4  loss 0.9360  1 samples/s  ETA ?\n32 rows",
+      0,
+    ],
     ["a line more at the end", "step 2/4  loss 0.9360  6.38 samples/s  ETA 0:03\n32 rows\nwarning", 1],
   ];
   test.each(cases)("%s", (_, got, problems) => {

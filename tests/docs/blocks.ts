@@ -56,6 +56,9 @@ const CHANGING = [
   /[\d.]+\s+\d{4}-\d\d-\d\d \d\d:\d\d/g,
 ];
 
+/** A line of progress, which comes where a part takes its time: how many there are says how busy the machine is. */
+const PROGRESS = /^(?!step )[a-z][a-z ]* \d+\/\d+(?: |$)/;
+
 /** Numbers that are no counts may differ by so much between tiers and drivers. */
 const TOLERANCE = { absolute: 5e-3, relative: 0.02 };
 
@@ -74,6 +77,7 @@ export function differingLines(got: string, want: string, { otherDevice = false 
     text
       .trimEnd()
       .split("\n")
+      .filter((line) => !PROGRESS.test(line))
       .filter((line) => !otherDevice || !line.startsWith("memory: "))
       // In tests and under CI the note's sign is a word.
       .map((line) => line.replace(/^\[info\] /, "ℹ "))
