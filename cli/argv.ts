@@ -1,5 +1,6 @@
 /** Strict reading of a command's arguments: every flag is known, has the value it needs, and fits its option. */
 import { isSwitch, readOptionText, takesValue } from "../core/options/option-text.ts";
+import { showValue } from "../core/options/option-words.ts";
 import type { Checked, Option, OptionShape } from "../core/options/options.ts";
 import { nearestName } from "../core/suggest.ts";
 
@@ -70,15 +71,20 @@ const PEFT_NAMES: Readonly<Record<string, string>> = {
 function unknownFlag(token: string, table: ReadonlyMap<string, Target>): string {
   const names = [...table.keys()].map((name) => `--${toKebab(name)}`);
   const written = token.replace(/^--?/, "").replaceAll("_", "-");
-  const word = PEFT_NAMES[written.replace(/^adapter\./, "")] ?? written;
+  const bare = written.replace(/^adapter\./, "");
+  const word = Object.hasOwn(PEFT_NAMES, bare) ? PEFT_NAMES[bare]! : written;
   // peft's target_modules, say, is an option of the adapter here.
   const exact = names.find((name) => name === `--${word}`) ?? names.find((name) => name.endsWith(`.${word}`));
   const near = exact ?? nearestName(token, names);
-  return `${token}: unknown flag${near === undefined ? "" : `; did you mean "${near}"?`}`;
+  const shown = token.length > 80 ? `${token.slice(0, 77)}...` : token;
+  return `${shown}: unknown flag${near === undefined ? "" : `; did you mean "${near}"?`}`;
 }
 
+/** A flag, known or not: `-1` and `-` are none. */
+const FLAG = /^(?:-[a-zA-Z]|--[^\s-])/;
+
 /** True for a token that cannot be the value of the flag before it. */
-const isFlag = (token: string): boolean => /^--?[a-zA-Z]/.test(token) || token === "--";
+const isFlag = (token: string): boolean => FLAG.test(token) || token === "--";
 
 /** True for the word after a flag that may stand alone, as in `--shuffle false`. */
 const isTruth = (token: string): boolean => /^(true|false)$/i.test(token);
@@ -117,7 +123,7 @@ export function parseArguments(
       positionals.push(...argv.slice(i + 1));
       break;
     }
-    if (!/^--?[a-zA-Z]/.test(token)) {
+    if (!FLAG.test(token)) {
       positionals.push(token);
       continue;
     }
@@ -166,7 +172,7 @@ function readOwn(
 ): void {
   if (!flag.takesValue) {
     if (text === undefined || /^true$/i.test(text)) canonical.push(`--${flag.name}`);
-    else if (!isTruth(text)) problems.push(`${written}: got ${JSON.stringify(text)}, expected no value`);
+    else if (!isTruth(text)) problems.push(`${written}: got ${showValue(text)}, expected no value`);
     return;
   }
   const expected = flag.choices === undefined ? "a value" : `one of ${flag.choices.join(", ")}`;
@@ -174,7 +180,7 @@ function readOwn(
   const before = flag.repeatable === true ? canonical.findIndex((given) => given.startsWith(`--${flag.name}=`)) : -1;
   if (fits && before >= 0) canonical[before] += ` ${text}`;
   else if (fits) canonical.push(`--${flag.name}=${text}`);
-  else problems.push(`${written}: got ${text === undefined ? "nothing" : JSON.stringify(text)}, expected ${expected}`);
+  else problems.push(`${written}: got ${showValue(text)}, expected ${expected}`);
 }
 
 function splitOnce(text: string, mark: string): [head: string, tail: string | undefined] {

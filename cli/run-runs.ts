@@ -165,7 +165,8 @@ function sortRuns(found: readonly RunSummary[], column: string): RunSummary[] {
   const known = [...Object.keys(SORTS), ...metrics.map(([name]) => name)];
   const wanted = column.replaceAll("_", "-");
   const metric = metrics.find(([name]) => name === wanted)?.[1];
-  const value = metric === undefined ? SORTS[wanted] : ({ metrics: all }: RunSummary) => signed(all[metric], metric);
+  const own = Object.hasOwn(SORTS, wanted) ? SORTS[wanted] : undefined;
+  const value = metric === undefined ? own : ({ metrics: all }: RunSummary) => signed(all[metric], metric);
   if (value === undefined) {
     throw new ConfigError("USAGE", `--sort: got "${column}", which is no column${suggestion(wanted, known)}`);
   }

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ConfigError } from "../errors.ts";
+import { isObject } from "../formats/json-object.ts";
 import type { AdapterPlugin, MetricPlugin, ModelPlugin, OptimizerPlugin } from "../plugin/kinds.ts";
 import { loadReason } from "../plugin/load-reason.ts";
 import { configFactories, rememberSpec, specOf } from "../plugin/resolve.ts";
@@ -66,6 +67,7 @@ export interface ConfigOverrides {
 export const CONFIG_FILE = "qlora.config.ts";
 
 const CONFIG_KEYS = ["model", "adapter", "optimizer", "metrics", "loss", "data", "training", "device"];
+const MOST_METRICS = 1000;
 const SINGLE_KINDS = ["model", "adapter", "optimizer"] as const;
 type SingleKind = (typeof SINGLE_KINDS)[number];
 
@@ -78,7 +80,7 @@ interface Sections {
 /** Checks the three sections of options; problems are added to `problems`. */
 function checkSections(input: ConfigInput, problems: string[]): Sections {
   const section = <S extends OptionShape>(set: OptionSet<S>, name: string, value: unknown): OptionsOutput<S> => {
-    const checked = set.check(value ?? {}, name);
+    const checked = set.check(value === undefined ? {} : value, name); // null is no section
     if (checked.ok) return checked.value;
     problems.push(...checked.problems);
     return {} as OptionsOutput<S>; // never read: the caller throws the problems
@@ -100,8 +102,10 @@ function checkPlugins(input: ConfigInput, problems: string[]): void {
     problems.push(`${path}: got ${showValue(value)}, expected a configured ${kind} (what calling its factory returns)`);
   };
   for (const kind of SINGLE_KINDS) check(kind, kind, input[kind]);
-  const metrics: unknown = input.metrics ?? [];
-  if (Array.isArray(metrics)) metrics.forEach((metric, i) => check(`metrics[${i}]`, "metric", metric));
+  const metrics: unknown = input.metrics === undefined ? [] : input.metrics;
+  if (Array.isArray(metrics) && metrics.length <= MOST_METRICS)
+    Array.from(metrics, (metric: unknown, i) => check(`metrics[${i}]`, "metric", metric)); // holes too
+  else if (Array.isArray(metrics)) problems.push(`metrics: got ${metrics.length}, expected at most ${MOST_METRICS}`);
   else problems.push(`metrics: got ${showValue(metrics)}, expected a list of metrics`);
 }
 
@@ -130,6 +134,11 @@ function checkLoss({ loss }: ConfigInput, training: TrainingOptions, problems: s
  * @example export default defineConfig({ model: gemma2({ checkpoint: "gemma" }), adapter: lora(), optimizer: adamW8bit() });
  */
 export function defineConfig(input: ConfigInput): Config {
+  if (!isObject(input)) {
+    throw new ConfigError("CONFIG_INVALID", `config: got ${showValue(input)}, expected an object of sections`, {
+      hint: "Write defineConfig({ model, adapter, optimizer, ... }).",
+    });
+  }
   const problems = unknownKeys(input, CONFIG_KEYS, "section");
   checkPlugins(input, problems);
   const sections = checkSections(input, problems);
@@ -140,7 +149,11 @@ export function defineConfig(input: ConfigInput): Config {
 }
 
 const isConfig = (value: unknown): value is Config =>
-  typeof value === "object" && value !== null && "kind" in value && value.kind === "config";
+  isObject(value) &&
+  value["kind"] === "config" &&
+  SINGLE_KINDS.every((kind) => isPlugin(value[kind], kind)) &&
+  Array.isArray(value["metrics"]) &&
+  ["data", "training", "device", "given"].every((key) => isObject(value[key]));
 
 /** `config` itself. @throws ConfigError where it is not what `defineConfig` returns, such as its bare input */
 export function requireConfig(config: Config): Config {

@@ -20,7 +20,8 @@ function readings(text: string): unknown[] {
   const items = text.split(",").map((item) => item.trim());
   const numbers = items.map(asNumber);
   const lists = items.includes("") ? [] : [numbers.includes(undefined) ? undefined : numbers, items];
-  const truth = { true: true, false: false }[text.toLowerCase()]; // Python's True and False too
+  const word = text.toLowerCase(); // Python's True and False too
+  const truth = word === "true" ? true : word === "false" ? false : undefined;
   const plain = [asNumber(text), truth, text];
   if (/^\s*[[{"]/.test(text)) return [asJson(text), ...plain, ...lists];
   return text.includes(",") ? [...lists, ...plain] : [...plain, ...lists];

@@ -123,9 +123,18 @@ export function option(definition: string, details: Details<unknown>): Option {
   };
 }
 
-/** A run's record is JSON, which has no infinity. */
-const hasInfinity = (value: unknown): boolean =>
-  Array.isArray(value) ? value.some(hasInfinity) : value === Infinity || value === -Infinity;
+/** A run's record is JSON, which has no infinity; lists may be nested as deep as they like, and hold themselves. */
+function hasInfinity(value: unknown): boolean {
+  const seen = new Set<unknown>();
+  for (const left = [value]; left.length > 0;) {
+    const next = left.pop();
+    if (next === Infinity || next === -Infinity) return true;
+    if (!Array.isArray(next) || seen.has(next)) continue;
+    seen.add(next);
+    for (const item of next) left.push(item);
+  }
+  return false;
+}
 
 /**
  * Makes one set of options; `rules` returns a problem for each combination that cannot be meant, as `key: what`.

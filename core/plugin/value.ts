@@ -109,7 +109,8 @@ export function definePlugin<const K extends PluginKind, const S extends OptionS
     };
   }
 
-  const call = (...given: FactoryArguments<S>): Plugin<K, A, R, OptionsOutput<S>> => configure(given[0] ?? {});
+  const call = (...given: FactoryArguments<S>): Plugin<K, A, R, OptionsOutput<S>> =>
+    configure(given[0] === undefined ? {} : given[0]);
   const factory = Object.defineProperties(call, {
     kind: { value: kind, enumerable: true },
     name: { value: name, enumerable: true },
