@@ -68,9 +68,21 @@ const PEFT_NAMES: Readonly<Record<string, string>> = {
   "lora-dropout": "dropout",
 };
 
+const CHOOSE = "keep every checkpoint (no --save-total-limit) and take the best by its eval_loss in metrics.jsonl";
+/** Options of TrainingArguments that are not here, and what to do instead. */
+const ABSENT: ReadonlyMap<string, string> = new Map([
+  ["load-best-model-at-end", CHOOSE],
+  ["metric-for-best-model", CHOOSE],
+  ["greater-is-better", CHOOSE],
+  ["early-stopping-patience", "stop the run with Ctrl-C, which saves, when eval_loss in qlora watch goes up"],
+  ["label-smoothing-factor", "give smoothed labels with --loss soft-label and --soft-label-columns"],
+]);
+
 function unknownFlag(token: string, table: ReadonlyMap<string, Target>): string {
   const names = [...table.keys()].map((name) => `--${toKebab(name)}`);
   const written = token.replace(/^--?/, "").replaceAll("_", "-");
+  const instead = ABSENT.get(written);
+  if (instead !== undefined) return `${token}: transformers has this flag, qlora has not; ${instead}`;
   const bare = written.replace(/^adapter\./, "");
   const word = Object.hasOwn(PEFT_NAMES, bare) ? PEFT_NAMES[bare]! : written;
   // peft's target_modules, say, is an option of the adapter here.
