@@ -1,12 +1,13 @@
 /** A hub on this machine that has one model, and a cache of its own for every test. */
 import { afterAll, afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { QloraError } from "../../core/errors.ts";
 import { resolveModel, type HubEnvironment, type ResolvedModel, type ResolveOptions } from "../../core/hub/index.ts";
 import { packageFolder } from "../support/packages.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
+import { until } from "../support/until.ts";
 import { sha256, startHub, type FakeHub } from "./server.ts";
 
 /** Whether the hub's client is installed; where not, it is said loudly. */
@@ -48,6 +49,8 @@ export function useHub(): void {
   beforeEach(async () => {
     root = own;
     server = await startHub(ID, repository);
+    server.misbehaviour.arrived = (bytes) =>
+      until(`${bytes} bytes are there`, () => (statSync(half(), { throwIfNoEntry: false })?.size ?? 0) >= bytes);
     hub = environment();
     model = join(hub.cacheDir, "models--tiny--gemma2-nf4");
   });

@@ -21,6 +21,8 @@ export interface Misbehaviour {
   refuse?: { status: number; code?: string };
   /** Drops the connection after so many bytes of a file that is longer; each entry once. */
   cuts?: number[];
+  /** Resolves once the client has so many bytes of it: what lies in a socket may be lost with the connection. */
+  arrived?: (bytes: number) => Promise<void>;
   /** Sends other bytes than it announces. */
   corrupt?: boolean;
   /** Sends whole files whatever the range. */
@@ -85,13 +87,12 @@ export async function startHub(id: string, files: ReadonlyMap<string, Uint8Array
       "Content-Length": rest.length,
       ...(start > 0 ? { "Content-Range": range } : {}),
     });
-    const { cuts = [], stallAfter } = misbehaviour;
+    const { cuts = [], arrived, stallAfter } = misbehaviour;
     const cut = rest.length > (cuts[0] ?? Infinity) ? cuts.shift() : undefined;
     const length = cut ?? Math.min(rest.length, stallAfter ?? Infinity);
     bytes += length;
     response.write(rest.subarray(0, length), () => {
-      // All that was written arrives, then the connection ends.
-      if (cut !== undefined) request.socket.end();
+      if (cut !== undefined) void arrived?.(start + length).then(() => request.socket.destroy());
       else if (length === rest.length) response.end();
     });
   };
