@@ -159,7 +159,7 @@ describe("refused before any weights", () => {
     [
       "what is no safetensors file",
       [...files, ["model.safetensors", Buffer.from("\u0010\0\0\0\0\0\0\0<html>not weights")]],
-      /tiny\/gemma2-nf4\/model\.safetensors: the header is not valid JSON/,
+      /tiny\/gemma2-nf4\/model\.safetensors: the header is a web page \(HTML\), not JSON/,
     ],
   ];
   for (const [what, repository, says] of byHeaders) {
