@@ -83,6 +83,9 @@ function isSet(cell: string, column: string, file: string, line: number): boolea
   throw new DataError("DATA_LABEL_INVALID", `column ${column}: expected 0 or 1, got ${excerpt(cell)}`, { file, line });
 }
 
+/** Classes of an arena without ties, as the competition's columns are called. */
+export const TWO_WINNERS: readonly string[] = ["winner_model_a", "winner_model_b"];
+
 /** Rows of an arena file, and how many classes it has. */
 export interface ArenaRows {
   readonly rows: ArenaRow[];

@@ -1,6 +1,6 @@
 import { extname } from "node:path";
 import { ConfigError, DataError } from "../errors.ts";
-import { ARENA_COLUMNS, readArena } from "./arena.ts";
+import { ARENA_COLUMNS, readArena, TWO_WINNERS } from "./arena.ts";
 import { readClassificationCsv, readClassificationJsonl } from "./classification.ts";
 import { type CsvFile, openCsv } from "./csv.ts";
 import { type ClassNames, nameClasses, type ReadRow } from "./classes.ts";
@@ -121,7 +121,9 @@ export function loadDataset(files: string | readonly string[], options: ReadOpti
       hint: "Beside softLabelColumns, a label is the index of its class: their order says which is which.",
     });
   }
-  const { rows, labelNames } = nameClasses(read, options.labelNames);
+  // An arena without ties has classes of its own: a model of any other two classes must not be taken for one of it.
+  const given = options.labelNames ?? (classes === 2 ? TWO_WINNERS : undefined);
+  const { rows, labelNames } = nameClasses(read, given);
   if (rows.length === 0) throw new DataError("DATA_EMPTY", "the data has no rows", { file: list.join(", ") });
   const { numLabels } = options;
   const outside =

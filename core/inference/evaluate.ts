@@ -147,8 +147,8 @@ export async function evaluationRecord(
   return {
     step,
     numLabels,
-    ...(rows.some((row) => row.kind === "arena") ? { labelNames: ARENA_LABEL_NAMES.slice(0, numLabels) } : {}),
     ...(data.dataset.labelNames && { labelNames: data.dataset.labelNames }),
+    ...(rows.some((row) => row.kind === "arena") ? { labelNames: ARENA_LABEL_NAMES.slice(0, numLabels) } : {}),
     labels: rows.map((row) => row.label!),
     probabilities: rows.map((_, i) => [...probabilities.subarray(i * numLabels, (i + 1) * numLabels)]),
     lengths: [...lengths],

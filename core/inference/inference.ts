@@ -286,7 +286,10 @@ async function inferenceLogits(
   const run = await openAdapterRun(request, adapter, plugins, onEvent);
   const { source, numLabels } = run;
   if (labelled) requireKnownLabels(dataset, numLabels);
-  if (arena !== undefined) requireArenaClasses(arena.part, request.run, numLabels, arena.ties);
+  if (arena !== undefined) {
+    const known = { numLabels, names: labelNamesOf(adapter), recorded: record !== undefined };
+    requireArenaClasses(arena.part, request.run, known, arena.ties);
+  }
 
   const specials = inferenceSpecials(source.checkpoint, request.data, adapter);
   if (specials !== undefined && dataset.rows.some(isText)) onEvent?.({ type: "info", message: specials.message });

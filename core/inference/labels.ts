@@ -1,3 +1,4 @@
+import { TWO_WINNERS } from "../data/arena.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { DataError, ModelError } from "../errors.ts";
 
@@ -29,15 +30,26 @@ export function countLabels(datasets: readonly Dataset[]): number {
   );
 }
 
+/** What is known of a model's classes. */
+export interface KnownClasses {
+  readonly numLabels: number;
+  readonly names: readonly string[] | undefined;
+  /** Whether a run says what it trained on: two classes of an arena have names there. */
+  readonly recorded: boolean;
+}
+
 /**
  * @param part what is for arena comparisons alone
  * @param ties whether it is for those of three classes only
  * @throws ModelError where the model has other classes than theirs
  */
-export function requireArenaClasses(part: string, run: string, numLabels: number, ties: boolean): void {
-  if (numLabels === ARENA_LABELS || (numLabels === ARENA_LABELS - 1 && !ties)) return;
-  const expected = ties ? "three classes (A wins, B wins, tie)" : "two or three classes (A wins, B wins, and tie)";
-  throw new ModelError("MODEL_NOT_ARENA", `${run}: ${part} needs a model of ${expected}, this one has ${numLabels}`, {
+export function requireArenaClasses(part: string, run: string, known: KnownClasses, ties: boolean): void {
+  const { numLabels, names, recorded } = known;
+  const two = names === undefined ? numLabels === 2 && !recorded : names.join() === TWO_WINNERS.join();
+  if ((names === undefined && numLabels === ARENA_LABELS) || (two && !ties)) return;
+  const expected = ties ? "three classes (A wins, B wins, tie)" : "an arena's classes (A wins, B wins, perhaps tie)";
+  const got = names === undefined || two ? String(numLabels) : names.join(", ");
+  throw new ModelError("MODEL_NOT_ARENA", `${run}: ${part} needs a model of ${expected}, this one has ${got}`, {
     hint: "Predict without it, or name a run that was trained on arena rows.",
   });
 }

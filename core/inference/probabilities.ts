@@ -8,10 +8,7 @@ import { DataError, QloraError } from "../errors.ts";
 /** Columns of the competition's submission. */
 export const ARENA_PROBABILITIES = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
 
-/**
- * Columns of a dataset's probabilities: the names of the classes, else the competition's where rows and classes are (without
- * the tie where there are two), else `label_0`, `label_1` …
- */
+/** Columns of a dataset's probabilities: the names of the classes, else the competition's where rows and classes are, else `label_0`, `label_1` … */
 export function probabilityColumns(
   { rows }: Dataset,
   numLabels: number,
@@ -19,8 +16,7 @@ export function probabilityColumns(
 ): readonly string[] {
   // The first column is called id already.
   if (labelNames !== undefined) return labelNames.map((name) => (name === "id" ? "label_id" : name));
-  const isArena = [2, 3].includes(numLabels) && rows.some((row) => row.kind === "arena");
-  if (isArena) return ARENA_PROBABILITIES.slice(0, numLabels);
+  if (numLabels === 3 && rows.some((row) => row.kind === "arena")) return ARENA_PROBABILITIES;
   return Array.from({ length: numLabels }, (_, i) => `label_${i}`);
 }
 

@@ -6,6 +6,7 @@ import { openAdapterRun } from "../../core/adapter/run.ts";
 import { Memory } from "../../core/device/memory.ts";
 import type { DeviceError } from "../../core/errors.ts";
 import type { RunEvent } from "../../core/events.ts";
+import { writeSafetensors } from "../../core/formats/safetensors.ts";
 import { findAdapter } from "../../core/run/find-adapter.ts";
 import { evaluate, type InferenceRequest, merge, predict, train } from "../../index.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
@@ -139,6 +140,16 @@ test("weights kept dequantised are as in the record, the request before it, and 
     lora_alpha: 8,
     target_modules: ["q_proj"],
   });
+  const zeros = (...shape: number[]) =>
+    ({ dtype: "F32", shape, data: new Float32Array(shape.reduce((a, b) => a * b)) }) as const;
+  const linears = [0, 1, 2, 3].map((i) => `base_model.model.model.layers.${i}.self_attn.q_proj`);
+  await writeSafetensors(join(folder.path, "adapter_model.safetensors"), [
+    ["base_model.model.score.weight", zeros(3, 128)],
+    ...linears.flatMap((name) => [
+      [`${name}.lora_A.weight`, zeros(4, 128)] as const,
+      [`${name}.lora_B.weight`, zeros(128, 4)] as const,
+    ]),
+  ]);
   const placement = async (options: object, recorded: object | undefined, asked: object = {}) => {
     await write("run.json", {
       config: {

@@ -83,7 +83,10 @@ describe.skipIf(tiers.length === 0)("classes", () => {
     };
     const { outputDir: run } = await train(config, { onEvent });
     expect(warnings).toEqual([]);
-    expect(JSON.parse(await readFile(join(run, "run.json"), "utf8")).data.numLabels).toBe(2);
+    expect(JSON.parse(await readFile(join(run, "run.json"), "utf8")).data).toMatchObject({
+      numLabels: 2,
+      id2label: { "0": "winner_model_a", "1": "winner_model_b" },
+    });
     const request = { run, files: [file], device };
     const plain = await predict(request);
     expect(plain.columns).toEqual(["winner_model_a", "winner_model_b"]);

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { averageAdapters } from "../../core/adapter/average.ts";
 import { openAdapterRun } from "../../core/adapter/run.ts";
 import { ConfigError, ModelError } from "../../core/errors.ts";
+import { writeSafetensors } from "../../core/formats/safetensors.ts";
 import { checkOutputFolder } from "../../core/merge/output-folder.ts";
 import { dataOptions } from "../../core/options/data-options.ts";
 import { trainingOptions } from "../../core/options/training-options.ts";
@@ -14,7 +15,7 @@ import { createRunFolder } from "../../core/run/folder.ts";
 import { findAdapter } from "../../core/run/find-adapter.ts";
 import { findStart } from "../../core/run/start.ts";
 import { crossValidate, dryRun, openModel, train } from "../../index.ts";
-import { gemma2 } from "../../plugins/index.ts";
+import { gemma2, lora } from "../../plugins/index.ts";
 import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
@@ -34,10 +35,12 @@ test("a record that is none, and a base model that is not here", async () => {
   await using folder = await temporaryFolder();
   await writeFile(
     join(folder.path, "adapter_config.json"),
-    '{"peft_type":"LORA","base_model_name_or_path":"/none/here"}',
+    '{"peft_type":"LORA","base_model_name_or_path":"/none/here","r":1,"lora_alpha":1,"target_modules":["q_proj"]}',
   );
+  const head = { dtype: "F32", shape: [3, 128], data: new Float32Array(3 * 128) } as const;
+  await writeSafetensors(join(folder.path, "adapter_model.safetensors"), [["base_model.model.score.weight", head]]);
   const trained = await findAdapter(folder.path);
-  const plugins = { shipped: [gemma2], from: folder.path };
+  const plugins = { shipped: [gemma2, lora], from: folder.path };
   const opened = openAdapterRun({ run: folder.path }, trained, plugins, undefined);
   expect(await failure(opened)).toContain(`${folder.path}: its base model, the folder /none/here, is not here`);
   for (const text of ["{half", "null", "{}"]) {
