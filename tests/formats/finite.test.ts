@@ -6,6 +6,7 @@ import { readNf4Frame } from "../../core/formats/nf4-checkpoint.ts";
 import { checkpointHead } from "../../core/model/checkpoint-head.ts";
 import { gemma2 } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
+import { tinyCheckpoint } from "../support/reference.ts";
 import { corruptCheckpoint, type LooseTensors } from "./malformed.ts";
 import { rejection, temporaryFolder } from "./support.ts";
 import { openModel } from "../../index.ts";
@@ -38,6 +39,34 @@ describe("firstNonFinite", () => {
     expect(firstNonFinite(new Uint8Array(8).fill(255), "U8")).toBe(-1);
     expect(firstNonFinite(new Uint8Array(0), "BF16")).toBe(-1);
   });
+});
+
+test("memory that is read into is only written: it may be the GPU's, where a read takes a thousand times as long", async () => {
+  await using checkpoint = await openCheckpoint(tinyCheckpoint);
+  const into: Uint8Array[] = [];
+  const source = finiteTensors(
+    {
+      ...checkpoint,
+      readInto: (name, target, offset) => {
+        into.push(target);
+        return checkpoint.readInto(name, target, offset);
+      },
+    },
+    false,
+  );
+  for (const [name, readsElsewhere] of [
+    ["model.embed_tokens.weight", true],
+    ["model.layers.1.mlp.up_proj.weight.nested_absmax", true],
+    ["model.layers.1.mlp.up_proj.weight", false],
+  ] as const) {
+    into.length = 0;
+    const { begin, end } = checkpoint.tensors.get(name)!;
+    const target = new Uint8Array(end - begin);
+    await source.readInto(name, target, 0);
+    expect(into.some(({ buffer }) => buffer !== target.buffer)).toBe(readsElsewhere);
+    expect(into.every(({ buffer }) => buffer !== target.buffer)).toBe(readsElsewhere);
+    expect(Buffer.compare(target, await checkpoint.read(name))).toBe(0);
+  }
 });
 
 describe("a checkpoint with a NaN", () => {
