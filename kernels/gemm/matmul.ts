@@ -10,7 +10,7 @@
  */
 import type { KernelSpec } from "../../core/compute/kernel.ts";
 import { type MatmulShape, matmulUniforms, placeTile } from "./launch.ts";
-import { PACK, stageSums } from "./stage.ts";
+import { PACK, writePart, writeTile } from "./stage.ts";
 import { lines, MATRIX_DIRECTIVES, SubgroupTile } from "./subgroup-tile.ts";
 import { IMAGE, type MatrixUnit, threadsOf, type Tiling, tileUnits, TUNING } from "./tiling.ts";
 
@@ -133,38 +133,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   var pairs: u32;
   var more: bool;
   ${this.#sumTerms()}
-  ${whole ? this.#writeTile() : this.#writePart()}
+  ${whole ? writeTile(this.#unit, this.#product, this.#tiling) : writePart(this.#unit, this.#product, this.#tiling)}
 }
 `;
-  }
-
-  #writeTile(): string {
-    return `workgroupBarrier();
-  ${stageSums(
-    this.#unit,
-    this.#product,
-    this.#tiling.subgroupColumns,
-    (i) => `let row = subgroup_row + ${i * this.#unit.m}u + block_row;
-    if (row < rows) {
-      let at = row * params.columns + subgroup_column / 8u + eight;
-      if (params.accumulate > 0u) {
-        let before = unpack8(c[at]);
-        c[at] = pack8(low + before[0], high + before[1]);
-      } else {
-        c[at] = pack8(low, high);
-      }
-    }`,
-  )}`;
-  }
-
-  #writePart(): string {
-    const { rows, columns } = this.#tiling;
-    const { down, across } = this.#product;
-    return `let out = ((part * params.tiles + place % params.tiles) * ${rows}u + subgroup_row - row0) * ${columns}u + subgroup_column - col0;
-  ${lines(down * across, (x) => {
-    const [i, j] = [Math.floor(x / across), x % across];
-    return `subgroupMatrixStore<row_major>(&c, out + ${i * this.#unit.m * columns + j * this.#unit.n}u, sum${i}_${j}, ${columns}u);`;
-  })}`;
   }
 
   /**

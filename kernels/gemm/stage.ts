@@ -1,5 +1,5 @@
 import { lines, type SubgroupTile } from "./subgroup-tile.ts";
-import { type MatrixUnit, stageStride, stageUnits } from "./tiling.ts";
+import { type MatrixUnit, stageStride, stageUnits, type Tiling } from "./tiling.ts";
 
 /**
  * WGSL that takes a subgroup's sums out of their registers, m rows at a time, through workgroup memory: a result matrix
@@ -36,6 +36,35 @@ export function stageSums(
     return `${store}\n  workgroupBarrier();\n  ${take}\n  ${i < tile.down - 1 ? "workgroupBarrier();" : ""}`;
   };
   return `let stage = subgroup * ${stageUnits(unit, columns)}u;\n  ${lines(tile.down, block)}`;
+}
+
+/** WGSL that writes a workgroup's tile of C, or adds it to what C holds: rows that exist, eight columns of f16 at a time. */
+export function writeTile(unit: MatrixUnit, tile: SubgroupTile, { subgroupColumns }: Tiling): string {
+  return `workgroupBarrier();
+  ${stageSums(
+    unit,
+    tile,
+    subgroupColumns,
+    (i) => `let row = subgroup_row + ${i * unit.m}u + block_row;
+    if (row < rows) {
+      let at = row * params.columns + subgroup_column / 8u + eight;
+      if (params.accumulate > 0u) {
+        let before = unpack8(c[at]);
+        c[at] = pack8(low + before[0], high + before[1]);
+      } else {
+        c[at] = pack8(low, high);
+      }
+    }`,
+  )}`;
+}
+
+/** WGSL that writes a part of a tile's sums in f32, whole: the parts of a split tail are added up by `finish.ts`. */
+export function writePart(unit: MatrixUnit, { down, across }: SubgroupTile, { rows, columns }: Tiling): string {
+  return `let out = ((part * params.tiles + place % params.tiles) * ${rows}u + subgroup_row - row0) * ${columns}u + subgroup_column - col0;
+  ${lines(down * across, (x) => {
+    const [i, j] = [Math.floor(x / across), x % across];
+    return `subgroupMatrixStore<row_major>(&c, out + ${i * unit.m * columns + j * unit.n}u, sum${i}_${j}, ${columns}u);`;
+  })}`;
 }
 
 /** Eight f32 as eight f16. */
