@@ -207,10 +207,22 @@ async function loadRust(dir: string): Promise<ContentEncoder> {
   // A saved tokenizer may carry the limits of its last use.
   tokenizer.disableTruncation();
   tokenizer.disablePadding();
+  // Special tokens are added here (special-tokens.ts). A damaged template would panic in the library, which ends the process.
+  tokenizer.setPostProcessor(library.byteLevelProcessing(false));
   return {
     vocabSize: tokenizer.getVocabSize(true),
     tokenToId: (token) => tokenizer.tokenToId(token) ?? undefined,
-    encode: async (texts) =>
-      (await tokenizer.encodeBatch([...texts], { addSpecialTokens: false })).map((encoding) => encoding.getIds()),
+    encode: async (texts) => {
+      try {
+        const encodings = await tokenizer.encodeBatch([...texts], { addSpecialTokens: false });
+        return encodings.map((encoding) => encoding.getIds());
+      } catch (cause) {
+        // A file that loads may lack what some text needs, such as its token for unknown words.
+        throw new ModelError("TOKENIZER_INVALID", `${file}: cannot encode a text (${(cause as Error).message})`, {
+          cause,
+          hint: "Download the file again; a vocabulary of one's own needs its unk_token in it.",
+        });
+      }
+    },
   };
 }

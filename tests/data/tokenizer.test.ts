@@ -68,6 +68,36 @@ test.skipIf(transformers === undefined)("AutoTokenizer gives the same ids as the
   expect(auto).toMatchObject({ bosId: rust.bosId, eosId: rust.eosId, vocabSize: rust.vocabSize });
 });
 
+test("a vocabulary without its token for unknown words is told when a text needs it", async () => {
+  const dir = tempDir();
+  const model = { type: "WordLevel", vocab: { "<pad>": 0, "<eos>": 1, "<bos>": 2, hello: 3 }, unk_token: "[UNK]" };
+  const rest = { normalizer: null, post_processor: null, decoder: null, truncation: null, padding: null };
+  const file = { version: "1.0", added_tokens: [], pre_tokenizer: { type: "Whitespace" }, ...rest, model };
+  writeFileSync(join(dir, "tokenizer.json"), JSON.stringify(file));
+  writeFileSync(join(dir, "tokenizer_config.json"), '{"bos_token":"<bos>","eos_token":"<eos>","add_bos_token":true}');
+  const tokenizer = await loadTokenizer(dir);
+  expect(rowsOf(await tokenizer.encodeBatch(["hello"], { addBos: true, addEos: true }))).toEqual([[2, 3, 1]]);
+  expect(await rejection(tokenizer.encodeBatch(["hello stranger"]))).toContain(
+    `${join(dir, "tokenizer.json")}: cannot encode a text (`,
+  );
+});
+
+test("a template that names a second text does no harm: the library would end the process", async () => {
+  const dir = tempDir();
+  cpSync(join(tinyCheckpoint, "tokenizer_config.json"), join(dir, "tokenizer_config.json"));
+  const saved = JSON.parse(readFileSync(join(tinyCheckpoint, "tokenizer.json"), "utf8"));
+  const text = (id: string) => ({ Sequence: { id, type_id: 0 } });
+  saved.post_processor = {
+    type: "TemplateProcessing",
+    single: [{ SpecialToken: { id: "<bos>", type_id: 0 } }, text("A"), text("B")],
+    pair: [text("A"), text("B")],
+    special_tokens: { "<bos>": { id: "<bos>", ids: [2], tokens: ["<bos>"] } },
+  };
+  writeFileSync(join(dir, "tokenizer.json"), JSON.stringify(saved));
+  const [odd, plain] = [await loadTokenizer(dir), await loadTokenizer(tinyCheckpoint)];
+  expect(rowsOf(await odd.encodeBatch(HARD))).toEqual(rowsOf(await plain.encodeBatch(HARD)));
+});
+
 describe("specials and truncation", () => {
   const text = "one two three four five six seven eight nine ten";
 
