@@ -20,11 +20,15 @@ export interface AdapterNotes {
   readonly labelNames?: readonly string[] | undefined;
 }
 
+/** `{"0": "negative", "1": "positive"}`, as transformers has it in config.json. */
+export const id2label = (names: readonly string[]): Readonly<Record<string, string>> =>
+  Object.fromEntries(names.entries());
+
 /** Writes what there is to tell, in transformers' words. */
 export async function writeAdapterNotes(directory: string, { specialTokens, labelNames }: AdapterNotes): Promise<void> {
   if (specialTokens === undefined && labelNames === undefined) return;
   const notes = {
-    ...(labelNames && { id2label: Object.fromEntries(labelNames.entries()) }),
+    ...(labelNames && { id2label: id2label(labelNames) }),
     ...(specialTokens && { add_bos_token: specialTokens.addBosToken, add_eos_token: specialTokens.addEosToken }),
   };
   await writeFileAtomic(join(directory, NOTES_FILE), `${JSON.stringify(notes, null, 2)}\n`);
@@ -40,21 +44,21 @@ export async function readAdapterNotes(directory: string): Promise<AdapterNotes>
       cause,
     });
   const notes = parseJsonObject(await readFile(path), bad);
-  const { add_bos_token: addBosToken, add_eos_token: addEosToken, id2label } = notes;
+  const { add_bos_token: addBosToken, add_eos_token: addEosToken, id2label: named } = notes;
   const flags = [addBosToken, addEosToken].filter((flag) => flag !== undefined);
   if (flags.length === 1 || !flags.every((flag) => typeof flag === "boolean"))
     throw bad("add_bos_token and add_eos_token: expected true or false for both");
   return {
     specialTokens:
       flags.length === 0 ? undefined : { addBosToken: addBosToken as boolean, addEosToken: addEosToken as boolean },
-    labelNames: id2label === undefined ? undefined : namesOfId2label(id2label, bad),
+    labelNames: named === undefined ? undefined : namesOfId2label(named, bad),
   };
 }
 
 /** Names of classes from 0 on. @throws what `refuse` makes */
-export function namesOfId2label(id2label: unknown, refuse: (problem: string) => Error): readonly string[] {
-  const entries = isObject(id2label) ? Object.entries(id2label) : [];
-  const names = entries.map((_, id) => (id2label as Record<string, unknown>)[String(id)]);
+export function namesOfId2label(named: unknown, refuse: (problem: string) => Error): readonly string[] {
+  const entries = isObject(named) ? Object.entries(named) : [];
+  const names = entries.map((_, id) => (named as Record<string, unknown>)[String(id)]);
   if (names.length > 0 && names.every((name) => typeof name === "string") && new Set(names).size === names.length)
     return names;
   throw refuse("id2label: expected a different name for each class from 0 on");

@@ -6,10 +6,6 @@ import { ModelError } from "../errors.ts";
 import { RUN_FILES } from "./folder.ts";
 import type { TrainedAdapter } from "./find-adapter.ts";
 
-/** `{"0": "negative", "1": "positive"}`. */
-export const id2label = (names: readonly string[]): Readonly<Record<string, string>> =>
-  Object.fromEntries(names.entries());
-
 /** By the run's record, else by what stands beside the adapter; undefined where classes are numbers. @throws ModelError */
 export function labelNamesOf({
   directory,

@@ -1,6 +1,6 @@
 /** What a run needs before its first step: base model, tokens, memory plan, model and optimizer on the GPU, log and record. */
 import { join } from "node:path";
-import type { AdapterNotes } from "../adapter/notes.ts";
+import { type AdapterNotes, id2label } from "../adapter/notes.ts";
 import type { Engine } from "../compute/engine.ts";
 import type { Tensor } from "../compute/tensor.ts";
 import type { PackLimits } from "../data/pack.ts";
@@ -21,7 +21,6 @@ import { version } from "../version.ts";
 import { openRunTokeniser, reportCuts } from "./data.ts";
 import { createRunFolder, holdRunFolder, RUN_FILES, writeJson } from "./folder.ts";
 import { RunKernels } from "./kernels.ts";
-import { id2label } from "./label-names.ts";
 import { type Lineage, newLine } from "./lineage.ts";
 import { openRunLog } from "./log.ts";
 import { type RunIdentity, RunProgress } from "./progress.ts";

@@ -1,5 +1,7 @@
 /** What the kernels of large products (`matmul.ts`, `relay.ts`) are made for and told at a launch. */
+import type { KernelSpec } from "../../core/compute/kernel.ts";
 import type { OperandLayout } from "./image.ts";
+import { MATRIX_DIRECTIVES } from "./subgroup-tile.ts";
 import type { Tiling } from "./tiling.ts";
 
 /** What a pipeline is made for. */
@@ -57,6 +59,19 @@ export function matmulUniforms({ rows, columns, first, tiles, parts, accumulate,
         [`column${t}`, column / 8],
       ]),
     ),
+  };
+}
+
+/** The spec around a large product's WGSL: bindings A_0, B_0, A_1, B_1 …, then C or the partial sums; uniforms of `matmulUniforms`. */
+export function productSpec(code: string, { terms: count }: MatmulShape): KernelSpec {
+  const terms = Array.from({ length: count }, () => ({ depth: 0, stride: 0, column: 0 }));
+  const none = { rows: 0, columns: 0, first: 0, tiles: 0, parts: 1, accumulate: false };
+  return {
+    code,
+    bindings: [...terms.flatMap(() => ["read", "read"] as const), "write"],
+    uniforms: Object.fromEntries(Object.keys(matmulUniforms({ ...none, terms })).map((name) => [name, "u32"])),
+    enable: [...MATRIX_DIRECTIVES.enable],
+    diagnostics: [...MATRIX_DIRECTIVES.diagnostics],
   };
 }
 

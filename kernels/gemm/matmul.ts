@@ -9,9 +9,9 @@
  * sizes the driver sinks the fetching loads to their use, which costs a tenth.
  */
 import type { KernelSpec } from "../../core/compute/kernel.ts";
-import { type MatmulShape, matmulUniforms, placeTile } from "./launch.ts";
+import { type MatmulShape, placeTile, productSpec } from "./launch.ts";
 import { PACK, writePart, writeTile } from "./stage.ts";
-import { lines, MATRIX_DIRECTIVES, SubgroupTile } from "./subgroup-tile.ts";
+import { lines, SubgroupTile } from "./subgroup-tile.ts";
 import { IMAGE, type MatrixUnit, threadsOf, type Tiling, tileUnits, TUNING } from "./tiling.ts";
 
 /** Choices that change speed, not results; the defaults are what measured fastest. */
@@ -46,16 +46,7 @@ const other = (set: Set): Set => (set === "even" ? "odd" : "even");
 
 /** The kernel: bindings A_0, B_0, A_1, B_1 …, then C or the partial sums; uniforms of `matmulUniforms`. */
 export function matmulSpec(unit: MatrixUnit, tiling: Tiling, shape: MatmulShape, variant: MatmulVariant): KernelSpec {
-  const text = new MatmulText(unit, tiling, shape, variant);
-  const terms = Array.from({ length: shape.terms }, () => ({ depth: 0, stride: 0, column: 0 }));
-  const none = { rows: 0, columns: 0, first: 0, tiles: 0, parts: 1, accumulate: false };
-  return {
-    code: text.module(),
-    bindings: [...terms.flatMap(() => ["read", "read"] as const), "write"],
-    uniforms: Object.fromEntries(Object.keys(matmulUniforms({ ...none, terms })).map((name) => [name, "u32"])),
-    enable: [...MATRIX_DIRECTIVES.enable],
-    diagnostics: [...MATRIX_DIRECTIVES.diagnostics],
-  };
+  return productSpec(new MatmulText(unit, tiling, shape, variant).module(), shape);
 }
 
 class MatmulText {

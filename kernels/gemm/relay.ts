@@ -11,9 +11,9 @@
  * Constant store offsets, branches in place of run-time strides, and wider fragments were each 3 to 8 % slower.
  */
 import type { KernelSpec } from "../../core/compute/kernel.ts";
-import { type MatmulShape, matmulUniforms, placeTile } from "./launch.ts";
+import { type MatmulShape, placeTile, productSpec } from "./launch.ts";
 import { PACK, writePart, writeTile } from "./stage.ts";
-import { lines, MATRIX_DIRECTIVES, SubgroupTile } from "./subgroup-tile.ts";
+import { lines, SubgroupTile } from "./subgroup-tile.ts";
 import { IMAGE, type MatrixUnit, relayLines, threadsOf, type Tiling } from "./tiling.ts";
 
 const LEFT = "subgroup_matrix_left<f16, 16, 16>";
@@ -32,15 +32,7 @@ export function narrowUnit({ lanes }: MatrixUnit): MatrixUnit {
 
 /** The kernel: bindings A_0, B_0, A_1, B_1 …, then C or the partial sums; uniforms of `matmulUniforms`. */
 export function relaySpec(unit: MatrixUnit, tiling: Tiling, shape: MatmulShape, group: number): KernelSpec {
-  const terms = Array.from({ length: shape.terms }, () => ({ depth: 0, stride: 0, column: 0 }));
-  const none = { rows: 0, columns: 0, first: 0, tiles: 0, parts: 1, accumulate: false };
-  return {
-    code: new RelayText(narrowUnit(unit), tiling, shape, group).module(),
-    bindings: [...terms.flatMap(() => ["read", "read"] as const), "write"],
-    uniforms: Object.fromEntries(Object.keys(matmulUniforms({ ...none, terms })).map((name) => [name, "u32"])),
-    enable: [...MATRIX_DIRECTIVES.enable],
-    diagnostics: [...MATRIX_DIRECTIVES.diagnostics],
-  };
+  return productSpec(new RelayText(narrowUnit(unit), tiling, shape, group).module(), shape);
 }
 
 class RelayText {
