@@ -30,7 +30,6 @@ import { option } from "./core/options/options.ts";
 import { type PlanCommandOptions, planOptions } from "./core/options/plan-options.ts";
 import { type PlanReport, reportPlan } from "./core/planning/report.ts";
 import { plannedWork } from "./core/planning/run.ts";
-import type { ModelPlacement } from "./core/plugin/kinds.ts";
 import type { ResolveContext } from "./core/plugin/resolve.ts";
 import { isPluginFactory } from "./core/plugin/value.ts";
 import { type CrossValidation, crossValidate as crossValidateFolds } from "./core/run/cross-validate.ts";
@@ -49,6 +48,7 @@ import { selfTest } from "./kernels/self-test.ts";
 import { adamW8bit } from "./plugins/adamw8bit/index.ts";
 import { benchSource, writeSyntheticCheckpoint } from "./plugins/gemma2/bench-source.ts";
 import { lora } from "./plugins/lora/index.ts";
+import type { ModelPlacement } from "./core/plugin/model.ts";
 
 export { type AdapterFiles, loadAdapterTensors, saveAdapterFiles } from "./core/adapter/files.ts";
 export {
@@ -105,33 +105,6 @@ export {
 } from "./core/adapter/lora-plan.ts";
 export { expandTargets, matchTargets, patternValue, type TargetOptions } from "./core/adapter/peft-targets.ts";
 export { pythonPattern } from "./core/adapter/python-regex.ts";
-export {
-  type Adapter,
-  type AdapterContext,
-  type AdapterPlugin,
-  type Checkpointing,
-  defineAdapter,
-  defineMetric,
-  defineModel,
-  defineOptimizer,
-  type ForwardOptions,
-  type Metric,
-  type MetricContext,
-  type MetricPlugin,
-  type Model,
-  type ModelContext,
-  type ModelOutline,
-  type ModelPlacement,
-  type ModelPlugin,
-  type ModelSource,
-  type Optimizer,
-  type OptimizerContext,
-  type OptimizerPlugin,
-  type OptimizerStep,
-  type ParameterRow,
-  type SavedTensor,
-  settlePlacement,
-} from "./core/plugin/kinds.ts";
 export { formatPythonJson, pyFloat, type PythonJson } from "./core/formats/python-json.ts";
 export type { TensorSource } from "./core/formats/safetensors.ts";
 export { savedTensor, SavedStateReader } from "./core/training/saved-state.ts";
@@ -352,3 +325,26 @@ export async function bench(
     engine,
   );
 }
+
+export { type Checkpointing, type ForwardOptions } from "./core/compute/blocks.ts";
+export { type SavedTensor } from "./core/training/saved-state.ts";
+export { type ParameterRow } from "./core/formats/paper-checkpoint.ts";
+export {
+  defineOptimizer,
+  type Optimizer,
+  type OptimizerContext,
+  type OptimizerPlugin,
+  type OptimizerStep,
+} from "./core/plugin/optimizer.ts";
+export { defineMetric, type Metric, type MetricContext, type MetricPlugin } from "./core/plugin/metric.ts";
+export { type Adapter, type AdapterContext, type AdapterPlugin, defineAdapter } from "./core/plugin/adapter.ts";
+export {
+  defineModel,
+  type Model,
+  type ModelContext,
+  type ModelOutline,
+  type ModelPlacement,
+  type ModelPlugin,
+  type ModelSource,
+  settlePlacement,
+} from "./core/plugin/model.ts";

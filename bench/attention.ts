@@ -5,12 +5,8 @@
  */
 import type { Tensor } from "../core/compute/tensor.ts";
 import { openGpu, type Tier } from "../core/device/index.ts";
-import {
-  attentionBackward,
-  attentionDelta,
-  attentionForward,
-  type AttentionOptions,
-} from "../kernels/attention/index.ts";
+import { attentionBackward, attentionDelta, attentionForward } from "../kernels/attention/index.ts";
+import type { AttentionOptions } from "../kernels/attention/options.ts";
 
 const [tier, ...sizes] = process.argv.slice(2);
 const numbers = sizes.map(Number);

@@ -31,6 +31,8 @@ export interface CommandData {
   readonly values: SectionValues;
   readonly positionals: readonly string[];
   readonly config: Config | undefined;
+  /** Runs another command line and returns its exit code. */
+  readonly run: (argv: readonly string[]) => Promise<number>;
 }
 
 /** citty's `data` is untyped; main() puts this in it. */

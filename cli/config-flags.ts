@@ -5,11 +5,12 @@ import { dataOptions } from "../core/options/data-options.ts";
 import { deviceOptions } from "../core/options/device-options.ts";
 import { trainingOptions } from "../core/options/training-options.ts";
 import { resolvePlugin } from "../core/plugin/resolve.ts";
-import type { PluginFactory, PluginKind } from "../core/plugin/value.ts";
+import type { PluginFactory } from "../core/plugin/value.ts";
 import { peekFlag, type FlagGroup, type SectionValues } from "./argv.ts";
 import type { Prepared } from "./command.ts";
 import { chooseModel } from "./model-flag.ts";
 import type { Services } from "./sdk.ts";
+import type { PluginKind } from "../core/plugin/contract.ts";
 
 /** The plugins of a command line that names none. */
 const DEFAULTS = {

@@ -3,7 +3,6 @@ import { writeFileAtomic } from "../core/files.ts";
 import { demoCsv } from "../demo/generate.ts";
 import type { CommandData } from "./command.ts";
 import { notes } from "./output.ts";
-import { main } from "./run.ts";
 
 const DATA = "output/demo/arena.csv";
 const RUN = "output/demo/run";
@@ -11,7 +10,7 @@ const PREDICTIONS = "output/demo/predictions.csv";
 const CONFIG = join(import.meta.dir, "../demo/qlora.config.ts");
 
 /** Makes the data, runs three commands as one would type them, and says where the results are; the first failure ends it. */
-export async function demo({ services, values }: CommandData): Promise<number> {
+export async function demo({ run, values }: CommandData): Promise<number> {
   const started = performance.now();
   await writeFileAtomic(DATA, demoCsv(600, 7));
   const device = Object.entries(values["device"] ?? {}).flatMap(([name, value]) => [`--${name}`, String(value)]);
@@ -23,7 +22,7 @@ export async function demo({ services, values }: CommandData): Promise<number> {
   ].map((command) => [...command, ...device]);
   for (const command of commands) {
     notes.log(`\n$ bunx qlora ${command.join(" ")}`);
-    const exit = await main(command, services);
+    const exit = await run(command);
     if (exit !== 0) return exit;
   }
   notes.log(`\nDone in ${((performance.now() - started) / 1000).toFixed(0)} s.`);

@@ -1,11 +1,12 @@
 import { existsSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import { ConfigError } from "../core/errors.ts";
-import { isPluginFactory, PLUGIN_KINDS } from "../core/plugin/value.ts";
+import { isPluginFactory } from "../core/plugin/value.ts";
 import { didYouMean } from "../core/suggest.ts";
 import * as plugins from "../plugins/index.ts";
 import { notes, writeData } from "./output.ts";
 import { pluginNames, writePluginPackage } from "./scaffold.ts";
+import { PLUGIN_KINDS } from "../core/plugin/contract.ts";
 
 /** Starts a plugin package and says what to do next. */
 export async function runPlugin(

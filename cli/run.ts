@@ -98,7 +98,7 @@ async function runModule(
     throw new ConfigError("USAGE", problems, { hint: `See qlora ${name} --help.` });
   }
   const { values, positionals } = parsed;
-  const data: CommandData = { services, values, positionals, config };
+  const data: CommandData = { services, values, positionals, config, run: (line) => main(line, services) };
   const { result } = await runCommand(command, { rawArgs: [...parsed.canonical], data });
   return typeof result === "number" ? result : DONE;
 }

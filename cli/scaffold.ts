@@ -4,8 +4,8 @@ import { dirname, join, relative } from "node:path";
 import { ConfigError } from "../core/errors.ts";
 import { writeFileAtomic, writeFolderAtomic } from "../core/files.ts";
 import { PLUGIN_PREFIX, readManifest } from "../core/plugin/package.ts";
-import type { PluginKind } from "../core/plugin/value.ts";
 import manifest from "../package.json" with { type: "json" };
+import type { PluginKind } from "../core/plugin/contract.ts";
 
 const TEMPLATES = join(import.meta.dir, "../templates");
 

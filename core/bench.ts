@@ -5,14 +5,16 @@ import { openGpu, type ProfileLine } from "./device/index.ts";
 import type { RunListener } from "./events.ts";
 import { openSession, type Session } from "./model/session.ts";
 import type { DeviceOptions } from "./options/device-options.ts";
-import type { MemorySettings } from "./planning/account.ts";
 import { openPlanned, type Planned, stepsOf } from "./planning/open.ts";
-import type { MemoryMode } from "./planning/plan.ts";
 import { planLine } from "./planning/words.ts";
-import type { AdapterPlugin, Checkpointing, ModelSource, OptimizerPlugin } from "./plugin/kinds.ts";
 import { RunKernels, type UpcomingBatches } from "./run/kernels.ts";
 import { batchesOf } from "./run/upcoming-batches.ts";
 import { accumulateGradients } from "./training/step.ts";
+import type { Checkpointing } from "./compute/blocks.ts";
+import type { OptimizerPlugin } from "./plugin/optimizer.ts";
+import type { AdapterPlugin } from "./plugin/adapter.ts";
+import type { ModelSource } from "./plugin/model.ts";
+import type { MemorySettings, MemoryMode } from "./planning/settings.ts";
 
 /** What to time. */
 export interface BenchOptions {

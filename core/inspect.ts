@@ -2,8 +2,8 @@ import { elementCount } from "./compute/tensor.ts";
 import { countLabels } from "./inference/labels.ts";
 import { openBaseModel } from "./model/base-model.ts";
 import type { Config } from "./options/config.ts";
-import type { ModelSource } from "./plugin/kinds.ts";
 import { loadRunData } from "./run/data.ts";
+import type { ModelSource } from "./plugin/model.ts";
 
 /** Every parameter of a model with its adapter, and peft's counts. */
 export interface InspectReport {

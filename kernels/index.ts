@@ -107,7 +107,7 @@ export { scaleColumns } from "./scale-columns/index.ts";
 export { softcap } from "./softcap/index.ts";
 
 // ---- a transformer's parts
-export { attention, type AttentionOptions } from "./attention/index.ts";
+export { attention } from "./attention/index.ts";
 export { visiblePairs } from "./attention/work.ts";
 export { embedding, type EmbeddingChunk } from "./embedding/index.ts";
 export { type EmbeddingPlace, loadTokenTable, type TokenTable, type TokenTableOptions } from "./embedding/table.ts";
@@ -124,7 +124,7 @@ export { matmulNN, matmulNT, type MatmulOptions, matmulTN, type OperandDropout }
 export { gemm, type GemmOptions, type GemmShape, gemmSupports, type GemmTerm, keepTransposed } from "./gemm/index.ts";
 
 export { adaptedLinears } from "./project/adapted.ts";
-export { project, type ProjectOptions, type ProjectPart } from "./project/index.ts";
+export { project } from "./project/index.ts";
 
 // ---- NF4 weights and bitsandbytes' 8-bit map
 export { dequantise, freeNf4, quantise, uploadNf4 } from "./nf4/index.ts";
@@ -141,3 +141,5 @@ export { type AdamWOptions, type AdamWScalars, adamWScalars, type AdamWState, ad
 export { type AdamW8bitState, adamW8bitStep } from "./adamw8bit/index.ts";
 export { gradNorm, type GradNormOptions } from "./grad-norm/index.ts";
 export { countNonFinite } from "./non-finite/index.ts";
+export { type AttentionOptions } from "./attention/options.ts";
+export { type ProjectOptions, type ProjectPart } from "./project/attrs.ts";

@@ -13,7 +13,6 @@ import {
 } from "../core/formats/peft.ts";
 import { openSafetensors, writeSafetensors } from "../core/formats/safetensors.ts";
 import { defineRequest } from "../core/options/request.ts";
-import type { Adapter, AdapterFactory, AdapterPlugin, ModelOutline, ModelSource } from "../core/plugin/kinds.ts";
 import { bareAdapter } from "./bare-adapter.ts";
 import {
   type Check,
@@ -29,6 +28,8 @@ import { freeMerged, mergedAdapter, mergeLinears } from "./merged.ts";
 import { ModelBench, type NamedValues, randomSamples } from "./model-bench.ts";
 import { expectGradientsOfLoss } from "./model-differences.ts";
 import { toyModel } from "./toy-model.ts";
+import type { Adapter, AdapterFactory, AdapterPlugin } from "../core/plugin/adapter.ts";
+import type { ModelOutline, ModelSource } from "../core/plugin/model.ts";
 
 /** What the adapter contract is held with. */
 export interface AdapterContractOptions {

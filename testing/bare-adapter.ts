@@ -1,7 +1,7 @@
 import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../core/compute/linear.ts";
 import type { ParameterSet, ParameterSpec } from "../core/compute/parameters.ts";
 import { defineOptions } from "../core/options/options.ts";
-import { type Adapter, type AdapterContext, type AdapterPlugin, defineAdapter } from "../core/plugin/kinds.ts";
+import { type Adapter, type AdapterContext, type AdapterPlugin, defineAdapter } from "../core/plugin/adapter.ts";
 
 type Parts = Pick<Adapter, "adapt"> & { readonly parameters?: readonly ParameterSpec[] };
 

@@ -6,10 +6,12 @@ import type { Tensor } from "../core/compute/tensor.ts";
 import { packSamples, type Sample } from "../core/data/pack.ts";
 import type { Gpu } from "../core/device/index.ts";
 import { openSessionOn, type Session } from "../core/model/session.ts";
-import type { AdapterPlugin, ForwardOptions, ModelSource } from "../core/plugin/kinds.ts";
 import { uniformValues } from "../core/random.ts";
 import { accumulateGradients } from "../core/training/step.ts";
 import { engine } from "../kernels/engine.ts";
+import type { ForwardOptions } from "../core/compute/blocks.ts";
+import type { AdapterPlugin } from "../core/plugin/adapter.ts";
+import type { ModelSource } from "../core/plugin/model.ts";
 
 /** Values or gradients by parameter name. */
 export type NamedValues = Map<string, Float32Array<ArrayBuffer>>;

@@ -3,7 +3,6 @@ import type { ParameterSpec } from "../core/compute/parameters.ts";
 import { elementCount } from "../core/compute/tensor.ts";
 import type { Gpu } from "../core/device/index.ts";
 import { defineRequest } from "../core/options/request.ts";
-import type { AdapterPlugin, ModelOutline, ModelPlugin, ModelSource } from "../core/plugin/kinds.ts";
 import { normalValues } from "../core/random.ts";
 import { bareAdapter, wrappingAdapter } from "./bare-adapter.ts";
 import {
@@ -18,6 +17,8 @@ import {
 import { expectSameWhenCut } from "./cuts.ts";
 import { ModelBench, randomSamples } from "./model-bench.ts";
 import { expectGradientsOfLoss } from "./model-differences.ts";
+import type { AdapterPlugin } from "../core/plugin/adapter.ts";
+import type { ModelOutline, ModelPlugin, ModelSource } from "../core/plugin/model.ts";
 
 /** What the model contract is held with. */
 export interface ModelContractOptions {

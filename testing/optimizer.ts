@@ -2,10 +2,11 @@ import { elementCount } from "../core/compute/tensor.ts";
 import type { Gpu } from "../core/device/index.ts";
 import { QloraError } from "../core/errors.ts";
 import { defineRequest } from "../core/options/request.ts";
-import type { OptimizerPlugin, SavedTensor } from "../core/plugin/kinds.ts";
 import { normalValues } from "../core/random.ts";
 import { type Check, ContractError, errorOf, expectFinite, expectSameBits, expectThat } from "./contract.ts";
 import { OptimizerBench } from "./optimizer-bench.ts";
+import type { SavedTensor } from "../core/training/saved-state.ts";
+import type { OptimizerPlugin } from "../core/plugin/optimizer.ts";
 
 /** What the optimizer contract is held with. */
 export interface OptimizerContractOptions {

@@ -10,7 +10,6 @@ import type { Gpu } from "../core/device/index.ts";
 import { ModelError } from "../core/errors.ts";
 import { nf4CodeBook, quantizeNf4 } from "../core/formats/nf4.ts";
 import { decoderLinears } from "../core/model/decoder.ts";
-import type { Model, ModelContext, ModelOutline, ModelSource } from "../core/plugin/kinds.ts";
 import { normalValues } from "../core/random.ts";
 import { addResidual } from "../kernels/add/ops.ts";
 import { attention } from "../kernels/attention/index.ts";
@@ -22,6 +21,7 @@ import { pool } from "../kernels/pool/index.ts";
 import { adaptedLinears } from "../kernels/project/adapted.ts";
 import { rmsNorm } from "../kernels/rms-norm/index.ts";
 import { rope, ropeInverseFrequencies } from "../kernels/rope/index.ts";
+import type { Model, ModelContext, ModelOutline, ModelSource } from "../core/plugin/model.ts";
 
 /** Folder of the Gemma-2 of 1.5M parameters that ships with qlora: NF4, its tokenizer beside it. */
 export const tinyCheckpoint: string = join(import.meta.dir, "../assets/tiny-gemma2-nf4");

@@ -1,14 +1,10 @@
 /** Batches that the benches of attention on subgroup matrices run and check their kernels on. */
 import { elementCount, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/index.ts";
-import {
-  attentionBackward,
-  attentionDelta,
-  attentionForward,
-  type AttentionOptions,
-} from "../../kernels/attention/index.ts";
+import { attentionBackward, attentionDelta, attentionForward } from "../../kernels/attention/index.ts";
 import type { MatrixPart, MatrixTuning } from "../../kernels/attention/matrix-plan.ts";
 import { runMatrixBackward, runMatrixForward } from "../../kernels/attention/matrix.ts";
+import type { AttentionOptions } from "../../kernels/attention/options.ts";
 
 export const HEADS = 16;
 export const KV_HEADS = 8;

@@ -13,23 +13,21 @@ import { deviceOptions, type DeviceOptions } from "../options/device-options.ts"
 import { showValue } from "../options/option-words.ts";
 import { placementOptions } from "../options/placement-options.ts";
 import { trainingOptions } from "../options/training-options.ts";
-import type { MemorySettings } from "../planning/account.ts";
-import type { GivenSettings } from "../planning/plan.ts";
-import {
-  type AdapterFactory,
-  type AdapterPlugin,
-  type ModelOutline,
-  type ModelPlacement,
-  type ModelPlugin,
-  type ModelSource,
-  settlePlacement,
-} from "../plugin/kinds.ts";
 import { checkRecorded, type RecordedContext, resolveRecorded } from "../plugin/recorded.ts";
 import type { ResolveContext } from "../plugin/resolve.ts";
 import type { PluginFactory } from "../plugin/value.ts";
 import { loadEvaluationData } from "../run/data.ts";
 import type { TrainedAdapter } from "../run/find-adapter.ts";
 import { isUnsupported, oneLogit, openAdapterTensors, surplusTensor } from "./saved-tensors.ts";
+import type { AdapterFactory, AdapterPlugin } from "../plugin/adapter.ts";
+import {
+  type ModelOutline,
+  type ModelPlacement,
+  type ModelPlugin,
+  type ModelSource,
+  settlePlacement,
+} from "../plugin/model.ts";
+import type { MemorySettings, GivenSettings } from "../planning/settings.ts";
 
 /** A trained adapter and the data to run it on. What is undefined is taken from the run's own record. */
 export interface InferenceRequest {

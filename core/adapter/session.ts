@@ -5,13 +5,12 @@ import type { PackLimits } from "../data/pack.ts";
 import type { TokenisedDataset } from "../data/tokenise.ts";
 import type { RunListener } from "../events.ts";
 import { openSession, type Session } from "../model/session.ts";
-import type { MemorySettings } from "../planning/account.ts";
 import { openPlanned } from "../planning/open.ts";
-import type { MemoryPlan } from "../planning/plan.ts";
 import { describeInference } from "../planning/words.ts";
 import { RunKernels } from "../run/kernels.ts";
 import { forwardBatches } from "../run/upcoming-batches.ts";
 import type { AdapterRun } from "./run.ts";
+import type { MemorySettings, MemoryPlan } from "../planning/settings.ts";
 
 /** So many times the rows share a batch where they are short, within the tokens that the plan counts on. */
 const SHORT_ROWS = 8;

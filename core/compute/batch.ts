@@ -29,14 +29,6 @@ export interface Batch {
   free(): void;
 }
 
-/** What of a batch decides which kernels it dispatches and which memory it needs. */
-export interface UpcomingBatch {
-  /** Tokens of its samples. */
-  readonly lengths: readonly number[];
-  /** Whether it is trained on, with dropout and a backward pass. */
-  readonly training: boolean;
-}
-
 /** A 32-bit mix of three counters (two rounds of the finaliser of MurmurHash3). */
 export function mix(a: number, b: number, c: number): number {
   let h = (Math.imul(a, 0x9e3779b1) ^ Math.imul(b, 0x85ebca77) ^ Math.imul(c, 0xc2b2ae3d)) >>> 0;

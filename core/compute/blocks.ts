@@ -1,5 +1,3 @@
-/** The stack of a model's blocks, each kept or run again in backward. */
-import type { Checkpointing, ForwardOptions } from "../plugin/kinds.ts";
 import type { Tape } from "./recorder.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -44,4 +42,19 @@ export function runBlocks(
 /** Whether block `index` (0 is the first) runs again in backward. */
 function isCheckpointed(checkpointing: Checkpointing, index: number): boolean {
   return checkpointing === "block" || (checkpointing !== "none" && index < checkpointing);
+}
+
+/**
+ * Which blocks keep only their input and run again in backward: none, every `block`, or so many of the first ones (backward
+ * comes to them last, when the others have given their memory back). Gradients are the same, to the bit.
+ */
+export type Checkpointing = "none" | "block" | number;
+
+/** How a forward pass is run. */
+export interface ForwardOptions {
+  readonly checkpointing: Checkpointing;
+  /** Dropout is on in training only. */
+  readonly training: boolean;
+  /** Called with the embedding's output and each block's, [N,C] f32, as they are encoded; copy what you want to read. */
+  readonly onHidden?: ((hidden: Tensor) => void) | undefined;
 }

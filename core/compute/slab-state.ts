@@ -1,6 +1,5 @@
 import type { Gpu } from "../device/gpu.ts";
-import type { SavedTensor } from "../plugin/kinds.ts";
-import { savedTensor, type SavedStateReader } from "../training/saved-state.ts";
+import { savedTensor, type SavedStateReader, type SavedTensor } from "../training/saved-state.ts";
 import type { Slab } from "./parameters.ts";
 import type { Tensor } from "./tensor.ts";
 

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { ModelError } from "../errors.ts";
 import { loadPackage } from "../packages.ts";
-import type { ContentEncoder } from "./tokenizer.ts";
+import type { ContentEncoder } from "./content-encoder.ts";
 
 /** Loads a folder's tokenizer with transformers.js (no network). The only file that imports that package. @throws ModelError, QloraError PACKAGE_NOT_LOADED */
 export async function loadAutoTokenizer(dir: string): Promise<ContentEncoder> {

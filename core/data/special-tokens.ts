@@ -181,3 +181,9 @@ export function earlierSpecials({ bos, eos }: SpecialRules): Pick<SpecialRecipe,
   const knewBos = bos.source === CONFIG || bos.own?.file === CONFIG;
   return { before: knewBos ? (bos.added ?? []) : [], after: eos.own === undefined ? [] : [eos.own] };
 }
+
+/** Whether bos and eos are added, as run.json records it. */
+export interface SpecialSettings {
+  readonly addBosToken: boolean;
+  readonly addEosToken: boolean;
+}

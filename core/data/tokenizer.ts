@@ -9,6 +9,7 @@ import {
   type SpecialToken,
   specialTokens,
 } from "./special-tokens.ts";
+import type { ContentEncoder } from "./content-encoder.ts";
 
 /** "tokenizers": Hugging Face's Rust library, from tokenizer.json; "transformers": AutoTokenizer, about ten times slower. */
 export type TokenizerBackend = "tokenizers" | "transformers";
@@ -55,13 +56,6 @@ export type TokenizerFiles = {
   readonly backend: TokenizerBackend;
   readonly digest: string;
   readonly rules: SpecialRules;
-};
-
-/** What a tokenizing library does for us: content ids without specials. */
-export type ContentEncoder = {
-  readonly vocabSize: number;
-  tokenToId(token: string): number | undefined;
-  encode(texts: readonly string[]): Promise<readonly ArrayLike<number>[]>;
 };
 
 /** config.json may list several eos ids; the first is the tokenizer's. */

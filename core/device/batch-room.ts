@@ -1,6 +1,5 @@
-import type { UpcomingBatch } from "../compute/batch.ts";
-import type { Gpu } from "./gpu.ts";
 import { LEAST_FILL, sizeClass } from "./size-class.ts";
+import type { UpcomingBatch } from "./batch-shape.ts";
 
 /** What a device's memory holds between two batches, in bytes. */
 export interface HeldBytes {
@@ -121,18 +120,4 @@ export class BatchRoom {
     }
     return fresh;
   }
-}
-
-/**
- * Called before a batch. Where its buffers may not fit beside those that the GPU still uses, waits for
- * it and gives up the pool; else resolves at once.
- * @throws DeviceError as `Gpu.idle`
- */
-export async function makeRoom(gpu: Gpu, batch: UpcomingBatch): Promise<void> {
-  const first = gpu.memory.begin(batch);
-  if (first === undefined) return;
-  await gpu.idle();
-  if (first === "wait") return;
-  gpu.memory.trim();
-  await gpu.idle(); // the driver frees what it was given back
 }

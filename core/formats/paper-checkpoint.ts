@@ -4,7 +4,6 @@
  */
 import { elementCount } from "../compute/tensor.ts";
 import type { Gpu } from "../device/gpu.ts";
-import type { ParameterRow } from "../plugin/kinds.ts";
 import { hasWeights, openCheckpoint } from "./checkpoint.ts";
 import { finiteTensors } from "./finite.ts";
 import { NESTED_BLOCK_SIZE, NF4_BLOCK_SIZE, nf4CodeBook } from "./nf4.ts";
@@ -80,4 +79,12 @@ function paperCheckpoint(rows: readonly ParameterRow[]): TensorSource {
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+/** One row of `inspect`'s table. */
+export interface ParameterRow {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** As the checkpoint stores it: `NF4`, `BF16` … */
+  readonly dtype: string;
 }

@@ -9,9 +9,10 @@ import { ModelError } from "../errors.ts";
 import { explainWriteErrors } from "../files.ts";
 import type { CachePaths } from "./cache.ts";
 import type { HubEnvironment } from "./environment.ts";
-import { cut, hostOf, interrupted, refusal, type HubTarget } from "./errors.ts";
+import { cut, interrupted, refusal, type HubTarget } from "./errors.ts";
 import { ask, isBusy, pause, send } from "./http.ts";
 import { takeLock } from "../lock.ts";
+import { hostOf } from "./url.ts";
 
 /** Failures in a row, without a byte between them, that end a download. */
 const ATTEMPTS = 5;

@@ -4,7 +4,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { ConfigError } from "../errors.ts";
 import { ownDotEnvNames } from "./dotenv.ts";
-import { publicUrl } from "./errors.ts";
+import { publicUrl } from "./url.ts";
 
 /** Where the hub is, who asks, and where its files are kept. */
 export interface HubEnvironment {

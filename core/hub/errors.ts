@@ -1,6 +1,7 @@
 /** What can go wrong with the hub, one sentence each. No message ever holds the token. */
 import { ModelError, QloraError } from "../errors.ts";
 import type { HubEnvironment } from "./environment.ts";
+import { publicUrl, hostOf } from "./url.ts";
 
 /** What was asked for. */
 export interface HubTarget {
@@ -10,9 +11,6 @@ export interface HubTarget {
 }
 
 export const UNREACHABLE = "HUB_UNREACHABLE";
-
-/** Host of an address, without the user and password that it may hold. */
-export const hostOf = (url: string): string => new URL(url).host;
 
 /** Why the hub refused, from its status and its error headers. */
 export function refusal(hub: HubEnvironment, target: HubTarget, response: Response): ModelError {
@@ -94,12 +92,4 @@ function reasonOf(cause: unknown): string {
   const { code } = cause as NodeJS.ErrnoException;
   if (typeof code === "string" && code !== "") return code;
   return cause.name === "TimeoutError" || cause.name === "AbortError" ? "no answer in time" : cause.message;
-}
-
-/** An address without user and password. */
-export function publicUrl(endpoint: string): string {
-  const url = new URL(endpoint);
-  url.username = "";
-  url.password = "";
-  return url.href.replace(/\/$/, "");
 }

@@ -12,11 +12,12 @@ import { loadPackage } from "../packages.ts";
 import { cachePaths, linkBlob, readRef, writeRef, type CachePaths } from "./cache.ts";
 import { bytesAtHand, describeFile, downloadBlob, type DownloadContext, type RemoteFile } from "./download.ts";
 import { checkEndpoint, hubEnvironment, type HubEnvironment } from "./environment.ts";
-import { hostOf, UNREACHABLE } from "./errors.ts";
+import { UNREACHABLE } from "./errors.ts";
 import { hasTokenizer, missingFile, smallFiles, weightFiles, type ModelPart } from "./files.ts";
 import { ask } from "./http.ts";
 import { remoteTensors } from "./remote-header.ts";
 import { checkRevision, isCommit, parseReference } from "./reference.ts";
+import { hostOf } from "./url.ts";
 
 /** Files in the air at once. */
 const LANES = 4;

@@ -5,9 +5,9 @@ import { PluginError, QloraError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import type { Session } from "../model/session.ts";
 import { showValue } from "../options/option-words.ts";
-import type { MetricPlugin } from "../plugin/kinds.ts";
 import type { EvaluationRecord } from "../report/evaluation-record.ts";
 import { readLogits } from "../training/step.ts";
+import type { MetricPlugin } from "../plugin/metric.ts";
 
 /** Rows of a dataset that are done already, and those that come. */
 export interface KeptRows {

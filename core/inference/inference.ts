@@ -21,7 +21,6 @@ import type { RunListener } from "../events.ts";
 import { ADAPTER_WEIGHTS_FILE } from "../formats/peft.ts";
 import type { DataOptions } from "../options/data-options.ts";
 import { defineRequest } from "../options/request.ts";
-import type { MetricPlugin } from "../plugin/kinds.ts";
 import { resolveRecorded } from "../plugin/recorded.ts";
 import type { ResolveContext } from "../plugin/resolve.ts";
 import { openRunTokeniser, reportCuts } from "../run/data.ts";
@@ -42,6 +41,7 @@ import {
   requireUniqueIds,
 } from "./probabilities.ts";
 import { averageSwapped } from "./tta.ts";
+import type { MetricPlugin } from "../plugin/metric.ts";
 
 const TTA = "'none' | 'swap'?";
 

@@ -17,11 +17,12 @@ import { formatPythonJson, type PythonJson } from "../formats/python-json.ts";
 import { writeSafetensors, type TensorToWrite } from "../formats/safetensors.ts";
 import { TOKENIZER_FILES } from "../hub/files.ts";
 import { headTensor } from "../model/base-headers.ts";
-import type { Adapter, ModelOutline } from "../plugin/kinds.ts";
 import { mergedConfig } from "./config.ts";
 import type { Padding } from "./padding.ts";
 import { planShards } from "./shards.ts";
 import { TOKENIZER_CONFIG, withSettings } from "./tokenizer-settings.ts";
+import type { Adapter } from "../plugin/adapter.ts";
+import type { ModelOutline } from "../plugin/model.ts";
 
 /** What `save_pretrained` splits at. */
 const MAX_SHARD_BYTES = 5e9;

@@ -12,7 +12,7 @@ import { computeLogits } from "../inference/evaluate.ts";
 import { headTensor } from "../model/base-headers.ts";
 import { openSession } from "../model/session.ts";
 import { defineOptions } from "../options/options.ts";
-import { defineAdapter } from "../plugin/kinds.ts";
+import { defineAdapter } from "../plugin/adapter.ts";
 
 /** |logit of the merged weights - logit of the adapter on the base|, over all rows and classes. */
 export interface LogitDifference {

@@ -4,7 +4,7 @@ import { hasWeights, isSingle, openCheckpoint, readIndex, WEIGHTS_INDEX } from "
 import { checkNf4Headers, headersOf, type TensorHeaders } from "../formats/nf4-checkpoint.ts";
 import { missingTensor } from "../formats/safetensors.ts";
 import type { RemoteHeaders } from "../hub/index.ts";
-import type { ModelOutline } from "../plugin/kinds.ts";
+import type { ModelOutline } from "../plugin/model.ts";
 
 /** Names of a checkpoint's tensors, and what of their headers is here. */
 interface KnownTensors {

@@ -3,9 +3,9 @@ import { ConfigError } from "../errors.ts";
 import type { RunListener } from "../events.ts";
 import { readModelConfig } from "../formats/checkpoint.ts";
 import { type RemoteHeaders, resolveModel, type ResolveOptions } from "../hub/index.ts";
-import type { ModelFactory, ModelOutline, ModelPlugin, ModelSource } from "../plugin/kinds.ts";
 import type { PluginFactory } from "../plugin/value.ts";
 import { checkBaseHeaders, checkRemoteHeaders } from "./base-headers.ts";
+import type { ModelFactory, ModelOutline, ModelPlugin, ModelSource } from "../plugin/model.ts";
 
 /** A model whose checkpoint is a folder here. */
 export interface BaseModel {

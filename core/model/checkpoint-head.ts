@@ -3,8 +3,8 @@ import type { RunListener } from "../events.ts";
 import { hasWeights, openCheckpoint, readFloats } from "../formats/checkpoint.ts";
 import { finiteTensors } from "../formats/finite.ts";
 import { isQuantized } from "../formats/nf4-checkpoint.ts";
-import type { ModelOutline, ModelSource } from "../plugin/kinds.ts";
 import { headTensor } from "./base-headers.ts";
+import type { ModelOutline, ModelSource } from "../plugin/model.ts";
 
 /** Where the head is looked for. */
 export interface HeadOptions {

@@ -1,5 +1,3 @@
-/** A model with its adapter on a GPU: what training, evaluation and prediction share. */
-import type { UpcomingBatch } from "../compute/batch.ts";
 import type { AdaptedLinear } from "../compute/linear.ts";
 import { ParameterSet, type ParameterSpec } from "../compute/parameters.ts";
 import { type Gpu, openGpu } from "../device/index.ts";
@@ -8,9 +6,22 @@ import type { RunListener } from "../events.ts";
 import { requireFinite } from "../formats/finite.ts";
 import type { DeviceOptions } from "../options/device-options.ts";
 import { memoryBudget } from "../planning/budget.ts";
-import type { Adapter, AdapterPlugin, Model, ModelOutline, ModelPlacement, ModelSource } from "../plugin/kinds.ts";
-import type { RunKernels } from "../run/kernels.ts";
 import { checkpointHead } from "./checkpoint-head.ts";
+import type { UpcomingBatch } from "../device/batch-shape.ts";
+import type { Adapter, AdapterPlugin } from "../plugin/adapter.ts";
+import type { Model, ModelOutline, ModelPlacement, ModelSource } from "../plugin/model.ts";
+
+/** Kernels that compile ahead of the work: what a session asks of them. */
+export interface KernelWarmup {
+  /** Compiles what the first batches need. @throws DeviceError */
+  first(onProgress: (done: number, total: number) => void): Promise<void>;
+  /** Continues in the background with the batches after the first ones. */
+  follow(): void;
+  /** Before a batch: compiles what it needs and waits for it. @throws DeviceError */
+  prepare(batch: UpcomingBatch): Promise<void>;
+  /** Compiles nothing more. */
+  stop(): void;
+}
 
 /** What a session is opened with. */
 export interface SessionOptions {
@@ -24,7 +35,7 @@ export interface SessionOptions {
   /** What the memory plan chose for the model. */
   readonly placement?: ModelPlacement | undefined;
   /** Kernels to compile while the weights load and later; others compile when they are first used. */
-  readonly kernels?: RunKernels | undefined;
+  readonly kernels?: KernelWarmup | undefined;
   readonly numLabels: number;
   readonly seed: number;
   /** Folder of an adapter whose values replace the fresh ones. */

@@ -4,10 +4,9 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ConfigError } from "../errors.ts";
 import { isObject } from "../formats/json-object.ts";
-import type { AdapterPlugin, MetricPlugin, ModelPlugin, OptimizerPlugin } from "../plugin/kinds.ts";
 import { loadReason } from "../plugin/load-reason.ts";
 import { configFactories, rememberSpec, specOf } from "../plugin/resolve.ts";
-import { isPlugin, type Plugin, type PluginFactory, type PluginKind } from "../plugin/value.ts";
+import { isPlugin, type Plugin, type PluginFactory } from "../plugin/value.ts";
 import { versionProblem } from "../plugin/version.ts";
 import { unknownKeys } from "../suggest.ts";
 import { isLoss, type Loss } from "../training/loss.ts";
@@ -21,6 +20,11 @@ import {
   type TrainingOptions,
   type TrainingOptionsInput,
 } from "./training-options.ts";
+import type { PluginKind } from "../plugin/contract.ts";
+import type { OptimizerPlugin } from "../plugin/optimizer.ts";
+import type { MetricPlugin } from "../plugin/metric.ts";
+import type { AdapterPlugin } from "../plugin/adapter.ts";
+import type { ModelPlugin } from "../plugin/model.ts";
 
 /** What `defineConfig` takes. */
 export interface ConfigInput {

@@ -5,59 +5,12 @@
 import type { Engine } from "../compute/engine.ts";
 import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { PaperDevice } from "../device/index.ts";
-import type { MemoryReport } from "../device/memory.ts";
 import { DeviceError } from "../errors.ts";
-import type { Session } from "../model/session.ts";
-import type { AdapterPlugin, Checkpointing, ModelPlacement, ModelSource, Optimizer } from "../plugin/kinds.ts";
-import type { StepLoss } from "../training/step-loss.ts";
 import { KernelForecast } from "./forecast.ts";
 import { PaperRun } from "./paper-run.ts";
-
-/** What runs: training, evaluation or both. */
-export interface PlannedWork {
-  readonly source: ModelSource;
-  readonly adapter: AdapterPlugin;
-  readonly numLabels: number;
-  readonly training?: PlannedTraining | undefined;
-  readonly evaluation?: PlannedEvaluation | undefined;
-}
-
-/** What is trained, and on how long samples. */
-export interface PlannedTraining {
-  readonly optimizer: (session: Session) => Optimizer;
-  /** Optimizer steps to take, each as the token counts of its samples; the longest that may come. */
-  readonly steps: readonly (readonly number[])[];
-  /** Most samples of a micro-batch; undefined: all that the token budget has room for. */
-  readonly maxSamples: number | undefined;
-}
-
-/** Batches of forward passes alone. */
-export interface PlannedEvaluation {
-  /** Most samples of a batch. */
-  readonly maxSamples: number;
-  /** Tokens of the longest sample that may come. */
-  readonly longest: number;
-}
-
-/** What a plan settles. */
-export interface MemorySettings extends ModelPlacement {
-  readonly checkpointing: Checkpointing;
-  /** Most tokens of a micro-batch; undefined: as many as its samples have. */
-  readonly tokenBudget: number | undefined;
-}
-
-/** Bytes of GPU memory. */
-export interface MemoryFigures {
-  /** Held between steps: weights, adapter, gradients, optimizer. */
-  readonly atRest: MemoryReport["byPurpose"];
-  /** In use at the highest point. */
-  readonly atPeak: MemoryReport["byPurpose"];
-  /** Buffers in use and kept for reuse together, at the highest point. */
-  readonly peak: number;
-}
-
-/** Figures, or why there are none: one buffer would be larger than the adapter allows. */
-export type Measured = MemoryFigures | { readonly tooLarge: string };
+import type { ModelPlacement } from "../plugin/model.ts";
+import type { PlannedWork, PlannedEvaluation, MemorySettings, MemoryFigures, Measured } from "./settings.ts";
+import type { StepLoss } from "../training/step.ts";
 
 /** What a model is loaded anew for. */
 const placementKey = ({ embeddings, keepDequantised }: ModelPlacement): string => `${embeddings} ${keepDequantised}`;

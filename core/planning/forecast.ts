@@ -1,9 +1,8 @@
-/** Which kernels a run will dispatch, found by running its batches on paper. */
-import type { UpcomingBatch } from "../compute/batch.ts";
 import type { Gpu } from "../device/index.ts";
-import type { Checkpointing } from "../plugin/kinds.ts";
-import type { StepLoss } from "../training/step-loss.ts";
 import type { PaperRun } from "./paper-run.ts";
+import type { UpcomingBatch } from "../device/batch-shape.ts";
+import type { Checkpointing } from "../compute/blocks.ts";
+import type { StepLoss } from "../training/step.ts";
 
 type Specs = Gpu["kernelSpecs"];
 

@@ -2,11 +2,12 @@
 import type { Engine } from "../compute/engine.ts";
 import { describeDevice, type Gpu, openGpu, type PaperDevice } from "../device/index.ts";
 import type { DeviceOptions } from "../options/device-options.ts";
-import type { StepLoss } from "../training/step-loss.ts";
-import { MemoryAccount, type PlannedWork } from "./account.ts";
+import { MemoryAccount } from "./account.ts";
 import { memoryBudget } from "./budget.ts";
 import type { KernelForecast } from "./forecast.ts";
-import { type FavouredSettings, type GivenSettings, type MemoryMode, type MemoryPlan, planMemory } from "./plan.ts";
+import { planMemory } from "./plan.ts";
+import type { PlannedWork, FavouredSettings, GivenSettings, MemoryMode, MemoryPlan } from "./settings.ts";
+import type { StepLoss } from "../training/step.ts";
 
 /** Steps that are taken of lengths in turn. */
 const MOST_STEPS = 8;

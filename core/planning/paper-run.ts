@@ -4,10 +4,11 @@ import type { Tensor } from "../compute/tensor.ts";
 import type { Sample } from "../data/pack.ts";
 import { type Gpu, type PaperDevice, paperGpu } from "../device/index.ts";
 import { openSession, type Session } from "../model/session.ts";
-import type { Checkpointing, ModelPlacement, Optimizer } from "../plugin/kinds.ts";
-import type { StepLoss } from "../training/step-loss.ts";
-import { accumulateGradients, readLogits } from "../training/step.ts";
-import type { PlannedWork } from "./account.ts";
+import { accumulateGradients, readLogits, type StepLoss } from "../training/step.ts";
+import type { Checkpointing } from "../compute/blocks.ts";
+import type { Optimizer } from "../plugin/optimizer.ts";
+import type { ModelPlacement } from "../plugin/model.ts";
+import type { PlannedWork } from "./settings.ts";
 
 /** A loaded model on paper, which every choice of checkpointing and token budget can use. */
 export class PaperRun {

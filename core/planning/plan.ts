@@ -1,47 +1,15 @@
-/**
- * Chooses, of all settings of memory, the fastest that fits. They compute the same, but for the last bits: sums are taken in
- * another order where micro-batches are cut otherwise or another kernel multiplies.
- */
-import type { Checkpointing, GivenPlacement } from "../plugin/kinds.ts";
-import type { MemoryAccount, MemoryFigures, MemorySettings } from "./account.ts";
+import type { MemoryAccount } from "./account.ts";
 import type { MemoryBudget } from "./budget.ts";
 import { reasonOf, shortage } from "./words.ts";
-
-/**
- * How memory is traded for speed: `lean` recomputes every block and keeps the token table on the host (micro-batches are
- * cut only where whole ones do not fit), `fast` recomputes nothing, `auto` is the fastest that fits.
- */
-export type MemoryMode = "lean" | "auto" | "fast";
-
-/** What the user settled; the plan chooses the rest. */
-export interface GivenSettings {
-  readonly checkpointing?: Checkpointing | undefined;
-  readonly tokenBudget?: number | undefined;
-  /** Undefined for a model that has no such choice. */
-  readonly placement?: GivenPlacement | undefined;
-  /** A run goes on with its own settings: micro-batches that were not cut stay so, since a cut changes the last bits. */
-  readonly resumed?: boolean | undefined;
-}
-
-/** Settings that need not be searched for where they fit, and where they come from; a part of a sentence. */
-export interface FavouredSettings {
-  readonly settings: MemorySettings;
-  readonly reason: string;
-}
-
-/** A choice and what it costs. */
-export interface MemoryPlan {
-  readonly mode: MemoryMode;
-  readonly settings: MemorySettings;
-  readonly figures: MemoryFigures;
-  readonly budget: MemoryBudget;
-  /** Blocks of the model. */
-  readonly blocks: number;
-  /** Tokens of the largest micro-batch. */
-  readonly batchTokens: number;
-  /** Why these settings, as one sentence. */
-  readonly reason: string;
-}
+import type { Checkpointing } from "../compute/blocks.ts";
+import type {
+  MemoryFigures,
+  MemorySettings,
+  MemoryMode,
+  GivenSettings,
+  FavouredSettings,
+  MemoryPlan,
+} from "./settings.ts";
 
 /**
  * Estimated time of a step, 1 for the fastest; from Gemma-2-9B on an H100 (docs/performance.md): every block checkpointed

@@ -3,12 +3,13 @@ import type { Engine } from "../compute/engine.ts";
 import { describeDevice, NVIDIA, openGpu, type PaperDevice } from "../device/index.ts";
 import { DeviceError } from "../errors.ts";
 import type { Config } from "../options/config.ts";
-import type { ModelSource } from "../plugin/kinds.ts";
-import { MemoryAccount, type PlannedWork } from "./account.ts";
+import { MemoryAccount } from "./account.ts";
 import { type MemoryBudget, memoryBudget } from "./budget.ts";
 import { keepsDequantised } from "./open.ts";
-import { type MemoryMode, type MemoryPlan, planMemory } from "./plan.ts";
+import { planMemory } from "./plan.ts";
 import { givenSettings } from "./run.ts";
+import type { ModelSource } from "../plugin/model.ts";
+import type { PlannedWork, MemoryMode, MemoryPlan } from "./settings.ts";
 
 /** A mode's plan, or why it has none. */
 export type PlannedMode =

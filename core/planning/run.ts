@@ -1,12 +1,11 @@
 /** The memory plan of a training run, from its config. */
 import type { Engine } from "../compute/engine.ts";
 import type { Config } from "../options/config.ts";
-import type { ModelSource } from "../plugin/kinds.ts";
-import type { RunWork } from "../run/work.ts";
+import type { StepLoss } from "../training/step.ts";
 import { createOptimizer } from "../training/head-optimizer.ts";
-import type { MemorySettings, PlannedWork } from "./account.ts";
 import { openPlanned, type Planned, stepsOf } from "./open.ts";
-import type { GivenSettings, MemoryMode } from "./plan.ts";
+import type { ModelSource } from "../plugin/model.ts";
+import type { MemorySettings, PlannedWork, GivenSettings, MemoryMode, RecordedMemory } from "./settings.ts";
 
 /** The work of a config. @param lengths tokens of samples, in turn; default: all as long as may come */
 export function plannedWork(
@@ -41,12 +40,6 @@ export function givenSettings({ training }: Config, source: ModelSource): GivenS
   };
 }
 
-/** What run.json keeps of a plan, for the run that goes on. */
-export interface RecordedMemory {
-  readonly mode: MemoryMode;
-  readonly settings: MemorySettings;
-}
-
 /**
  * Opens the GPU of a run and plans it, before anything is loaded.
  * @param recorded as `memoryRequest`
@@ -54,7 +47,7 @@ export interface RecordedMemory {
  */
 export function openRun(
   config: Config,
-  { source, work }: { readonly source: ModelSource; readonly work: Pick<RunWork, "numLabels" | "stepLoss"> },
+  { source, work }: { readonly source: ModelSource; readonly work: { readonly numLabels: number; readonly stepLoss: StepLoss } },
   engine: Engine,
   recorded?: RecordedMemory,
 ): Promise<Planned> {

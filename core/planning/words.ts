@@ -1,10 +1,9 @@
 /** A memory plan in words: for the log, the table, run.json and errors. */
 import { formatBytes, formatGib } from "../byte-size.ts";
 import { DeviceError } from "../errors.ts";
-import type { ModelPlacement } from "../plugin/kinds.ts";
-import type { Measured, MemorySettings, PlannedWork } from "./account.ts";
 import type { MemoryBudget } from "./budget.ts";
-import type { GivenSettings, MemoryMode, MemoryPlan } from "./plan.ts";
+import type { ModelPlacement } from "../plugin/model.ts";
+import type { Measured, MemorySettings, PlannedWork, GivenSettings, MemoryMode, MemoryPlan } from "./settings.ts";
 
 /** What a shortage says of training, and of forward passes alone. */
 const TRAINING = {

@@ -4,9 +4,6 @@
  */
 import { PluginError } from "../errors.ts";
 import { showValue } from "../options/option-words.ts";
-import type { Adapter, Metric, Model, ModelOutline, ModelSource, Optimizer } from "./kinds.ts";
-import type { PluginKind } from "./value.ts";
-
 const EXPECTED = {
   function: "a function",
   list: "a list",
@@ -19,7 +16,7 @@ type Part = keyof typeof EXPECTED;
 export type WantedPart = Part | `${Part}?`;
 
 /** Every part of T. */
-type Parts<T> = { readonly [K in keyof T]-?: undefined extends T[K] ? `${Part}?` : Part };
+export type Parts<T> = { readonly [K in keyof T]-?: undefined extends T[K] ? `${Part}?` : Part };
 
 const fits = (value: unknown, part: Part): boolean =>
   part === "list" ? Array.isArray(value) : typeof value === part && value !== null;
@@ -34,45 +31,6 @@ export function partProblems(value: object, parts: Readonly<Record<string, Wante
   });
 }
 
-const OPTIMIZER: Parts<Optimizer> = { step: "function", save: "function", load: "function", destroy: "function" };
-
-const METRIC: Parts<Metric> = { add: "function", result: "function" };
-
-const ADAPTER: Parts<Adapter> = {
-  parameters: "list",
-  initialise: "function?",
-  adapt: "function",
-  mergeWeight: "function?",
-  mergeBias: "function?",
-  save: "function",
-  load: "function",
-};
-
-const SOURCE: Parts<ModelSource> = {
-  checkpoint: "string",
-  placement: "object?",
-  configChanges: "object?",
-  outline: "function",
-  load: "function",
-};
-
-const OUTLINE: Parts<ModelOutline> = {
-  linears: "list",
-  head: "list",
-  baseParameters: "list",
-  vocabSize: "number",
-  numLabels: "number?",
-};
-
-const MODEL: Parts<Model> = {
-  head: "list",
-  record: "object",
-  weight: "function",
-  bind: "function",
-  forward: "function",
-  destroy: "function",
-};
-
 /** Which plugin made it, and with which of its methods. */
 interface Maker {
   readonly kind: PluginKind;
@@ -81,7 +39,7 @@ interface Maker {
 }
 
 /** `made` itself. @throws PluginError naming the plugin and each part that is missing or wrong */
-function complete<T extends object>(made: T, parts: Parts<T>, { kind, name, method }: Maker): T {
+export function complete<T extends object>(made: T, parts: Parts<T>, { kind, name, method }: Maker): T {
   const given: unknown = made;
   const wrong = (problem: string): PluginError =>
     new PluginError("PLUGIN_INCOMPLETE", `${kind} ${name}: of what ${method}() gives, ${problem}`, {
@@ -97,27 +55,6 @@ function complete<T extends object>(made: T, parts: Parts<T>, { kind, name, meth
   return made;
 }
 
-/** @throws PluginError */
-export const completeOptimizer = (name: string, made: Optimizer): Optimizer =>
-  complete(made, OPTIMIZER, { kind: "optimizer", name, method: "create" });
+export const PLUGIN_KINDS = ["model", "adapter", "optimizer", "metric"] as const;
 
-/** @throws PluginError */
-export const completeMetric = (name: string, made: Metric): Metric =>
-  complete(made, METRIC, { kind: "metric", name, method: "create" });
-
-/** @throws PluginError */
-export const completeAdapter = (name: string, made: Adapter): Adapter =>
-  complete(made, ADAPTER, { kind: "adapter", name, method: "create" });
-
-/** The source, whose outline and model are checked too when they are made. @throws PluginError */
-export function completeSource(name: string, made: ModelSource): ModelSource {
-  const plugin = { kind: "model", name } as const;
-  const source = complete(made, SOURCE, { ...plugin, method: "create" });
-  return {
-    checkpoint: source.checkpoint,
-    placement: source.placement,
-    configChanges: source.configChanges,
-    outline: async (numLabels) => complete(await source.outline(numLabels), OUTLINE, { ...plugin, method: "outline" }),
-    load: async (context) => complete(await source.load(context), MODEL, { ...plugin, method: "load" }),
-  };
-}
+export type PluginKind = (typeof PLUGIN_KINDS)[number];

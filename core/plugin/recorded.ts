@@ -6,7 +6,8 @@ import { PluginError } from "../errors.ts";
 import { showValue } from "../options/option-words.ts";
 import { findPackage, packageNames } from "./package.ts";
 import { isFileSpec, loadedBy, resolvePlugin, type ResolveContext } from "./resolve.ts";
-import { article, type PluginFactory, type PluginKind } from "./value.ts";
+import { article, type PluginFactory } from "./value.ts";
+import type { PluginKind } from "./contract.ts";
 
 /** How a record names a plugin; it is JSON of anybody's, so nothing is known of it. */
 interface Named {

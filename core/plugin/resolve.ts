@@ -14,8 +14,9 @@ import {
   packageNames,
   PLUGIN_PREFIX,
 } from "./package.ts";
-import { article, isPluginFactory, type PluginFactory, type PluginKind } from "./value.ts";
+import { article, isPluginFactory, type PluginFactory } from "./value.ts";
 import { peerProblem, versionProblem } from "./version.ts";
+import type { PluginKind } from "./contract.ts";
 
 export interface ResolveContext {
   /** The plugins that ship with qlora. */

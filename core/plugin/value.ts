@@ -4,11 +4,7 @@ import { showValue } from "../options/option-words.ts";
 import type { OptionSet, OptionShape, OptionsInput, OptionsOutput } from "../options/options.ts";
 import { unknownKeys } from "../suggest.ts";
 import { version } from "../version.ts";
-import { partProblems, type WantedPart } from "./contract.ts";
-
-export const PLUGIN_KINDS = ["model", "adapter", "optimizer", "metric"] as const;
-export type PluginKind = (typeof PLUGIN_KINDS)[number];
-
+import { partProblems, type WantedPart, PLUGIN_KINDS, type PluginKind } from "./contract.ts";
 /** `an adapter`, `a metric`. */
 export const article = (kind: PluginKind): string => (/^[aeiou]/.test(kind) ? `an ${kind}` : `a ${kind}`);
 

@@ -9,7 +9,7 @@ import type { RunListener } from "../events.ts";
 import type { Config } from "../options/config.ts";
 import type { DataOptions } from "../options/data-options.ts";
 import type { StepSample } from "../training/gradients.ts";
-import type { SpecialSettings } from "./specials.ts";
+import type { SpecialSettings } from "../data/special-tokens.ts";
 
 /** Rows to train on and rows held out. */
 export interface RunData {

@@ -8,7 +8,7 @@ import { damaged, parseJsonObject } from "../formats/json-object.ts";
 import { computeLogits, evaluationRecord, scoreLogits } from "../inference/evaluate.ts";
 import { EVALUATION_FILE } from "../report/evaluation-record.ts";
 import { writeJson } from "./folder.ts";
-import type { TrainingRun } from "./setup.ts";
+import type { TrainingRun } from "./training-run.ts";
 
 /** @returns `eval_…`; undefined where nothing is held out */
 export async function evaluateHeldOut(run: TrainingRun): Promise<Readonly<Record<string, number>> | undefined> {

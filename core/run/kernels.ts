@@ -1,8 +1,8 @@
-/** The kernels of a run, compiled ahead of it: what the first batches need while the weights load, the rest while steps run. */
-import type { UpcomingBatch } from "../compute/batch.ts";
 import type { Gpu } from "../device/index.ts";
 import type { RunListener } from "../events.ts";
+import type { KernelWarmup } from "../model/session.ts";
 import type { KernelForecast } from "../planning/forecast.ts";
+import type { UpcomingBatch } from "../device/batch-shape.ts";
 
 /** Batches of a run in the order in which they will come, as many together as may be waited for at once. */
 export type UpcomingBatches = AsyncIterable<readonly UpcomingBatch[]>;
@@ -11,7 +11,7 @@ export type UpcomingBatches = AsyncIterable<readonly UpcomingBatch[]>;
 type Forecast = Pick<KernelForecast, "always" | "of">;
 
 /** Compiles what a run will dispatch, in the order in which it will; hold it with `await using` or end it with `stop`. */
-export class RunKernels implements AsyncDisposable {
+export class RunKernels implements KernelWarmup, AsyncDisposable {
   readonly #gpu: Gpu;
   readonly #forecast: Forecast;
   readonly #upcoming: AsyncIterator<readonly UpcomingBatch[]>;

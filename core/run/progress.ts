@@ -1,8 +1,8 @@
 /** How far a run is: counters and the log so far, which checkpoints keep and a resumed run goes on with. */
 import type { Sampler } from "../data/sampler.ts";
 import type { TrainingOptions } from "../options/training-options.ts";
-import type { TrainingState } from "../training/training-state.ts";
 import type { LogEntry, TrainerState } from "./trainer-state.ts";
+import type { TrainingState } from "../training/parse-state.ts";
 
 /** What one optimizer step adds. */
 export interface StepOutcome {

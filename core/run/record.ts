@@ -5,10 +5,10 @@ import { dirname, join, resolve } from "node:path";
 import { ModelError } from "../errors.ts";
 import { isObject, parseJsonObject } from "../formats/json-object.ts";
 import { showValue } from "../options/option-words.ts";
-import type { RecordedMemory } from "../planning/run.ts";
 import { RUN_FILES } from "./folder.ts";
 import { isLineage, type Lineage } from "./lineage.ts";
-import type { SpecialSettings } from "./specials.ts";
+import type { RecordedMemory } from "../planning/settings.ts";
+import type { SpecialSettings } from "../data/special-tokens.ts";
 
 /** A plugin by name, with its options, as run.json stores it. */
 export interface RecordedPlugin {

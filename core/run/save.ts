@@ -8,8 +8,8 @@ import { writeCheckpoint } from "../training/training-state.ts";
 import { pruneCheckpoints, saveCheckpoint } from "./checkpoints.ts";
 import { RUN_FILES } from "./folder.ts";
 import { ADAPTER_FILES, writeManifest } from "./manifest.ts";
-import type { TrainingRun } from "./setup.ts";
 import { formatTrainerState } from "./trainer-state.ts";
+import type { TrainingRun } from "./training-run.ts";
 
 /** Writes checkpoint-N, from which a run goes on as if it had never stopped. @throws QloraError TRAINING_DIVERGED */
 export async function saveRun({

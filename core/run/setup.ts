@@ -1,18 +1,13 @@
 /** What a run needs before its first step: base model, tokens, memory plan, model and optimizer on the GPU, log and record. */
 import { join } from "node:path";
-import { type AdapterNotes, id2label } from "../adapter/notes.ts";
+import { id2label } from "../adapter/notes.ts";
 import type { Engine } from "../compute/engine.ts";
-import type { Tensor } from "../compute/tensor.ts";
-import type { PackLimits } from "../data/pack.ts";
-import type { TokenisedDataset } from "../data/tokenise.ts";
-import type { RunListener } from "../events.ts";
 import { removeLeftovers } from "../files.ts";
 import { openBaseModel } from "../model/base-model.ts";
-import { openSession, type Session } from "../model/session.ts";
+import { openSession } from "../model/session.ts";
 import { type Config, configToJson } from "../options/config.ts";
 import { openRun } from "../planning/run.ts";
 import { planLine, planRecord } from "../planning/words.ts";
-import type { Checkpointing, Optimizer } from "../plugin/kinds.ts";
 import { GradScaler } from "../training/grad-scaler.ts";
 import { createOptimizer } from "../training/head-optimizer.ts";
 import type { TrainOptions } from "../training/train-types.ts";
@@ -21,47 +16,15 @@ import { version } from "../version.ts";
 import { openRunTokeniser, reportCuts } from "./data.ts";
 import { createRunFolder, holdRunFolder, RUN_FILES, writeJson } from "./folder.ts";
 import { RunKernels } from "./kernels.ts";
-import { type Lineage, newLine } from "./lineage.ts";
+import { newLine } from "./lineage.ts";
 import { openRunLog } from "./log.ts";
-import { type RunIdentity, RunProgress } from "./progress.ts";
+import { RunProgress } from "./progress.ts";
 import { rewindEvaluation } from "./evaluation.ts";
 import { trainingSpecials } from "./specials.ts";
 import { findStart } from "./start.ts";
-import type { LogEntry } from "./trainer-state.ts";
 import { trainingBatches } from "./upcoming-batches.ts";
-import { readWork, type RunWork } from "./work.ts";
-
-/** A run that may take its first step; hold it with `await using`. */
-export interface TrainingRun extends AsyncDisposable {
-  readonly config: Config;
-  readonly engine: Engine;
-  readonly onEvent: RunListener | undefined;
-  readonly work: RunWork;
-  readonly trainData: TokenisedDataset;
-  readonly evalData: TokenisedDataset | undefined;
-  readonly identity: RunIdentity;
-  /** What is written beside the adapter. */
-  readonly notes: AdapterNotes;
-  readonly session: Session;
-  readonly optimizer: Optimizer;
-  /** Undefined in tier f32, which needs no loss scale. */
-  readonly scaler: GradScaler | undefined;
-  /** [4] f32: what `gradNorm` writes. */
-  readonly control: Tensor;
-  readonly checkpointing: Checkpointing;
-  /** Of a micro-batch, and of a batch in evaluation. */
-  readonly limits: PackLimits;
-  readonly evalLimits: PackLimits;
-  readonly progress: RunProgress;
-  /** Adds to the history and to the log's files. */
-  readonly log: (entry: LogEntry) => Promise<void>;
-  /** Makes metrics.jsonl outlast a loss of power. */
-  readonly syncLog: () => Promise<void>;
-  /** The starts that led here, this one the last. */
-  readonly lineage: Lineage;
-  /** Resolves when run.json also tells what truncation took. */
-  readonly cuts: Promise<void>;
-}
+import { readWork } from "./work.ts";
+import type { TrainingRun } from "./training-run.ts";
 
 /** Opens everything, in the order in which it may fail: what is cheap to find out comes first. @throws as `trainSteps` */
 export async function openTrainingRun(

@@ -1,18 +1,12 @@
 /** Special tokens of a run: whether bos and eos stand around its texts. Training settles and records it; eval and predict follow. */
 import { join } from "node:path";
-import { earlierSpecials, readSpecialRules, type SpecialRule } from "../data/special-tokens.ts";
+import { earlierSpecials, readSpecialRules, type SpecialRule, type SpecialSettings } from "../data/special-tokens.ts";
 import { hasTokenizer } from "../data/tokenizer.ts";
 import { NOTES_FILE } from "../adapter/notes.ts";
 import { ModelError } from "../errors.ts";
 import type { DataOptions, DataOptionsInput } from "../options/data-options.ts";
 import { RUN_FILES } from "./folder.ts";
 import type { TrainedAdapter } from "./find-adapter.ts";
-
-/** Whether bos and eos are added, as run.json records it. */
-export interface SpecialSettings {
-  readonly addBosToken: boolean;
-  readonly addEosToken: boolean;
-}
 
 /** Settings, and who says so. */
 export interface SettledSpecials extends SpecialSettings {

@@ -1,11 +1,10 @@
-/** The batches of a run before they come: their sizes, as soon as the rows are tokenised. */
-import type { UpcomingBatch } from "../compute/batch.ts";
 import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { Sampler } from "../data/sampler.ts";
 import type { TokenisedDataset } from "../data/tokenise.ts";
 import type { TrainingOptions } from "../options/training-options.ts";
 import type { UpcomingBatches } from "./kernels.ts";
 import { isDue } from "./progress.ts";
+import type { UpcomingBatch } from "../device/batch-shape.ts";
 
 /** What the batches of a training run depend on. */
 export interface TrainingBatchesOptions {

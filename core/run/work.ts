@@ -4,8 +4,9 @@ import type { RunListener } from "../events.ts";
 import { tryMetrics } from "../inference/evaluate.ts";
 import { countLabels, missingLabels } from "../inference/labels.ts";
 import type { Config } from "../options/config.ts";
-import { createStepLoss, type StepLoss } from "../training/step-loss.ts";
+import { createStepLoss } from "../training/step-loss.ts";
 import { loadTrainingData, type RunData } from "./data.ts";
+import type { StepLoss } from "../training/step.ts";
 
 /** Rows, and what is done with them. */
 export interface RunWork {

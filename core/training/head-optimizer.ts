@@ -2,8 +2,8 @@
 import { parameterSubset } from "../compute/slab-runs.ts";
 import type { Session } from "../model/session.ts";
 import type { Config } from "../options/config.ts";
-import type { Optimizer, OptimizerContext, OptimizerPlugin } from "../plugin/kinds.ts";
 import { learningRateAt } from "./schedule.ts";
+import type { Optimizer, OptimizerContext, OptimizerPlugin } from "../plugin/optimizer.ts";
 
 /** Before the names of the head's optimizer state in a checkpoint. */
 const HEAD = "head/";

@@ -2,8 +2,8 @@
 import { ModelError } from "../errors.ts";
 import { isObject } from "../formats/json-object.ts";
 import { showValue } from "../options/option-words.ts";
-import type { TrainerState } from "../run/trainer-state.ts";
-import type { TrainingState } from "./training-state.ts";
+import type { TrainerState, LogEntry } from "../run/trainer-state.ts";
+import type { GradScalerState } from "./grad-scaler.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -129,4 +129,31 @@ function invalid(path: string, problems: readonly string[]): ModelError {
   return new ModelError("TRAINING_STATE_INVALID", `${path}:${list}`, {
     hint: "The checkpoint is damaged: go on from an earlier one, --resume-from-checkpoint FOLDER.",
   });
+}
+
+/** Where a run stands after a step; plain JSON. */
+export interface TrainingState {
+  readonly version: 1;
+  /** Optimizer steps done, skipped ones included. */
+  readonly step: number;
+  /** Updates applied; the learning rate and the optimizer count by it. */
+  readonly updates: number;
+  readonly skipped: number;
+  /** Non-padding tokens seen. */
+  readonly tokens: number;
+  readonly scaler: GradScalerState | null;
+  /** Fingerprint of the training data, tokenizer and truncation. */
+  readonly data: string;
+  /** The same of the rows held out; null where there are none, or where qlora 0.1.0 saved it. */
+  readonly evaluation: string | null;
+  readonly seed: number;
+  readonly samplesPerStep: number;
+  readonly optimizer: string;
+  /** Losses and norms since the last log. */
+  readonly sinceLog: { readonly loss: number; readonly steps: number; readonly skipped: number };
+  /** Of the steps whose loss is finite. */
+  readonly totalLoss: number;
+  /** Steps whose loss is not. */
+  readonly nonFinite: number;
+  readonly history: readonly LogEntry[];
 }

@@ -1,6 +1,5 @@
 import { type DType, elementCount, bytesPerElement } from "../compute/tensor.ts";
 import { ModelError } from "../errors.ts";
-import type { SavedTensor } from "../plugin/kinds.ts";
 
 /** Reads an optimizer's saved state tensor by tensor, and refuses what does not fit. */
 export class SavedStateReader {
@@ -60,4 +59,11 @@ export class SavedStateReader {
 /** A tensor for `Optimizer.save` with the bytes of `data`. */
 export function savedTensor(dtype: DType, shape: readonly number[], data: ArrayBufferView<ArrayBuffer>): SavedTensor {
   return { dtype, shape, data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice() };
+}
+
+/** A tensor of optimizer state on the host. */
+export interface SavedTensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly data: Uint8Array<ArrayBuffer>;
 }

@@ -6,12 +6,8 @@ import type { Config } from "../options/config.ts";
 import { changedSoftLabelOptions } from "../options/training-options.ts";
 import { computeLoss, defineLoss, type Loss } from "./loss.ts";
 import { pairwiseLoss } from "./pairwise.ts";
-import type { StepSettings } from "./step.ts";
+import type { StepSettings, StepLoss } from "./step.ts";
 import { createTargets } from "./targets.ts";
-
-/** The part of a step's settings that the loss makes. */
-export type StepLoss = Pick<StepSettings, "targets" | "rowLoss">;
-
 const COLUMNS_HINT = "Name the columns with the probability of each class: --soft-label-columns p_a,p_b,p_tie";
 
 /**

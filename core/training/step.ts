@@ -4,11 +4,12 @@ import type { Engine } from "../compute/engine.ts";
 import { Tape, type TapeOptions } from "../compute/recorder.ts";
 import type { Tensor } from "../compute/tensor.ts";
 import { cutMicroBatches, packSamples, type PackLimits, type Sample } from "../data/pack.ts";
-import { makeRoom } from "../device/batch-room.ts";
 import type { Session } from "../model/session.ts";
-import type { ForwardOptions } from "../plugin/kinds.ts";
 import type { LossOutput } from "./loss.ts";
 import type { TargetTerm } from "./targets.ts";
+import type { Gpu } from "../device/gpu.ts";
+import type { UpcomingBatch } from "../device/batch-shape.ts";
+import type { ForwardOptions } from "../compute/blocks.ts";
 
 /** How a step is cut and run. */
 export interface StepSettings {
@@ -141,3 +142,20 @@ export async function readLogits(
   batch.free();
   return values;
 }
+
+/**
+ * Called before a batch. Where its buffers may not fit beside those that the GPU still uses, waits for
+ * it and gives up the pool; else resolves at once.
+ * @throws DeviceError as `Gpu.idle`
+ */
+export async function makeRoom(gpu: Gpu, batch: UpcomingBatch): Promise<void> {
+  const first = gpu.memory.begin(batch);
+  if (first === undefined) return;
+  await gpu.idle();
+  if (first === "wait") return;
+  gpu.memory.trim();
+  await gpu.idle(); // the driver frees what it was given back
+}
+
+/** The part of a step's settings that the loss makes. */
+export type StepLoss = Pick<StepSettings, "targets" | "rowLoss">;

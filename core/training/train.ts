@@ -7,10 +7,11 @@ import { evaluateHeldOut } from "../run/evaluation.ts";
 import { checkpointPath } from "../run/folder.ts";
 import { isDue } from "../run/progress.ts";
 import { diverged, finishRun, pruneRun, saveRun, writeSummary } from "../run/save.ts";
-import { openTrainingRun, type TrainingRun } from "../run/setup.ts";
+import { openTrainingRun } from "../run/setup.ts";
 import { stepGradients } from "./gradients.ts";
 import { learningRateAt } from "./schedule.ts";
 import type { TrainOptions, TrainResult, TrainStep } from "./train-types.ts";
+import type { TrainingRun } from "../run/training-run.ts";
 
 /** Steps in a row without a finite loss, or without finite gradients where no loss scale helps, after which none will come. */
 const DIVERGED_STEPS = 5;

@@ -7,42 +7,15 @@ import { writeFileAtomic } from "../files.ts";
 import { damaged, parseJsonObject } from "../formats/json-object.ts";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../formats/safetensors.ts";
 import { showValue } from "../options/option-words.ts";
-import type { Adapter, Optimizer, SavedTensor } from "../plugin/kinds.ts";
 import { RUN_FILES, writeJson } from "../run/folder.ts";
-import { formatTrainerState, type LogEntry, parseTrainerState, type TrainerState } from "../run/trainer-state.ts";
-import type { GradScalerState } from "./grad-scaler.ts";
-import { parseTrainingState } from "./parse-state.ts";
+import { formatTrainerState, parseTrainerState, type TrainerState } from "../run/trainer-state.ts";
+import { parseTrainingState, type TrainingState } from "./parse-state.ts";
+import type { SavedTensor } from "./saved-state.ts";
+import type { Optimizer } from "../plugin/optimizer.ts";
+import type { Adapter } from "../plugin/adapter.ts";
 
 const STATE = "training_state.json";
 const OPTIMIZER = "optimizer.safetensors";
-
-/** Where a run stands after a step; plain JSON. */
-export interface TrainingState {
-  readonly version: 1;
-  /** Optimizer steps done, skipped ones included. */
-  readonly step: number;
-  /** Updates applied; the learning rate and the optimizer count by it. */
-  readonly updates: number;
-  readonly skipped: number;
-  /** Non-padding tokens seen. */
-  readonly tokens: number;
-  readonly scaler: GradScalerState | null;
-  /** Fingerprint of the training data, tokenizer and truncation. */
-  readonly data: string;
-  /** The same of the rows held out; null where there are none, or where qlora 0.1.0 saved it. */
-  readonly evaluation: string | null;
-  readonly seed: number;
-  readonly samplesPerStep: number;
-  readonly optimizer: string;
-  /** Losses and norms since the last log. */
-  readonly sinceLog: { readonly loss: number; readonly steps: number; readonly skipped: number };
-  /** Of the steps whose loss is finite. */
-  readonly totalLoss: number;
-  /** Steps whose loss is not. */
-  readonly nonFinite: number;
-  readonly history: readonly LogEntry[];
-}
-
 const TO_FILE: Readonly<Record<DType, "F32" | "F16" | "BF16" | "U32" | "U8">> = {
   f32: "F32",
   f16: "F16",

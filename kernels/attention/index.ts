@@ -10,30 +10,7 @@ import { matrixServes } from "./matrix-plan.ts";
 import { runMatrixBackward, runMatrixForward } from "./matrix.ts";
 import queriesCode from "./queries.wgsl" with { type: "text" };
 import { attentionWork } from "./work.ts";
-
-/** Shapes and numbers of one attention layer over a packed batch. */
-export interface AttentionOptions {
-  /** [N,2] u32: for each row the first row of its sample and the row after its last. */
-  readonly segments: Tensor;
-  /** H. */
-  readonly heads: number;
-  /** K, a divisor of H; kv head of head h is floor(h / (H / K)). */
-  readonly kvHeads: number;
-  /** D, a multiple of 4 up to 256. */
-  readonly headDim: number;
-  /** Factor of q.k before soft-capping. */
-  readonly scale: number;
-  /** Scores become softcap * tanh(score / softcap); 0 leaves them. */
-  readonly softcap: number;
-  /** A row sees itself and the window - 1 rows before it; 0 sees all of them. */
-  readonly window: number;
-  /** Rows of the longest sample. */
-  readonly longest: number;
-  /** `visiblePairs` of the batch, for the profile's rate. */
-  readonly pairs?: number | undefined;
-  /** A row never sees later rows. */
-  readonly causal: true;
-}
+import type { AttentionOptions, AttentionSaved } from "./options.ts";
 
 /** Rows to a tile, as in common.wgsl. */
 const TILE = 32;
@@ -120,9 +97,6 @@ export function attentionForward(
   if (matrixServes(gpu, options, rows)) runMatrixForward(gpu, { q, k, v, out, lse }, options);
   else runTiled(gpu, "forward", [q, k, v, segments, out, lse], options);
 }
-
-/** What the backward pass reads. */
-export type AttentionSaved = Readonly<Record<"q" | "k" | "v" | "out" | "lse" | "dOut", Tensor>>;
 
 /** delta [N,H] f32: sum over each head of dOut * out. */
 export function attentionDelta(gpu: Gpu, dOut: Tensor, out: Tensor, delta: Tensor, headDim: number): void {

@@ -1,4 +1,4 @@
-import type { AttentionOptions } from "./index.ts";
+import type { AttentionOptions } from "./options.ts";
 
 /** What the reference needs to know; `segments` as numbers. */
 export type ReferenceOptions = Omit<AttentionOptions, "segments" | "longest" | "causal"> & {

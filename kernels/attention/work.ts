@@ -1,6 +1,6 @@
 /** What attention costs, for the profile's rates. */
 import type { Work } from "../../core/device/index.ts";
-import type { AttentionOptions } from "./index.ts";
+import type { AttentionOptions } from "./options.ts";
 
 /** Products of [D] vectors that a kernel does for each visible (query, key) pair of each head. */
 const PRODUCTS = { forward: 2, queries: 3, keys: 3, values: 2, keysAndValues: 4 } as const;

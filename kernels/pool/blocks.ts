@@ -1,8 +1,7 @@
 import type { Batch } from "../../core/compute/batch.ts";
-import { type Block, runBlocks } from "../../core/compute/blocks.ts";
+import { type Block, runBlocks, type ForwardOptions } from "../../core/compute/blocks.ts";
 import type { Tape } from "../../core/compute/recorder.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
-import type { ForwardOptions } from "../../core/plugin/kinds.ts";
 import { pool } from "./index.ts";
 
 /** A block that can give the last rows alone: [N,C] f32 -> [N,C], or [B,C] where `pooled`. */

@@ -4,13 +4,14 @@ import type { Op, Tape } from "../../core/compute/recorder.ts";
 import { elementCount, expectTensor, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/index.ts";
 import attentionCommon from "../attention/common.wgsl" with { type: "text" };
-import { attentionDelta, type AttentionOptions, checkOptions } from "../attention/index.ts";
+import { attentionDelta, checkOptions } from "../attention/index.ts";
 import common from "./common.wgsl" with { type: "text" };
 import gatherCode from "./gather.wgsl" with { type: "text" };
 import lseCode from "./lse.wgsl" with { type: "text" };
 import productsCode from "./products.wgsl" with { type: "text" };
 import scatterCode from "./scatter.wgsl" with { type: "text" };
 import scoresCode from "./scores.wgsl" with { type: "text" };
+import type { AttentionOptions } from "../attention/options.ts";
 
 /** Options of `attention`, and the last row of each sample: [B] u32, ascending (`batch.lastTokens`). */
 export interface PooledAttentionOptions extends Omit<AttentionOptions, "longest" | "pairs"> {

@@ -3,7 +3,8 @@ import type { AdaptedLinear, Nf4Weight } from "../../core/compute/linear.ts";
 import type { Tape } from "../../core/compute/recorder.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
 import { addBias } from "../add/ops.ts";
-import { project, type ProjectPart } from "./index.ts";
+import { project } from "./index.ts";
+import type { ProjectPart } from "./attrs.ts";
 
 /**
  * Linears that share their input, each with its adapter: x [N,in] -> y_i [N,out_i] in the tier's operand type. Those with a

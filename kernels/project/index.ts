@@ -1,30 +1,11 @@
 /** Linears that share an input: frozen NF4 products with low-rank branches beside them. */
-import type { LowRankBranch, Nf4Weight } from "../../core/compute/linear.ts";
+import type { LowRankBranch } from "../../core/compute/linear.ts";
 import type { BackwardContext, Op, Tape } from "../../core/compute/recorder.ts";
 import { expectTensor, type Tensor } from "../../core/compute/tensor.ts";
 import { matmulNN, matmulNT, matmulTN, type OperandDropout } from "../matmul/index.ts";
 import { nf4Forward, nf4InputGradient } from "../nf4-linear/index.ts";
 import { matrixBackward, matrixForward, matrixServes } from "./matrix.ts";
-
-/** One linear of a projection. */
-export interface ProjectPart {
-  readonly weight: Nf4Weight;
-  readonly branch?: LowRankBranch | undefined;
-}
-
-/** How a projection is run. */
-export interface ProjectOptions {
-  /** [N] u32 (`batch.rowKeys`): names a token to the dropout generator, whatever batch it lies in. */
-  readonly rowKeys: Tensor;
-  /** Dropout is on in training only. */
-  readonly training: boolean;
-  readonly seed: number;
-}
-
-/** What the op is run with. */
-export interface ProjectAttrs extends ProjectOptions {
-  readonly parts: readonly ProjectPart[];
-}
+import type { ProjectPart, ProjectOptions, ProjectAttrs } from "./attrs.ts";
 
 /** Where the mask of a branch falls on this product. */
 function maskOn(

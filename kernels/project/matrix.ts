@@ -24,7 +24,7 @@ import {
   type LoraDropout,
   paddedRank,
 } from "../gemm/index.ts";
-import type { ProjectAttrs, ProjectPart } from "./index.ts";
+import type { ProjectAttrs, ProjectPart } from "./attrs.ts";
 
 /** One branch and its columns in the group's U and dU. */
 interface Member {

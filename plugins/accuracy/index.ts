@@ -1,6 +1,6 @@
 import { eachRow, predictedClass } from "../../core/inference/metric-rows.ts";
 import { defineOptions } from "../../core/options/options.ts";
-import { defineMetric } from "../../core/plugin/kinds.ts";
+import { defineMetric } from "../../core/plugin/metric.ts";
 
 /**
  * Share of rows whose highest logit is the label's; the first class wins a tie, a row with a NaN is wrong.

@@ -2,12 +2,12 @@
 import { join } from "node:path";
 import { writeSafetensors } from "../../core/formats/safetensors.ts";
 import type { BenchCommandOptions } from "../../core/options/bench-options.ts";
-import { type ModelSource, settlePlacement } from "../../core/plugin/kinds.ts";
 import { writeJson } from "../../core/run/folder.ts";
 import { gemma2 } from "./index.ts";
 import { createGemma2 } from "./model.ts";
 import { gemma2Outline } from "./outline.ts";
 import { type Gemma2Shape, syntheticConfigJson, syntheticGemma2 } from "./synthetic.ts";
+import { type ModelSource, settlePlacement } from "../../core/plugin/model.ts";
 
 /** The checkpoint that ships with qlora. */
 export const TINY_CHECKPOINT = join(import.meta.dir, "../../assets/tiny-gemma2-nf4");

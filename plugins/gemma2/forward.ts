@@ -5,7 +5,6 @@ import type { Parameter } from "../../core/compute/parameters.ts";
 import type { Tape } from "../../core/compute/recorder.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
 import { bindDecoderLinears, type DecoderLinears } from "../../core/model/decoder.ts";
-import type { ForwardOptions } from "../../core/plugin/kinds.ts";
 import { attention } from "../../kernels/attention/index.ts";
 import { visiblePairs } from "../../kernels/attention/work.ts";
 import { geglu } from "../../kernels/geglu/index.ts";
@@ -18,6 +17,7 @@ import { addNorm, rmsNorm } from "../../kernels/rms-norm/index.ts";
 import { rope } from "../../kernels/rope/index.ts";
 import type { Gemma2Config } from "./config.ts";
 import type { Gemma2Weights, LayerWeights } from "./load.ts";
+import type { ForwardOptions } from "../../core/compute/blocks.ts";
 
 /** One block with its adapted linears. */
 export interface Gemma2Block extends DecoderLinears {

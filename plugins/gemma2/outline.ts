@@ -1,7 +1,8 @@
 import type { LinearSpec } from "../../core/compute/linear.ts";
 import { decoderLinears } from "../../core/model/decoder.ts";
-import type { ModelOutline, ParameterRow } from "../../core/plugin/kinds.ts";
 import type { Gemma2Config } from "./config.ts";
+import type { ParameterRow } from "../../core/formats/paper-checkpoint.ts";
+import type { ModelOutline } from "../../core/plugin/model.ts";
 
 /** Name of the score head in PEFT's files. */
 export const SCORE = "base_model.model.score.weight";

@@ -3,7 +3,7 @@ import { type LoraOptions, loraOptionsFrom, loraShape, planLora } from "../../co
 import { formatLoraConfig, formatModelCard, loraKey, parseLoraConfig } from "../../core/formats/peft.ts";
 import { addLowRank } from "../../core/merge/low-rank.ts";
 import { defineOptions } from "../../core/options/options.ts";
-import { type Adapter, type AdapterContext, defineAdapter } from "../../core/plugin/kinds.ts";
+import { type Adapter, type AdapterContext, defineAdapter } from "../../core/plugin/adapter.ts";
 
 /**
  * LoRA with PEFT's semantics and files: y = W x + scale * B A dropout(x).

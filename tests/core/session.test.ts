@@ -6,11 +6,12 @@ import { join } from "node:path";
 import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
 import { openSessionOn } from "../../core/model/session.ts";
 import { benchOptions } from "../../core/options/bench-options.ts";
-import type { AdapterPlugin, ModelSource } from "../../core/plugin/kinds.ts";
 import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
+import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
+import type { ModelSource } from "../../core/plugin/model.ts";
 
 const adapter = lora({ rank: 4, targetModules: "all-linear" });
 const paper = benchSource(benchOptions.parse({ shape: "gemma2-2b", layers: 2 }, "bench"));

@@ -9,7 +9,6 @@ import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
 import { QloraError } from "../../core/errors.ts";
 import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
 import { writeSafetensors } from "../../core/formats/safetensors.ts";
-import type { OptimizerPlugin } from "../../core/plugin/kinds.ts";
 import { parseEvaluation } from "../../core/report/evaluation-record.ts";
 import { parseMetrics } from "../../core/report/run.ts";
 import { findAdapter } from "../../core/run/find-adapter.ts";
@@ -25,6 +24,7 @@ import { trainingOptions } from "../../core/options/training-options.ts";
 import { adamW8bit, lora, sgd } from "../../plugins/index.ts";
 import { paperConfig, paperEngine, paperTrain } from "../support/paper-run.ts";
 import { fuzz, type FuzzInput } from "./harness.ts";
+import type { OptimizerPlugin } from "../../core/plugin/optimizer.ts";
 
 const root = mkdtempSync(join(tmpdir(), "qlora-fuzz-run-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));

@@ -5,7 +5,6 @@
 import { describe, expect, test } from "bun:test";
 import { mix } from "../../core/compute/batch.ts";
 import type { Gpu } from "../../core/device/index.ts";
-import type { ModelSource } from "../../core/plugin/kinds.ts";
 import { uniformValues } from "../../core/random.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
@@ -24,6 +23,7 @@ import {
   readWeights,
 } from "../support/gemma2-f64.ts";
 import { gpuOf, random, tiers } from "../support/gpu.ts";
+import type { ModelSource } from "../../core/plugin/model.ts";
 
 const STEP_KEY = 3;
 const MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];

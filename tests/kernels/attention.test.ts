@@ -2,10 +2,11 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Tape } from "../../core/compute/recorder.ts";
 import type { Tensor } from "../../core/compute/tensor.ts";
 import { accumulate } from "../../kernels/add/index.ts";
-import { attention, type AttentionOptions } from "../../kernels/attention/index.ts";
+import { attention } from "../../kernels/attention/index.ts";
 import { attentionBackwardReference, attentionReference } from "../../kernels/attention/reference.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
+import type { AttentionOptions } from "../../kernels/attention/options.ts";
 
 interface Case {
   readonly lengths: readonly number[];

@@ -8,11 +8,12 @@ import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeAbsmax, quantizeNf4
 import { accumulate } from "../../kernels/add/index.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
 import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
-import { project, type ProjectPart } from "../../kernels/project/index.ts";
+import { project } from "../../kernels/project/index.ts";
 import { projectBackwardReference, projectReference, type ReferencePart } from "../../kernels/project/reference.ts";
 import { sameBits } from "../formats/support.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, random, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
+import type { ProjectPart } from "../../kernels/project/attrs.ts";
 
 /** Pipelines compile for a second or more on a software adapter that has not seen them. */
 const TIMEOUT = 120_000;

@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PluginError } from "../../core/errors.ts";
 import { resolvePlugin, specOf } from "../../core/plugin/resolve.ts";
-import type { PluginKind } from "../../core/plugin/value.ts";
 import { peerProblem, releaseLine, versionProblem } from "../../core/plugin/version.ts";
 import { version } from "../../core/version.ts";
 import { adamW, lora, shipped } from "../cli/fixtures/plugins.ts";
+import type { PluginKind } from "../../core/plugin/contract.ts";
 
 const root = join(import.meta.dir, "../..");
 const head = `

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { type Gpu, NVIDIA } from "../../core/device/index.ts";
 import { openSession, type Session } from "../../core/model/session.ts";
 import { benchOptions } from "../../core/options/bench-options.ts";
-import { MemoryAccount, type MemorySettings } from "../../core/planning/account.ts";
+import { MemoryAccount } from "../../core/planning/account.ts";
 import { openPlanned } from "../../core/planning/open.ts";
 import { PaperRun } from "../../core/planning/paper-run.ts";
 import { planMemory } from "../../core/planning/plan.ts";
@@ -14,6 +14,7 @@ import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
+import type { MemorySettings } from "../../core/planning/settings.ts";
 
 test("kernels are forecast with the model that was measured, loaded once, whatever it was measured with before", async () => {
   const plugin = gemma2({ checkpoint: tinyCheckpoint }).create();

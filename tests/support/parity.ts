@@ -7,13 +7,14 @@ import { readAdapterConfig } from "../../core/formats/peft.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { negativeLogLikelihood } from "../../core/inference/evaluate.ts";
 import type { Session } from "../../core/model/session.ts";
-import type { AdapterFactory, ModelSource } from "../../core/plugin/kinds.ts";
 import { accumulateGradients, readLogits } from "../../core/training/step.ts";
 import { engine } from "../../kernels/engine.ts";
 import { expectClose, relativeL2 } from "./close.ts";
 import { tiers } from "./gpu.ts";
 import { goldenPath } from "./reference.ts";
 import { pluginSession, samplesFrom } from "./session.ts";
+import type { AdapterFactory } from "../../core/plugin/adapter.ts";
+import type { ModelSource } from "../../core/plugin/model.ts";
 
 interface Reference {
   readonly base_model: string;

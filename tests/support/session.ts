@@ -3,9 +3,10 @@ import type { Sample } from "../../core/data/pack.ts";
 import type { Tier } from "../../core/device/index.ts";
 import { readAdapterConfig } from "../../core/formats/peft.ts";
 import { openSession, type Session } from "../../core/model/session.ts";
-import type { AdapterPlugin, ModelSource } from "../../core/plugin/kinds.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
 import { tinyCheckpoint } from "./reference.ts";
+import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
+import type { ModelSource } from "../../core/plugin/model.ts";
 
 /** The provider that tests run on; see gpu.ts. */
 const provider = (process.env["QLORA_TEST_GPU"] ?? "auto") as "auto" | "bun-webgpu" | "webgpu";

@@ -1,4 +1,4 @@
-import type { ModelSource } from "../../core/plugin/kinds.ts";
+import type { ModelSource } from "../../core/plugin/model.ts";
 
 /** The model with every row of its last block computed, as for somebody who looks at hidden states. */
 export function withWholeBlocks(source: ModelSource): ModelSource {

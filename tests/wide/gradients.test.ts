@@ -5,7 +5,6 @@
 import { describe, expect, test } from "bun:test";
 import { openSession, type Session } from "../../core/model/session.ts";
 import { benchOptions } from "../../core/options/bench-options.ts";
-import type { AdapterPlugin } from "../../core/plugin/kinds.ts";
 import { normalValues } from "../../core/random.ts";
 import { accumulateGradients } from "../../core/training/step.ts";
 import { engine } from "../../kernels/engine.ts";
@@ -13,6 +12,7 @@ import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { lora } from "../../plugins/index.ts";
 import { relativeL2 } from "../support/close.ts";
 import { random, softwareAdapter, tiers } from "../support/gpu.ts";
+import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 
 const software = await softwareAdapter();
 const forced = process.env["QLORA_TEST_WIDE"] !== undefined;

@@ -1,0 +1,7 @@
+/** What of a batch decides which kernels it dispatches and which memory it needs. */
+export interface UpcomingBatch {
+  /** Tokens of its samples. */
+  readonly lengths: readonly number[];
+  /** Whether it is trained on, with dropout and a backward pass. */
+  readonly training: boolean;
+}

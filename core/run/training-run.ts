@@ -1,0 +1,49 @@
+import type { AdapterNotes } from "../adapter/notes.ts";
+import type { Engine } from "../compute/engine.ts";
+import type { Tensor } from "../compute/tensor.ts";
+import type { PackLimits } from "../data/pack.ts";
+import type { TokenisedDataset } from "../data/tokenise.ts";
+import type { RunListener } from "../events.ts";
+import type { Session } from "../model/session.ts";
+import type { Config } from "../options/config.ts";
+import { GradScaler } from "../training/grad-scaler.ts";
+import type { Lineage } from "./lineage.ts";
+import { type RunIdentity, RunProgress } from "./progress.ts";
+import type { LogEntry } from "./trainer-state.ts";
+import type { RunWork } from "./work.ts";
+import type { Checkpointing } from "../compute/blocks.ts";
+import type { Optimizer } from "../plugin/optimizer.ts";
+
+/** What the parts of a training run share. */
+
+/** A run that may take its first step; hold it with `await using`. */
+export interface TrainingRun extends AsyncDisposable {
+  readonly config: Config;
+  readonly engine: Engine;
+  readonly onEvent: RunListener | undefined;
+  readonly work: RunWork;
+  readonly trainData: TokenisedDataset;
+  readonly evalData: TokenisedDataset | undefined;
+  readonly identity: RunIdentity;
+  /** What is written beside the adapter. */
+  readonly notes: AdapterNotes;
+  readonly session: Session;
+  readonly optimizer: Optimizer;
+  /** Undefined in tier f32, which needs no loss scale. */
+  readonly scaler: GradScaler | undefined;
+  /** [4] f32: what `gradNorm` writes. */
+  readonly control: Tensor;
+  readonly checkpointing: Checkpointing;
+  /** Of a micro-batch, and of a batch in evaluation. */
+  readonly limits: PackLimits;
+  readonly evalLimits: PackLimits;
+  readonly progress: RunProgress;
+  /** Adds to the history and to the log's files. */
+  readonly log: (entry: LogEntry) => Promise<void>;
+  /** Makes metrics.jsonl outlast a loss of power. */
+  readonly syncLog: () => Promise<void>;
+  /** The starts that led here, this one the last. */
+  readonly lineage: Lineage;
+  /** Resolves when run.json also tells what truncation took. */
+  readonly cuts: Promise<void>;
+}
