@@ -1,12 +1,38 @@
 /** qlora's SDK: `import { defineConfig, train } from "qlora"`. Here core, kernels and plugins are put together. */
 /* oxlint-disable typescript/triple-slash-reference -- whoever compiles this file needs the types of what is imported as text */
 /// <reference path="./wgsl.d.ts" />
-/// <reference path="./core/report/assets.d.ts" />
+/// <reference path="./runtime/report/assets.d.ts" />
 import { readFile } from "node:fs/promises";
-import type { InferenceRequest } from "./core/adapter/run.ts";
-import { type BenchResult, benchSteps } from "./core/bench.ts";
-import { type DoctorReport, examineDevice } from "./core/doctor.ts";
 import { ConfigError } from "./core/errors.ts";
+import { option } from "./core/options/options.ts";
+import { readOptionText } from "./core/options/parse.ts";
+import { isPluginFactory } from "./core/plugin/factory.ts";
+import type { ModelPlacement } from "./core/plugin/model.ts";
+import { engine } from "./kernels/engine.ts";
+import { adamW8bit } from "./plugins/adamw8bit/index.ts";
+import { lora } from "./plugins/lora/index.ts";
+import { type Config, requireConfig } from "./runtime/config/config.ts";
+import { type DeviceOptions, deviceOptions } from "./runtime/config/device-options.ts";
+import { MOST_TOKENS, sampleTokens } from "./runtime/config/limits.ts";
+import type { ResolveContext } from "./runtime/config/resolve.ts";
+import type { InferenceRequest } from "./runtime/inference/adapter-run.ts";
+import { plannedWork } from "./runtime/planning/training-plan.ts";
+import {
+  checkEventOptions,
+  checkTrainOptions,
+  type EventOptions,
+  type TrainOptions,
+  type TrainResult,
+  type TrainStep,
+} from "./runtime/run/train-types.ts";
+import { trainSteps } from "./runtime/run/train.ts";
+import { openBaseModel } from "./runtime/session/base-model.ts";
+import { type BenchCommandOptions, benchOptions } from "./sdk/bench-options.ts";
+import { benchSource, writeSyntheticCheckpoint } from "./sdk/bench-source.ts";
+import { type BenchResult, benchSteps } from "./sdk/bench.ts";
+import { type CrossValidation, crossValidate as crossValidateFolds } from "./sdk/cross-validate.ts";
+import { type DoctorReport, examineDevice } from "./sdk/doctor.ts";
+import { dryRun as dryRunConfig, type DryRunResult } from "./sdk/dry-run.ts";
 import {
   type EvaluateRequest,
   checkPredictOptions,
@@ -16,39 +42,13 @@ import {
   type PredictRequest,
   type PredictResult,
   predictWithAdapter,
-} from "./core/inference/inference.ts";
-import { type InspectReport, inspectConfig, labelsOf } from "./core/inspect.ts";
-import { mergeAdapter, type MergeRequest, type MergeResult } from "./core/merge/index.ts";
-import { openBaseModel } from "./core/model/base-model.ts";
-import { openConfigModel, type OpenedModel, type OpenModelOptions } from "./core/model/open-model.ts";
-import { type BenchCommandOptions, benchOptions } from "./core/options/bench-options.ts";
-import { type Config, requireConfig } from "./core/options/config.ts";
-import { type DeviceOptions, deviceOptions } from "./core/options/device-options.ts";
-import { MOST_TOKENS, sampleTokens } from "./core/options/option-limits.ts";
-import { readOptionText } from "./core/options/option-text.ts";
-import { option } from "./core/options/options.ts";
-import { type PlanCommandOptions, planOptions } from "./core/options/plan-options.ts";
-import { type PlanReport, reportPlan } from "./core/planning/report.ts";
-import { plannedWork } from "./core/planning/run.ts";
-import type { ResolveContext } from "./core/plugin/resolve.ts";
-import { isPluginFactory } from "./core/plugin/value.ts";
-import { type CrossValidation, crossValidate as crossValidateFolds } from "./core/run/cross-validate.ts";
-import { dryRun as dryRunConfig, type DryRunResult } from "./core/run/dry-run.ts";
-import {
-  checkEventOptions,
-  checkTrainOptions,
-  type EventOptions,
-  type TrainOptions,
-  type TrainResult,
-  type TrainStep,
-} from "./core/training/train-types.ts";
-import { trainSteps } from "./core/training/train.ts";
-import { engine } from "./kernels/engine.ts";
-import { selfTest } from "./kernels/self-test.ts";
-import { adamW8bit } from "./plugins/adamw8bit/index.ts";
-import { benchSource, writeSyntheticCheckpoint } from "./plugins/gemma2/bench-source.ts";
-import { lora } from "./plugins/lora/index.ts";
-import type { ModelPlacement } from "./core/plugin/model.ts";
+} from "./sdk/inference.ts";
+import { type InspectReport, inspectConfig, labelsOf } from "./sdk/inspect.ts";
+import { mergeAdapter, type MergeRequest, type MergeResult } from "./sdk/merge/index.ts";
+import { openConfigModel, type OpenedModel, type OpenModelOptions } from "./sdk/open-model.ts";
+import { type PlanCommandOptions, planOptions } from "./sdk/plan-options.ts";
+import { type PlanReport, reportPlan } from "./sdk/plan.ts";
+import { selfTest } from "./sdk/self-test.ts";
 
 export { type AdapterFiles, loadAdapterTensors, saveAdapterFiles } from "./core/adapter/files.ts";
 export {
@@ -59,16 +59,16 @@ export {
   readFloats,
   readModelConfig,
 } from "./core/formats/checkpoint.ts";
-export { openWeights } from "./core/formats/paper-checkpoint.ts";
-export { type Config, type ConfigInput, defineConfig } from "./core/options/config.ts";
-export { addLowRank } from "./core/merge/low-rank.ts";
-export { type AverageAdaptersRequest, type AverageAdaptersResult, averageAdapters } from "./core/adapter/average.ts";
-export { ensemble, type EnsembleRequest, type EnsembleResult } from "./core/inference/ensemble.ts";
+export { openWeights } from "./core/formats/weights.ts";
+export { type Config, type ConfigInput, defineConfig } from "./runtime/config/config.ts";
+export { addLowRank } from "./core/adapter/low-rank.ts";
+export { type AverageAdaptersRequest, type AverageAdaptersResult, averageAdapters } from "./sdk/average.ts";
+export { ensemble, type EnsembleRequest, type EnsembleResult } from "./sdk/ensemble.ts";
 export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./core/errors.ts";
-export type { RunEvent, RunListener } from "./core/events.ts";
-export type { ComputeGradients, GradientStep, StepSample } from "./core/training/gradients.ts";
-export { defineLoss, type Loss, type LossDefinition, type LossInput, type LossOutput } from "./core/training/loss.ts";
-export { resolveModel, type ResolvedModel, type ResolveOptions } from "./core/hub/index.ts";
+export type { RunEvent, RunListener } from "./runtime/events.ts";
+export type { ComputeGradients, GradientStep, StepSample } from "./runtime/training/gradients.ts";
+export { defineLoss, type Loss, type LossDefinition, type LossInput, type LossOutput } from "./runtime/config/loss.ts";
+export { resolveModel, type ResolvedModel, type ResolveOptions } from "./runtime/hub/index.ts";
 export {
   invalidModelConfig,
   ModelConfigReader,
@@ -79,12 +79,12 @@ export {
 } from "./core/formats/model-config.ts";
 export { type PackedNf4 } from "./core/formats/nf4.ts";
 export { readNf4 } from "./core/formats/nf4-checkpoint.ts";
-export { softmaxRows } from "./core/inference/evaluate.ts";
-export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./core/inference/probabilities.ts";
-export { writeFileAtomic } from "./core/files.ts";
-export { bothEmpty, identicalAnswers, type PostProcess } from "./core/inference/post-process.ts";
-export type { ArenaRow, DataRow } from "./core/data/row.ts";
-export { ConfusionMatrix, eachRow, predictedClass } from "./core/inference/metric-rows.ts";
+export { softmaxRows } from "./runtime/training/evaluate.ts";
+export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./sdk/probabilities.ts";
+export { writeFileAtomic } from "./runtime/files/files.ts";
+export { bothEmpty, identicalAnswers, type PostProcess } from "./sdk/post-process.ts";
+export type { ArenaRow, DataRow } from "./runtime/data/row.ts";
+export { ConfusionMatrix, eachRow, predictedClass } from "./core/plugin/metric-rows.ts";
 export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./core/options/options.ts";
 export {
   formatLoraConfig,
@@ -107,12 +107,12 @@ export { expandTargets, matchTargets, patternValue, type TargetOptions } from ".
 export { pythonPattern } from "./core/adapter/python-regex.ts";
 export { formatPythonJson, pyFloat, type PythonJson } from "./core/formats/python-json.ts";
 export type { TensorSource } from "./core/formats/safetensors.ts";
-export { savedTensor, SavedStateReader } from "./core/training/saved-state.ts";
-export { compareRuns, type RunComparison } from "./core/run/compare.ts";
-export { listRuns, type RunSummary, type UnreadableRun } from "./core/run/runs.ts";
-export { type RunVerification, type VerifiedPart, verifyRun, type VerifyOptions } from "./core/run/verify.ts";
-export { type RunWatch, watchRun, type WatchOptions } from "./core/report/watch.ts";
-export { version } from "./core/version.ts";
+export { savedTensor, SavedStateReader } from "./core/compute/saved-state.ts";
+export { compareRuns, type RunComparison } from "./sdk/compare.ts";
+export { listRuns, type RunSummary, type UnreadableRun } from "./sdk/runs.ts";
+export { type RunVerification, type VerifiedPart, verifyRun, type VerifyOptions } from "./sdk/verify.ts";
+export { type RunWatch, watchRun, type WatchOptions } from "./runtime/report/watch.ts";
+export { version } from "./core/util/version.ts";
 export type {
   CrossValidation,
   DoctorReport,
@@ -327,8 +327,8 @@ export async function bench(
 }
 
 export { type Checkpointing, type ForwardOptions } from "./core/compute/blocks.ts";
-export { type SavedTensor } from "./core/training/saved-state.ts";
-export { type ParameterRow } from "./core/formats/paper-checkpoint.ts";
+export { type SavedTensor } from "./core/compute/saved-state.ts";
+export { type ParameterRow } from "./core/formats/weights.ts";
 export {
   defineOptimizer,
   type Optimizer,

@@ -3,8 +3,8 @@
  * by default 16 samples of 128 tokens, 4 heads, 2 kv heads of 32. On a software adapter the GPU's work is this process's
  * CPU time, so that a second figure, per CPU second, holds on a busy machine too.
  */
-import type { Tensor } from "../core/compute/tensor.ts";
 import { openGpu, type Tier } from "../core/device/index.ts";
+import type { Tensor } from "../core/device/tensor.ts";
 import { attentionBackward, attentionDelta, attentionForward } from "../kernels/attention/index.ts";
 import type { AttentionOptions } from "../kernels/attention/options.ts";
 

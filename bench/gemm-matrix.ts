@@ -10,10 +10,10 @@
  */
 import { parseArgs } from "node:util";
 import { type Gpu, validateKernels } from "../core/device/index.ts";
+import type { MatrixUnit } from "../kernels/matmul-matrix/index.ts";
 import { Clock } from "./gemm/clock.ts";
 import { benchGpu, collectingGpu } from "./gemm/device.ts";
 import { operands, thinProducts } from "./gemm/lora.ts";
-import type { MatrixUnit } from "../kernels/gemm/index.ts";
 import { block, blockWithLora, fewTokens, product, relayVariants, variants } from "./gemm/products.ts";
 import { Session } from "./gemm/session.ts";
 import { printTables } from "./gemm/tables.ts";

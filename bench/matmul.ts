@@ -3,11 +3,11 @@
  * model's shapes. On a software adapter the GPU's work is this process's CPU time, so that a second figure, per CPU
  * second, holds on a busy machine too.
  */
-import type { Tensor } from "../core/compute/tensor.ts";
 import { openGpu, type Tier } from "../core/device/index.ts";
+import type { Tensor } from "../core/device/tensor.ts";
 import { nf4CodeBook, quantizeNf4 } from "../core/formats/nf4.ts";
+import { nf4Forward, nf4InputGradient } from "../kernels/lora-linear/portable.ts";
 import { matmulNN, matmulNT, matmulTN, variantOf } from "../kernels/matmul/index.ts";
-import { nf4Forward, nf4InputGradient } from "../kernels/nf4-linear/index.ts";
 import { dequantise, uploadNf4 } from "../kernels/nf4/index.ts";
 
 const tokens = Number(process.argv[2] ?? 500);

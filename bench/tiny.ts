@@ -1,7 +1,7 @@
 /** `bun run bench`: training steps of the bundled tiny model in every tier that the device offers, and the share of each kernel. */
-import { benchOptions } from "../core/options/bench-options.ts";
-import { deviceOptions } from "../core/options/device-options.ts";
 import { bench, doctor } from "../index.ts";
+import { deviceOptions } from "../runtime/config/device-options.ts";
+import { benchOptions } from "../sdk/bench-options.ts";
 
 const { tiers, adapter, provider } = await doctor();
 console.log(`${adapter} through ${provider}`);

@@ -6,10 +6,10 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { loadDataset } from "../core/data/dataset.ts";
-import { openTokeniser } from "../core/data/tokenise.ts";
-import type { Tokenizer } from "../core/data/tokenizer.ts";
-import { writeFileAtomic } from "../core/files.ts";
+import { openTokeniser } from "../runtime/data/dataset-tokenizer.ts";
+import { loadDataset } from "../runtime/data/dataset.ts";
+import type { Tokenizer } from "../runtime/data/tokenizer.ts";
+import { writeFileAtomic } from "../runtime/files/files.ts";
 
 const ROWS = Number(process.argv[2] ?? 80_000);
 const CHARACTERS_PER_TOKEN = 4.3;

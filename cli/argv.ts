@@ -1,8 +1,8 @@
 /** Strict reading of a command's arguments: every flag is known, has the value it needs, and fits its option. */
-import { isSwitch, readOptionText, takesValue } from "../core/options/option-text.ts";
-import { showValue } from "../core/options/option-words.ts";
+import { showValue } from "../core/options/describe.ts";
 import type { Checked, Option, OptionShape } from "../core/options/options.ts";
-import { nearestName } from "../core/suggest.ts";
+import { isSwitch, readOptionText, takesValue } from "../core/options/parse.ts";
+import { nearestName } from "../core/util/suggest.ts";
 
 /** Options that a command takes as flags. */
 export interface FlagGroup {

@@ -1,6 +1,6 @@
 /** What a command's file exports, and what its run gets; `run` returns an exit code where it is not 0. */
 import type { CommandDef } from "citty";
-import type { Config } from "../core/options/config.ts";
+import type { Config } from "../runtime/config/config.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
 import type { Services } from "./sdk.ts";
 

@@ -1,16 +1,22 @@
 /** From a command line to a config: finds the plugins first, for their options are flags too. */
 import { ConfigError, PluginError } from "../core/errors.ts";
-import { loadConfig, mergeConfig, type Config, type ConfigInput, type PluginOverride } from "../core/options/config.ts";
-import { dataOptions } from "../core/options/data-options.ts";
-import { deviceOptions } from "../core/options/device-options.ts";
-import { trainingOptions } from "../core/options/training-options.ts";
-import { resolvePlugin } from "../core/plugin/resolve.ts";
-import type { PluginFactory } from "../core/plugin/value.ts";
+import type { PluginKind } from "../core/plugin/check.ts";
+import type { PluginFactory } from "../core/plugin/factory.ts";
+import {
+  loadConfig,
+  mergeConfig,
+  type Config,
+  type ConfigInput,
+  type PluginOverride,
+} from "../runtime/config/config.ts";
+import { dataOptions } from "../runtime/config/data-options.ts";
+import { deviceOptions } from "../runtime/config/device-options.ts";
+import { resolvePlugin } from "../runtime/config/resolve.ts";
+import { trainingOptions } from "../runtime/config/training-options.ts";
 import { peekFlag, type FlagGroup, type SectionValues } from "./argv.ts";
 import type { Prepared } from "./command.ts";
 import { chooseModel } from "./model-flag.ts";
 import type { Services } from "./sdk.ts";
-import type { PluginKind } from "../core/plugin/contract.ts";
 
 /** The plugins of a command line that names none. */
 const DEFAULTS = {
@@ -109,7 +115,7 @@ export async function prepareConfig(argv: readonly string[], services: Services,
 /** What `--preset` names; its values lie over the file's and under the other flags. @throws ConfigError */
 async function presetOf(argv: readonly string[]): Promise<ConfigInput | undefined> {
   const name = peekFlag(argv, "preset");
-  return name === undefined ? undefined : (await import("../plugins/presets.ts")).findPreset(name).config();
+  return name === undefined ? undefined : (await import("../sdk/presets.ts")).findPreset(name).config();
 }
 
 /** A preset's data options; files to evaluate on take the place of its held-out fold. */

@@ -1,10 +1,10 @@
 /** A config as the text of a qlora.config.ts, with every option's help beside it. */
-import type { ConfigInput } from "../core/options/config.ts";
-import { dataOptions } from "../core/options/data-options.ts";
-import { deviceOptions } from "../core/options/device-options.ts";
 import type { Option, OptionShape } from "../core/options/options.ts";
-import { trainingOptions } from "../core/options/training-options.ts";
-import type { Plugin } from "../core/plugin/value.ts";
+import type { Plugin } from "../core/plugin/factory.ts";
+import type { ConfigInput } from "../runtime/config/config.ts";
+import { dataOptions } from "../runtime/config/data-options.ts";
+import { deviceOptions } from "../runtime/config/device-options.ts";
+import { trainingOptions } from "../runtime/config/training-options.ts";
 
 /** Plugins by the name that they are imported by. */
 export type PluginExports = Readonly<Record<string, unknown>>;

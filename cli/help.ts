@@ -1,6 +1,6 @@
 /** Help text: citty's usage for a command's own flags, then its options by group. */
 import { renderUsage } from "citty";
-import { describeDefinition, showValue } from "../core/options/option-words.ts";
+import { describeDefinition, showValue } from "../core/options/describe.ts";
 import type { Option } from "../core/options/options.ts";
 import { toKebab, type FlagGroup } from "./argv.ts";
 import type { AnyCommand } from "./command.ts";

@@ -1,9 +1,9 @@
 /** Options of the commands that run a trained adapter; what is not given is taken from the run's record. */
-import type { InferenceRequest } from "../core/adapter/run.ts";
-import { dataOptions } from "../core/options/data-options.ts";
-import { deviceOptions } from "../core/options/device-options.ts";
-import { placementOptions } from "../core/options/placement-options.ts";
-import { trainingOptions } from "../core/options/training-options.ts";
+import { dataOptions } from "../runtime/config/data-options.ts";
+import { deviceOptions } from "../runtime/config/device-options.ts";
+import { placementOptions } from "../runtime/config/placement-options.ts";
+import { trainingOptions } from "../runtime/config/training-options.ts";
+import type { InferenceRequest } from "../runtime/inference/adapter-run.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
 
 const { format, maxLength, truncate, promptMaxTokens, addBosToken, addEosToken, nSplits, foldIdx, foldBy, cacheDir } =

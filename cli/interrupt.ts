@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { RunListener } from "../core/events.ts";
+import type { RunListener } from "../runtime/events.ts";
 import { INTERRUPTED, TERMINATED } from "./exit-codes.ts";
 
 /** Signals that stop a command, and the code that it ends with. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S bun --no-env-file --config=/dev/null
 // Bun reads neither .env nor bunfig.toml of the working folder: whoever made the folder runs no code here, and moves no endpoint.
-import { isPluginFactory } from "../core/plugin/value.ts";
+import { isPluginFactory } from "../core/plugin/factory.ts";
 import { main } from "./run.ts";
 import type { Services } from "./sdk.ts";
 

@@ -1,9 +1,9 @@
 /** `--model`: a plugin, or a checkpoint that says by its config.json which plugin reads it. */
-import { looksLikeCheckpoint } from "../core/hub/index.ts";
-import { modelForCheckpoint } from "../core/model/base-model.ts";
-import type { Config } from "../core/options/config.ts";
-import { resolvePlugin } from "../core/plugin/resolve.ts";
-import type { PluginFactory } from "../core/plugin/value.ts";
+import type { PluginFactory } from "../core/plugin/factory.ts";
+import type { Config } from "../runtime/config/config.ts";
+import { resolvePlugin } from "../runtime/config/resolve.ts";
+import { looksLikeCheckpoint } from "../runtime/hub/index.ts";
+import { modelForCheckpoint } from "../runtime/session/base-model.ts";
 import { peekFlag } from "./argv.ts";
 
 /** A model plugin, and the options that naming it gave. */

@@ -1,6 +1,6 @@
 /** Flags of `plan`: those of `train`, and a shape that takes the place of a checkpoint. */
-import { planOptions } from "../core/options/plan-options.ts";
-import { TINY_CHECKPOINT } from "../plugins/gemma2/bench-source.ts";
+import { TINY_CHECKPOINT } from "../sdk/bench-source.ts";
+import { planOptions } from "../sdk/plan-options.ts";
 import { peekFlag } from "./argv.ts";
 import type { CommandModule } from "./command.ts";
 import { prepareConfig } from "./config-flags.ts";

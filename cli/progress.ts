@@ -1,6 +1,6 @@
 /** Progress on stderr: one line that is rewritten on a terminal, plain lines elsewhere. */
-import { formatGib } from "../core/byte-size.ts";
-import type { EvalEvent, LogEvent, ProgressEvent, RunEvent, RunListener, StepEvent } from "../core/events.ts";
+import { formatGib } from "../core/util/byte-size.ts";
+import type { EvalEvent, LogEvent, ProgressEvent, RunEvent, RunListener, StepEvent } from "../runtime/events.ts";
 
 export interface Progress {
   readonly listen: RunListener;

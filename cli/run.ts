@@ -1,7 +1,7 @@
 /** The command line's main(): citty's commands under our own rules for flags, streams and exit codes. */
 import { defineCommand, runCommand, type ArgsDef } from "citty";
 import { ConfigError, QloraError } from "../core/errors.ts";
-import { nearestName } from "../core/suggest.ts";
+import { nearestName } from "../core/util/suggest.ts";
 import packageJson from "../package.json" with { type: "json" };
 import { parseArguments, type OwnFlag } from "./argv.ts";
 import type { CommandData, CommandModule, Prepared } from "./command.ts";

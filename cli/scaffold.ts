@@ -2,10 +2,10 @@
 import { readdir, readFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { ConfigError } from "../core/errors.ts";
-import { writeFileAtomic, writeFolderAtomic } from "../core/files.ts";
-import { PLUGIN_PREFIX, readManifest } from "../core/plugin/package.ts";
+import type { PluginKind } from "../core/plugin/check.ts";
 import manifest from "../package.json" with { type: "json" };
-import type { PluginKind } from "../core/plugin/contract.ts";
+import { PLUGIN_PREFIX, readManifest } from "../runtime/config/package.ts";
+import { writeFileAtomic, writeFolderAtomic } from "../runtime/files/files.ts";
 
 const TEMPLATES = join(import.meta.dir, "../templates");
 

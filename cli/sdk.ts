@@ -1,24 +1,24 @@
 /** What the command line needs of the SDK; the root index.ts provides it. */
-import type { BenchResult } from "../core/bench.ts";
-import type { DoctorReport } from "../core/doctor.ts";
+import type { PluginFactory } from "../core/plugin/factory.ts";
+import type { Config } from "../runtime/config/config.ts";
+import type { DeviceOptions } from "../runtime/config/device-options.ts";
+import type { EventOptions, TrainOptions, TrainResult } from "../runtime/run/train-types.ts";
+import type { BenchCommandOptions } from "../sdk/bench-options.ts";
+import type { BenchResult } from "../sdk/bench.ts";
+import type { CrossValidation } from "../sdk/cross-validate.ts";
+import type { DoctorReport } from "../sdk/doctor.ts";
+import type { DryRunResult } from "../sdk/dry-run.ts";
 import type {
   EvaluateRequest,
   EvaluateResult,
   PredictOptions,
   PredictRequest,
   PredictResult,
-} from "../core/inference/inference.ts";
-import type { InspectReport } from "../core/inspect.ts";
-import type { MergeRequest, MergeResult } from "../core/merge/index.ts";
-import type { BenchCommandOptions } from "../core/options/bench-options.ts";
-import type { Config } from "../core/options/config.ts";
-import type { DeviceOptions } from "../core/options/device-options.ts";
-import type { PlanCommandOptions } from "../core/options/plan-options.ts";
-import type { PlanReport } from "../core/planning/report.ts";
-import type { PluginFactory } from "../core/plugin/value.ts";
-import type { CrossValidation } from "../core/run/cross-validate.ts";
-import type { DryRunResult } from "../core/run/dry-run.ts";
-import type { EventOptions, TrainOptions, TrainResult } from "../core/training/train-types.ts";
+} from "../sdk/inference.ts";
+import type { InspectReport } from "../sdk/inspect.ts";
+import type { MergeRequest, MergeResult } from "../sdk/merge/index.ts";
+import type { PlanCommandOptions } from "../sdk/plan-options.ts";
+import type { PlanReport } from "../sdk/plan.ts";
 
 export interface Sdk {
   train(config: Config, options?: TrainOptions): Promise<TrainResult>;

@@ -44,11 +44,11 @@ export {
   type ScalarType,
   type UniformType,
   wgslFloat,
-} from "../core/compute/kernel.ts";
+} from "../core/device/kernel.ts";
 export { lanesFor, reduceSource } from "./reduce.ts";
 export { variantFor } from "./variant.ts";
-export { MATRIX_DIRECTIVES, type OperandTile, SubgroupTile } from "./gemm/subgroup-tile.ts";
-export { matrixUnit, type MatrixUnit } from "./gemm/tiling.ts";
+export { MATRIX_DIRECTIVES, type OperandTile, SubgroupTile } from "./matmul-matrix/subgroup-tile.ts";
+export { matrixUnit, type MatrixUnit } from "./matmul-matrix/tiling.ts";
 export { sourceOrInPlace, vectorSource, type Width, widthOf } from "./vector.ts";
 
 // ---- tensors: a typed range of a buffer
@@ -61,7 +61,7 @@ export {
   expectTensor,
   matrixShape,
   type Tensor,
-} from "../core/compute/tensor.ts";
+} from "../core/device/tensor.ts";
 
 // ---- ops: a forward and a backward, and the tape that remembers them (its file states who owns a gradient)
 export {
@@ -71,7 +71,7 @@ export {
   type Op,
   Tape,
   type TapeOptions,
-} from "../core/compute/recorder.ts";
+} from "../core/compute/tape.ts";
 export { type Block, runBlocks } from "../core/compute/blocks.ts";
 
 // ---- what trains: parameters end to end in slabs, runs of them, and optimizer state beside them
@@ -85,11 +85,16 @@ export {
 } from "../core/compute/parameters.ts";
 export { type SlabRun, slabRuns } from "../core/compute/slab-runs.ts";
 export { SlabState } from "../core/compute/slab-state.ts";
-export { normalValues, uniformValues } from "../core/random.ts";
+export { normalValues, uniformValues } from "../core/util/random.ts";
 
 // ---- what a model hands to an adapter, and the packed batch that both see
 export type { Batch } from "../core/compute/batch.ts";
-export { bindDecoderLinears, type DecoderLinears, decoderLinears, type DecoderWidths } from "../core/model/decoder.ts";
+export {
+  bindDecoderLinears,
+  type DecoderLinears,
+  decoderLinears,
+  type DecoderWidths,
+} from "../core/compute/decoder.ts";
 export {
   type AdaptedLinear,
   branchTrains,
@@ -99,39 +104,46 @@ export {
 } from "../core/compute/linear.ts";
 
 // ---- elementwise
-export { accumulate } from "./add/index.ts";
-export { addBias, addResidual, addScaled } from "./add/ops.ts";
+export { accumulate } from "../core/compute/accumulate.ts";
+export { addBias, addResidual, addScaled } from "./add/index.ts";
 export { dropout, type DropoutOptions, dropoutScale, dropoutSource, dropoutThreshold } from "./dropout/index.ts";
-export { type GateActivation, geglu } from "./geglu/index.ts";
+export { type GateActivation, geglu } from "./glu/index.ts";
 export { scaleColumns } from "./scale-columns/index.ts";
 export { softcap } from "./softcap/index.ts";
 
 // ---- a transformer's parts
 export { attention } from "./attention/index.ts";
-export { visiblePairs } from "./attention/work.ts";
+export { visiblePairs } from "./attention/flops.ts";
 export { embedding, type EmbeddingChunk } from "./embedding/index.ts";
 export { type EmbeddingPlace, loadTokenTable, type TokenTable, type TokenTableOptions } from "./embedding/table.ts";
-export { pool } from "./pool/index.ts";
-export { type PooledBlock, runPooledBlocks } from "./pool/blocks.ts";
+export { pool } from "./last-token/index.ts";
+export { type PooledBlock, runPooledBlocks } from "./last-token/blocks.ts";
 export { pooledAttention, type PooledAttentionOptions } from "./pooled-attention/index.ts";
 export { addNorm, rmsNorm, type RmsNormOptions } from "./rms-norm/index.ts";
 export { rope, ropeInverseFrequencies } from "./rope/index.ts";
 
 // ---- products
-export { denseLinear } from "./dense-linear/index.ts";
-export { linear } from "./linear/index.ts";
+export { denseLinear } from "./lora-linear/dense.ts";
+export { linear } from "./score-head/index.ts";
 export { matmulNN, matmulNT, type MatmulOptions, matmulTN, type OperandDropout } from "./matmul/index.ts";
-export { gemm, type GemmOptions, type GemmShape, gemmSupports, type GemmTerm, keepTransposed } from "./gemm/index.ts";
+export {
+  gemm,
+  type GemmOptions,
+  type GemmShape,
+  gemmSupports,
+  type GemmTerm,
+  keepTransposed,
+} from "./matmul-matrix/index.ts";
 
-export { adaptedLinears } from "./project/adapted.ts";
-export { project } from "./project/index.ts";
+export { adaptedLinears } from "./lora-linear/adapted.ts";
+export { project } from "./lora-linear/index.ts";
 
 // ---- NF4 weights and bitsandbytes' 8-bit map
 export { dequantise, freeNf4, quantise, uploadNf4 } from "./nf4/index.ts";
 export { loadNf4 } from "./nf4/load.ts";
-export { type LoadProgress, TensorStream } from "../core/formats/stream-tensor.ts";
+export { type LoadProgress, TensorStream } from "../core/formats/tensor-stream.ts";
 export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./nf4/index.ts";
-export { createDynamicMap, nearestCode } from "../core/dynamic-map.ts";
+export { createDynamicMap, nearestCode } from "../core/formats/dynamic-map.ts";
 
 // ---- losses
 export { crossEntropy, crossEntropySoft } from "./cross-entropy/index.ts";
@@ -142,4 +154,4 @@ export { type AdamW8bitState, adamW8bitStep } from "./adamw8bit/index.ts";
 export { gradNorm, type GradNormOptions } from "./grad-norm/index.ts";
 export { countNonFinite } from "./non-finite/index.ts";
 export { type AttentionOptions } from "./attention/options.ts";
-export { type ProjectOptions, type ProjectPart } from "./project/attrs.ts";
+export { type ProjectOptions, type ProjectPart } from "./lora-linear/attrs.ts";

@@ -1,10 +1,10 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
 import type { LinearSpec } from "../core/compute/linear.ts";
 import type { ParameterSpec } from "../core/compute/parameters.ts";
-import { elementCount } from "../core/compute/tensor.ts";
 import type { Gpu } from "../core/device/index.ts";
+import { elementCount } from "../core/device/tensor.ts";
 import {
   ADAPTER_CONFIG_FILE,
   ADAPTER_METADATA,
@@ -13,6 +13,8 @@ import {
 } from "../core/formats/peft.ts";
 import { openSafetensors, writeSafetensors } from "../core/formats/safetensors.ts";
 import { defineRequest } from "../core/options/request.ts";
+import type { Adapter, AdapterFactory, AdapterPlugin } from "../core/plugin/adapter.ts";
+import type { ModelOutline, ModelSource } from "../core/plugin/model.ts";
 import { bareAdapter } from "./bare-adapter.ts";
 import {
   type Check,
@@ -28,8 +30,6 @@ import { freeMerged, mergedAdapter, mergeLinears } from "./merged.ts";
 import { ModelBench, type NamedValues, randomSamples } from "./model-bench.ts";
 import { expectGradientsOfLoss } from "./model-differences.ts";
 import { toyModel } from "./toy-model.ts";
-import type { Adapter, AdapterFactory, AdapterPlugin } from "../core/plugin/adapter.ts";
-import type { ModelOutline, ModelSource } from "../core/plugin/model.ts";
 
 /** What the adapter contract is held with. */
 export interface AdapterContractOptions {

@@ -1,5 +1,5 @@
 import type { LinearSpec } from "../core/compute/linear.ts";
-import type { Sample } from "../core/data/pack.ts";
+import type { Sample } from "../runtime/data/pack.ts";
 import { expectThat } from "./contract.ts";
 import { norm } from "./differences.ts";
 import type { ModelBench } from "./model-bench.ts";

@@ -1,10 +1,10 @@
 /** Checks an op's backward by its forward. */
+import { accumulate } from "../core/compute/accumulate.ts";
 import { ParameterSet } from "../core/compute/parameters.ts";
-import { Tape } from "../core/compute/recorder.ts";
-import { type DType, elementCount, type Tensor } from "../core/compute/tensor.ts";
+import { Tape } from "../core/compute/tape.ts";
 import type { Gpu } from "../core/device/index.ts";
-import { normalValues, uniformValues } from "../core/random.ts";
-import { accumulate } from "../kernels/add/index.ts";
+import { type DType, elementCount, type Tensor } from "../core/device/tensor.ts";
+import { normalValues, uniformValues } from "../core/util/random.ts";
 import { ContractError, expectFinite, expectNear, expectThat } from "./contract.ts";
 import { differences, directional, dot, norm } from "./differences.ts";
 import { expectNothingHeld } from "./held.ts";

@@ -1,7 +1,7 @@
-import { elementCount, type Tensor } from "../core/compute/tensor.ts";
 import type { Gpu } from "../core/device/index.ts";
+import { elementCount, type Tensor } from "../core/device/tensor.ts";
 import { defineRequest } from "../core/options/request.ts";
-import { normalValues } from "../core/random.ts";
+import { normalValues } from "../core/util/random.ts";
 import { type Check, expectFinite, expectNear, expectSameBits, expectThat } from "./contract.ts";
 import { testGpu, testTiers } from "./gpu.ts";
 import { expectNothingHeld } from "./held.ts";

@@ -1,6 +1,6 @@
 import { defineRequest } from "../core/options/request.ts";
-import { normalValues, uniformValues } from "../core/random.ts";
-import { computeLoss, type Loss } from "../core/training/loss.ts";
+import { normalValues, uniformValues } from "../core/util/random.ts";
+import { computeLoss, type Loss } from "../runtime/config/loss.ts";
 import { type Check, expectNear, expectSameBits, expectThat } from "./contract.ts";
 import { differences } from "./differences.ts";
 

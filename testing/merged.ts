@@ -1,9 +1,9 @@
 /** Linears that an adapter has merged into dense weights, in the place of the adapter. */
-import type { Tensor } from "../core/compute/tensor.ts";
 import type { Gpu } from "../core/device/index.ts";
-import type { Session } from "../core/model/session.ts";
-import { denseLinear } from "../kernels/dense-linear/index.ts";
+import type { Tensor } from "../core/device/tensor.ts";
+import { denseLinear } from "../kernels/lora-linear/dense.ts";
 import { dequantise } from "../kernels/nf4/index.ts";
+import type { Session } from "../runtime/session/session.ts";
 import { wrappingAdapter } from "./bare-adapter.ts";
 import type { NamedValues } from "./model-bench.ts";
 

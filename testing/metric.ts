@@ -1,7 +1,7 @@
 import { defineRequest } from "../core/options/request.ts";
-import { normalValues, uniformValues } from "../core/random.ts";
-import { type Check, errorOf, expectThat } from "./contract.ts";
 import type { Metric, MetricPlugin } from "../core/plugin/metric.ts";
+import { normalValues, uniformValues } from "../core/util/random.ts";
+import { type Check, errorOf, expectThat } from "./contract.ts";
 
 /** What the metric contract is held with. */
 export interface MetricContractOptions {

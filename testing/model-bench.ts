@@ -1,17 +1,17 @@
 /** A model with an adapter on a device that tests share, and what contracts ask of it. */
 import { uploadBatch } from "../core/compute/batch.ts";
-import type { ParameterSet } from "../core/compute/parameters.ts";
-import { Tape } from "../core/compute/recorder.ts";
-import type { Tensor } from "../core/compute/tensor.ts";
-import { packSamples, type Sample } from "../core/data/pack.ts";
-import type { Gpu } from "../core/device/index.ts";
-import { openSessionOn, type Session } from "../core/model/session.ts";
-import { uniformValues } from "../core/random.ts";
-import { accumulateGradients } from "../core/training/step.ts";
-import { engine } from "../kernels/engine.ts";
 import type { ForwardOptions } from "../core/compute/blocks.ts";
+import type { ParameterSet } from "../core/compute/parameters.ts";
+import { Tape } from "../core/compute/tape.ts";
+import type { Gpu } from "../core/device/index.ts";
+import type { Tensor } from "../core/device/tensor.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelSource } from "../core/plugin/model.ts";
+import { uniformValues } from "../core/util/random.ts";
+import { engine } from "../kernels/engine.ts";
+import { packSamples, type Sample } from "../runtime/data/pack.ts";
+import { openSessionOn, type Session } from "../runtime/session/session.ts";
+import { accumulateGradients } from "../runtime/training/step.ts";
 
 /** Values or gradients by parameter name. */
 export type NamedValues = Map<string, Float32Array<ArrayBuffer>>;

@@ -1,5 +1,5 @@
-import type { Sample } from "../core/data/pack.ts";
-import { uniformValues } from "../core/random.ts";
+import { uniformValues } from "../core/util/random.ts";
+import type { Sample } from "../runtime/data/pack.ts";
 import { expectThat } from "./contract.ts";
 import { dot } from "./differences.ts";
 import type { ModelBench, NamedValues } from "./model-bench.ts";

@@ -1,9 +1,11 @@
 import type { LinearSpec } from "../core/compute/linear.ts";
 import type { ParameterSpec } from "../core/compute/parameters.ts";
-import { elementCount } from "../core/compute/tensor.ts";
 import type { Gpu } from "../core/device/index.ts";
+import { elementCount } from "../core/device/tensor.ts";
 import { defineRequest } from "../core/options/request.ts";
-import { normalValues } from "../core/random.ts";
+import type { AdapterPlugin } from "../core/plugin/adapter.ts";
+import type { ModelOutline, ModelPlugin, ModelSource } from "../core/plugin/model.ts";
+import { normalValues } from "../core/util/random.ts";
 import { bareAdapter, wrappingAdapter } from "./bare-adapter.ts";
 import {
   type Check,
@@ -17,8 +19,6 @@ import {
 import { expectSameWhenCut } from "./cuts.ts";
 import { ModelBench, randomSamples } from "./model-bench.ts";
 import { expectGradientsOfLoss } from "./model-differences.ts";
-import type { AdapterPlugin } from "../core/plugin/adapter.ts";
-import type { ModelOutline, ModelPlugin, ModelSource } from "../core/plugin/model.ts";
 
 /** What the model contract is held with. */
 export interface ModelContractOptions {

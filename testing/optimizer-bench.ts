@@ -1,7 +1,7 @@
 import { ParameterSet } from "../core/compute/parameters.ts";
-import type { Tensor } from "../core/compute/tensor.ts";
+import type { SavedTensor } from "../core/compute/saved-state.ts";
 import type { Gpu } from "../core/device/index.ts";
-import type { SavedTensor } from "../core/training/saved-state.ts";
+import type { Tensor } from "../core/device/tensor.ts";
 import type { Optimizer, OptimizerPlugin } from "../core/plugin/optimizer.ts";
 
 /** A parameter of the bench with its first values. */

@@ -1,12 +1,12 @@
-import { elementCount } from "../core/compute/tensor.ts";
+import type { SavedTensor } from "../core/compute/saved-state.ts";
 import type { Gpu } from "../core/device/index.ts";
+import { elementCount } from "../core/device/tensor.ts";
 import { QloraError } from "../core/errors.ts";
 import { defineRequest } from "../core/options/request.ts";
-import { normalValues } from "../core/random.ts";
+import type { OptimizerPlugin } from "../core/plugin/optimizer.ts";
+import { normalValues } from "../core/util/random.ts";
 import { type Check, ContractError, errorOf, expectFinite, expectSameBits, expectThat } from "./contract.ts";
 import { OptimizerBench } from "./optimizer-bench.ts";
-import type { SavedTensor } from "../core/training/saved-state.ts";
-import type { OptimizerPlugin } from "../core/plugin/optimizer.ts";
 
 /** What the optimizer contract is held with. */
 export interface OptimizerContractOptions {

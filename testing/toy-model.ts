@@ -2,26 +2,26 @@
 import { join } from "node:path";
 import type { Batch } from "../core/compute/batch.ts";
 import { runBlocks } from "../core/compute/blocks.ts";
+import { decoderLinears } from "../core/compute/decoder.ts";
 import { type AdaptedLinear, branchTrains, type LinearSpec, type Nf4Weight } from "../core/compute/linear.ts";
 import type { ParameterSet } from "../core/compute/parameters.ts";
-import type { Tape } from "../core/compute/recorder.ts";
-import type { Tensor } from "../core/compute/tensor.ts";
+import type { Tape } from "../core/compute/tape.ts";
 import type { Gpu } from "../core/device/index.ts";
+import type { Tensor } from "../core/device/tensor.ts";
 import { ModelError } from "../core/errors.ts";
 import { nf4CodeBook, quantizeNf4 } from "../core/formats/nf4.ts";
-import { decoderLinears } from "../core/model/decoder.ts";
-import { normalValues } from "../core/random.ts";
-import { addResidual } from "../kernels/add/ops.ts";
+import type { Model, ModelContext, ModelOutline, ModelSource } from "../core/plugin/model.ts";
+import { normalValues } from "../core/util/random.ts";
+import { addResidual } from "../kernels/add/index.ts";
 import { attention } from "../kernels/attention/index.ts";
 import { embedding } from "../kernels/embedding/index.ts";
-import { geglu } from "../kernels/geglu/index.ts";
-import { linear } from "../kernels/linear/index.ts";
+import { geglu } from "../kernels/glu/index.ts";
+import { pool } from "../kernels/last-token/index.ts";
+import { adaptedLinears } from "../kernels/lora-linear/adapted.ts";
 import { freeNf4, uploadNf4 } from "../kernels/nf4/index.ts";
-import { pool } from "../kernels/pool/index.ts";
-import { adaptedLinears } from "../kernels/project/adapted.ts";
 import { rmsNorm } from "../kernels/rms-norm/index.ts";
 import { rope, ropeInverseFrequencies } from "../kernels/rope/index.ts";
-import type { Model, ModelContext, ModelOutline, ModelSource } from "../core/plugin/model.ts";
+import { linear } from "../kernels/score-head/index.ts";
 
 /** Folder of the Gemma-2 of 1.5M parameters that ships with qlora: NF4, its tokenizer beside it. */
 export const tinyCheckpoint: string = join(import.meta.dir, "../assets/tiny-gemma2-nf4");

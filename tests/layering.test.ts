@@ -89,7 +89,7 @@ test("a wrong arrow is seen, in every form of import", () => {
   expect(wrongArrow("core/x.ts", "qlora")).toContain("core/x.ts imports index.ts");
 });
 
-/** What writes a disk without going through core/disk.ts, in the text of a file. */
+/** What writes a disk without going through runtime/files/disk.ts, in the text of a file. */
 function strayWrites(code: string): string[] {
   const names =
     "appendFile|chmod|copyFile|cp|createWriteStream|link|mkdir|mkdtemp|open|openSync|rename|rm|rmdir|symlink|truncate|unlink|utimes|write|writeFile";
@@ -102,14 +102,14 @@ function strayWrites(code: string): string[] {
 }
 
 /** Opens files to read them alone. */
-const READERS = ["core/formats/file-kind.ts", "core/formats/safetensors.ts"];
+const READERS = ["runtime/files/file-kind.ts", "core/formats/safetensors.ts"];
 
-test("nothing but core/disk.ts writes a disk", async () => {
+test("nothing but runtime/files/disk.ts writes a disk", async () => {
   const stray: string[] = [];
   for (const file of new Bun.Glob("{core,cli,kernels,plugins}/**/*.ts").scanSync(root)) {
     const found = strayWrites(await Bun.file(join(root, file)).text());
     const allowed = READERS.includes(file) ? ["open"] : [];
-    if (file !== "core/disk.ts")
+    if (file !== "runtime/files/disk.ts")
       stray.push(...found.filter((name) => !allowed.includes(name)).map((n) => `${file}: ${n}`));
   }
   expect(stray).toEqual([]);

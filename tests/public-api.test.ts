@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
 import { dirname, join, normalize } from "node:path";
-import { resolvePlugin } from "../core/plugin/resolve.ts";
-import { isPluginFactory } from "../core/plugin/value.ts";
+import type { PluginKind } from "../core/plugin/check.ts";
+import { isPluginFactory } from "../core/plugin/factory.ts";
 import * as plugins from "../plugins/index.ts";
+import { resolvePlugin } from "../runtime/config/resolve.ts";
 import { importsOf } from "./support/imports.ts";
-import type { PluginKind } from "../core/plugin/contract.ts";
 
 const root = join(import.meta.dir, "..");
 

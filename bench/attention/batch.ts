@@ -1,6 +1,6 @@
 /** Batches that the benches of attention on subgroup matrices run and check their kernels on. */
-import { elementCount, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/index.ts";
+import { elementCount, type Tensor } from "../../core/device/tensor.ts";
 import { attentionBackward, attentionDelta, attentionForward } from "../../kernels/attention/index.ts";
 import type { MatrixPart, MatrixTuning } from "../../kernels/attention/matrix-plan.ts";
 import { runMatrixBackward, runMatrixForward } from "../../kernels/attention/matrix.ts";

@@ -1,8 +1,8 @@
-import { gridFor } from "../../core/compute/kernel.ts";
-import { byteSize, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { IMAGE_VECTOR } from "../../kernels/gemm/image.ts";
+import { gridFor } from "../../core/device/kernel.ts";
+import { byteSize, type Tensor } from "../../core/device/tensor.ts";
 import { dropoutSource, dropoutThreshold } from "../../kernels/dropout/generator.ts";
+import { IMAGE_VECTOR } from "../../kernels/matmul-matrix/image.ts";
 
 const HASH = `fn hash(x0: u32) -> u32 {
   var x = x0 * 747796405u + 2891336453u;

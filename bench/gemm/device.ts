@@ -1,6 +1,6 @@
 import { type Gpu, openGpu } from "../../core/device/index.ts";
-import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
-import type { MatrixUnit } from "../../kernels/gemm/index.ts";
+import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import type { MatrixUnit } from "../../kernels/matmul-matrix/index.ts";
 
 /** The device that is measured: tensor cores, with the driver's bounds checks as in training unless told otherwise. */
 export function benchGpu(robustness = true): Promise<Gpu> {

@@ -1,6 +1,6 @@
 /** Jobs of LoRA's thin products and of the kernels that prepare operands: all bound by bandwidth. */
 import type { Nf4Weight } from "../../core/compute/linear.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import {
   castHalf,
   dequantiseRows,
@@ -11,7 +11,7 @@ import {
   loraGradientB,
   loraMaskedGradient,
   loraRankGradient,
-} from "../../kernels/gemm/index.ts";
+} from "../../kernels/matmul-matrix/index.ts";
 import { fill, randomTensor, sampleError } from "./data.ts";
 import type { Session } from "./session.ts";
 import { BLOCKS } from "./shapes.ts";

@@ -1,5 +1,5 @@
 /** Jobs of the large products: a block's linears, forward and input gradients, and their variants. */
-import type { Tensor } from "../../core/compute/tensor.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import {
   gemm,
   type GemmOptions,
@@ -9,7 +9,7 @@ import {
   planTiles,
   type Tiling,
   TUNING,
-} from "../../kernels/gemm/index.ts";
+} from "../../kernels/matmul-matrix/index.ts";
 import { randomTensor, sampleError, toImage } from "./data.ts";
 import type { Result, Session } from "./session.ts";
 import { BLOCKS, groupsOf, linearsOf } from "./shapes.ts";

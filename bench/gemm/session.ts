@@ -1,5 +1,5 @@
-import type { Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import type { Clock } from "./clock.ts";
 import { countPoison, fill } from "./data.ts";
 

@@ -12,7 +12,7 @@ export default defineCommand({
     json: { type: "boolean", description: "Print what was done as JSON" },
   },
   async run(context) {
-    const { runAdapters } = await import("../run-adapters.ts");
+    const { runAdapters } = await import("./adapters.run.ts");
     const { output, json = false } = context.args;
     return runAdapters(dataOf(context).positionals, { output, json });
   },

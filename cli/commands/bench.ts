@@ -2,8 +2,8 @@ import { defineCommand } from "citty";
 import { dataOf, type CommandModule } from "../command.ts";
 
 export const prepare: CommandModule["prepare"] = async () => {
-  const { benchOptions } = await import("../../core/options/bench-options.ts");
-  const { deviceOptions } = await import("../../core/options/device-options.ts");
+  const { benchOptions } = await import("../../sdk/bench-options.ts");
+  const { deviceOptions } = await import("../../runtime/config/device-options.ts");
   return {
     groups: [
       { title: "Benchmark", section: "bench", flat: true, shape: benchOptions.shape },
@@ -16,7 +16,7 @@ export default defineCommand({
   meta: { name: "bench", description: "Time training steps, on the bundled model or on random weights of full size" },
   args: { json: { type: "boolean", description: "Print the result as JSON" } },
   async run(context) {
-    const { bench } = await import("../run-bench.ts");
+    const { bench } = await import("./bench.run.ts");
     return bench(dataOf(context), context.args.json ?? false);
   },
 });

@@ -13,7 +13,7 @@ export default defineCommand({
     json: { type: "boolean", description: "Print the result as JSON on stdout" },
   },
   async run(context) {
-    const { crossValidate } = await import("../run-cv.ts");
+    const { crossValidate } = await import("./cv.run.ts");
     const { folds, "print-config": printConfig = false, json = false } = context.args;
     return crossValidate(dataOf(context), { folds, printConfig, json });
   },

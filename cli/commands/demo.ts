@@ -2,7 +2,7 @@ import { defineCommand } from "citty";
 import { dataOf, type CommandModule } from "../command.ts";
 
 export const prepare: CommandModule["prepare"] = async () => {
-  const { deviceOptions } = await import("../../core/options/device-options.ts");
+  const { deviceOptions } = await import("../../runtime/config/device-options.ts");
   const { gpu } = deviceOptions.shape;
   return { groups: [{ title: "Device", section: "device", flat: true, shape: { gpu } }] };
 };
@@ -10,7 +10,7 @@ export const prepare: CommandModule["prepare"] = async () => {
 export default defineCommand({
   meta: { name: "demo", description: "Train, evaluate and predict with the bundled tiny Gemma-2" },
   async run(context) {
-    const { demo } = await import("../run-demo.ts");
+    const { demo } = await import("./demo.run.ts");
     return demo(dataOf(context));
   },
 });

@@ -18,7 +18,7 @@ export default defineCommand({
     json: { type: "boolean", description: "Print weights, temperature and log losses as JSON; needs --output" },
   },
   async run(context) {
-    const { runEnsemble } = await import("../run-ensemble.ts");
+    const { runEnsemble } = await import("./ensemble.run.ts");
     const { output, weights, temperature, fit, json = false } = context.args;
     return runEnsemble(dataOf(context).positionals, { output, weights, temperature, fit, json });
   },

@@ -20,7 +20,7 @@ export default defineCommand({
     json: { type: "boolean", description: "Print the metrics as JSON" },
   },
   async run(context) {
-    const { evaluate } = await import("../run-inference.ts");
+    const { evaluate } = await import("./inference.run.ts");
     const {
       "base-model": baseModel,
       "trust-remote-code": trustRemoteCode = false,

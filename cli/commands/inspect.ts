@@ -9,7 +9,7 @@ export default defineCommand({
   meta: { name: "inspect", description: "Print the parameter table of a model with its adapter, from headers only" },
   args: { ...configArgs, json: { type: "boolean", description: "Print the table as JSON" } },
   async run(context) {
-    const { inspect } = await import("../run-inspect.ts");
+    const { inspect } = await import("./inspect.run.ts");
     const { "print-config": printConfig = false, json = false } = context.args;
     return inspect(dataOf(context), { printConfig, json });
   },

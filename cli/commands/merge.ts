@@ -25,7 +25,7 @@ export default defineCommand({
     json: { type: "boolean", description: "Print what was written and measured as JSON" },
   },
   async run(context) {
-    const { merge } = await import("../run-merge.ts");
+    const { merge } = await import("./merge.run.ts");
     const {
       "base-model": baseModel,
       "trust-remote-code": trustRemoteCode = false,

@@ -15,7 +15,7 @@ export default defineCommand({
     json: { type: "boolean", description: "Print the plan as JSON" },
   },
   async run(context) {
-    const { plan } = await import("../run-plan.ts");
+    const { plan } = await import("./plan.run.ts");
     const { "print-config": printConfig = false, json = false } = context.args;
     return plan(dataOf(context), { printConfig, json });
   },

@@ -10,7 +10,7 @@ export default defineCommand({
     output: { type: "string", valueHint: "folder", description: "Write it here (default: ./qlora-plugin-<name>)" },
   },
   async run(context) {
-    const { runPlugin } = await import("../run-plugin.ts");
+    const { runPlugin } = await import("./plugin.run.ts");
     return runPlugin(dataOf(context).positionals, context.args.output);
   },
 });

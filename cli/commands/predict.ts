@@ -45,7 +45,7 @@ export default defineCommand({
     json: { type: "boolean", description: "Write JSON lines instead of CSV" },
   },
   async run(context) {
-    const { predict } = await import("../run-inference.ts");
+    const { predict } = await import("./inference.run.ts");
     const {
       "base-model": baseModel,
       "trust-remote-code": trustRemoteCode = false,

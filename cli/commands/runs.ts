@@ -19,7 +19,7 @@ export default defineCommand({
     json: { type: "boolean", description: "Print everything as JSON on stdout" },
   },
   async run(context) {
-    const { runs } = await import("../run-runs.ts");
+    const { runs } = await import("./runs.run.ts");
     return runs(dataOf(context).positionals, { sort: context.args.sort, json: context.args.json ?? false });
   },
 });

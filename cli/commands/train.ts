@@ -13,7 +13,7 @@ export default defineCommand({
     json: { type: "boolean", description: "Print the result as JSON on stdout" },
   },
   async run(context) {
-    const { train } = await import("../run-train.ts");
+    const { train } = await import("./train.run.ts");
     const { "print-config": printConfig = false, "dry-run": dryRun = false, json = false } = context.args;
     return train(dataOf(context), { printConfig, dryRun, json });
   },

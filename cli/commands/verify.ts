@@ -18,7 +18,7 @@ export default defineCommand({
     json: { type: "boolean", description: "Print everything as JSON on stdout" },
   },
   async run(context) {
-    const { verify } = await import("../run-verify.ts");
+    const { verify } = await import("./verify.run.ts");
     const { "dry-run": dryRun = false, json = false } = context.args;
     return verify(dataOf(context).positionals, { dryRun, json });
   },

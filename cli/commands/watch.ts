@@ -2,7 +2,7 @@ import { defineCommand } from "citty";
 import { dataOf, type CommandModule } from "../command.ts";
 
 export const prepare: CommandModule["prepare"] = async () => {
-  const { watchOptions } = await import("../../core/options/watch-options.ts");
+  const { watchOptions } = await import("../../runtime/report/watch-options.ts");
   return { groups: [{ title: "Server", section: "watch", flat: true, shape: watchOptions.shape }] };
 };
 
@@ -13,7 +13,7 @@ export default defineCommand({
     open: { type: "boolean", description: "Open it in the browser" },
   },
   async run(context) {
-    const { watch } = await import("../run-watch.ts");
+    const { watch } = await import("./watch.run.ts");
     return watch(dataOf(context), { run: context.args.run!, open: context.args.open ?? false });
   },
 });

@@ -1,8 +1,8 @@
 /** The files of an adapter's folder, whatever the adapter: config, tensors in f32, model card. */
 import { join } from "node:path";
+import { writeFileAtomic } from "../../runtime/files/files.ts";
 import type { ParameterShape } from "../compute/parameters.ts";
 import { ModelError } from "../errors.ts";
-import { writeFileAtomic } from "../files.ts";
 import { readFloats } from "../formats/checkpoint.ts";
 import {
   ADAPTER_CONFIG_FILE,

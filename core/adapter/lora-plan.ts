@@ -3,9 +3,9 @@ import type { LinearSpec } from "../compute/linear.ts";
 import type { ParameterSpec } from "../compute/parameters.ts";
 import { loraConfigDefaults, loraKey, type PeftLoraConfig } from "../formats/peft.ts";
 import { type Option, option, type OptionsInput, type OptionsOutput } from "../options/options.ts";
-import { normalValues, uniformValues } from "../random.ts";
-import { expandTargets, matchTargets, patternValue } from "./peft-targets.ts";
 import type { AdapterContext } from "../plugin/adapter.ts";
+import { normalValues, uniformValues } from "../util/random.ts";
+import { expandTargets, matchTargets, patternValue } from "./peft-targets.ts";
 
 /**
  * Options of LoRA, which a variant takes over or changes.

@@ -1,6 +1,6 @@
-import type { PackedArrays } from "../data/pack.ts";
+import type { PackedArrays } from "../../runtime/data/pack.ts";
 import type { Gpu } from "../device/gpu.ts";
-import type { Tensor } from "./tensor.ts";
+import type { Tensor } from "../device/tensor.ts";
 
 /** A packed micro-batch on the GPU. Only attention looks at `segments`. */
 export interface Batch {

@@ -1,5 +1,5 @@
-import type { Tape } from "./recorder.ts";
-import type { Tensor } from "./tensor.ts";
+import type { Tensor } from "../device/tensor.ts";
+import type { Tape } from "./tape.ts";
 
 /** One block of a model. */
 export interface Block {

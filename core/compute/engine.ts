@@ -1,8 +1,8 @@
+import type { OpenOptions } from "../../runtime/device/open.ts";
 import type { Gpu } from "../device/gpu.ts";
-import type { OpenOptions } from "../device/open.ts";
+import type { Tensor } from "../device/tensor.ts";
 import type { Slab } from "./parameters.ts";
-import type { Accumulate, Tape } from "./recorder.ts";
-import type { Tensor } from "./tensor.ts";
+import type { Accumulate, Tape } from "./tape.ts";
 
 /** What a device reaches at most, measured. */
 export interface Ceilings {

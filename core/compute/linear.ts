@@ -1,7 +1,7 @@
+import type { Tensor } from "../device/tensor.ts";
 import type { Batch } from "./batch.ts";
 import type { Parameter } from "./parameters.ts";
-import type { Tape } from "./recorder.ts";
-import type { Tensor } from "./tensor.ts";
+import type { Tape } from "./tape.ts";
 
 /** A linear layer that an adapter may wrap, by its Hugging Face name. */
 export interface LinearSpec {

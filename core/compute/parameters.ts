@@ -1,6 +1,6 @@
 import type { Gpu } from "../device/gpu.ts";
+import { elementCount, partOf, type Tensor } from "../device/tensor.ts";
 import { UploadPace } from "../device/upload-pace.ts";
-import { elementCount, partOf, type Tensor } from "./tensor.ts";
 
 /** A trainable tensor by name. */
 export interface ParameterShape {

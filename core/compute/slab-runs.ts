@@ -1,6 +1,6 @@
 import type { Gpu } from "../device/gpu.ts";
+import { partOf, type Tensor } from "../device/tensor.ts";
 import { PARAMETER_ALIGN, type Parameter, ParameterSet, type Slab } from "./parameters.ts";
-import { partOf, type Tensor } from "./tensor.ts";
 
 /** Consecutive parameters of a slab that are alike in `kind`, as a slab of their own over the same memory. */
 export interface SlabRun<K> {

@@ -1,7 +1,7 @@
 import type { Gpu } from "../device/gpu.ts";
-import { savedTensor, type SavedStateReader, type SavedTensor } from "../training/saved-state.ts";
+import type { Tensor } from "../device/tensor.ts";
 import type { Slab } from "./parameters.ts";
-import type { Tensor } from "./tensor.ts";
+import { savedTensor, type SavedStateReader, type SavedTensor } from "./saved-state.ts";
 
 /**
  * f32 optimizer state with one element for each of a slab's, zero at first. In a checkpoint it is one tensor per

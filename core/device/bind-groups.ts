@@ -1,5 +1,5 @@
-import { byteSize, type Tensor, wholeWords } from "../compute/tensor.ts";
-import type { Kernel } from "./kernels.ts";
+import type { Kernel } from "./pipelines.ts";
+import { byteSize, type Tensor, wholeWords } from "./tensor.ts";
 
 /** Bytes of a kernel's uniforms as they are bound: whole vectors of 16 bytes. */
 export function uniformBytes(kernel: Pick<Kernel, "uniforms">): number {

@@ -1,6 +1,6 @@
 /** What a device reports, as errors that say what to do. */
-import { formatBytes } from "../byte-size.ts";
 import { DeviceError } from "../errors.ts";
+import { formatBytes } from "../util/byte-size.ts";
 import type { MemoryReport } from "./memory.ts";
 
 /** What less memory can be asked for with, dearest last. */

@@ -1,20 +1,12 @@
-import type { KernelSpec } from "../compute/kernel.ts";
-import {
-  byteSize,
-  bytesPerElement,
-  describe,
-  type DType,
-  elementCount,
-  type Tensor,
-  wholeWords,
-} from "../compute/tensor.ts";
 import { DeviceError } from "../errors.ts";
 import { BindGroups } from "./bind-groups.ts";
 import { compileFailure, deviceFailure, reportOf } from "./failure.ts";
-import { type CompileOptions, type Kernel, Kernels } from "./kernels.ts";
+import type { KernelSpec } from "./kernel.ts";
 import { Memory, type Purpose } from "./memory.ts";
+import { type CompileOptions, type Kernel, Kernels } from "./pipelines.ts";
 import type { GpuInfo, Tier } from "./probe.ts";
 import { Profile, type ProfileLine, type Work } from "./profile.ts";
+import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor, wholeWords } from "./tensor.ts";
 
 const UNIFORM = 0x40 | 0x8;
 const READBACK = 0x1 | 0x8;

@@ -1,8 +1,8 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { DeviceError } from "../errors.ts";
-import { BatchRoom } from "./batch-room.ts";
-import { classOf, LEAST_FILL, LEAST_FILL_WHEN_SHORT, sizeClass } from "./size-class.ts";
 import type { UpcomingBatch } from "./batch-shape.ts";
+import { BatchRoom } from "./headroom.ts";
+import { classOf, LEAST_FILL, LEAST_FILL_WHEN_SHORT, sizeClass } from "./size-class.ts";
 
 /** What a GPU buffer is for; bytes are counted by it. */
 export type Purpose = "weights" | "adapter" | "gradients" | "optimizer" | "activations" | "scratch" | "data";

@@ -1,5 +1,5 @@
-import type { Tensor } from "../compute/tensor.ts";
 import type { Gpu } from "./gpu.ts";
+import type { Tensor } from "./tensor.ts";
 
 /** Bytes of a piece; a multiple of four. */
 export const PIECE_BYTES = 16 * 2 ** 20;

@@ -1,6 +1,6 @@
 /** JSON objects, and what is no JSON object told as its reader tells errors. */
+import { fileKind } from "../../runtime/files/file-kind.ts";
 import { QloraError } from "../errors.ts";
-import { fileKind } from "./file-kind.ts";
 
 /** True for a JSON object. */
 export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

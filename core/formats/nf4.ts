@@ -3,7 +3,7 @@
  * quantised once more to 8 bits ("double quantisation"). This is the reference that the kernels are held to.
  * Sources: QLoRA (arXiv 2305.14314); bitsandbytes csrc/kernels.cu and bitsandbytes/functional.py.
  */
-import { createDynamicMap, nearestCode } from "../dynamic-map.ts";
+import { createDynamicMap, nearestCode } from "./dynamic-map.ts";
 import { bf16ToF32, f32ToBf16, roundToF16 } from "./half.ts";
 
 /** Consecutive elements of the flattened weight that share one absmax. */

@@ -3,9 +3,9 @@
  * serializer writes.
  */
 import { open, type FileHandle } from "node:fs/promises";
+import { hintFor, kindOfFile } from "../../runtime/files/file-kind.ts";
+import { writeFileAtomic } from "../../runtime/files/files.ts";
 import { ModelError } from "../errors.ts";
-import { writeFileAtomic } from "../files.ts";
-import { hintFor, kindOfFile } from "./file-kind.ts";
 import {
   fileOrder,
   formatHeader,

@@ -5,8 +5,8 @@
 import { type } from "arktype";
 import { ConfigError } from "../errors.ts";
 import { isObject } from "../formats/json-object.ts";
-import { unknownKeys } from "../suggest.ts";
-import { describeDefinition, showValue } from "./option-words.ts";
+import { unknownKeys } from "../util/suggest.ts";
+import { describeDefinition, showValue } from "./describe.ts";
 
 type ReadonlyValue<V> = V extends readonly (infer E)[] ? readonly E[] : V;
 type ValueOf<D> = ReadonlyValue<type.infer<D>>;

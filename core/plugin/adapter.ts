@@ -1,11 +1,10 @@
-import { type Parts, complete } from "./contract.ts";
+/** The adapter: what it gets, what it gives, and `defineAdapter`, which declares one. */
 import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../compute/linear.ts";
 import type { ParameterSet, ParameterShape, ParameterSpec } from "../compute/parameters.ts";
 import type { Gpu } from "../device/gpu.ts";
 import type { OptionShape, OptionsInput } from "../options/options.ts";
-import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./value.ts";
-
-/** The adapter: what it gets, what it gives, and `defineAdapter`, which declares one. */
+import { type Parts, complete } from "./check.ts";
+import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./factory.ts";
 
 /** What an adapter gets. */
 export interface AdapterContext {

@@ -1,8 +1,7 @@
-import { type Parts, complete } from "./contract.ts";
-import type { OptionShape } from "../options/options.ts";
-import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./value.ts";
-
 /** The metric: what it gets, what it gives, and `defineMetric`, which declares one. */
+import type { OptionShape } from "../options/options.ts";
+import { type Parts, complete } from "./check.ts";
+import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./factory.ts";
 
 /** What a metric gets. */
 export interface MetricContext {

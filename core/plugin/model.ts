@@ -1,17 +1,16 @@
-import { type Parts, complete } from "./contract.ts";
+/** The model: what it gets, what it gives, and `defineModel`, which declares one. */
 import type { Batch } from "../compute/batch.ts";
+import type { ForwardOptions } from "../compute/blocks.ts";
 import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../compute/linear.ts";
 import type { ParameterSet, ParameterShape, ParameterSpec } from "../compute/parameters.ts";
-import type { Tape } from "../compute/recorder.ts";
-import type { Tensor } from "../compute/tensor.ts";
+import type { Tape } from "../compute/tape.ts";
 import type { Gpu } from "../device/gpu.ts";
+import type { Tensor } from "../device/tensor.ts";
 import type { PythonJson } from "../formats/python-json.ts";
+import type { ParameterRow } from "../formats/weights.ts";
 import type { OptionShape } from "../options/options.ts";
-import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./value.ts";
-import type { ForwardOptions } from "../compute/blocks.ts";
-import type { ParameterRow } from "../formats/paper-checkpoint.ts";
-
-/** The model: what it gets, what it gives, and `defineModel`, which declares one. */
+import { type Parts, complete } from "./check.ts";
+import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./factory.ts";
 
 /** What a model gets. */
 export interface ModelContext {

@@ -1,12 +1,11 @@
-import { type Parts, complete } from "./contract.ts";
-import type { ParameterSet } from "../compute/parameters.ts";
-import type { Tensor } from "../compute/tensor.ts";
-import type { Gpu } from "../device/gpu.ts";
-import type { OptionShape } from "../options/options.ts";
-import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./value.ts";
-import type { SavedTensor } from "../training/saved-state.ts";
-
 /** The optimizer: what it gets, what it gives, and `defineOptimizer`, which declares one. */
+import type { ParameterSet } from "../compute/parameters.ts";
+import type { SavedTensor } from "../compute/saved-state.ts";
+import type { Gpu } from "../device/gpu.ts";
+import type { Tensor } from "../device/tensor.ts";
+import type { OptionShape } from "../options/options.ts";
+import { type Parts, complete } from "./check.ts";
+import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./factory.ts";
 
 /** What an optimizer gets. */
 export interface OptimizerContext {

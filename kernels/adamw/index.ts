@@ -1,7 +1,7 @@
-import { gridFor, type UniformType } from "../../core/compute/kernel.ts";
 import type { Slab } from "../../core/compute/parameters.ts";
-import { expectTensor, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import { gridFor, type UniformType } from "../../core/device/kernel.ts";
+import { expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import code from "./adamw.wgsl" with { type: "text" };
 
 /** AdamW's constants. */

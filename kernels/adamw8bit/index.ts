@@ -1,7 +1,7 @@
-import { gridFor } from "../../core/compute/kernel.ts";
 import type { Slab } from "../../core/compute/parameters.ts";
-import { expectTensor, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import { gridFor } from "../../core/device/kernel.ts";
+import { expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import { type AdamWScalars, adamWUniforms } from "../adamw/index.ts";
 import code from "./adamw8bit.wgsl" with { type: "text" };
 

@@ -1,4 +1,4 @@
-import { createDynamicMap, nearestCode } from "../../core/dynamic-map.ts";
+import { createDynamicMap, nearestCode } from "../../core/formats/dynamic-map.ts";
 import type { AdamWOptions } from "../adamw/index.ts";
 import { moments, updated } from "../adamw/reference.ts";
 import { BLOCK_SIZE } from "./index.ts";

@@ -1,15 +1,15 @@
-import { gridFor, type KernelSpec } from "../../core/compute/kernel.ts";
-import type { Op, Tape } from "../../core/compute/recorder.ts";
-import { expectTensor, type Tensor } from "../../core/compute/tensor.ts";
+import type { Op, Tape } from "../../core/compute/tape.ts";
 import type { Gpu, Kernel } from "../../core/device/index.ts";
+import { gridFor, type KernelSpec } from "../../core/device/kernel.ts";
+import { expectTensor, type Tensor } from "../../core/device/tensor.ts";
+import keysCode from "./backward-dkv.wgsl" with { type: "text" };
+import queriesCode from "./backward-dq.wgsl" with { type: "text" };
 import common from "./common.wgsl" with { type: "text" };
 import deltaCode from "./delta.wgsl" with { type: "text" };
+import { attentionWork } from "./flops.ts";
 import forwardCode from "./forward.wgsl" with { type: "text" };
-import keysCode from "./keys.wgsl" with { type: "text" };
 import { matrixServes } from "./matrix-plan.ts";
 import { runMatrixBackward, runMatrixForward } from "./matrix.ts";
-import queriesCode from "./queries.wgsl" with { type: "text" };
-import { attentionWork } from "./work.ts";
 import type { AttentionOptions, AttentionSaved } from "./options.ts";
 
 /** Rows to a tile, as in common.wgsl. */

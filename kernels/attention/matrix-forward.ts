@@ -1,5 +1,5 @@
-import type { KernelSpec } from "../../core/compute/kernel.ts";
-import { lines, MATRIX_DIRECTIVES } from "../gemm/subgroup-tile.ts";
+import type { KernelSpec } from "../../core/device/kernel.ts";
+import { lines, MATRIX_DIRECTIVES } from "../matmul-matrix/subgroup-tile.ts";
 import * as wgsl from "./matrix-parts.ts";
 import { type MatrixPlan, SIDE } from "./matrix-plan.ts";
 

@@ -8,7 +8,7 @@
  *
  * A tile that reaches past the last row is moved up to end with it; what it then computes twice it writes once.
  */
-import { lines } from "../gemm/subgroup-tile.ts";
+import { lines } from "../matmul-matrix/subgroup-tile.ts";
 import { LANES, type MatrixPlan, SIDE } from "./matrix-plan.ts";
 
 export const LEFT = "subgroup_matrix_left<f16, 16, 16>";

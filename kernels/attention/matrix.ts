@@ -1,10 +1,10 @@
-import { gridFor } from "../../core/compute/kernel.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import { gridFor } from "../../core/device/kernel.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
+import { attentionWork } from "./flops.ts";
 import { matrixKeys, matrixQueries, type Wanted } from "./matrix-backward.ts";
 import { matrixForward } from "./matrix-forward.ts";
 import { type HeadShape, MATRIX_TUNING, type MatrixPart, type MatrixTuning, planOf } from "./matrix-plan.ts";
-import { attentionWork } from "./work.ts";
 import type { AttentionOptions, AttentionSaved } from "./options.ts";
 
 /** Tuning of each kernel; the default is what the head size gets. */

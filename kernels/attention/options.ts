@@ -1,6 +1,5 @@
-import type { Tensor } from "../../core/compute/tensor.ts";
-
 /** What every kernel of attention is told. */
+import type { Tensor } from "../../core/device/tensor.ts";
 
 /** Shapes and numbers of one attention layer over a packed batch. */
 export interface AttentionOptions {

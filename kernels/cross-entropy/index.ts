@@ -1,7 +1,7 @@
-import { gridFor } from "../../core/compute/kernel.ts";
-import type { Op, Tape } from "../../core/compute/recorder.ts";
-import { elementCount, expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
+import type { Op, Tape } from "../../core/compute/tape.ts";
 import type { Gpu, Kernel } from "../../core/device/index.ts";
+import { gridFor } from "../../core/device/kernel.ts";
+import { elementCount, expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
 import { lanesFor, reduceSource } from "../reduce.ts";
 import backwardCode from "./backward.wgsl" with { type: "text" };
 import forwardCode from "./forward.wgsl" with { type: "text" };

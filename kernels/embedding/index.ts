@@ -1,6 +1,6 @@
-import { gridFor } from "../../core/compute/kernel.ts";
-import { type DType, expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import { gridFor } from "../../core/device/kernel.ts";
+import { type DType, expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
 import code from "./embedding.wgsl" with { type: "text" };
 
 /** Rows `firstRow …` of an embedding table that exceeds one binding; a table in one piece is one chunk from row 0. */

@@ -1,10 +1,10 @@
 /** The token table, on the GPU or on the host: a host gathers the rows of a batch and uploads only those. */
 import type { Batch } from "../../core/compute/batch.ts";
-import type { DType, Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/index.ts";
+import type { DType, Tensor } from "../../core/device/tensor.ts";
 import { expectFloats } from "../../core/formats/checkpoint.ts";
 import type { TensorSource } from "../../core/formats/safetensors.ts";
-import { TensorStream } from "../../core/formats/stream-tensor.ts";
+import { TensorStream } from "../../core/formats/tensor-stream.ts";
 import { embedding, type EmbeddingChunk } from "./index.ts";
 
 /** Where the table lies; 1.8 GB for Gemma-2 9B. */

@@ -3,7 +3,7 @@
  * no barriers, which software adapters pay dearly for; `tiled` shares 64 x 64 tiles through workgroup memory, for GPUs. A
  * lane owns 4 x 4 results in f32 either way.
  */
-import type { UniformType } from "../../core/compute/kernel.ts";
+import type { UniformType } from "../../core/device/kernel.ts";
 import { dropoutSource } from "../dropout/index.ts";
 
 /**

@@ -1,7 +1,7 @@
-import type { UniformType } from "../../core/compute/kernel.ts";
-import { wgslFloat } from "../../core/compute/kernel.ts";
 import type { Nf4Weight } from "../../core/compute/linear.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
+import type { UniformType } from "../../core/device/kernel.ts";
+import { wgslFloat } from "../../core/device/kernel.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { nf4CodeBook } from "../../core/formats/nf4.ts";
 
 /** Uniforms that `nf4Source` reads; `zero` must be 0 and is there so that no compiler may know it. */

@@ -1,12 +1,12 @@
 /** NF4 weights on the GPU: upload, dequantise, quantise. */
-import { gridFor, wgslFloat } from "../../core/compute/kernel.ts";
 import type { Nf4Weight } from "../../core/compute/linear.ts";
-import { elementCount, expectTensor, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import { gridFor, wgslFloat } from "../../core/device/kernel.ts";
+import { elementCount, expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import { NF4_BLOCK_SIZE, nf4CodeBook, type Nf4DType, type PackedNf4 } from "../../core/formats/nf4.ts";
 import { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./decode.ts";
-import dequantiseCode from "./dequantise.wgsl" with { type: "text" };
-import quantiseCode from "./quantise.wgsl" with { type: "text" };
+import dequantiseCode from "./dequantize.wgsl" with { type: "text" };
+import quantiseCode from "./quantize.wgsl" with { type: "text" };
 
 export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./decode.ts";
 

@@ -1,8 +1,8 @@
 import type { LinearSpec, Nf4Weight } from "../../core/compute/linear.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { readNf4Frame, readPlainAbsmax } from "../../core/formats/nf4-checkpoint.ts";
-import type { TensorStream } from "../../core/formats/stream-tensor.ts";
+import type { TensorStream } from "../../core/formats/tensor-stream.ts";
 import { ROUNDING } from "./index.ts";
 
 /**

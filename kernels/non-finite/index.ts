@@ -1,6 +1,6 @@
-import { gridFor } from "../../core/compute/kernel.ts";
-import { elementCount, expectTensor, type Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import { gridFor } from "../../core/device/kernel.ts";
+import { elementCount, expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import code from "./non-finite.wgsl" with { type: "text" };
 
 const PER_LANE = 8;

@@ -1,17 +1,17 @@
 /** Attention from the last row of each sample alone: all that a classifier's last block needs of it. */
-import { gridFor, type KernelSpec } from "../../core/compute/kernel.ts";
-import type { Op, Tape } from "../../core/compute/recorder.ts";
-import { elementCount, expectTensor, type Tensor } from "../../core/compute/tensor.ts";
+import type { Op, Tape } from "../../core/compute/tape.ts";
 import type { Gpu } from "../../core/device/index.ts";
+import { gridFor, type KernelSpec } from "../../core/device/kernel.ts";
+import { elementCount, expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import attentionCommon from "../attention/common.wgsl" with { type: "text" };
 import { attentionDelta, checkOptions } from "../attention/index.ts";
+import type { AttentionOptions } from "../attention/options.ts";
 import common from "./common.wgsl" with { type: "text" };
 import gatherCode from "./gather.wgsl" with { type: "text" };
 import lseCode from "./lse.wgsl" with { type: "text" };
 import productsCode from "./products.wgsl" with { type: "text" };
 import scatterCode from "./scatter.wgsl" with { type: "text" };
 import scoresCode from "./scores.wgsl" with { type: "text" };
-import type { AttentionOptions } from "../attention/options.ts";
 
 /** Options of `attention`, and the last row of each sample: [B] u32, ascending (`batch.lastTokens`). */
 export interface PooledAttentionOptions extends Omit<AttentionOptions, "longest" | "pairs"> {

@@ -1,8 +1,8 @@
-import { gridFor } from "../../core/compute/kernel.ts";
 import type { Parameter } from "../../core/compute/parameters.ts";
-import type { Op, Tape } from "../../core/compute/recorder.ts";
-import { expectTensor, matrixShape, type Tensor } from "../../core/compute/tensor.ts";
+import type { Op, Tape } from "../../core/compute/tape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import { gridFor } from "../../core/device/kernel.ts";
+import { expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
 import { sourceOrInPlace, vectorSource, widthOf } from "../vector.ts";
 import forwardCode from "./forward.wgsl" with { type: "text" };
 import gradientCode from "./gradient.wgsl" with { type: "text" };

@@ -1,5 +1,5 @@
-import { eachRow, predictedClass } from "../../core/inference/metric-rows.ts";
 import { defineOptions } from "../../core/options/options.ts";
+import { eachRow, predictedClass } from "../../core/plugin/metric-rows.ts";
 import { defineMetric } from "../../core/plugin/metric.ts";
 
 /**

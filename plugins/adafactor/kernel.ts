@@ -11,13 +11,13 @@ import {
 import applyCode from "./apply.wgsl" with { type: "text" };
 import columnsCode from "./columns.wgsl" with { type: "text" };
 import gradientCode from "./gradient.wgsl" with { type: "text" };
+import type { SlabLayout } from "./layout.ts";
+import ownerCode from "./owner.wgsl" with { type: "text" };
 import rowMeanCode from "./row-mean.wgsl" with { type: "text" };
 import rowsCode from "./rows.wgsl" with { type: "text" };
 import squaresCode from "./squares.wgsl" with { type: "text" };
 import stepSizeCode from "./step-size.wgsl" with { type: "text" };
 import updateCode from "./update.wgsl" with { type: "text" };
-import ownerCode from "./owner.wgsl" with { type: "text" };
-import type { SlabLayout } from "./layout.ts";
 
 /** Adafactor's constants, as torch.optim.Adafactor has them. */
 export interface AdafactorOptions {

@@ -1,10 +1,10 @@
 import type { Slab } from "../../core/compute/parameters.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
+import { savedTensor, SavedStateReader, type SavedTensor } from "../../core/compute/saved-state.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { defineOptions } from "../../core/options/options.ts";
-import { savedTensor, SavedStateReader, type SavedTensor } from "../../core/training/saved-state.ts";
+import { defineOptimizer, type Optimizer, type OptimizerContext } from "../../core/plugin/optimizer.ts";
 import { type AdamWOptions, adamWScalars, adamWStep } from "../../kernels/adamw/index.ts";
 import { adamWOptionShape } from "./options.ts";
-import { defineOptimizer, type Optimizer, type OptimizerContext } from "../../core/plugin/optimizer.ts";
 
 /**
  * AdamW with 32-bit state, in the form of bitsandbytes (see `adamWStep`); equal to torch.optim.AdamW without weight

@@ -1,12 +1,12 @@
-import { createDynamicMap } from "../../core/dynamic-map.ts";
+import { savedTensor, SavedStateReader, type SavedTensor } from "../../core/compute/saved-state.ts";
 import { ModelError } from "../../core/errors.ts";
+import { createDynamicMap } from "../../core/formats/dynamic-map.ts";
 import { defineOptions, type InferOptions, option } from "../../core/options/options.ts";
-import { savedTensor, SavedStateReader, type SavedTensor } from "../../core/training/saved-state.ts";
+import { defineOptimizer, type Optimizer, type OptimizerContext } from "../../core/plugin/optimizer.ts";
 import { adamWScalars } from "../../kernels/adamw/index.ts";
 import { adamW8bitStep } from "../../kernels/adamw8bit/index.ts";
 import { adamWOptionShape } from "../adamw/options.ts";
 import { SlabState } from "./slab-state.ts";
-import { defineOptimizer, type Optimizer, type OptimizerContext } from "../../core/plugin/optimizer.ts";
 
 const options = defineOptions({
   ...adamWOptionShape,

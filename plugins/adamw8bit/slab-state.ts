@@ -1,8 +1,8 @@
 import type { Parameter, Slab } from "../../core/compute/parameters.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
+import { savedTensor, type SavedStateReader, type SavedTensor } from "../../core/compute/saved-state.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { createDynamicMap } from "../../core/dynamic-map.ts";
-import { savedTensor, type SavedStateReader, type SavedTensor } from "../../core/training/saved-state.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
+import { createDynamicMap } from "../../core/formats/dynamic-map.ts";
 import { type AdamW8bitState, BLOCK_SIZE, EIGHT_BIT } from "../../kernels/adamw8bit/index.ts";
 
 const blocksOf = (parameter: Parameter): number => Math.ceil(parameter.size / BLOCK_SIZE);

@@ -1,13 +1,13 @@
 /** Streams a checkpoint to the GPU: the host holds a piece of a tensor at a time. */
+import { decoderLinears } from "../../core/compute/decoder.ts";
 import type { Nf4Weight } from "../../core/compute/linear.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/index.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { readFloats } from "../../core/formats/checkpoint.ts";
 import type { TensorSource } from "../../core/formats/safetensors.ts";
-import { type LoadProgress, TensorStream } from "../../core/formats/stream-tensor.ts";
-import { decoderLinears } from "../../core/model/decoder.ts";
+import { type LoadProgress, TensorStream } from "../../core/formats/tensor-stream.ts";
 import { type EmbeddingPlace, loadTokenTable, type TokenTable } from "../../kernels/embedding/table.ts";
-import { gemmSupports, keepTransposed } from "../../kernels/gemm/index.ts";
+import { gemmSupports, keepTransposed } from "../../kernels/matmul-matrix/index.ts";
 import { loadNf4 } from "../../kernels/nf4/load.ts";
 import type { Gemma2Config } from "./config.ts";
 import { LAYER_NORMS } from "./outline.ts";

@@ -1,13 +1,13 @@
 import { ModelError } from "../../core/errors.ts";
 import type { TensorSource } from "../../core/formats/safetensors.ts";
-import { normalValues } from "../../core/random.ts";
+import type { Model, ModelContext } from "../../core/plugin/model.ts";
+import { normalValues } from "../../core/util/random.ts";
 import { freeNf4 } from "../../kernels/nf4/index.ts";
 import { ropeInverseFrequencies } from "../../kernels/rope/index.ts";
 import type { Gemma2Config } from "./config.ts";
 import { gemma2Blocks, gemma2Forward, type Gemma2Network } from "./forward.ts";
 import { loadGemma2, type LoadSettings } from "./load.ts";
 import { SCORE } from "./outline.ts";
-import type { Model, ModelContext } from "../../core/plugin/model.ts";
 
 /** What the options settle beside config.json. */
 export interface Gemma2Settings extends LoadSettings {

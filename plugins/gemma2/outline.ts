@@ -1,8 +1,8 @@
+import { decoderLinears } from "../../core/compute/decoder.ts";
 import type { LinearSpec } from "../../core/compute/linear.ts";
-import { decoderLinears } from "../../core/model/decoder.ts";
-import type { Gemma2Config } from "./config.ts";
-import type { ParameterRow } from "../../core/formats/paper-checkpoint.ts";
+import type { ParameterRow } from "../../core/formats/weights.ts";
 import type { ModelOutline } from "../../core/plugin/model.ts";
+import type { Gemma2Config } from "./config.ts";
 
 /** Name of the score head in PEFT's files. */
 export const SCORE = "base_model.model.score.weight";

@@ -7,8 +7,8 @@ import {
   type Tensor,
   type UniformType,
 } from "qlora/kernels";
-import eightBitCode from "./lion8bit.wgsl" with { type: "text" };
 import exactCode from "./lion32bit.wgsl" with { type: "text" };
+import eightBitCode from "./lion8bit.wgsl" with { type: "text" };
 import stepCode from "./step.wgsl" with { type: "text" };
 
 /** Elements that share an absmax. */

@@ -1,5 +1,5 @@
-import { eachRow } from "../../core/inference/metric-rows.ts";
 import { defineOptions } from "../../core/options/options.ts";
+import { eachRow } from "../../core/plugin/metric-rows.ts";
 import { defineMetric } from "../../core/plugin/metric.ts";
 
 /** f32's epsilon: scikit-learn clips by the epsilon of the probabilities' dtype, which for model outputs is f32. */

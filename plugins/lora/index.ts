@@ -1,7 +1,7 @@
 import { loadAdapterTensors, saveAdapterFiles } from "../../core/adapter/files.ts";
 import { type LoraOptions, loraOptionsFrom, loraShape, planLora } from "../../core/adapter/lora-plan.ts";
+import { addLowRank } from "../../core/adapter/low-rank.ts";
 import { formatLoraConfig, formatModelCard, loraKey, parseLoraConfig } from "../../core/formats/peft.ts";
-import { addLowRank } from "../../core/merge/low-rank.ts";
 import { defineOptions } from "../../core/options/options.ts";
 import { type Adapter, type AdapterContext, defineAdapter } from "../../core/plugin/adapter.ts";
 

@@ -5,8 +5,8 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { writeFileAtomic } from "../../core/files.ts";
-import { version } from "../../core/version.ts";
+import { version } from "../../core/util/version.ts";
+import { writeFileAtomic } from "../../runtime/files/files.ts";
 import { indexMarkdown, moduleMarkdown } from "./markdown.ts";
 import { type ApiModule, apiProblems, shortName } from "./model.ts";
 import { SHIPPED_PLUGINS, withOptionTables } from "./option-tables.ts";

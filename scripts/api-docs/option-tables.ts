@@ -1,8 +1,8 @@
 /** The tables of options in docs/shipped-plugins.md, from the schemas. */
 import type { OptionDescription, OptionSet } from "../../core/options/options.ts";
-import { trainingOptions } from "../../core/options/training-options.ts";
-import { isPluginFactory } from "../../core/plugin/value.ts";
+import { isPluginFactory } from "../../core/plugin/factory.ts";
 import * as plugins from "../../plugins/index.ts";
+import { trainingOptions } from "../../runtime/config/training-options.ts";
 
 /** Where the tables stand, from the root. */
 export const SHIPPED_PLUGINS = "docs/shipped-plugins.md";

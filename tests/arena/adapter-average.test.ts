@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { averageAdapters } from "../../core/adapter/average.ts";
 import { readFloats } from "../../core/formats/checkpoint.ts";
 import { openSafetensors, writeSafetensors } from "../../core/formats/safetensors.ts";
+import { averageAdapters } from "../../sdk/average.ts";
 import { tempDir } from "../data/files.ts";
 import { failure } from "../support/failure.ts";
 

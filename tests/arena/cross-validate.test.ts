@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { ensemble } from "../../core/inference/ensemble.ts";
-import { readProbabilities } from "../../core/inference/probabilities.ts";
 import { crossValidate, predict, type QloraError } from "../../index.ts";
+import { ensemble } from "../../sdk/ensemble.ts";
+import { readProbabilities } from "../../sdk/probabilities.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { ensemble } from "../../core/inference/ensemble.ts";
+import { ensemble } from "../../sdk/ensemble.ts";
 import { tempFile } from "../data/files.ts";
 import { qlora } from "../support/command-line.ts";
 

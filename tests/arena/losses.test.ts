@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { trainingOptions, type TrainingOptionsInput } from "../../core/options/training-options.ts";
-import { pairwiseLoss } from "../../core/training/pairwise.ts";
-import { createStepLoss } from "../../core/training/step-loss.ts";
 import { type ComputeGradients, defineConfig, defineLoss, softmaxRows, train, type TrainOptions } from "../../index.ts";
+import { trainingOptions, type TrainingOptionsInput } from "../../runtime/config/training-options.ts";
+import { pairwiseLoss } from "../../runtime/training/pairwise.ts";
+import { createStepLoss } from "../../runtime/training/step-loss.ts";
 import { lossContract } from "../../testing/index.ts";
 import { tiers } from "../support/gpu.ts";
 import { labelledRow } from "../support/row.ts";

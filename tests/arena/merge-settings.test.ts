@@ -2,14 +2,14 @@
 import { describe, expect, test } from "bun:test";
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { RunEvent } from "../../core/events.ts";
-import { mergedConfig } from "../../core/merge/config.ts";
-import { choosePadding } from "../../core/merge/padding.ts";
-import { tokenizerChanges, withSettings } from "../../core/merge/tokenizer-settings.ts";
 import { merge } from "../../index.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
-import { tinyCheckpoint } from "../support/reference.ts";
+import type { RunEvent } from "../../runtime/events.ts";
+import { mergedConfig } from "../../sdk/merge/config.ts";
+import { choosePadding } from "../../sdk/merge/padding.ts";
+import { tokenizerChanges, withSettings } from "../../sdk/merge/tokenizer-settings.ts";
 import { rejection, temporaryFolder } from "../formats/support.ts";
+import { tinyCheckpoint } from "../support/reference.ts";
 
 const folder = temporaryFolder();
 let cases = 0;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { loadDataset } from "../../core/data/dataset.ts";
-import { applyPostProcess, bothEmpty, identicalAnswers } from "../../core/inference/post-process.ts";
+import { loadDataset } from "../../runtime/data/dataset.ts";
+import { applyPostProcess, bothEmpty, identicalAnswers } from "../../sdk/post-process.ts";
 import { csvRow, tempFile } from "../data/files.ts";
 
 const EMPTY = [0.04, 0.88, 0.08];

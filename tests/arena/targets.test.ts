@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { createTargets, type TargetOptions } from "../../core/training/targets.ts";
 import { train } from "../../index.ts";
+import { createTargets, type TargetOptions } from "../../runtime/training/targets.ts";
 import { tiers } from "../support/gpu.ts";
 import { labelledRow } from "../support/row.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { fingerprintDataset, loadDataset, splitFold } from "../../core/data/dataset.ts";
-import { countLabels } from "../../core/inference/labels.ts";
-import { dataOptions } from "../../core/options/data-options.ts";
-import { loadRunData } from "../../core/run/data.ts";
+import { dataOptions } from "../../runtime/config/data-options.ts";
+import { fingerprintDataset, loadDataset, splitFold } from "../../runtime/data/dataset.ts";
+import { countLabels } from "../../runtime/data/labels.ts";
+import { loadRunData } from "../../runtime/run/data.ts";
 import { csvRow, tempFile } from "../data/files.ts";
 
 const HEADER = "id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { cutMessage, cutReport } from "../../core/data/cut-report.ts";
-import { loadTokenizer, type Tokenizer } from "../../core/data/tokenizer.ts";
+import { cutMessage, cutReport } from "../../runtime/data/cut-report.ts";
+import { loadTokenizer, type Tokenizer } from "../../runtime/data/tokenizer.ts";
 import {
   allotTokens,
   CUT,
@@ -9,7 +9,7 @@ import {
   LOST_RESPONSE_B,
   type RowEncodeOptions,
   type RowText,
-} from "../../core/data/truncation.ts";
+} from "../../runtime/data/truncation.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 
 /** One id for each character between bos 2 and eos 1, cut from the right or the left as the real ones are. */

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { loadDataset } from "../../core/data/dataset.ts";
-import { swapResponses } from "../../core/data/swap.ts";
-import { formatProbabilities, type ProbabilityRow, requireUniqueIds } from "../../core/inference/probabilities.ts";
-import { averageSwapped } from "../../core/inference/tta.ts";
+import { loadDataset } from "../../runtime/data/dataset.ts";
+import { swapResponses } from "../../runtime/data/swap.ts";
+import { formatProbabilities, type ProbabilityRow, requireUniqueIds } from "../../sdk/probabilities.ts";
+import { averageSwapped } from "../../sdk/tta.ts";
 import { csvRow, tempFile } from "../data/files.ts";
 
 const HEADER = "id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie";

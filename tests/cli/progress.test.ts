@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { createProgress, type ProgressStream } from "../../cli/progress.ts";
-import type { StepEvent } from "../../core/events.ts";
+import type { StepEvent } from "../../runtime/events.ts";
 
 function fakeStream(isTTY: boolean): ProgressStream & { text: string } {
   return {

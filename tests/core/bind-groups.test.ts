@@ -1,9 +1,9 @@
 /** Bind groups are made once for the same buffers, and given up before there are too many of them. */
 import { describe, expect, test } from "bun:test";
-import type { Tensor } from "../../core/compute/tensor.ts";
 import { Gpu } from "../../core/device/gpu.ts";
 import { type Kernel, openGpu } from "../../core/device/index.ts";
-import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
+import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { tiers } from "../support/gpu.ts";
 
 const COPY = `@group(0) @binding(0) var<storage, read> x: array<f32>;

@@ -1,9 +1,9 @@
 /** How kernels compile ahead of the steps that need them: in order of need, a few at once, each once, until the run ends. */
 import { describe, expect, test } from "bun:test";
-import { type Gpu, NVIDIA, paperGpu } from "../../core/device/index.ts";
-import { RunKernels } from "../../core/run/kernels.ts";
-import { turns, until } from "../support/until.ts";
 import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
+import { type Gpu, NVIDIA, paperGpu } from "../../core/device/index.ts";
+import { RunKernels } from "../../runtime/planning/kernel-warmup.ts";
+import { turns, until } from "../support/until.ts";
 
 const spec = { code: "", bindings: [] };
 const named = (...keys: readonly string[]): Gpu["kernelSpecs"] => new Map(keys.map((key) => [key, spec]));

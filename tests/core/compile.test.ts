@@ -1,13 +1,13 @@
 /** Kernels compiled up front, and the kernels of whole steps at the published widths validated without a GPU. */
 import { describe, expect, test } from "bun:test";
 import { type Gpu, openGpu, validateKernels } from "../../core/device/index.ts";
-import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
-import { openSessionOn } from "../../core/model/session.ts";
-import { benchOptions } from "../../core/options/bench-options.ts";
-import { accumulateGradients } from "../../core/training/step.ts";
+import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
 import { engine } from "../../kernels/engine.ts";
-import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";
+import { openSessionOn } from "../../runtime/session/session.ts";
+import { accumulateGradients } from "../../runtime/training/step.ts";
+import { benchOptions } from "../../sdk/bench-options.ts";
+import { benchSource } from "../../sdk/bench-source.ts";
 import { tiers } from "../support/gpu.ts";
 
 const TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"];

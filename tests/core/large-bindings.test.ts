@@ -1,7 +1,7 @@
 /** Byte counts beyond 2^31, which bun-webgpu's limits on NVIDIA reach: int32 arithmetic would make them negative. */
 import { expect, test } from "bun:test";
 import { Gpu } from "../../core/device/gpu.ts";
-import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
+import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
 
 /** What bun-webgpu tells of an H100. */
 const LARGEST = 2 ** 32 - 4;

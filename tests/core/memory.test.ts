@@ -1,8 +1,8 @@
 /** What the allocator does at its limit and where the driver refuses; on paper, so that it needs no GPU. */
 import { describe, expect, test } from "bun:test";
-import { DeviceError } from "../../core/errors.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
+import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { DeviceError } from "../../core/errors.ts";
 
 const MIB = 2 ** 20;
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
+import { accumulate } from "../../core/compute/accumulate.ts";
 import { type Gpu, openGpu, type ProfileLine } from "../../core/device/index.ts";
-import { accumulate } from "../../kernels/add/index.ts";
+import { visiblePairs } from "../../kernels/attention/flops.ts";
 import { attentionForward } from "../../kernels/attention/index.ts";
-import { visiblePairs } from "../../kernels/attention/work.ts";
 import { matmulNN } from "../../kernels/matmul/index.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
 

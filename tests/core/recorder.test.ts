@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { type Op, Tape } from "../../core/compute/recorder.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
-import { accumulate } from "../../kernels/add/index.ts";
-import { geglu } from "../../kernels/geglu/index.ts";
+import { accumulate } from "../../core/compute/accumulate.ts";
+import { type Op, Tape } from "../../core/compute/tape.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
+import { geglu } from "../../kernels/glu/index.ts";
 import { addNorm, rmsNorm } from "../../kernels/rms-norm/index.ts";
 import { expectClose } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";

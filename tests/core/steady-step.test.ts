@@ -4,11 +4,11 @@
  */
 import { describe, expect, test } from "bun:test";
 import { Gpu } from "../../core/device/gpu.ts";
-import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
-import { openSessionOn } from "../../core/model/session.ts";
-import { accumulateGradients } from "../../core/training/step.ts";
+import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
 import { engine } from "../../kernels/engine.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
+import { openSessionOn } from "../../runtime/session/session.ts";
+import { accumulateGradients } from "../../runtime/training/step.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 
 describe.each(["none", "block"] as const)("gradient checkpointing %s", (checkpointing) => {

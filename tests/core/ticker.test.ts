@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { restBetweenTicks, type Ticker } from "../../core/device/providers.ts";
+import { restBetweenTicks, type Ticker } from "../../runtime/device/providers.ts";
 
 test("with a software driver a wait asks once a millisecond at most, in place of spinning on a core", async () => {
   const done = Promise.withResolvers<void>();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { loadDataset } from "../../core/data/dataset.ts";
-import { rowText, type ArenaRow } from "../../core/data/row.ts";
 import { DataError } from "../../core/errors.ts";
+import { loadDataset } from "../../runtime/data/dataset.ts";
+import { rowText, type ArenaRow } from "../../runtime/data/row.ts";
 import { goldenPath } from "../support/reference.ts";
 import { csvRow, tempFile } from "./files.ts";
 

@@ -1,10 +1,10 @@
 /** Labels, ids and cells as files of the world have them. */
 import { describe, expect, test } from "bun:test";
-import { loadData, loadDataset } from "../../core/data/dataset.ts";
-import { parsePythonList } from "../../core/data/python-list.ts";
-import type { ArenaRow } from "../../core/data/row.ts";
-import { swapResponses } from "../../core/data/swap.ts";
-import { countLabels } from "../../core/inference/labels.ts";
+import { loadData, loadDataset } from "../../runtime/data/dataset.ts";
+import { countLabels } from "../../runtime/data/labels.ts";
+import { parsePythonList } from "../../runtime/data/python-list.ts";
+import type { ArenaRow } from "../../runtime/data/row.ts";
+import { swapResponses } from "../../runtime/data/swap.ts";
 import { csvRow, tempFile } from "./files.ts";
 
 const jsonl = (...lines: string[]): string => tempFile("rows.jsonl", lines.join("\n"));

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { parse } from "csv-parse/sync";
-import { openCsv } from "../../core/data/csv.ts";
-import { scanCsv } from "../../core/data/csv-scan.ts";
+import { scanCsv } from "../../runtime/data/csv-scan.ts";
+import { openCsv } from "../../runtime/data/csv.ts";
 import { random, runSeed } from "../support/gpu.ts";
 import { tempFile } from "./files.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { fingerprintDataset, loadData, loadDataset, splitFold, type Dataset } from "../../core/data/dataset.ts";
-import { missingLabels } from "../../core/inference/labels.ts";
+import { fingerprintDataset, loadData, loadDataset, splitFold, type Dataset } from "../../runtime/data/dataset.ts";
+import { missingLabels } from "../../runtime/data/labels.ts";
 import { csvRow, tempDir, tempFile } from "./files.ts";
 
 const jsonl = (...rows: unknown[]) => tempFile("rows.jsonl", rows.map((row) => JSON.stringify(row)).join("\n"));

@@ -1,6 +1,12 @@
 import { describe, expect, test } from "bun:test";
-import { cutMicroBatches, lengthSortedBatches, packSamples, restoreOrder, type Sample } from "../../core/data/pack.ts";
-import { permutation } from "../../core/data/sampler.ts";
+import {
+  cutMicroBatches,
+  lengthSortedBatches,
+  packSamples,
+  restoreOrder,
+  type Sample,
+} from "../../runtime/data/pack.ts";
+import { permutation } from "../../runtime/data/sampler.ts";
 
 /** Reproducible cases: lengths 1..300, budgets from below the longest to above the sum. */
 const cases = Array.from({ length: 200 }, (_, seed) => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { createSampler, permutation } from "../../core/data/sampler.ts";
+import { createSampler, permutation } from "../../runtime/data/sampler.ts";
 
 const base = { size: 103, samplesPerStep: 8, seed: 42 };
 const epochOf = (sampler: ReturnType<typeof createSampler>, epoch: number) =>

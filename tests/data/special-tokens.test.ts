@@ -2,10 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { loadDataset } from "../../core/data/dataset.ts";
-import { readSpecialRules } from "../../core/data/special-tokens.ts";
-import { openTokeniser } from "../../core/data/tokenise.ts";
-import { loadTokenizer } from "../../core/data/tokenizer.ts";
+import { openTokeniser } from "../../runtime/data/dataset-tokenizer.ts";
+import { loadDataset } from "../../runtime/data/dataset.ts";
+import { readSpecialRules } from "../../runtime/data/special-tokens.ts";
+import { loadTokenizer } from "../../runtime/data/tokenizer.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { rejection, tempDir, tempFile } from "./files.ts";
 

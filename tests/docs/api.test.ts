@@ -1,12 +1,12 @@
 /** docs/api is what the exports say, every export says something, and the page's search finds it. */
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import * as kernels from "../../kernels/index.ts";
 import * as qlora from "../../index.ts";
+import * as kernels from "../../kernels/index.ts";
 import * as plugins from "../../plugins/index.ts";
-import * as testing from "../../testing/index.ts";
 import { extractApi, installTypeDoc, renderApi, staleFiles } from "../../scripts/api-docs/index.ts";
 import { apiProblems, type ApiModule } from "../../scripts/api-docs/model.ts";
+import * as testing from "../../testing/index.ts";
 import { findChromium, launchChromium } from "../support/chromium.ts";
 
 let modules: readonly ApiModule[] | undefined;

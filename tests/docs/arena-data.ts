@@ -1,8 +1,8 @@
 /** The files that docs/arena.md works on. */
 import { symlink } from "node:fs/promises";
 import { join } from "node:path";
-import { openCsv } from "../../core/data/csv.ts";
-import { writeFileAtomic } from "../../core/files.ts";
+import { openCsv } from "../../runtime/data/csv.ts";
+import { writeFileAtomic } from "../../runtime/files/files.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 
 const csvCell = (text: string): string => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);

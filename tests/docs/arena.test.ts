@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { writeFileAtomic } from "../../core/files.ts";
+import { writeFileAtomic } from "../../runtime/files/files.ts";
 import { softwareAdapter, tiers } from "../support/gpu.ts";
 import { prepareArena } from "./arena-data.ts";
 import { differingLines, docsFolder, readBlocks, runShell } from "./blocks.ts";

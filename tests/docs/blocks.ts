@@ -1,7 +1,7 @@
 /** Code blocks of a Markdown file: read, run, and their printed output compared. */
 import { chmod, mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { writeFileAtomic } from "../../core/files.ts";
+import { writeFileAtomic } from "../../runtime/files/files.ts";
 
 const root = join(import.meta.dir, "../..");
 

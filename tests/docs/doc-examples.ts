@@ -12,7 +12,7 @@ const ENTRIES = {
 
 /** One example. */
 export interface DocExample {
-  /** `core/training/loss.ts, example 1`. */
+  /** `runtime/config/loss.ts, example 1`. */
   readonly name: string;
   readonly file: string;
   readonly code: string;

@@ -1,14 +1,14 @@
 /** What the examples in doc comments may use without saying where it came from. */
-import { join } from "node:path";
-import { tmpdir } from "node:os";
 import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type Config, defineConfig, train, writeFileAtomic } from "qlora";
 import { accumulate, Tape } from "qlora/kernels";
 import { adamW8bit, gemma2, logLoss, lora } from "qlora/plugins";
 import { testGpu } from "qlora/testing";
 import { demoCsv } from "../../demo/generate.ts";
-import { testProvider } from "../support/run.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
+import { testProvider } from "../support/run.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "qlora-doc-examples-"));
 

@@ -2,10 +2,10 @@
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import * as kernels from "../../kernels/index.ts";
 import * as qlora from "../../index.ts";
-import * as testing from "../../testing/index.ts";
+import * as kernels from "../../kernels/index.ts";
 import { optionSets, SHIPPED_PLUGINS, withOptionTables } from "../../scripts/api-docs/option-tables.ts";
+import * as testing from "../../testing/index.ts";
 
 const root = join(import.meta.dir, "../..");
 const text = readFileSync(join(root, SHIPPED_PLUGINS), "utf8");

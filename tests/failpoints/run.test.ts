@@ -4,10 +4,10 @@ import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigError } from "../../core/errors.ts";
-import { crossValidate } from "../../core/run/cross-validate.ts";
-import { findAdapter } from "../../core/run/find-adapter.ts";
-import { verifyRun } from "../../core/run/verify.ts";
 import type { Config } from "../../index.ts";
+import { findAdapter } from "../../runtime/folder/find-adapter.ts";
+import { crossValidate } from "../../sdk/cross-validate.ts";
+import { verifyRun } from "../../sdk/verify.ts";
 import { paperConfig, paperEngine, paperTrain } from "../support/paper-run.ts";
 import { walk } from "./walk.ts";
 

@@ -7,8 +7,8 @@ import { existsSync } from "node:fs";
 import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setFailpoint, type DiskCall } from "../../core/disk.ts";
 import { QloraError } from "../../core/errors.ts";
+import { setFailpoint, type DiskCall } from "../../runtime/files/disk.ts";
 
 /** What is walked. */
 export interface Command {

@@ -1,12 +1,12 @@
 /** Files that are not what they are taken for are known by their first bytes. */
 import { describe, expect, test } from "bun:test";
-import { gzipSync } from "node:zlib";
-import { join } from "node:path";
 import { rmSync, writeFileSync } from "node:fs";
-import { loadDataset } from "../../core/data/dataset.ts";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import type { DataError, ModelError } from "../../core/errors.ts";
 import { parseJsonObject } from "../../core/formats/json-object.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
+import { loadDataset } from "../../runtime/data/dataset.ts";
 import { tempDir, tempFile } from "../data/files.ts";
 
 const csv = "text,label\na,0\nb,1\n";

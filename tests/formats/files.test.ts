@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { QloraError } from "../../core/errors.ts";
-import { writeFileAtomic, writeFolderAtomic } from "../../core/files.ts";
+import { writeFileAtomic, writeFolderAtomic } from "../../runtime/files/files.ts";
 import { rejection, temporaryFolder } from "./support.ts";
 
 const root = temporaryFolder();
@@ -108,7 +108,7 @@ describe("writeFolderAtomic", () => {
     const dir = folder();
     await writeFolderAtomic(join(dir, "checkpoint-10"), fill("kept"));
     const script = `
-      import { writeFolderAtomic } from ${JSON.stringify(join(import.meta.dir, "../../core/files.ts"))};
+      import { writeFolderAtomic } from ${JSON.stringify(join(import.meta.dir, "../../runtime/files/files.ts"))};
       await writeFolderAtomic(${JSON.stringify(join(dir, "checkpoint-20"))}, async (temporary) => {
         await Bun.write(temporary + "/half", "half");
         process.kill(process.pid, "SIGKILL");

@@ -3,14 +3,14 @@ import { join } from "node:path";
 import { openCheckpoint, readFloats } from "../../core/formats/checkpoint.ts";
 import { finiteTensors, firstNonFinite } from "../../core/formats/finite.ts";
 import { readNf4Frame } from "../../core/formats/nf4-checkpoint.ts";
-import { checkpointHead } from "../../core/model/checkpoint-head.ts";
+import { openModel } from "../../index.ts";
 import { gemma2 } from "../../plugins/index.ts";
+import { checkpointHead } from "../../runtime/session/checkpoint-head.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
+import { smallRun } from "../support/run.ts";
 import { corruptCheckpoint, type LooseTensors } from "./malformed.ts";
 import { rejection, temporaryFolder } from "./support.ts";
-import { openModel } from "../../index.ts";
-import { smallRun } from "../support/run.ts";
 
 const folder = temporaryFolder();
 let cases = 0;

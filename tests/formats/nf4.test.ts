@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { createDynamicMap, nearestCode } from "../../core/dynamic-map.ts";
+import { createDynamicMap, nearestCode } from "../../core/formats/dynamic-map.ts";
 import {
   bf16BitsToF32,
   bf16ToF32,

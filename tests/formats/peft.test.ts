@@ -16,6 +16,7 @@ import {
 import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { goldenPath } from "../support/reference.ts";
 import { rejection, temporaryFolder } from "./support.ts";
+
 const dir = temporaryFolder();
 const adapter = (...parts: string[]) => goldenPath(...parts, "adapter_config.json");
 

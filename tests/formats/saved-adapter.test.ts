@@ -2,13 +2,13 @@
 import { describe, expect, test } from "bun:test";
 import { cpSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { openAdapterRun } from "../../core/adapter/run.ts";
-import type { RunEvent } from "../../core/events.ts";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../core/formats/safetensors.ts";
-import { findAdapter } from "../../core/run/find-adapter.ts";
+import { isPluginFactory } from "../../core/plugin/factory.ts";
 import { averageAdapters } from "../../index.ts";
 import * as plugins from "../../plugins/index.ts";
-import { isPluginFactory } from "../../core/plugin/value.ts";
+import type { RunEvent } from "../../runtime/events.ts";
+import { findAdapter } from "../../runtime/folder/find-adapter.ts";
+import { openAdapterRun } from "../../runtime/inference/adapter-run.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { rejection, temporaryFolder } from "./support.ts";
 

@@ -1,11 +1,11 @@
 /** Loading in pieces gives the bytes that loading whole tensors gives. */
 import { describe, expect, test } from "bun:test";
-import type { Tensor } from "../../core/compute/tensor.ts";
-import { NVIDIA, paperGpu } from "../../core/device/paper.ts";
+import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { openCheckpoint } from "../../core/formats/checkpoint.ts";
 import { readNf4 } from "../../core/formats/nf4-checkpoint.ts";
 import type { TensorSource } from "../../core/formats/safetensors.ts";
-import { TensorStream } from "../../core/formats/stream-tensor.ts";
+import { TensorStream } from "../../core/formats/tensor-stream.ts";
 import { uploadNf4 } from "../../kernels/nf4/index.ts";
 import { loadNf4 } from "../../kernels/nf4/load.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { ModelError } from "../../core/errors.ts";
-import { formatTrainerState, parseTrainerState, type TrainerState } from "../../core/run/trainer-state.ts";
+import { formatTrainerState, parseTrainerState, type TrainerState } from "../../runtime/folder/trainer-state.ts";
 
 const state: TrainerState = {
   bestGlobalStep: 125,

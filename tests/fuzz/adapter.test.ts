@@ -3,6 +3,7 @@ import { dirname } from "node:path";
 import { loadAdapterTensors } from "../../core/adapter/files.ts";
 import { matchTargets } from "../../core/adapter/peft-targets.ts";
 import { pythonPattern } from "../../core/adapter/python-regex.ts";
+import { decoderLinears } from "../../core/compute/decoder.ts";
 import {
   loraConfigDefaults,
   formatLoraConfig,
@@ -10,7 +11,6 @@ import {
   readAdapterConfig,
   savedModuleKey,
 } from "../../core/formats/peft.ts";
-import { decoderLinears } from "../../core/model/decoder.ts";
 import { dora, ia3, lora } from "../../plugins/index.ts";
 import { type LooseTensors, packTensors } from "../formats/malformed.ts";
 import { fuzz, inFile } from "./harness.ts";

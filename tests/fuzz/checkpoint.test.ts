@@ -5,14 +5,14 @@ import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
 import { readNf4, readNf4State } from "../../core/formats/nf4-checkpoint.ts";
 import type { TensorInfo } from "../../core/formats/safetensors-header.ts";
 import { openSafetensors, type TensorSource } from "../../core/formats/safetensors.ts";
-import { checkBaseHeaders } from "../../core/model/base-headers.ts";
-import { choosePadding } from "../../core/merge/padding.ts";
-import { mergedConfig } from "../../core/merge/config.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
 import { gemma2Outline } from "../../plugins/gemma2/outline.ts";
 import { gemma2, llama } from "../../plugins/index.ts";
 import { parseLlamaConfig } from "../../plugins/llama/config.ts";
 import { llamaOutline } from "../../plugins/llama/outline.ts";
+import { checkBaseHeaders } from "../../runtime/session/base-headers.ts";
+import { mergedConfig } from "../../sdk/merge/config.ts";
+import { choosePadding } from "../../sdk/merge/padding.ts";
 import { looseConfig, looseTensors, type LooseTensors, packTensors } from "../formats/malformed.ts";
 import { fuzz, inFile } from "./harness.ts";
 

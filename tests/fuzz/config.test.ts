@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { parseArguments } from "../../cli/argv.ts";
 import { dataGroup, deviceGroup } from "../../cli/config-flags.ts";
-import { configToJson, defineConfig, loadConfig, type ConfigInput } from "../../core/options/config.ts";
-import { trainingOptions } from "../../core/options/training-options.ts";
 import { adamW8bit, accuracy, gemma2, lora, logLoss } from "../../plugins/index.ts";
+import { configToJson, defineConfig, loadConfig, type ConfigInput } from "../../runtime/config/config.ts";
+import { trainingOptions } from "../../runtime/config/training-options.ts";
 import { fuzz, inFile } from "./harness.ts";
 
 const corpus = [
@@ -55,7 +55,7 @@ fuzz({
   kind: "text",
   inputs: 60,
   corpus: [
-    `import { defineConfig } from ${JSON.stringify(join(import.meta.dir, "../../core/options/config.ts"))};
+    `import { defineConfig } from ${JSON.stringify(join(import.meta.dir, "../../runtime/config/config.ts"))};
 import { adamW8bit, gemma2, lora } from ${JSON.stringify(join(import.meta.dir, "../../plugins/index.ts"))};
 export default defineConfig({
   model: gemma2({ checkpoint: "gemma" }), adapter: lora({ rank: 8 }), optimizer: adamW8bit(),

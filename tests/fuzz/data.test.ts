@@ -1,9 +1,9 @@
 /** Data files as damaged as they come: CSV is held against csv-parse, which our own scan does not know of. */
 import { parse } from "csv-parse/sync";
-import { openCsv } from "../../core/data/csv.ts";
-import { scanCsv } from "../../core/data/csv-scan.ts";
-import { loadDataset } from "../../core/data/dataset.ts";
-import { parsePythonList } from "../../core/data/python-list.ts";
+import { scanCsv } from "../../runtime/data/csv-scan.ts";
+import { openCsv } from "../../runtime/data/csv.ts";
+import { loadDataset } from "../../runtime/data/dataset.ts";
+import { parsePythonList } from "../../runtime/data/python-list.ts";
 import { fuzz, inFile } from "./harness.ts";
 
 const RECORD_ENDS = ["\r\n", "\n", "\r"];

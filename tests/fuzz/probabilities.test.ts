@@ -1,4 +1,4 @@
-import { readLabels, readProbabilities } from "../../core/inference/probabilities.ts";
+import { readLabels, readProbabilities } from "../../sdk/probabilities.ts";
 import { fuzz, inFile } from "./harness.ts";
 
 fuzz({

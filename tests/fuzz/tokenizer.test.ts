@@ -1,10 +1,10 @@
 /** The files of a tokenizer, one damaged at a time. */
+import { afterAll } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll } from "bun:test";
-import { loadTokenizer, readTokenizerFiles } from "../../core/data/tokenizer.ts";
-import { readSpecialRules } from "../../core/data/special-tokens.ts";
+import { readSpecialRules } from "../../runtime/data/special-tokens.ts";
+import { loadTokenizer, readTokenizerFiles } from "../../runtime/data/tokenizer.ts";
 import { fuzz, type FuzzInput } from "./harness.ts";
 
 /** A whole tokenizer of a few words, small enough to be loaded for each input. */

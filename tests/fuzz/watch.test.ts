@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { watchRun, type RunWatch } from "../../core/report/watch.ts";
+import { watchRun, type RunWatch } from "../../runtime/report/watch.ts";
 import { fuzz } from "./harness.ts";
 
 let folder = "";

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { uploadBatch } from "../../core/compute/batch.ts";
-import { packSamples } from "../../core/data/pack.ts";
 import { openCheckpoint, readModelConfig } from "../../core/formats/checkpoint.ts";
 import { loadTokenTable } from "../../kernels/embedding/table.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
+import { packSamples } from "../../runtime/data/pack.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 

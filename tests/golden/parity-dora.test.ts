@@ -1,7 +1,7 @@
 /** DoRA on the tiny Gemma-2 against peft (f32). */
+import { dora, gemma2 } from "../../plugins/index.ts";
 import { parityTests } from "../support/parity.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
-import { dora, gemma2 } from "../../plugins/index.ts";
 
 parityTests({
   name: "parity-dora",

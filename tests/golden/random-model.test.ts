@@ -5,13 +5,14 @@
 import { describe, expect, test } from "bun:test";
 import { mix } from "../../core/compute/batch.ts";
 import type { Gpu } from "../../core/device/index.ts";
-import { uniformValues } from "../../core/random.ts";
+import type { ModelSource } from "../../core/plugin/model.ts";
+import { uniformValues } from "../../core/util/random.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
 import { createGemma2 } from "../../plugins/gemma2/model.ts";
 import { gemma2Outline } from "../../plugins/gemma2/outline.ts";
-import { syntheticConfigJson, syntheticSource } from "../../plugins/gemma2/synthetic.ts";
 import { lora } from "../../plugins/lora/index.ts";
+import { syntheticConfigJson, syntheticSource } from "../../sdk/synthetic-checkpoint.ts";
 import { norm as l2 } from "../../testing/differences.ts";
 import { ModelBench, randomSamples } from "../../testing/model-bench.ts";
 import {
@@ -23,7 +24,6 @@ import {
   readWeights,
 } from "../support/gemma2-f64.ts";
 import { gpuOf, random, tiers } from "../support/gpu.ts";
-import type { ModelSource } from "../../core/plugin/model.ts";
 
 const STEP_KEY = 3;
 const MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];

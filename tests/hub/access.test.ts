@@ -2,10 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { RunEvent } from "../../core/events.ts";
-import { dotEnvNames } from "../../core/hub/dotenv.ts";
-import { hubEnvironment } from "../../core/hub/index.ts";
-import { version } from "../../core/version.ts";
+import { version } from "../../core/util/version.ts";
+import type { RunEvent } from "../../runtime/events.ts";
+import { dotEnvNames } from "../../runtime/hub/dotenv.ts";
+import { hubEnvironment } from "../../runtime/hub/index.ts";
 import { failure, hubTest, ID, resolve, root, server, TOKEN, useHub } from "./hub-model.ts";
 
 useHub();

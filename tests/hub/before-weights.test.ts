@@ -2,12 +2,12 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { RunEvent } from "../../core/events.ts";
-import { openBaseModel } from "../../core/model/base-model.ts";
 import { inspect } from "../../index.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
-import { smallRun, temporaryFolder } from "../support/run.ts";
+import type { RunEvent } from "../../runtime/events.ts";
+import { openBaseModel } from "../../runtime/session/base-model.ts";
 import { looseConfig, looseTensors, packTensors } from "../formats/malformed.ts";
+import { smallRun, temporaryFolder } from "../support/run.ts";
 import { failure, files, hub, hubTest, ID, serve, server, useHub } from "./hub-model.ts";
 import { sha256 } from "./server.ts";
 

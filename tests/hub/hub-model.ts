@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { QloraError } from "../../core/errors.ts";
-import { resolveModel, type HubEnvironment, type ResolvedModel, type ResolveOptions } from "../../core/hub/index.ts";
+import { resolveModel, type HubEnvironment, type ResolvedModel, type ResolveOptions } from "../../runtime/hub/index.ts";
 import { packageFolder } from "../support/packages.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { until } from "../support/until.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { addBias, addResidual, addScaled } from "../../kernels/add/ops.ts";
+import { addBias, addResidual, addScaled } from "../../kernels/add/index.ts";
 import { addReference } from "../../kernels/add/reference.ts";
 import { expectClose } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";

@@ -1,5 +1,5 @@
 import { describe, test } from "bun:test";
-import { accumulate } from "../../kernels/add/index.ts";
+import { accumulate } from "../../core/compute/accumulate.ts";
 import { addReference } from "../../kernels/add/reference.ts";
 import { expectClose } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";

@@ -1,14 +1,14 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import type { Tensor } from "../../core/compute/tensor.ts";
 import type { Gpu } from "../../core/device/index.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { attentionDelta } from "../../kernels/attention/index.ts";
 import { MATRIX_TUNING, type MatrixTuning, planOf } from "../../kernels/attention/matrix-plan.ts";
 import { type MatrixTunings, runMatrixBackward, runMatrixForward } from "../../kernels/attention/matrix.ts";
+import type { AttentionOptions } from "../../kernels/attention/options.ts";
 import { attentionBackwardReference, attentionReference } from "../../kernels/attention/reference.ts";
 import { expectNear } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { emulatedMatrixGpu } from "../support/matrix-emulation.ts";
-import type { AttentionOptions } from "../../kernels/attention/options.ts";
 
 setDefaultTimeout(600_000);
 

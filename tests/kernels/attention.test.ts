@@ -1,12 +1,12 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { Tape } from "../../core/compute/recorder.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
-import { accumulate } from "../../kernels/add/index.ts";
+import { accumulate } from "../../core/compute/accumulate.ts";
+import { Tape } from "../../core/compute/tape.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { attention } from "../../kernels/attention/index.ts";
+import type { AttentionOptions } from "../../kernels/attention/options.ts";
 import { attentionBackwardReference, attentionReference } from "../../kernels/attention/reference.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
-import type { AttentionOptions } from "../../kernels/attention/options.ts";
 
 interface Case {
   readonly lengths: readonly number[];

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { gridFor } from "../../core/compute/kernel.ts";
-import { matrixCeilingSpec, measureCeilings } from "../../kernels/ceilings/index.ts";
+import { gridFor } from "../../core/device/kernel.ts";
+import { matrixCeilingSpec, measureCeilings } from "../../kernels/roofline/index.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
 import { emulatedMatrixGpu } from "../support/matrix-emulation.ts";
 

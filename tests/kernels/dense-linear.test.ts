@@ -1,5 +1,5 @@
 import { describe, test } from "bun:test";
-import { denseLinear } from "../../kernels/dense-linear/index.ts";
+import { denseLinear } from "../../kernels/lora-linear/dense.ts";
 import { matmulNNReference, matmulNTReference } from "../../kernels/matmul/reference.ts";
 import { expectNear, expectWithin } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";

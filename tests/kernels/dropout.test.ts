@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { Tape } from "../../core/compute/recorder.ts";
-import { accumulate } from "../../kernels/add/index.ts";
+import { accumulate } from "../../core/compute/accumulate.ts";
+import { Tape } from "../../core/compute/tape.ts";
 import { dropout, dropoutThreshold } from "../../kernels/dropout/index.ts";
 import { dropoutDraws, dropoutMask } from "../../kernels/dropout/reference.ts";
 import { expectClose } from "../support/close.ts";

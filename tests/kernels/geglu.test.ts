@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { geglu } from "../../kernels/geglu/index.ts";
-import { gegluBackwardReference, gegluReference } from "../../kernels/geglu/reference.ts";
+import { geglu } from "../../kernels/glu/index.ts";
+import { gegluBackwardReference, gegluReference } from "../../kernels/glu/reference.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { differences, dot, halfTolerance, runOp } from "../support/op.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { type Gpu, NVIDIA } from "../../core/device/index.ts";
-import { paperGpu } from "../../core/device/paper.ts";
-import { createDynamicMap } from "../../core/dynamic-map.ts";
+import { paperGpu } from "../../core/device/meta.ts";
+import { createDynamicMap } from "../../core/formats/dynamic-map.ts";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4 } from "../../core/formats/nf4.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
 import {
@@ -26,9 +26,9 @@ import {
   type TilePlan,
   type Tiling,
   TUNING,
-} from "../../kernels/gemm/index.ts";
-import { gemmReference, times, transposed } from "../../kernels/gemm/reference.ts";
-import { chooseTiling, matrixUnit } from "../../kernels/gemm/tiling.ts";
+} from "../../kernels/matmul-matrix/index.ts";
+import { gemmReference, times, transposed } from "../../kernels/matmul-matrix/reference.ts";
+import { chooseTiling, matrixUnit } from "../../kernels/matmul-matrix/tiling.ts";
 import { uploadNf4 } from "../../kernels/nf4/index.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, random, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";

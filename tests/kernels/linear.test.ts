@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { ParameterSet } from "../../core/compute/parameters.ts";
-import { linear } from "../../kernels/linear/index.ts";
-import { linearBackwardReference, linearReference } from "../../kernels/linear/reference.ts";
+import { linear } from "../../kernels/score-head/index.ts";
+import { linearBackwardReference, linearReference } from "../../kernels/score-head/reference.ts";
 import { expectNear } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { differences, dot, runOp } from "../support/op.ts";

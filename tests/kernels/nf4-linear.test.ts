@@ -1,8 +1,8 @@
 import { describe, test } from "bun:test";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
+import { nf4ForwardReference, nf4InputGradientReference } from "../../kernels/lora-linear/portable-reference.ts";
+import { nf4Forward, nf4InputGradient } from "../../kernels/lora-linear/portable.ts";
 import { matmulNTReference } from "../../kernels/matmul/reference.ts";
-import { nf4Forward, nf4InputGradient } from "../../kernels/nf4-linear/index.ts";
-import { nf4ForwardReference, nf4InputGradientReference } from "../../kernels/nf4-linear/reference.ts";
 import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
 import { expectNear, expectWithin } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";

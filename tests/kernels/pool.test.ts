@@ -1,8 +1,8 @@
 import { describe, test } from "bun:test";
-import { Tape } from "../../core/compute/recorder.ts";
-import { accumulate } from "../../kernels/add/index.ts";
-import { pool } from "../../kernels/pool/index.ts";
-import { poolBackwardReference, poolReference } from "../../kernels/pool/reference.ts";
+import { accumulate } from "../../core/compute/accumulate.ts";
+import { Tape } from "../../core/compute/tape.ts";
+import { pool } from "../../kernels/last-token/index.ts";
+import { poolBackwardReference, poolReference } from "../../kernels/last-token/reference.ts";
 import { softcap } from "../../kernels/softcap/index.ts";
 import { softcapBackwardReference } from "../../kernels/softcap/reference.ts";
 import { expectClose } from "../support/close.ts";

@@ -1,19 +1,19 @@
 import { describe, expect, test } from "bun:test";
+import { accumulate } from "../../core/compute/accumulate.ts";
 import type { LowRankBranch } from "../../core/compute/linear.ts";
 import { ParameterSet } from "../../core/compute/parameters.ts";
-import { Tape } from "../../core/compute/recorder.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
+import { Tape } from "../../core/compute/tape.ts";
 import type { Gpu } from "../../core/device/index.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
-import { accumulate } from "../../kernels/add/index.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
+import type { ProjectPart } from "../../kernels/lora-linear/attrs.ts";
+import { project } from "../../kernels/lora-linear/index.ts";
+import { projectBackwardReference, projectReference, type ReferencePart } from "../../kernels/lora-linear/reference.ts";
 import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
-import { project } from "../../kernels/project/index.ts";
-import { projectBackwardReference, projectReference, type ReferencePart } from "../../kernels/project/reference.ts";
 import { sameBits } from "../formats/support.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, random, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
-import type { ProjectPart } from "../../kernels/project/attrs.ts";
 
 /** Pipelines compile for a second or more on a software adapter that has not seen them. */
 const TIMEOUT = 120_000;

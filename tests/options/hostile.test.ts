@@ -1,11 +1,11 @@
 import { expect, test } from "bun:test";
 import { option, defineOptions } from "../../core/options/options.ts";
-import { readOptionText } from "../../core/options/option-text.ts";
+import { readOptionText } from "../../core/options/parse.ts";
 import { type ConfigInput, defineConfig, train } from "../../index.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { qlora } from "../support/command-line.ts";
-import { tinyCheckpoint } from "../support/reference.ts";
 import { failure } from "../support/failure.ts";
+import { tinyCheckpoint } from "../support/reference.ts";
 
 const parts = { model: gemma2({ checkpoint: "x" }), adapter: lora(), optimizer: adamW8bit() };
 const loose = (value: unknown): ConfigInput => value as ConfigInput;

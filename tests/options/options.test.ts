@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { ConfigError } from "../../core/errors.ts";
-import { readOptionText } from "../../core/options/option-text.ts";
-import { describeDefinition } from "../../core/options/option-words.ts";
+import { describeDefinition } from "../../core/options/describe.ts";
 import { defineOptions, option, type InferInput, type InferOptions } from "../../core/options/options.ts";
-import { nearestName } from "../../core/suggest.ts";
+import { readOptionText } from "../../core/options/parse.ts";
+import { nearestName } from "../../core/util/suggest.ts";
 
 const lora = defineOptions({
   rank: option("number.integer >= 1", { default: 8, help: "LoRA rank r" }),

@@ -3,16 +3,16 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PluginError } from "../../core/errors.ts";
-import { resolvePlugin, specOf } from "../../core/plugin/resolve.ts";
-import { peerProblem, releaseLine, versionProblem } from "../../core/plugin/version.ts";
-import { version } from "../../core/version.ts";
+import type { PluginKind } from "../../core/plugin/check.ts";
+import { version } from "../../core/util/version.ts";
+import { peerProblem, releaseLine, versionProblem } from "../../runtime/config/plugin-version.ts";
+import { resolvePlugin, specOf } from "../../runtime/config/resolve.ts";
 import { adamW, lora, shipped } from "../cli/fixtures/plugins.ts";
-import type { PluginKind } from "../../core/plugin/contract.ts";
 
 const root = join(import.meta.dir, "../..");
 const head = `
   import { defineOptions, option } from ${JSON.stringify(join(root, "core/options/options.ts"))};
-  import { definePlugin } from ${JSON.stringify(join(root, "core/plugin/value.ts"))};
+  import { definePlugin } from ${JSON.stringify(join(root, "core/plugin/factory.ts"))};
   const make = (kind, name) => definePlugin(kind, { name, options: defineOptions({}), create() {} });
 `;
 let from = "";

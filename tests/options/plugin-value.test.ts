@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { ConfigError } from "../../core/errors.ts";
 import { defineOptions, option } from "../../core/options/options.ts";
-import { definePlugin, isPlugin, isPluginFactory, type Plugin } from "../../core/plugin/value.ts";
+import { definePlugin, isPlugin, isPluginFactory, type Plugin } from "../../core/plugin/factory.ts";
 
 const scaler = definePlugin("adapter", {
   name: "scaler",

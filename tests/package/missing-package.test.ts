@@ -2,8 +2,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { cpSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { tinyCheckpoint } from "../support/reference.ts";
 import { installPacked, type Outside, runIn } from "../support/packed.ts";
+import { tinyCheckpoint } from "../support/reference.ts";
 
 let outside: Outside;
 
@@ -29,7 +29,7 @@ test("@huggingface/transformers: a tokenizer that needs AutoTokenizer is one err
   const folder = join(outside.folder, "tokenizer");
   mkdirSync(folder);
   cpSync(join(tinyCheckpoint, "tokenizer_config.json"), join(folder, "tokenizer_config.json"));
-  const script = `import { loadTokenizer } from ${JSON.stringify(join(outside.installed, "core/data/tokenizer.ts"))};
+  const script = `import { loadTokenizer } from ${JSON.stringify(join(outside.installed, "runtime/data/tokenizer.ts"))};
 const { code, message, hint } = await loadTokenizer(${JSON.stringify(folder)}).catch((error) => error);
 console.log(JSON.stringify({ code, message, hint }));`;
   const { stdout, stderr } = await runIn(outside.folder, [process.execPath, "-e", script]);

@@ -1,9 +1,9 @@
 /** The account of memory against what a run on the device allocates, within 2 %. */
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { writeFileAtomic } from "../../core/files.ts";
-import { benchOptions } from "../../core/options/bench-options.ts";
 import { bench } from "../../index.ts";
+import { writeFileAtomic } from "../../runtime/files/files.ts";
+import { benchOptions } from "../../sdk/bench-options.ts";
 import { tiers } from "../support/gpu.ts";
 import { temporaryFolder, testProvider } from "../support/run.ts";
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { formatBytes, parseBytes } from "../../core/byte-size.ts";
-import { NVIDIA } from "../../core/device/paper.ts";
-import { deviceOptions } from "../../core/options/device-options.ts";
-import { driverMargin, freeOnNvidia, memoryBudget } from "../../core/planning/budget.ts";
+import { NVIDIA } from "../../core/device/meta.ts";
+import { formatBytes, parseBytes } from "../../core/util/byte-size.ts";
+import { deviceOptions } from "../../runtime/config/device-options.ts";
+import { driverMargin, freeOnNvidia, memoryBudget } from "../../runtime/device/budget.ts";
 
 describe("sizes", () => {
   test("are read in both kinds of unit", () => {

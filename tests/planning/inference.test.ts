@@ -2,14 +2,14 @@
 import { describe, expect, spyOn, test } from "bun:test";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { openAdapterRun } from "../../core/adapter/run.ts";
 import { Memory } from "../../core/device/memory.ts";
 import type { DeviceError } from "../../core/errors.ts";
-import type { RunEvent } from "../../core/events.ts";
 import { writeSafetensors } from "../../core/formats/safetensors.ts";
-import { findAdapter } from "../../core/run/find-adapter.ts";
 import { evaluate, type InferenceRequest, merge, predict, train } from "../../index.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
+import type { RunEvent } from "../../runtime/events.ts";
+import { findAdapter } from "../../runtime/folder/find-adapter.ts";
+import { openAdapterRun } from "../../runtime/inference/adapter-run.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";

@@ -1,20 +1,20 @@
 /** A planned run compiles its kernels while it loads: the first step finds all of them. */
 import { describe, expect, test } from "bun:test";
 import { type Gpu, NVIDIA } from "../../core/device/index.ts";
-import { openSession, type Session } from "../../core/model/session.ts";
-import { benchOptions } from "../../core/options/bench-options.ts";
-import { MemoryAccount } from "../../core/planning/account.ts";
-import { openPlanned } from "../../core/planning/open.ts";
-import { PaperRun } from "../../core/planning/paper-run.ts";
-import { planMemory } from "../../core/planning/plan.ts";
-import { RunKernels } from "../../core/run/kernels.ts";
-import { accumulateGradients } from "../../core/training/step.ts";
 import { engine } from "../../kernels/engine.ts";
-import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
+import { MemoryAccount } from "../../runtime/planning/account.ts";
+import { RunKernels } from "../../runtime/planning/kernel-warmup.ts";
+import { PaperRun } from "../../runtime/planning/meta-run.ts";
+import { openPlanned } from "../../runtime/planning/open.ts";
+import { planMemory } from "../../runtime/planning/plan.ts";
+import type { MemorySettings } from "../../runtime/planning/settings.ts";
+import { openSession, type Session } from "../../runtime/session/session.ts";
+import { accumulateGradients } from "../../runtime/training/step.ts";
+import { benchOptions } from "../../sdk/bench-options.ts";
+import { benchSource } from "../../sdk/bench-source.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
-import type { MemorySettings } from "../../core/planning/settings.ts";
 
 test("kernels are forecast with the model that was measured, loaded once, whatever it was measured with before", async () => {
   const plugin = gemma2({ checkpoint: tinyCheckpoint }).create();

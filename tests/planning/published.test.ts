@@ -1,21 +1,21 @@
 /** The account of the 9B shape against what was measured on an H100 (docs/performance.md), and the choices made by it. */
 import { describe, expect, test } from "bun:test";
-import { NVIDIA } from "../../core/device/paper.ts";
-import { MemoryAccount } from "../../core/planning/account.ts";
-import { planMemory } from "../../core/planning/plan.ts";
-import { memoryRequest } from "../../core/planning/run.ts";
+import { NVIDIA } from "../../core/device/meta.ts";
 import { engine } from "../../kernels/engine.ts";
-import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";
-import { smallRun, temporaryFolder } from "../support/run.ts";
-import { withWholeBlocks } from "../support/whole-blocks.ts";
+import { MemoryAccount } from "../../runtime/planning/account.ts";
+import { planMemory } from "../../runtime/planning/plan.ts";
 import type {
   MemoryFigures,
   MemorySettings,
   PlannedWork,
   GivenSettings,
   MemoryMode,
-} from "../../core/planning/settings.ts";
+} from "../../runtime/planning/settings.ts";
+import { memoryRequest } from "../../runtime/planning/training-plan.ts";
+import { benchSource } from "../../sdk/bench-source.ts";
+import { smallRun, temporaryFolder } from "../support/run.ts";
+import { withWholeBlocks } from "../support/whole-blocks.ts";
 
 const GIB = 2 ** 30;
 const targetModules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"];

@@ -1,11 +1,11 @@
 /** What the driver holds stays within the limit, buffers that earlier batches still use included, whatever the batches. */
 import { expect, test } from "bun:test";
 import { NVIDIA } from "../../core/device/index.ts";
-import { benchOptions } from "../../core/options/bench-options.ts";
-import { PaperRun } from "../../core/planning/paper-run.ts";
 import { engine } from "../../kernels/engine.ts";
-import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";
+import { PaperRun } from "../../runtime/planning/meta-run.ts";
+import { benchOptions } from "../../sdk/bench-options.ts";
+import { benchSource } from "../../sdk/bench-source.ts";
 import { random, runSeed } from "../support/gpu.ts";
 
 const work = {

@@ -2,8 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { RunEvent } from "../../core/events.ts";
 import { train, trainer } from "../../index.ts";
+import type { RunEvent } from "../../runtime/events.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 

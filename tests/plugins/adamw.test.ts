@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { ModelError } from "../../core/errors.ts";
-import { adamW } from "../../plugins/adamw/index.ts";
 import { adamWReference } from "../../kernels/adamw/reference.ts";
+import { adamW } from "../../plugins/adamw/index.ts";
 import { expectClose } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tiers } from "../support/gpu.ts";
 import { type BenchParameter, OptimizerBench, savedFloats } from "../support/optimizer.ts";

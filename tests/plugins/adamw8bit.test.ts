@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import type { SavedTensor } from "../../core/compute/saved-state.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { createDynamicMap } from "../../core/dynamic-map.ts";
+import { createDynamicMap } from "../../core/formats/dynamic-map.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { adamWReference } from "../../kernels/adamw/reference.ts";
 import { adamW8bitReference, freshReferenceState } from "../../kernels/adamw8bit/reference.ts";
@@ -9,7 +10,6 @@ import { expectClose } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tiers } from "../support/gpu.ts";
 import { OptimizerBench, savedCodes, savedFloats } from "../support/optimizer.ts";
 import { goldenPath } from "../support/reference.ts";
-import type { SavedTensor } from "../../core/training/saved-state.ts";
 
 const options = { adamBeta1: 0.9, adamBeta2: 0.999, adamEpsilon: 1e-8, weightDecay: 0.01 };
 const learningRate = 1e-3;

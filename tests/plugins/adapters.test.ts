@@ -1,20 +1,20 @@
 /** What peft's recorded runs do not show of the adapters: their start, DoRA's norms and its dropout. */
 import { describe, expect, test } from "bun:test";
+import { accumulate } from "../../core/compute/accumulate.ts";
 import type { Batch } from "../../core/compute/batch.ts";
 import type { Nf4Weight } from "../../core/compute/linear.ts";
 import { ParameterSet } from "../../core/compute/parameters.ts";
-import { Tape } from "../../core/compute/recorder.ts";
+import { Tape } from "../../core/compute/tape.ts";
 import type { Gpu } from "../../core/device/index.ts";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeNf4 } from "../../core/formats/nf4.ts";
-import { readLogits } from "../../core/training/step.ts";
-import { accumulate } from "../../kernels/add/index.ts";
 import { dropout } from "../../kernels/dropout/index.ts";
 import { engine } from "../../kernels/engine.ts";
+import { project } from "../../kernels/lora-linear/index.ts";
 import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
-import { project } from "../../kernels/project/index.ts";
 import { doraForward, type DoraBranch } from "../../plugins/dora/forward.ts";
 import { weightNorm } from "../../plugins/dora/weight-norm.ts";
 import { dora, gemma2, ia3, lora } from "../../plugins/index.ts";
+import { readLogits } from "../../runtime/training/step.ts";
 import { expectClose, relativeL2 } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { differences, dot, runOp } from "../support/op.ts";

@@ -1,9 +1,9 @@
 /** What a metric must not give, told before a run starts. */
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { scoreLogits, tryMetrics } from "../../core/inference/evaluate.ts";
 import { defineMetric, defineOptions, train, type MetricPlugin } from "../../index.ts";
 import { accuracy, auc, brier, confusion, ece, f1, logLoss, mcc } from "../../plugins/index.ts";
+import { scoreLogits, tryMetrics } from "../../runtime/training/evaluate.ts";
 import { failure } from "../support/failure.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import type { MetricPlugin } from "../../core/plugin/metric.ts";
 import { accuracy } from "../../plugins/accuracy/index.ts";
 import { logLoss } from "../../plugins/log-loss/index.ts";
 import { goldenPath } from "../support/reference.ts";
-import type { MetricPlugin } from "../../core/plugin/metric.ts";
 
 function score(
   plugin: MetricPlugin,

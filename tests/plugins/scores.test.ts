@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import type { MetricPlugin } from "../../core/plugin/metric.ts";
 import { auc, brier, confusion, ece, f1, mcc } from "../../plugins/index.ts";
 import { goldenPath } from "../support/reference.ts";
-import type { MetricPlugin } from "../../core/plugin/metric.ts";
 
 type Rows = readonly (readonly number[])[];
 

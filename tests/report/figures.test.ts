@@ -1,5 +1,4 @@
 import { describe, expect, test } from "bun:test";
-import { softmaxRows } from "../../core/inference/evaluate.ts";
 import {
   classFigures,
   confusionMatrix,
@@ -9,10 +8,11 @@ import {
   reliabilityBins,
   rowLosses,
   wilsonInterval,
-} from "../../core/report/evaluation-figures.ts";
-import { formatLarge, formatRate, formatSeconds } from "../../core/report/format.ts";
-import { bestPoint, smooth } from "../../core/report/history.ts";
-import { autoScale, linearScale, stepScale } from "../../core/report/scale.ts";
+} from "../../runtime/report/evaluation-figures.ts";
+import { formatLarge, formatRate, formatSeconds } from "../../runtime/report/format.ts";
+import { bestPoint, smooth } from "../../runtime/report/history.ts";
+import { autoScale, linearScale, stepScale } from "../../runtime/report/scale.ts";
+import { softmaxRows } from "../../runtime/training/evaluate.ts";
 import { goldenPath } from "../support/reference.ts";
 
 /** Four rows counted by hand. */

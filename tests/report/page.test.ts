@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { writeReport } from "../../core/report/index.ts";
+import { writeReport } from "../../runtime/report/index.ts";
 import { findChromium, launchChromium, type Browser, type Page } from "../support/chromium.ts";
 import { longEvaluation, longHistory, overflow, record, runFolder, type RunFiles } from "./runs.ts";
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { QloraError } from "../../core/errors.ts";
-import { writeReport } from "../../core/report/index.ts";
+import { writeReport } from "../../runtime/report/index.ts";
 import { longEvaluation, longHistory, record, runFolder, type RunFiles } from "./runs.ts";
 
 /** The report of a run's files, as text. */

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { EvaluationRecord } from "../../core/report/index.ts";
+import type { EvaluationRecord } from "../../runtime/report/index.ts";
 import { random } from "../support/random.ts";
 
 /** Files of a run's folder by name; objects become JSON, lists become lines of JSON. */

@@ -3,9 +3,9 @@ import { appendFileSync, closeSync, openSync, truncateSync, writeFileSync, write
 import { rename, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { openLiveView } from "../../core/report/live-page.ts";
-import { openMetricsTail } from "../../core/report/metrics-tail.ts";
-import { watchRun } from "../../core/report/watch.ts";
+import { openLiveView } from "../../runtime/report/live-page.ts";
+import { openMetricsTail } from "../../runtime/report/metrics-tail.ts";
+import { watchRun } from "../../runtime/report/watch.ts";
 import { record, runFolder } from "./runs.ts";
 
 /** What the server answers to these bytes: its first line, and its body. */

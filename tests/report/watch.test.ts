@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { watchRun, type RunWatch } from "../../core/report/watch.ts";
+import { watchRun, type RunWatch } from "../../runtime/report/watch.ts";
 import { findChromium, launchChromium, type Browser, type Page } from "../support/chromium.ts";
 import { until } from "../support/until.ts";
 import { longEvaluation, longHistory, overflow, record, runFolder } from "./runs.ts";

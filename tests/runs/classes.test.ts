@@ -3,10 +3,10 @@ import { describe, expect, test } from "bun:test";
 import { cp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parsePythonJson } from "../../core/formats/python-json.ts";
-import { formatProbabilities } from "../../core/inference/probabilities.ts";
 import { ensemble, evaluate, predict, train } from "../../index.ts";
-import { tinyCheckpoint } from "../support/reference.ts";
+import { formatProbabilities } from "../../sdk/probabilities.ts";
 import { tiers } from "../support/gpu.ts";
+import { tinyCheckpoint } from "../support/reference.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 
 const device = { tier: "f32" } as const;

@@ -2,9 +2,9 @@
 import { expect, test } from "bun:test";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setFailpoint } from "../../core/disk.ts";
-import { crossValidate } from "../../core/run/cross-validate.ts";
-import { hasEnded } from "../../core/run/ended.ts";
+import { setFailpoint } from "../../runtime/files/disk.ts";
+import { hasEnded } from "../../runtime/folder/ended.ts";
+import { crossValidate } from "../../sdk/cross-validate.ts";
 import { failure } from "../support/failure.ts";
 import { paperConfig, paperEngine } from "../support/paper-run.ts";
 import { temporaryFolder } from "../support/run.ts";

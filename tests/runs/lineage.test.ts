@@ -3,11 +3,11 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { newestCheckpoint } from "../../core/run/checkpoints.ts";
-import { findAdapter } from "../../core/run/find-adapter.ts";
-import { isOnLine } from "../../core/run/lineage.ts";
-import { writeManifest } from "../../core/run/manifest.ts";
 import { predict, train, trainer } from "../../index.ts";
+import { newestCheckpoint } from "../../runtime/folder/checkpoints.ts";
+import { findAdapter } from "../../runtime/folder/find-adapter.ts";
+import { isOnLine } from "../../runtime/folder/lineage.ts";
+import { writeManifest } from "../../runtime/folder/manifest.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun } from "../support/run.ts";
 

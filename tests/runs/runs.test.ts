@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { compareRuns } from "../../core/run/compare.ts";
-import { listRuns } from "../../core/run/runs.ts";
+import { compareRuns } from "../../sdk/compare.ts";
+import { listRuns } from "../../sdk/runs.ts";
 import { longHistory, record } from "../report/runs.ts";
 
 let root = "";

@@ -2,11 +2,11 @@
 import { describe, expect, test } from "bun:test";
 import { cp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { loadDataset } from "../../core/data/dataset.ts";
-import { type ArenaRow, rowText } from "../../core/data/row.ts";
-import { loadTokenizer } from "../../core/data/tokenizer.ts";
 import { averageAdapters, predict, train } from "../../index.ts";
 import type { PredictRequest } from "../../index.ts";
+import { loadDataset } from "../../runtime/data/dataset.ts";
+import { type ArenaRow, rowText } from "../../runtime/data/row.ts";
+import { loadTokenizer } from "../../runtime/data/tokenizer.ts";
 import { expectClose } from "../support/close.ts";
 import { tiers } from "../support/gpu.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";

@@ -2,11 +2,11 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { crc32c, openEventLog } from "../../core/formats/tensorboard.ts";
-import { trainingOptions } from "../../core/options/training-options.ts";
-import { createRunFolder } from "../../core/run/folder.ts";
-import { openRunLog } from "../../core/run/log.ts";
-import type { LogEntry } from "../../core/run/trainer-state.ts";
+import { trainingOptions } from "../../runtime/config/training-options.ts";
+import { createRunFolder } from "../../runtime/folder/folder.ts";
+import { openRunLog } from "../../runtime/folder/log.ts";
+import { crc32c, openEventLog } from "../../runtime/folder/tensorboard.ts";
+import type { LogEntry } from "../../runtime/folder/trainer-state.ts";
 import { temporaryFolder } from "../support/run.ts";
 import { crcByBits, type EventFile, readEventFile, shownPoints } from "../support/tfevents.ts";
 

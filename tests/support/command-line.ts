@@ -2,7 +2,7 @@
 import { spyOn } from "bun:test";
 import { main } from "../../cli/run.ts";
 import type { Services } from "../../cli/sdk.ts";
-import { isPluginFactory } from "../../core/plugin/value.ts";
+import { isPluginFactory } from "../../core/plugin/factory.ts";
 import * as plugins from "../../plugins/index.ts";
 
 export interface Ended {

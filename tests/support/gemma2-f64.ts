@@ -1,9 +1,9 @@
 /** Gemma-2 as a classifier with LoRA, in f64 and one sample at a time: written from its equations, for tests of whole models. */
+import { decoderLinears } from "../../core/compute/decoder.ts";
 import type { TensorSource } from "../../core/formats/safetensors.ts";
-import { decoderLinears } from "../../core/model/decoder.ts";
 import { attentionReference } from "../../kernels/attention/reference.ts";
-import { gegluReference } from "../../kernels/geglu/reference.ts";
-import { type ReferencePart, projectReference } from "../../kernels/project/reference.ts";
+import { gegluReference } from "../../kernels/glu/reference.ts";
+import { type ReferencePart, projectReference } from "../../kernels/lora-linear/reference.ts";
 import { rmsNormReference } from "../../kernels/rms-norm/reference.ts";
 import { ropeInverseFrequencies } from "../../kernels/rope/index.ts";
 import { ropeReference } from "../../kernels/rope/reference.ts";

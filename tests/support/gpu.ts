@@ -1,6 +1,6 @@
-import type { DType, Tensor } from "../../core/compute/tensor.ts";
-import { elementCount } from "../../core/compute/tensor.ts";
 import type { Gpu, Tier } from "../../core/device/index.ts";
+import type { DType, Tensor } from "../../core/device/tensor.ts";
+import { elementCount } from "../../core/device/tensor.ts";
 import { testGpu, testTiers } from "../../testing/gpu.ts";
 import { random } from "./random.ts";
 

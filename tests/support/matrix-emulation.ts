@@ -3,9 +3,9 @@
  * results of one row, and of the operands it keeps what these need: that row of the left one, those columns of the
  * right one. Slow, but all indexing, masking and ordering is the kernel's own.
  */
-import type { KernelSpec } from "../../core/compute/kernel.ts";
 import { Gpu } from "../../core/device/index.ts";
-import type { MatrixUnit } from "../../kernels/gemm/index.ts";
+import type { KernelSpec } from "../../core/device/kernel.ts";
+import type { MatrixUnit } from "../../kernels/matmul-matrix/index.ts";
 
 interface Source {
   readonly name: string;

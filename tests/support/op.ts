@@ -1,7 +1,7 @@
-import { Tape } from "../../core/compute/recorder.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
+import { accumulate } from "../../core/compute/accumulate.ts";
+import { Tape } from "../../core/compute/tape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { accumulate } from "../../kernels/add/index.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { tensorOf } from "./gpu.ts";
 
 /** Output of a recorded computation and the gradients of its inputs. */

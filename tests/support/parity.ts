@@ -5,16 +5,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readAdapterConfig } from "../../core/formats/peft.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
-import { negativeLogLikelihood } from "../../core/inference/evaluate.ts";
-import type { Session } from "../../core/model/session.ts";
-import { accumulateGradients, readLogits } from "../../core/training/step.ts";
+import type { AdapterFactory } from "../../core/plugin/adapter.ts";
+import type { ModelSource } from "../../core/plugin/model.ts";
 import { engine } from "../../kernels/engine.ts";
+import type { Session } from "../../runtime/session/session.ts";
+import { negativeLogLikelihood } from "../../runtime/training/evaluate.ts";
+import { accumulateGradients, readLogits } from "../../runtime/training/step.ts";
 import { expectClose, relativeL2 } from "./close.ts";
 import { tiers } from "./gpu.ts";
 import { goldenPath } from "./reference.ts";
 import { pluginSession, samplesFrom } from "./session.ts";
-import type { AdapterFactory } from "../../core/plugin/adapter.ts";
-import type { ModelSource } from "../../core/plugin/model.ts";
 
 interface Reference {
   readonly base_model: string;

@@ -1,11 +1,11 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { writeFileAtomic } from "../../core/files.ts";
-import type { Config, ConfigInput } from "../../core/options/config.ts";
 import { demoCsv } from "../../demo/generate.ts";
 import { defineConfig } from "../../index.ts";
 import { adamW8bit, accuracy, gemma2, logLoss, lora } from "../../plugins/index.ts";
+import type { Config, ConfigInput } from "../../runtime/config/config.ts";
+import { writeFileAtomic } from "../../runtime/files/files.ts";
 import { tinyCheckpoint } from "./reference.ts";
 
 /** The provider that tests run on; see gpu.ts. */

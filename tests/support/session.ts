@@ -1,12 +1,12 @@
 import { join } from "node:path";
-import type { Sample } from "../../core/data/pack.ts";
 import type { Tier } from "../../core/device/index.ts";
 import { readAdapterConfig } from "../../core/formats/peft.ts";
-import { openSession, type Session } from "../../core/model/session.ts";
-import { gemma2, lora } from "../../plugins/index.ts";
-import { tinyCheckpoint } from "./reference.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { ModelSource } from "../../core/plugin/model.ts";
+import { gemma2, lora } from "../../plugins/index.ts";
+import type { Sample } from "../../runtime/data/pack.ts";
+import { openSession, type Session } from "../../runtime/session/session.ts";
+import { tinyCheckpoint } from "./reference.ts";
 
 /** The provider that tests run on; see gpu.ts. */
 const provider = (process.env["QLORA_TEST_GPU"] ?? "auto") as "auto" | "bun-webgpu" | "webgpu";

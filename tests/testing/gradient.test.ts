@@ -1,12 +1,12 @@
 import { describe, expect, test } from "bun:test";
-import type { Op } from "../../core/compute/recorder.ts";
-import type { Tensor } from "../../core/compute/tensor.ts";
+import type { Op } from "../../core/compute/tape.ts";
 import type { Gpu } from "../../core/device/index.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { dequantizeNf4, nf4CodeBook, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { attentionReference } from "../../kernels/attention/reference.ts";
 import { crossEntropyReference, oneHot } from "../../kernels/cross-entropy/reference.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
-import { gegluReference } from "../../kernels/geglu/reference.ts";
+import { gegluReference } from "../../kernels/glu/reference.ts";
 import {
   addNorm,
   attention,
@@ -23,11 +23,11 @@ import {
   softcap,
   uploadNf4,
 } from "../../kernels/index.ts";
-import { linearReference } from "../../kernels/linear/reference.ts";
-import { poolReference } from "../../kernels/pool/reference.ts";
-import { projectReference } from "../../kernels/project/reference.ts";
+import { poolReference } from "../../kernels/last-token/reference.ts";
+import { projectReference } from "../../kernels/lora-linear/reference.ts";
 import { rmsNormReference } from "../../kernels/rms-norm/reference.ts";
 import { ropeReference } from "../../kernels/rope/reference.ts";
+import { linearReference } from "../../kernels/score-head/reference.ts";
 import { softcapReference } from "../../kernels/softcap/reference.ts";
 import { checkGradient, type GradientProblem } from "../../testing/index.ts";
 import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";

@@ -1,7 +1,7 @@
 /** What `qlora bench` times. */
 import { describe, expect, test } from "bun:test";
-import { benchOptions } from "../../core/options/bench-options.ts";
 import { bench } from "../../index.ts";
+import { benchOptions } from "../../sdk/bench-options.ts";
 import { tiers } from "../support/gpu.ts";
 import { testProvider } from "../support/run.ts";
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { writeFileAtomic } from "../../core/files.ts";
 import { demoCsv } from "../../demo/generate.ts";
 import { train } from "../../index.ts";
+import { writeFileAtomic } from "../../runtime/files/files.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { GradScaler, initialGradScalerState } from "../../core/training/grad-scaler.ts";
+import { GradScaler, initialGradScalerState } from "../../runtime/training/grad-scaler.ts";
 
 const clean = (scaler: GradScaler, steps: number): void => {
   for (let i = 0; i < steps; i++) scaler.update(false);

@@ -2,13 +2,13 @@
 import { describe, expect, spyOn, test } from "bun:test";
 import { join } from "node:path";
 import { Gpu } from "../../core/device/index.ts";
-import { writeFileAtomic } from "../../core/files.ts";
+import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import { trainer } from "../../index.ts";
 import { gridFor, type Tensor } from "../../kernels/index.ts";
 import { ia3 } from "../../plugins/index.ts";
+import { writeFileAtomic } from "../../runtime/files/files.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
-import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 
 /** Doubles and halves what it is given: a kernel of its own for every 64 tokens, as products on subgroup matrices have theirs. */
 function byTokens(gpu: Gpu, x: Tensor, training: boolean): void {

@@ -1,14 +1,14 @@
 /** The last block runs for one token a sample; whoever looks at hidden states gets all of it. Both give the same numbers. */
 import { describe, expect, test } from "bun:test";
+import type { ForwardOptions } from "../../core/compute/blocks.ts";
+import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
+import type { ModelSource } from "../../core/plugin/model.ts";
 import { dora, gemma2, ia3, llama, lora } from "../../plugins/index.ts";
 import { norm as l2 } from "../../testing/differences.ts";
 import { ModelBench, randomSamples } from "../../testing/model-bench.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 import { withWholeBlocks } from "../support/whole-blocks.ts";
-import type { ForwardOptions } from "../../core/compute/blocks.ts";
-import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
-import type { ModelSource } from "../../core/plugin/model.ts";
 
 function expectSame(got: ArrayLike<number>, want: ArrayLike<number>, limit: number, what: string): void {
   const difference = l2(Float64Array.from(want, (v, i) => v - got[i]!));

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import type { RunEvent } from "../../core/events.ts";
-import { trainSteps } from "../../core/training/train.ts";
 import { engine } from "../../kernels/engine.ts";
+import type { RunEvent } from "../../runtime/events.ts";
+import { trainSteps } from "../../runtime/run/train.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 

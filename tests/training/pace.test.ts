@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import type { RunEvent } from "../../core/events.ts";
 import { defineMetric, defineOptions, train } from "../../index.ts";
+import type { RunEvent } from "../../runtime/events.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 

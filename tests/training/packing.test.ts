@@ -2,14 +2,14 @@
 import { describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { PackLimits, Sample } from "../../core/data/pack.ts";
-import { accumulateGradients } from "../../core/training/step.ts";
+import type { Checkpointing } from "../../core/compute/blocks.ts";
 import { engine } from "../../kernels/engine.ts";
+import type { PackLimits, Sample } from "../../runtime/data/pack.ts";
+import { accumulateGradients } from "../../runtime/training/step.ts";
 import { relativeL2 } from "../support/close.ts";
 import { tiers } from "../support/gpu.ts";
 import { goldenPath } from "../support/reference.ts";
 import { adapterSession, samplesFrom } from "../support/session.ts";
-import type { Checkpointing } from "../../core/compute/blocks.ts";
 
 /**
  * f32: sums of other orders. f16: where such a sum lies between two f16 numbers it rounds the other way, so two cuts may

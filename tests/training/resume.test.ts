@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { train, trainer } from "../../index.ts";
 import { adamW } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
-import { readEventFile, shownPoints } from "../support/tfevents.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
+import { readEventFile, shownPoints } from "../support/tfevents.ts";
 
 const adapterBytes = (run: string): Promise<Buffer> => readFile(join(run, "adapter_model.safetensors"));
 

@@ -5,8 +5,9 @@ import {
   type LrSchedulerType,
   type ScheduleOptions,
   warmupStepsOf,
-} from "../../core/training/schedule.ts";
+} from "../../runtime/training/schedule.ts";
 import { goldenPath } from "../support/reference.ts";
+
 const schedule = (lrSchedulerType: LrSchedulerType, rest: Partial<ScheduleOptions> = {}): ScheduleOptions => ({
   learningRate: 2,
   lrSchedulerType,

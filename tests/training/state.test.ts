@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { checkResumable, readOptimizerState, readTrainingState } from "../../core/training/training-state.ts";
+import { checkResumable, readOptimizerState, readTrainingState } from "../../runtime/folder/training-state.ts";
 import { failure } from "../support/failure.ts";
 import { paperConfig, paperEngine, paperTrain } from "../support/paper-run.ts";
 

@@ -1,9 +1,9 @@
 /** What a run is known to come to: its batches in their order, those of an evaluation once. */
 import { expect, test } from "bun:test";
-import { createSampler } from "../../core/data/sampler.ts";
-import type { TokenisedDataset } from "../../core/data/tokenise.ts";
-import { trainingBatches, type TrainingBatchesOptions } from "../../core/run/upcoming-batches.ts";
 import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
+import type { TokenisedDataset } from "../../runtime/data/dataset-tokenizer.ts";
+import { createSampler } from "../../runtime/data/sampler.ts";
+import { trainingBatches, type TrainingBatchesOptions } from "../../runtime/planning/upcoming-batches.ts";
 
 /** A dataset of which nothing but the token counts is looked at. */
 function dataOf(lengths: readonly number[]): TokenisedDataset {

@@ -3,16 +3,16 @@
  * need a real GPU; QLORA_TEST_WIDE=1 runs the smallest on a software one too (minutes).
  */
 import { describe, expect, test } from "bun:test";
-import { openSession, type Session } from "../../core/model/session.ts";
-import { benchOptions } from "../../core/options/bench-options.ts";
-import { normalValues } from "../../core/random.ts";
-import { accumulateGradients } from "../../core/training/step.ts";
+import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
+import { normalValues } from "../../core/util/random.ts";
 import { engine } from "../../kernels/engine.ts";
-import { benchSource } from "../../plugins/gemma2/bench-source.ts";
 import { lora } from "../../plugins/index.ts";
+import { openSession, type Session } from "../../runtime/session/session.ts";
+import { accumulateGradients } from "../../runtime/training/step.ts";
+import { benchOptions } from "../../sdk/bench-options.ts";
+import { benchSource } from "../../sdk/bench-source.ts";
 import { relativeL2 } from "../support/close.ts";
 import { random, softwareAdapter, tiers } from "../support/gpu.ts";
-import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 
 const software = await softwareAdapter();
 const forced = process.env["QLORA_TEST_WIDE"] !== undefined;

@@ -1,0 +1,90 @@
+/**
+ * A checkpoint on paper: every name, dtype and shape that bitsandbytes would write of a model, and zeros for values. The
+ * planner loads it where the weights are not on this machine yet.
+ */
+import type { Gpu } from "../device/gpu.ts";
+import { elementCount } from "../device/tensor.ts";
+import { hasWeights, openCheckpoint } from "./checkpoint.ts";
+import { finiteTensors } from "./finite.ts";
+import { NESTED_BLOCK_SIZE, NF4_BLOCK_SIZE, nf4CodeBook } from "./nf4.ts";
+import { tensorBytes, type TensorInfo, type TensorSpec } from "./safetensors-header.ts";
+import { missingTensor, type TensorSource } from "./safetensors.ts";
+
+/**
+ * Opens the weights in a checkpoint's folder. On paper they need not be there: `rows`, the outline's `baseParameters`, then say
+ * what they would be.
+ * @param options.allowNonFinite read NaN and infinite values as they are; otherwise the read of such a tensor throws
+ * @throws ModelError as `openCheckpoint`
+ */
+export async function openWeights(
+  gpu: Gpu,
+  directory: string,
+  rows: readonly ParameterRow[],
+  options: { readonly allowNonFinite?: boolean | undefined } = {},
+): Promise<TensorSource> {
+  if (gpu.paper && !hasWeights(directory)) return paperCheckpoint(rows);
+  return finiteTensors(await openCheckpoint(directory), options.allowNonFinite === true);
+}
+
+function paperCheckpoint(rows: readonly ParameterRow[]): TensorSource {
+  const tensors = new Map<string, TensorInfo>();
+  const values = new Map<string, Uint8Array<ArrayBuffer>>();
+  let at = 0;
+  const add = (name: string, spec: TensorSpec, value?: Uint8Array<ArrayBuffer>): void => {
+    tensors.set(name, { ...spec, begin: at, end: at + tensorBytes(spec) });
+    at += tensorBytes(spec);
+    if (value !== undefined) values.set(name, value);
+  };
+  for (const { name, shape, dtype } of rows) {
+    if (dtype !== "NF4") {
+      add(name, { dtype: dtype as TensorSpec["dtype"], shape });
+      continue;
+    }
+    const elements = elementCount(shape);
+    const blocks = Math.ceil(elements / NF4_BLOCK_SIZE);
+    const state = new TextEncoder().encode(
+      JSON.stringify({
+        quant_type: "nf4",
+        blocksize: NF4_BLOCK_SIZE,
+        dtype: "bfloat16",
+        shape,
+        nested_blocksize: NESTED_BLOCK_SIZE,
+        nested_dtype: "float32",
+        nested_offset: 0,
+      }),
+    );
+    add(name, { dtype: "U8", shape: [Math.ceil(elements / 2), 1] });
+    add(`${name}.absmax`, { dtype: "U8", shape: [blocks] });
+    add(`${name}.nested_absmax`, { dtype: "F32", shape: [Math.ceil(blocks / NESTED_BLOCK_SIZE)] });
+    add(`${name}.nested_quant_map`, { dtype: "F32", shape: [256] });
+    add(`${name}.quant_map`, { dtype: "F32", shape: [16] }, new Uint8Array(nf4CodeBook.slice().buffer));
+    add(`${name}.quant_state.bitsandbytes__nf4`, { dtype: "U8", shape: [state.length] }, state);
+  }
+  const read = (name: string, begin = 0, end = Infinity): Uint8Array<ArrayBuffer> => {
+    const info = tensors.get(name);
+    if (info === undefined) throw missingTensor("checkpoint on paper", name);
+    const size = Math.min(end, info.end - info.begin) - begin;
+    return values.get(name)?.slice(begin, begin + size) ?? new Uint8Array(size);
+  };
+  const close = async (): Promise<void> => {};
+  return {
+    tensors,
+    pathOf: () => "checkpoint on paper",
+    read: async (name) => read(name),
+    readInto: async (name, target, offset = 0) => target.set(read(name, offset, offset + target.length)),
+    async *stream(name, chunkBytes) {
+      const { begin, end } = tensors.get(name)!;
+      for (let from = 0; from < end - begin; from += chunkBytes) yield read(name, from, from + chunkBytes);
+    },
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+/** One row of `inspect`'s table. */
+export interface ParameterRow {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** As the checkpoint stores it: `NF4`, `BF16` … */
+  readonly dtype: string;
+}

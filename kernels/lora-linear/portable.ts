@@ -1,0 +1,80 @@
+/** Products with a frozen NF4 weight: rows are dequantised to a scratch buffer, then multiplied by the plain kernels. */
+import type { Nf4Weight } from "../../core/compute/linear.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import { bytesPerElement, expectTensor, type Tensor } from "../../core/device/tensor.ts";
+import { DeviceError } from "../../core/errors.ts";
+import { matmulNN, matmulNT } from "../matmul/index.ts";
+import { dequantise } from "../nf4/index.ts";
+
+/**
+ * Calls `use` with W's rows in the tier's operand type: all of them, or parts of a multiple of eight rows where one
+ * binding cannot hold them.
+ */
+function withDequantised(
+  gpu: Gpu,
+  weight: Nf4Weight,
+  rowLimit: number,
+  use: (rows: Tensor, firstRow: number) => void,
+): void {
+  const { outFeatures, inFeatures } = weight;
+  const fitting = Math.floor(gpu.device.limits.maxStorageBufferBindingSize / (inFeatures * bytesPerElement(gpu.half)));
+  const limit = Math.min(rowLimit, fitting);
+  if (limit < outFeatures && (limit < 8 || outFeatures % 4 !== 0)) {
+    throw new DeviceError(
+      "BINDING_TOO_LARGE",
+      `${weight.name} [${outFeatures},${inFeatures}] ${gpu.half} does not fit into one binding of this adapter (${gpu.device.limits.maxStorageBufferBindingSize} bytes) and cannot be cut into parts of eight rows`,
+      { hint: "Use a device with larger bindings." },
+    );
+  }
+  const step = limit < outFeatures ? limit - (limit % 8) : outFeatures;
+  for (let first = 0; first < outFeatures; first += step) {
+    const rows = gpu.alloc(
+      [Math.min(step, outFeatures - first), inFeatures],
+      gpu.half,
+      `dequantised ${weight.name}`,
+      "scratch",
+    );
+    dequantise(gpu, weight, rows, first);
+    use(rows, first);
+    gpu.free(rows);
+  }
+}
+
+export interface Nf4Options {
+  /** Most rows of W that are dequantised at a time; default: what one binding holds. */
+  readonly rowLimit?: number;
+}
+
+/** y [N,out] = x [N,in] W^T, both in the tier's operand type; f32 accumulation. */
+export function nf4Forward(
+  gpu: Gpu,
+  x: Tensor,
+  weight: Nf4Weight,
+  y: Tensor,
+  { rowLimit = Infinity }: Nf4Options = {},
+): void {
+  expectTensor(x, [-1, weight.inFeatures], gpu.half);
+  expectTensor(y, [x.shape[0]!, weight.outFeatures], gpu.half);
+  withDequantised(gpu, weight, rowLimit, (rows, first) => matmulNT(gpu, x, rows, y, { cColumn: first }));
+}
+
+export interface Nf4GradientOptions extends Nf4Options {
+  /** Adds to what dX holds. Default false. */
+  readonly accumulate?: boolean;
+}
+
+/** dX [N,in] (=|+=) dY [N,out] W, both in the tier's operand type; f32 accumulation. */
+export function nf4InputGradient(
+  gpu: Gpu,
+  dY: Tensor,
+  weight: Nf4Weight,
+  dX: Tensor,
+  options: Nf4GradientOptions = {},
+): void {
+  const { rowLimit = Infinity, accumulate = false } = options;
+  expectTensor(dY, [-1, weight.outFeatures], gpu.half);
+  expectTensor(dX, [dY.shape[0]!, weight.inFeatures], gpu.half);
+  withDequantised(gpu, weight, rowLimit, (rows, first) =>
+    matmulNN(gpu, dY, rows, dX, { aColumn: first, accumulate: accumulate || first > 0 }),
+  );
+}

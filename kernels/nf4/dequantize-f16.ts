@@ -1,0 +1,212 @@
+import type { Nf4Weight } from "../../core/compute/linear.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import { gridFor, type KernelSpec, wgslFloat } from "../../core/device/kernel.ts";
+import { expectTensor, type Tensor } from "../../core/device/tensor.ts";
+import { nf4CodeBook } from "../../core/formats/nf4.ts";
+import { IMAGE_VECTOR, type OperandLayout, operandLayout } from "../matmul-matrix/image.ts";
+import { IMAGE } from "../matmul-matrix/tiling.ts";
+import { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./decode.ts";
+
+/**
+ * How a code becomes a number: `table` reads workgroup memory, where every lane has a copy of the code book so that no
+ * two meet in a bank; `select` is a tree of selects.
+ */
+export type CodeLookup = "table" | "select";
+
+/** Code words (eight weights) that one invocation of the row kernel decodes. */
+const WORDS = 8;
+const THREADS = 256;
+/** Tile of the transposing kernel: output columns (weight rows) and output rows (weight columns). */
+const TILE_OUT = 64;
+const TILE_IN = 128;
+
+const lookupText = (
+  lookup: CodeLookup,
+  threads: number,
+): { declare: string; fill: string; four: (bits: string) => string } => {
+  if (lookup === "select") return { declare: "", fill: "", four: (bits) => `nf4_four(${bits})` };
+  return {
+    declare: `const BOOK = array<f32, 16>(${Array.from(nf4CodeBook, wgslFloat).join(", ")});
+var<workgroup> book: array<f32, 512>;
+fn book_four(bits: u32, lane: u32) -> vec4f {
+  // The high nibble of each byte comes first.
+  return vec4f(
+    book[((bits >> 4u) & 15u) * 32u + lane], book[(bits & 15u) * 32u + lane],
+    book[((bits >> 12u) & 15u) * 32u + lane], book[((bits >> 8u) & 15u) * 32u + lane]);
+}`,
+    fill: `for (var i = li; i < 512u; i += ${threads}u) { book[i] = BOOK[i / 32u]; }`,
+    four: (bits) => `book_four(${bits}, li % 32u)`,
+  };
+};
+
+const PACK4 = "fn pack4(v: vec4f) -> vec2<u32> { return vec2<u32>(pack2x16float(v.xy), pack2x16float(v.zw)); }";
+
+/** Writes the weight as it lies, `[out, in]`, row by row or as an image. */
+function rowsSpec(weight: Nf4Weight, lookup: CodeLookup, layout: OperandLayout): KernelSpec {
+  const { declare, fill, four } = lookupText(lookup, THREADS);
+  const code = `${nf4Source(0)}
+@group(0) @binding(3) var<storage, read_write> output: array<vec4<u32>>;
+${declare}
+${PACK4}
+${layout === "image" ? IMAGE_VECTOR : ""}
+var<workgroup> scales: array<f32, ${(THREADS * WORDS) / 8}>;
+@compute @workgroup_size(${THREADS})
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
+  let first = group_index(wg, count) * ${THREADS * WORDS}u;
+  ${fill}
+  // Eight words share a scale, and restoring one costs two dependent loads: once, by one invocation.
+  if (first + li * 8u < params.words) {
+    scales[li] = nf4_scale(first / 8u + li);
+  }
+  workgroupBarrier();
+  for (var i = li; i < ${THREADS * WORDS}u; i += ${THREADS}u) {
+    if (first + i < params.words) {
+      let bits = nf4_codes[first + i];
+      let scale = scales[i / 8u];
+      let low = nf4_round(${four("bits")} * scale);
+      let high = nf4_round(${four("bits >> 16u")} * scale);
+      output[${layout === "image" ? "image_vector((first + i) / params.across, (first + i) % params.across, params.depth)" : "first + i"}] = vec4<u32>(pack4(low), pack4(high));
+    }
+  }
+}
+`;
+  return {
+    code,
+    bindings: ["read", "read", "read", "write"],
+    uniforms: { words: "u32", across: "u32", depth: "u32", ...nf4Uniforms },
+    constants: nf4Constants(weight),
+  };
+}
+
+/**
+ * Writes the weight transposed, `[in, out]`. A lane decodes 32 codes of two neighbouring rows and packs them in pairs;
+ * the tile turns in workgroup memory, so that both the codes and the result move in whole cache lines.
+ */
+function transposedSpec(weight: Nf4Weight, lookup: CodeLookup, layout: OperandLayout): KernelSpec {
+  const { inFeatures, outFeatures } = weight;
+  const threads = TILE_IN;
+  const { declare, fill, four } = lookupText(lookup, threads);
+  const stride = TILE_OUT / 8 + 1;
+  const code = `${nf4Source(0)}
+@group(0) @binding(3) var<storage, read_write> output: array<vec4<u32>>;
+${declare}
+${layout === "image" ? IMAGE_VECTOR : ""}
+var<workgroup> tile: array<vec4<u32>, ${TILE_IN * stride}>;
+fn put(column: u32, pair: u32, even: f32, odd: f32) {
+  tile[column * ${stride}u + pair / 4u][pair % 4u] = pack2x16float(vec2f(even, odd));
+}
+@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
+  let index = group_index(wg, count);
+  let row0 = index / ${Math.ceil(inFeatures / TILE_IN)}u * ${TILE_OUT}u;
+  let col0 = index % ${Math.ceil(inFeatures / TILE_IN)}u * ${TILE_IN}u;
+  if (row0 >= ${outFeatures}u) {
+    return;
+  }
+  ${fill}
+  workgroupBarrier();
+  let pair = li % 32u;
+  let first = li / 32u * 32u;
+  if (col0 + first < ${inFeatures}u) {
+    let even = (row0 + 2u * pair) * ${inFeatures}u + col0 + first;
+    let odd = even + ${inFeatures}u;
+    let even_scale = nf4_scale(even / 64u);
+    let odd_scale = nf4_scale(odd / 64u);
+    for (var word = 0u; word < 4u; word++) {
+      let even_bits = nf4_codes[even / 8u + word];
+      let odd_bits = nf4_codes[odd / 8u + word];
+      for (var half = 0u; half < 2u; half++) {
+        let a = nf4_round(${four("(even_bits >> (16u * half))")} * even_scale);
+        let b = nf4_round(${four("(odd_bits >> (16u * half))")} * odd_scale);
+        let column = first + word * 8u + half * 4u;
+        put(column, pair, a.x, b.x);
+        put(column + 1u, pair, a.y, b.y);
+        put(column + 2u, pair, a.z, b.z);
+        put(column + 3u, pair, a.w, b.w);
+      }
+    }
+  }
+  workgroupBarrier();
+  for (var i = li; i < ${(TILE_IN * TILE_OUT) / 8}u; i += ${threads}u) {
+    let column = i / ${TILE_OUT / 8}u;
+    if (col0 + column < ${inFeatures}u) {
+      output[${layout === "image" ? `image_vector(col0 + column, row0 / 8u + i % ${TILE_OUT / 8}u, ${inFeatures}u)` : `(col0 + column) * ${outFeatures / 8}u + row0 / 8u + i % ${TILE_OUT / 8}u`}] = tile[column * ${stride}u + i % ${TILE_OUT / 8}u];
+    }
+  }
+}
+`;
+  return { code, bindings: ["read", "read", "read", "write"], uniforms: nf4Uniforms, constants: nf4Constants(weight) };
+}
+
+function expectSides(weight: Nf4Weight): void {
+  if (weight.inFeatures % 64 !== 0 || weight.outFeatures % 64 !== 0) {
+    throw new RangeError(`${weight.name} [${weight.outFeatures},${weight.inFeatures}]: sides must be multiples of 64`);
+  }
+}
+
+/** How a weight is dequantised for products. */
+export interface DequantiseOptions {
+  readonly lookup?: CodeLookup;
+  /** How the result lies; default row by row. An image needs a multiple of 256 columns. */
+  readonly layout?: OperandLayout;
+}
+
+function expectColumns(out: Tensor, layout: OperandLayout): void {
+  if (layout === "image" && out.shape[1]! % IMAGE.columns !== 0)
+    throw new RangeError(`${out.label} [${out.shape.join(",")}]: an image has a multiple of ${IMAGE.columns} columns`);
+}
+
+/**
+ * `out [out, in] f16` = the dequantised weight, bit-equal to bitsandbytes: code book times absmax in f32, rounded to
+ * `weight.rounding`, then to f16. The operand of input gradients.
+ * @throws RangeError for another shape, or sides that are no multiples of 64
+ */
+export function dequantiseRows(
+  gpu: Gpu,
+  weight: Nf4Weight,
+  out: Tensor,
+  { lookup = "table", layout = "rows" }: DequantiseOptions = {},
+): void {
+  expectSides(weight);
+  const { inFeatures, outFeatures } = weight;
+  expectTensor(out, [outFeatures, inFeatures], "f16");
+  expectColumns(out, layout);
+  const key = `gemm/dequantise-rows/${nf4Key(weight)}/${lookup}/${layout}`;
+  const kernel = gpu.kernel(key, () => rowsSpec(weight, lookup, layout));
+  const words = (outFeatures * inFeatures) / 8;
+  gpu.dispatch(
+    kernel,
+    [...nf4Tensors(weight), out],
+    { words, across: inFeatures / 8, depth: outFeatures, nested_offset: weight.nestedOffset, zero: 0 },
+    gridFor(words / (THREADS * WORDS)),
+  );
+}
+
+/**
+ * `out [in, out] f16` = the dequantised weight transposed: the operand of forward products.
+ * @throws RangeError for another shape, or sides that are no multiples of 64
+ */
+export function dequantiseTransposed(
+  gpu: Gpu,
+  weight: Nf4Weight,
+  out: Tensor,
+  { lookup = "table", layout = "rows" }: DequantiseOptions = {},
+): void {
+  expectSides(weight);
+  const { inFeatures, outFeatures } = weight;
+  expectTensor(out, [inFeatures, outFeatures], "f16");
+  expectColumns(out, layout);
+  const key = `gemm/dequantise-transposed/${outFeatures}x${inFeatures}/${nf4Key(weight)}/${lookup}/${layout}`;
+  const kernel = gpu.kernel(key, () => transposedSpec(weight, lookup, layout));
+  const tiles = (outFeatures / TILE_OUT) * Math.ceil(inFeatures / TILE_IN);
+  gpu.dispatch(kernel, [...nf4Tensors(weight), out], { nested_offset: weight.nestedOffset, zero: 0 }, gridFor(tiles));
+}
+
+/** The weight with a dequantised copy kept beside it for forward passes, in `operandLayout`; 2 bytes an element. */
+export function keepTransposed(gpu: Gpu, weight: Nf4Weight): Nf4Weight {
+  const { inFeatures, outFeatures, name } = weight;
+  const transposedLayout = operandLayout(gpu, outFeatures);
+  const transposed = gpu.alloc([inFeatures, outFeatures], "f16", `${name} transposed`, "weights");
+  dequantiseTransposed(gpu, weight, transposed, { layout: transposedLayout });
+  return { ...weight, transposed, transposedLayout };
+}

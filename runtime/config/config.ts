@@ -1,0 +1,264 @@
+/** The config of a run: plugins as values, and the sections of options. Flag wins over file, file over default. */
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { ConfigError } from "../../core/errors.ts";
+import { isObject } from "../../core/formats/json-object.ts";
+import { showValue } from "../../core/options/describe.ts";
+import type { OptionSet, OptionShape, OptionsOutput } from "../../core/options/options.ts";
+import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
+import type { PluginKind } from "../../core/plugin/check.ts";
+import { isPlugin, type Plugin, type PluginFactory } from "../../core/plugin/factory.ts";
+import type { MetricPlugin } from "../../core/plugin/metric.ts";
+import type { ModelPlugin } from "../../core/plugin/model.ts";
+import type { OptimizerPlugin } from "../../core/plugin/optimizer.ts";
+import { unknownKeys } from "../../core/util/suggest.ts";
+import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
+import { deviceOptions, type DeviceOptions, type DeviceOptionsInput } from "./device-options.ts";
+import { loadReason } from "./load-reason.ts";
+import { isLoss, type Loss } from "./loss.ts";
+import { versionProblem } from "./plugin-version.ts";
+import { configFactories, rememberSpec, specOf } from "./resolve.ts";
+import {
+  changedSoftLabelOptions,
+  trainingOptions,
+  type TrainingOptions,
+  type TrainingOptionsInput,
+} from "./training-options.ts";
+
+/** What `defineConfig` takes. */
+export interface ConfigInput {
+  readonly model: ModelPlugin;
+  readonly adapter: AdapterPlugin;
+  readonly optimizer: OptimizerPlugin;
+  readonly metrics?: readonly MetricPlugin[];
+  /** A loss of your own (`defineLoss`) in place of `training.loss`. */
+  readonly loss?: Loss | undefined;
+  readonly data?: DataOptionsInput;
+  readonly training?: TrainingOptionsInput;
+  readonly device?: DeviceOptionsInput;
+}
+
+/** A checked config, defaults filled in. */
+export interface Config extends Required<Omit<ConfigInput, "data" | "training" | "device" | "loss">> {
+  readonly kind: "config";
+  readonly loss: Loss | undefined;
+  readonly data: DataOptions;
+  readonly training: TrainingOptions;
+  readonly device: DeviceOptions;
+  /** The config as it was given, so that flags can be laid over it before defaults are filled in. */
+  readonly given: ConfigInput;
+}
+
+/** What flags say about one plugin: which it is, and options to lay over the file's where that has the same. */
+export interface PluginOverride {
+  readonly factory: PluginFactory;
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** What the command line lays over a config file. */
+export interface ConfigOverrides {
+  readonly model: PluginOverride;
+  readonly adapter: PluginOverride;
+  readonly optimizer: PluginOverride;
+  /** Undefined leaves the file's. */
+  readonly metrics: readonly PluginFactory[] | undefined;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly training: Readonly<Record<string, unknown>>;
+  readonly device: Readonly<Record<string, unknown>>;
+}
+
+export const CONFIG_FILE = "qlora.config.ts";
+
+const CONFIG_KEYS = ["model", "adapter", "optimizer", "metrics", "loss", "data", "training", "device"];
+const MOST_METRICS = 1000;
+const SINGLE_KINDS = ["model", "adapter", "optimizer"] as const;
+type SingleKind = (typeof SINGLE_KINDS)[number];
+
+interface Sections {
+  readonly data: DataOptions;
+  readonly training: TrainingOptions;
+  readonly device: DeviceOptions;
+}
+
+/** Checks the three sections of options; problems are added to `problems`. */
+function checkSections(input: ConfigInput, problems: string[]): Sections {
+  const section = <S extends OptionShape>(set: OptionSet<S>, name: string, value: unknown): OptionsOutput<S> => {
+    const checked = set.check(value === undefined ? {} : value, name); // null is no section
+    if (checked.ok) return checked.value;
+    problems.push(...checked.problems);
+    return {} as OptionsOutput<S>; // never read: the caller throws the problems
+  };
+  return {
+    data: section(dataOptions, "data", input.data),
+    training: section(trainingOptions, "training", input.training),
+    device: section(deviceOptions, "device", input.device),
+  };
+}
+
+function checkPlugins(input: ConfigInput, problems: string[]): void {
+  const check = (path: string, kind: PluginKind, value: unknown): void => {
+    if (isPlugin(value, kind)) {
+      const problem = versionProblem(value.factory.qlora);
+      if (problem !== undefined) problems.push(`${path}: ${value.name} ${problem}`);
+      return;
+    }
+    problems.push(`${path}: got ${showValue(value)}, expected a configured ${kind} (what calling its factory returns)`);
+  };
+  for (const kind of SINGLE_KINDS) check(kind, kind, input[kind]);
+  const metrics: unknown = input.metrics === undefined ? [] : input.metrics;
+  if (Array.isArray(metrics) && metrics.length <= MOST_METRICS)
+    Array.from(metrics, (metric: unknown, i) => check(`metrics[${i}]`, "metric", metric)); // holes too
+  else if (Array.isArray(metrics)) problems.push(`metrics: got ${metrics.length}, expected at most ${MOST_METRICS}`);
+  else problems.push(`metrics: got ${showValue(metrics)}, expected a list of metrics`);
+}
+
+function checkLoss({ loss }: ConfigInput, training: TrainingOptions, problems: string[]): void {
+  if (loss !== undefined && !isLoss(loss)) {
+    problems.push(`loss: got ${showValue(loss)}, expected a loss (what defineLoss returns)`);
+    return;
+  }
+  if (loss !== undefined && (training.loss !== "auto" || training.classWeights !== undefined))
+    problems.push(`loss: got ${loss.name} together with training.loss or training.classWeights, expected only one`);
+  const name = loss?.name ?? training.loss;
+  if (loss !== undefined || name === "cross-entropy") {
+    for (const { option, got } of changedSoftLabelOptions(training))
+      problems.push(
+        `training.${option}: got ${got} with loss ${name}, which leaves it unused, expected loss soft-label`,
+      );
+  } else if (training.softLabelWeight === 0 && training.softLabelTemperature !== 1) {
+    const got = training.softLabelTemperature;
+    problems.push(`training.softLabelTemperature: got ${got} with softLabelWeight 0, which leaves it unused`);
+  }
+}
+
+/**
+ * Checks a config and fills in defaults.
+ * @throws ConfigError listing every problem
+ * @example export default defineConfig({ model: gemma2({ checkpoint: "gemma" }), adapter: lora(), optimizer: adamW8bit() });
+ */
+export function defineConfig(input: ConfigInput): Config {
+  if (!isObject(input)) {
+    throw new ConfigError("CONFIG_INVALID", `config: got ${showValue(input)}, expected an object of sections`, {
+      hint: "Write defineConfig({ model, adapter, optimizer, ... }).",
+    });
+  }
+  const problems = unknownKeys(input, CONFIG_KEYS, "section");
+  checkPlugins(input, problems);
+  const sections = checkSections(input, problems);
+  if (problems.length === 0) checkLoss(input, sections.training, problems);
+  if (problems.length > 0) throw new ConfigError("CONFIG_INVALID", problems);
+  const { model, adapter, optimizer, metrics = [], loss } = input;
+  return { kind: "config", model, adapter, optimizer, metrics, loss, ...sections, given: input };
+}
+
+const isConfig = (value: unknown): value is Config =>
+  isObject(value) &&
+  value["kind"] === "config" &&
+  SINGLE_KINDS.every((kind) => isPlugin(value[kind], kind)) &&
+  Array.isArray(value["metrics"]) &&
+  ["data", "training", "device", "given"].every((key) => isObject(value[key]));
+
+/** `config` itself. @throws ConfigError where it is not what `defineConfig` returns, such as its bare input */
+export function requireConfig(config: Config): Config {
+  if (isConfig(config)) return config;
+  throw new ConfigError("CONFIG_EXPECTED", `config: got ${showValue(config)}, expected what defineConfig returns`, {
+    hint: "Write defineConfig({ model, adapter, optimizer, ... }).",
+  });
+}
+
+/**
+ * Loads a config file: `path`, or qlora.config.ts in `folder` where there is one. Plugins in it that do not ship are remembered
+ * by the file, so that a run's record finds them again.
+ * @throws ConfigError where the file named is missing, does not load, or exports no config
+ */
+export async function loadConfig(
+  path: string | undefined,
+  folder: string,
+  shipped: readonly PluginFactory[] = [],
+): Promise<Config | undefined> {
+  const file = resolve(folder, path ?? CONFIG_FILE);
+  if (!existsSync(file)) {
+    if (path === undefined) return undefined;
+    throw new ConfigError("CONFIG_NOT_FOUND", `--config ${path}: no such file (looked for ${file})`);
+  }
+  let exported: unknown;
+  try {
+    ({ default: exported } = (await import(pathToFileURL(file).href)) as { default?: unknown });
+  } catch (cause) {
+    if (cause instanceof ConfigError) {
+      throw new ConfigError(
+        cause.code,
+        cause.problems.map((problem) => `${file}: ${problem}`),
+        { cause },
+      );
+    }
+    throw new ConfigError("CONFIG_LOAD_FAILED", `${file} does not load: ${loadReason(cause, file)}`, { cause });
+  }
+  if (isConfig(exported)) {
+    for (const factory of configFactories(exported)) {
+      if (!shipped.some(({ kind, name }) => kind === factory.kind && name === factory.name))
+        rememberSpec(factory, file);
+    }
+    return exported;
+  }
+  throw new ConfigError("CONFIG_EXPORT", `${file}: the default export is ${showValue(exported)}, expected a config`, {
+    hint: "Write export default defineConfig({ ... }).",
+  });
+}
+
+/**
+ * Lays flags over a config file's values.
+ * @throws ConfigError listing every problem
+ */
+export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): Config {
+  const given = file?.given;
+  const problems: string[] = [];
+  const plugin = <K extends SingleKind>(kind: K): ConfigInput[K] => {
+    const fromFile = given?.[kind];
+    const { factory, options } = flags[kind];
+    const base = fromFile?.name === factory.name ? fromFile.given : {};
+    try {
+      return factory.configure({ ...base, ...options }) as ConfigInput[K];
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      problems.push(...error.problems);
+      return fromFile as ConfigInput[K]; // never read: the problems are thrown below
+    }
+  };
+  const input: ConfigInput = {
+    model: plugin("model"),
+    adapter: plugin("adapter"),
+    optimizer: plugin("optimizer"),
+    metrics: flags.metrics?.map((factory) => factory.configure({}) as MetricPlugin) ?? given?.metrics ?? [],
+    loss: given?.loss,
+    data: { ...given?.data, ...flags.data },
+    training: { ...given?.training, ...flags.training },
+    device: { ...given?.device, ...flags.device },
+  };
+  if (problems.length === 0) return defineConfig(input);
+  checkSections(input, problems);
+  // What anybody sees who runs a bare command in an empty folder.
+  const bare = problems.some((problem) => problem.startsWith("model.checkpoint: got nothing"));
+  const hint =
+    "Give --model a checkpoint's folder or a model of the hub as org/name, or write a config with qlora init.";
+  throw new ConfigError("CONFIG_INVALID", problems, bare ? { hint } : {});
+}
+
+/** The config as plain JSON: each plugin as its name and options, and the three sections. */
+export function configToJson(config: Config): Readonly<Record<string, unknown>> {
+  const plain = ({ name, options, factory }: Pick<Plugin, "name" | "options" | "factory">): object => {
+    const from = specOf(factory);
+    return { name, options, ...(from === undefined ? {} : { from }) };
+  };
+  return {
+    model: plain(config.model),
+    adapter: plain(config.adapter),
+    optimizer: plain(config.optimizer),
+    metrics: config.metrics.map(plain),
+    ...(config.loss === undefined ? {} : { loss: { name: config.loss.name, options: config.loss.options } }),
+    data: config.data,
+    training: config.training,
+    device: config.device,
+  };
+}

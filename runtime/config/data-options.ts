@@ -1,0 +1,66 @@
+/** Options of the data: which rows, how they are split, and how they become tokens. */
+import { defineOptions, option, type InferInput, type InferOptions } from "../../core/options/options.ts";
+import { sampleTokens } from "./limits.ts";
+
+export const dataOptions = defineOptions(
+  {
+    trainFiles: option("string[]", { default: [], help: "CSV or JSONL files to train on, read as one" }),
+    evalFiles: option("string[]", { default: [], help: "files to evaluate on" }),
+    format: option("'auto' | 'arena' | 'classification'", {
+      default: "auto",
+      help: "arena: columns prompt, response_a, response_b, winner_*; classification: text or input_ids, and label",
+    }),
+    maxLength: option(sampleTokens, { default: 1024, help: "most tokens of a sample, bos and eos included" }),
+    truncate: option("'right' | 'left' | 'thirds' | 'budget-20-40-40' | 'prompt-cap' | 'spread'", {
+      default: "right",
+      help: "what longer samples lose: their end or start; in arena rows, the ends of prompt and responses by shares of the tokens; the prompt beyond its cap and the longer response; or the notebook's three pieces with bos and eos each",
+    }),
+    promptMaxTokens: option("number.integer >= 1", {
+      default: 256,
+      help: "most tokens of a prompt where truncate is prompt-cap",
+    }),
+    addBosToken: option("'auto' | boolean", {
+      default: "auto",
+      help: "start texts with the bos token; auto: as the tokenizer's files say, in eval and predict as the run recorded",
+    }),
+    addEosToken: option("'auto' | boolean", {
+      default: "auto",
+      help: "end texts with the eos token; auto: in training wherever there is one, in eval and predict as the run recorded, else as the tokenizer's files say",
+    }),
+    nSplits: option("number.integer >= 2", {
+      optional: true,
+      help: "hold out every row whose position % nSplits is foldIdx, to evaluate on",
+    }),
+    foldIdx: option("number.integer >= 0", { default: 0, help: "which fold is held out" }),
+    foldBy: option("'index' | 'id' | 'hash'", {
+      default: "index",
+      help: "what % nSplits is taken of: the row's position, its id (a whole number), or a hash of its id",
+    }),
+    swapAugment: option("boolean", {
+      default: false,
+      help: "train on every arena row a second time with A and B exchanged",
+    }),
+    softLabelColumns: option("string[]", {
+      default: [],
+      help: "columns of the training CSV with the probability of each class; see softLabelWeight",
+    }),
+    cacheDir: option("string", { default: ".cache/qlora", help: "folder of tokenised data, kept by content" }),
+  },
+  ({ trainFiles, evalFiles, nSplits, foldIdx, softLabelColumns }) => {
+    const problems: string[] = [];
+    if (trainFiles.includes("")) problems.push('trainFiles: got "", expected names of files');
+    if (evalFiles.includes("")) problems.push('evalFiles: got "", expected names of files');
+    if (nSplits !== undefined && foldIdx >= nSplits) {
+      problems.push(`foldIdx: got ${foldIdx}, expected less than nSplits (${nSplits})`);
+    }
+    if (softLabelColumns.length === 1) problems.push("softLabelColumns: got one column, expected one for each class");
+    if (nSplits === undefined && foldIdx > 0) problems.push(`foldIdx: got ${foldIdx} without nSplits, expected both`);
+    if (nSplits !== undefined && evalFiles.length > 0) {
+      problems.push("evalFiles: got files together with nSplits, expected only one of them");
+    }
+    return problems;
+  },
+);
+
+export type DataOptionsInput = InferInput<typeof dataOptions>;
+export type DataOptions = InferOptions<typeof dataOptions>;

@@ -1,0 +1,85 @@
+import { Gpu } from "../../core/device/gpu.ts";
+import { type Capabilities, probe, type Provider, type Tier, tiersOf } from "../../core/device/probe.ts";
+import { DeviceError } from "../../core/errors.ts";
+import { requestAdapter, requestDevice } from "./providers.ts";
+
+/** How to choose a device. */
+export interface OpenOptions {
+  /** `auto` takes bun-webgpu, but webgpu where that offers a better tier (f16 on NVIDIA). Default `auto`. */
+  readonly gpu?: "auto" | Provider;
+  /** `auto` (the default): the best tier the device offers. */
+  readonly tier?: "auto" | Tier;
+  /** Bounds checks of the driver; default true. `false` needs the provider `webgpu`. */
+  readonly robustness?: boolean;
+}
+
+interface Candidate {
+  readonly provider: Provider;
+  readonly adapter: GPUAdapter;
+  readonly device: GPUDevice;
+  readonly capabilities: Capabilities;
+}
+
+/**
+ * Opens a GPU.
+ * @throws DeviceError where no driver answers or the tier asked for is not offered
+ * @example const gpu = await openGpu({ tier: "f16" });
+ */
+export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
+  const robustness = options.robustness ?? true;
+  const chosen = await choose(options.gpu ?? "auto", robustness);
+  const tiers = tiersOf(chosen.capabilities);
+  const { tier: wanted = "auto" } = options;
+  const tier = wanted === "auto" ? tiers.at(-1)! : wanted;
+  const { info } = chosen.adapter;
+  if (!tiers.includes(tier)) {
+    chosen.device.destroy();
+    throw new DeviceError(
+      "TIER_UNAVAILABLE",
+      `${info.description || info.device} through ${chosen.provider} offers the tiers ${tiers.join(", ")}, not ${tier}`,
+      {
+        hint: `Use --tier ${tiers.at(-1)}, or the other provider with --gpu.`,
+      },
+    );
+  }
+  const adapter = {
+    vendor: info.vendor,
+    architecture: info.architecture,
+    device: info.device,
+    description: info.description,
+  };
+  return new Gpu(chosen.device, {
+    provider: chosen.provider,
+    tier,
+    capabilities: chosen.capabilities,
+    adapter,
+    robustness,
+  });
+}
+
+async function choose(wanted: "auto" | Provider, robustness: boolean): Promise<Candidate> {
+  if (wanted !== "auto") return candidate(wanted, robustness);
+  if (!robustness) return candidate("webgpu", false);
+  const first = await candidate("bun-webgpu", true).catch((error: unknown) => asDeviceError(error));
+  if (!(first instanceof DeviceError) && first.capabilities.f16) return first;
+  const second = await candidate("webgpu", true).catch((error: unknown) => asDeviceError(error));
+  if (second instanceof DeviceError) {
+    if (first instanceof DeviceError) throw first;
+    return first;
+  }
+  if (first instanceof DeviceError) return second;
+  const better = tiersOf(second.capabilities).length > tiersOf(first.capabilities).length ? second : first;
+  (better === first ? second : first).device.destroy();
+  return better;
+}
+
+function asDeviceError(error: unknown): DeviceError {
+  if (error instanceof DeviceError) return error;
+  throw error;
+}
+
+async function candidate(provider: Provider, robustness: boolean): Promise<Candidate> {
+  const adapter = await requestAdapter(provider, { robustness });
+  const device = await requestDevice(provider, adapter);
+  return { provider, adapter, device, capabilities: await probe(device, adapter) };
+}

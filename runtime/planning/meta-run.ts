@@ -1,0 +1,88 @@
+/** A model on a GPU that only counts: the real code loads it, takes its steps and evaluates; the planner looks at what that took. */
+import type { Checkpointing } from "../../core/compute/blocks.ts";
+import type { Engine } from "../../core/compute/engine.ts";
+import { type Gpu, type PaperDevice, paperGpu } from "../../core/device/index.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
+import type { ModelPlacement } from "../../core/plugin/model.ts";
+import type { Optimizer } from "../../core/plugin/optimizer.ts";
+import type { Sample } from "../data/pack.ts";
+import { openSession, type Session } from "../session/session.ts";
+import { accumulateGradients, readLogits, type StepLoss } from "../training/step.ts";
+import type { PlannedWork } from "./settings.ts";
+
+/** A loaded model on paper, which every choice of checkpointing and token budget can use. */
+export class PaperRun {
+  readonly session: Session;
+  /** Kernels that loading it dispatched. */
+  readonly loading: Gpu["kernelSpecs"];
+  readonly #engine: Engine;
+  /** Undefined where nothing is trained. */
+  readonly #update: { readonly optimizer: Optimizer; readonly control: Tensor } | undefined;
+
+  private constructor(session: Session, { training }: PlannedWork, engine: Engine) {
+    const { gpu } = session;
+    this.session = session;
+    this.#engine = engine;
+    this.#update = training && {
+      control: gpu.alloc([4], "f32", "gradient control", "optimizer"),
+      optimizer: training.optimizer(session),
+    };
+    this.loading = gpu.takeDispatched();
+  }
+
+  /** @throws QloraError of every kind that loading would throw */
+  static async open(
+    work: PlannedWork,
+    device: PaperDevice,
+    engine: Engine,
+    placement: ModelPlacement,
+  ): Promise<PaperRun> {
+    const { source, adapter, numLabels } = work;
+    const gpu = paperGpu(device);
+    const session = await openSession({ source, adapter, device: {}, gpu, placement, numLabels, seed: 0 });
+    return new PaperRun(session, work, engine);
+  }
+
+  get gpu(): Gpu {
+    return this.session.gpu;
+  }
+
+  /** Forward and backward of one micro-batch. @param lengths tokens of its samples */
+  async gradients(lengths: readonly number[], checkpointing: Checkpointing, loss: StepLoss = {}): Promise<void> {
+    const settings = { limits: { maxTokens: Infinity }, checkpointing, lossScale: 1, stepKey: 0 };
+    const paper = lossOnPaper(loss, this.session.numLabels);
+    this.gpu.free(await accumulateGradients(this.session, this.#engine, samplesOf(lengths), { ...settings, ...paper }));
+  }
+
+  /** The forward pass of one batch without gradients. */
+  async logits(lengths: readonly number[]): Promise<void> {
+    await readLogits(this.session, this.#engine, samplesOf(lengths));
+  }
+
+  /** What follows the last micro-batch of a step: clipping and the optimizer; nothing where nothing is trained. */
+  update(): void {
+    if (this.#update === undefined) return;
+    const { control, optimizer } = this.#update;
+    this.#engine.gradNorm(this.gpu, this.session.parameters.slabs, control, { lossScale: 1, maxNorm: 1 });
+    optimizer.step({ learningRate: 0, update: 1, control });
+  }
+}
+
+/** The same kernels without the rows: nobody's loss is called on numbers that mean nothing. */
+function lossOnPaper({ targets, rowLoss }: StepLoss, numLabels: number): StepLoss {
+  return {
+    targets: targets && {
+      terms: targets.terms,
+      of: ({ length }) =>
+        Array.from({ length: targets.terms }, () => ({
+          values: new Float32Array(length * numLabels),
+          temperature: 1,
+        })),
+    },
+    rowLoss: rowLoss && ((_, { length }) => ({ loss: 0, dLogits: new Float64Array(length) })),
+  };
+}
+
+function samplesOf(lengths: readonly number[]): Sample[] {
+  return lengths.map((length, index) => ({ index, inputIds: new Uint32Array(length), label: 0 }));
+}

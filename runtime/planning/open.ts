@@ -1,0 +1,67 @@
+/** A GPU opened together with the plan of what will run on it. */
+import type { Engine } from "../../core/compute/engine.ts";
+import { describeDevice, type Gpu, openGpu, type PaperDevice } from "../../core/device/index.ts";
+import type { DeviceOptions } from "../config/device-options.ts";
+import { memoryBudget } from "../device/budget.ts";
+import type { StepLoss } from "../training/step.ts";
+import { MemoryAccount } from "./account.ts";
+import type { KernelForecast } from "./forecast.ts";
+import { planMemory } from "./plan.ts";
+import type { PlannedWork, FavouredSettings, GivenSettings, MemoryMode, MemoryPlan } from "./settings.ts";
+
+/** Steps that are taken of lengths in turn. */
+const MOST_STEPS = 8;
+
+/** Steps of samples that have these lengths in turn: until they repeat, or a few of them. */
+export function stepsOf(lengths: readonly number[], samplesPerStep: number): number[][] {
+  const steps = Math.min(MOST_STEPS, Math.ceil(lengths.length / samplesPerStep));
+  return Array.from({ length: steps }, (_, step) =>
+    Array.from({ length: samplesPerStep }, (_, i) => lengths[(step * samplesPerStep + i) % lengths.length]!),
+  );
+}
+
+/** f16 copies of the weights serve the kernels of tier matrix only. */
+export function keepsDequantised({ info }: PaperDevice): boolean {
+  return info.tier === "matrix";
+}
+
+/** What is planned, and on which GPU. */
+export interface OpenRequest {
+  readonly device: Partial<DeviceOptions>;
+  readonly mode: MemoryMode;
+  readonly given: GivenSettings;
+  /** Taken where they fit. */
+  readonly favoured?: FavouredSettings | undefined;
+  readonly work: PlannedWork;
+  /** Of training steps; default: cross entropy with the samples' labels. */
+  readonly loss?: StepLoss | undefined;
+}
+
+/** A GPU, the plan of what will run on it, and which kernels that will dispatch. */
+export interface Planned {
+  readonly gpu: Gpu;
+  readonly plan: MemoryPlan;
+  readonly forecast: KernelForecast;
+}
+
+/**
+ * Opens the GPU and plans the work on it.
+ * @throws DeviceError as `openGpu`, and MEMORY_SHORT where the work does not fit
+ */
+export async function openPlanned(
+  { device: options, mode, given, favoured, work, loss }: OpenRequest,
+  engine: Engine,
+): Promise<Planned> {
+  const gpu = await (engine.openGpu ?? openGpu)(options);
+  try {
+    const device = describeDevice(gpu);
+    const budget = await memoryBudget(device.info, options.memoryBudget);
+    const account = new MemoryAccount(work, device, engine);
+    const plan = await planMemory(account, { mode, given, budget, favoured, keeps: keepsDequantised(device) });
+    gpu.memory.limit = budget.bytes ?? Infinity;
+    return { gpu, plan, forecast: await account.forecast(plan.settings, loss) };
+  } catch (error) {
+    gpu.destroy();
+    throw error;
+  }
+}

@@ -1,0 +1,89 @@
+/** The memory plan of a training run, from its config. */
+import type { Engine } from "../../core/compute/engine.ts";
+import type { ModelSource } from "../../core/plugin/model.ts";
+import type { Config } from "../config/config.ts";
+import { createOptimizer } from "../training/head-optimizer.ts";
+import type { StepLoss } from "../training/step.ts";
+import { openPlanned, type Planned, stepsOf } from "./open.ts";
+import type { MemorySettings, PlannedWork, GivenSettings, MemoryMode, RecordedMemory } from "./settings.ts";
+
+/** The work of a config. @param lengths tokens of samples, in turn; default: all as long as may come */
+export function plannedWork(
+  config: Config,
+  source: ModelSource,
+  numLabels: number,
+  lengths: readonly number[] = [config.data.maxLength],
+): PlannedWork {
+  const { adapter, training } = config;
+  return {
+    source,
+    adapter,
+    numLabels,
+    training: {
+      optimizer: (session) => createOptimizer(config, session, 1),
+      steps: stepsOf(lengths, training.perDeviceTrainBatchSize * training.gradientAccumulationSteps),
+      maxSamples: training.tokenBudget === undefined ? training.perDeviceTrainBatchSize : undefined,
+    },
+    evaluation:
+      training.evalStrategy === "no"
+        ? undefined
+        : { maxSamples: training.perDeviceEvalBatchSize, longest: Math.max(...lengths) },
+  };
+}
+
+/** What the config settles of memory. */
+export function givenSettings({ training }: Config, source: ModelSource): GivenSettings {
+  return {
+    checkpointing: training.gradientCheckpointing,
+    tokenBudget: training.tokenBudget,
+    placement: source.placement,
+  };
+}
+
+/**
+ * Opens the GPU of a run and plans it, before anything is loaded.
+ * @param recorded as `memoryRequest`
+ * @throws DeviceError as `openPlanned`
+ */
+export function openRun(
+  config: Config,
+  {
+    source,
+    work,
+  }: { readonly source: ModelSource; readonly work: { readonly numLabels: number; readonly stepLoss: StepLoss } },
+  engine: Engine,
+  recorded?: RecordedMemory,
+): Promise<Planned> {
+  const planned = plannedWork(config, source, work.numLabels);
+  const request = { ...memoryRequest(config, source, recorded), work: planned, loss: work.stepLoss };
+  return openPlanned({ device: config.device, ...request }, engine);
+}
+
+/**
+ * What is settled of memory, and how the rest is chosen.
+ * @param recorded of the run that is resumed: its settings stay, unless the config names them or another mode
+ */
+export function memoryRequest(
+  config: Config,
+  source: ModelSource,
+  recorded?: RecordedMemory,
+): { readonly mode: MemoryMode; readonly given: GivenSettings } {
+  const given = givenSettings(config, source);
+  const named = config.given.training?.memory;
+  if (recorded === undefined || (named !== undefined && named !== recorded.mode)) {
+    return { mode: config.training.memory, given };
+  }
+  return { mode: recorded.mode, given: resumed(given, recorded.settings) };
+}
+
+function resumed({ checkpointing, tokenBudget, placement }: GivenSettings, before: MemorySettings): GivenSettings {
+  return {
+    resumed: true,
+    checkpointing: checkpointing ?? before.checkpointing,
+    tokenBudget: tokenBudget ?? before.tokenBudget,
+    placement: placement && {
+      embeddings: placement.embeddings ?? before.embeddings,
+      keepDequantised: placement.keepDequantised ?? before.keepDequantised,
+    },
+  };
+}

@@ -1,0 +1,59 @@
+import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
+import type { TrainingOptions } from "../config/training-options.ts";
+import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
+import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
+import type { Sampler } from "../data/sampler.ts";
+import { isDue } from "../run/progress.ts";
+import type { UpcomingBatches } from "./kernel-warmup.ts";
+
+/** What the batches of a training run depend on. */
+export interface TrainingBatchesOptions {
+  readonly training: Pick<TrainingOptions, "evalStrategy" | "evalSteps">;
+  readonly sampler: Sampler;
+  readonly trainData: TokenisedDataset;
+  readonly evalData: TokenisedDataset | undefined;
+  readonly limits: PackLimits;
+  readonly evalLimits: PackLimits;
+  /** Steps done before. */
+  readonly from: number;
+  /** Steps whose gradients are computed in somebody's own way, of samples that cannot be known: only the first is told. */
+  readonly ownGradients: boolean;
+}
+
+/** Micro-batches of each optimizer step; where the first evaluation is due its batches come too, later ones are the same. @throws DataError */
+export async function* trainingBatches(options: TrainingBatchesOptions): UpcomingBatches {
+  const { training, sampler, trainData, evalData, limits, evalLimits, from, ownGradients } = options;
+  const { stepsPerEpoch, totalSteps } = sampler;
+  let evaluated = evalData === undefined;
+  let step = from;
+  for (const rows of sampler.batches(from)) {
+    const told = !ownGradients || step === from;
+    if (told) {
+      const lengths = (await trainData.ready(rows)).map((ids) => ids.length);
+      yield batchesOf(cutMicroBatches(lengths, limits), lengths, true);
+    }
+    step++;
+    const endsEpoch = step % stepsPerEpoch === 0 || step === totalSteps;
+    if (!evaluated && isDue(training.evalStrategy, training.evalSteps, { step, endsEpoch })) {
+      evaluated = true;
+      yield* forwardBatches([evalData!], evalLimits);
+    }
+  }
+}
+
+/** Batches of forward passes over datasets. @throws DataError */
+export async function* forwardBatches(datasets: readonly TokenisedDataset[], limits: PackLimits): UpcomingBatches {
+  for (const data of datasets) {
+    const { lengths } = await data.done();
+    for (const batch of batchesOf(lengthSortedBatches(lengths, limits), lengths, false)) yield [batch];
+  }
+}
+
+/** Token counts in the place of positions. */
+export function batchesOf(
+  cut: readonly (readonly number[])[],
+  lengths: ArrayLike<number>,
+  training: boolean,
+): UpcomingBatch[] {
+  return cut.map((members) => ({ lengths: members.map((i) => lengths[i]!), training }));
+}

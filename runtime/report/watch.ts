@@ -1,0 +1,149 @@
+/** `qlora watch`: the report over HTTP on this machine alone, kept up to date by server-sent events. */
+import { existsSync, statSync } from "node:fs";
+import { ConfigError, QloraError } from "../../core/errors.ts";
+import { defineRequest } from "../../core/options/request.ts";
+import { openLiveView, renderLivePage, type LiveStatus, type LiveView } from "./live-page.ts";
+import { watchOptions } from "./watch-options.ts";
+
+/** How a run is watched. */
+export interface WatchOptions {
+  /** Port on 127.0.0.1; 0 takes any that is free. */
+  readonly port?: number;
+  /** Milliseconds between looks at the folder. */
+  readonly interval?: number;
+}
+
+const check = defineRequest<WatchOptions>("watchRun", {
+  port: `${watchOptions.shape.port.definition}?`,
+  interval: "number > 0?",
+});
+
+/** A server that shows a run. */
+export interface RunWatch extends AsyncDisposable {
+  readonly url: string;
+  readonly status: LiveStatus;
+  /** Ends the server and all its pages' streams. */
+  stop(): Promise<void>;
+}
+
+/** Names under which a browser on this machine reaches it; any other is a page of somebody else's that resolves to us. */
+const LOOPBACK = new Set(["127.0.0.1", "localhost", "[::1]"]);
+/** A name or an address, perhaps with a port; a URL may be made of more, and then means another host than it seems to. */
+const HOST = /^(?:[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?$/i;
+/** Between comments that keep an idle stream open. */
+const HEARTBEAT_MS = 15_000;
+
+/**
+ * Serves a run's report on 127.0.0.1 and updates it as the run's folder changes; the folder need not exist yet.
+ * @throws QloraError PORT_UNAVAILABLE; ConfigError RUN_NOT_FOUND where `outputDir` is no folder
+ * @example const watch = await watchRun("output", { port: 0 }); console.log(watch.url);
+ */
+export async function watchRun(outputDir: string, options: WatchOptions = {}): Promise<RunWatch> {
+  const { port = 6007, interval = 500 } = check(options);
+  if (existsSync(outputDir) && !statSync(outputDir).isDirectory())
+    throw new ConfigError("RUN_NOT_FOUND", `${outputDir}: is a file, expected a run's folder`);
+  const look = openLiveView(outputDir);
+  const instance = crypto.randomUUID();
+  let view = await look();
+  let count = 0;
+  let stopped = false;
+  let wake = Promise.withResolvers<void>();
+  const viewId = (): string => `${instance}-${count}`;
+  const wakeAll = (): void => {
+    wake.resolve();
+    wake = Promise.withResolvers();
+  };
+
+  let looking = false;
+  const update = async (): Promise<void> => {
+    if (looking) return;
+    looking = true;
+    const next = await look().finally(() => (looking = false));
+    if (stopped || isSame(next, view)) return;
+    view = next;
+    count++;
+    wakeAll();
+  };
+  const timer = setInterval(() => void update(), interval);
+
+  /** Each view once, the latest only where the reader is slow. */
+  const stream = (seen: string | undefined): ReadableStream<Uint8Array> => {
+    const encoder = new TextEncoder();
+    let sent = seen;
+    return new ReadableStream({
+      start: (controller) => controller.enqueue(encoder.encode("retry: 1000\n\n")),
+      async pull(controller) {
+        if (sent === viewId() && !stopped) await Promise.race([wake.promise, Bun.sleep(HEARTBEAT_MS)]);
+        if (stopped) return controller.close();
+        if (sent === viewId()) return controller.enqueue(encoder.encode(": still here\n\n"));
+        sent = viewId();
+        controller.enqueue(encoder.encode(`id: ${sent}\nevent: view\ndata: ${JSON.stringify(view)}\n\n`));
+      },
+    });
+  };
+
+  const answer = (request: Request): Response => {
+    const host = request.headers.get("host") ?? "";
+    if (!HOST.test(host) || !URL.canParse(request.url)) return refuse(400, "expected a request with a Host and a path");
+    const { hostname, pathname, searchParams } = new URL(request.url);
+    if (!LOOPBACK.has(hostname)) return refuse(403, `${hostname} is not this machine`);
+    if (request.method !== "GET" && request.method !== "HEAD") return refuse(405, "only GET");
+    if (pathname === "/") return respond(renderLivePage(view, viewId()), "text/html; charset=utf-8");
+    if (pathname !== "/events") return refuse(404, "nothing here; the report is at /");
+    const seen = request.headers.get("last-event-id") ?? searchParams.get("after") ?? undefined;
+    return respond(stream(seen), "text/event-stream");
+  };
+  const server = serve(port, answer, () => clearInterval(timer));
+  const stop = async (): Promise<void> => {
+    stopped = true;
+    clearInterval(timer);
+    wakeAll();
+    await server.stop(true);
+  };
+  return {
+    url: `http://127.0.0.1:${server.port}/`,
+    get status() {
+      return view.status;
+    },
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+function serve(port: number, fetch: (request: Request) => Response, undo: () => void): Bun.Server<undefined> {
+  try {
+    // A stream may be silent for longer than any timeout.
+    return Bun.serve({
+      hostname: "127.0.0.1",
+      port,
+      idleTimeout: 0,
+      reusePort: false, // what is no development shares ports otherwise
+      // Bun's own page of an error shows the source around it, and where that lies.
+      development: false,
+      error: () => refuse(500, "the page could not be made"),
+      fetch,
+    });
+  } catch (cause) {
+    undo();
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code !== "EADDRINUSE" && code !== "EACCES") throw cause;
+    const why = code === "EACCES" ? "is not ours to open" : "is in use";
+    throw new QloraError("PORT_UNAVAILABLE", `port: ${port} on 127.0.0.1 ${why}`, {
+      hint: "Name another --port; 0 takes any that is free.",
+      cause,
+    });
+  }
+}
+
+function isSame(a: LiveView, b: LiveView): boolean {
+  return a.main === b.main && a.title === b.title && a.status.text === b.status.text;
+}
+
+function respond(body: string | ReadableStream, type: string, status = 200): Response {
+  const headers = { "content-type": type, "cache-control": "no-store", "x-content-type-options": "nosniff" };
+  return new Response(body, { status, headers });
+}
+
+function refuse(status: number, why: string): Response {
+  return respond(`${why}\n`, "text/plain; charset=utf-8", status);
+}

@@ -1,0 +1,121 @@
+/** The rows and tokens of a run, from its data options. */
+import { ConfigError } from "../../core/errors.ts";
+import type { Config } from "../config/config.ts";
+import type { DataOptions } from "../config/data-options.ts";
+import type { ClassNames } from "../data/classes.ts";
+import { cutMessage, cutReport, type CutReport } from "../data/cut-report.ts";
+import { openTokeniser, type TokenisedDataset, type Tokeniser } from "../data/dataset-tokenizer.ts";
+import { loadData, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
+import type { SpecialSettings } from "../data/special-tokens.ts";
+import { augmentBySwapping } from "../data/swap.ts";
+import type { RunListener } from "../events.ts";
+import type { StepSample } from "../training/gradients.ts";
+
+/** Rows to train on and rows held out. */
+export interface RunData {
+  readonly train: Dataset;
+  readonly evaluation: Dataset | undefined;
+}
+
+/** @param labelNames classes that a run has already; default: the data's own @throws DataError, ConfigError */
+export function loadRunData(options: DataOptions, labelNames?: ClassNames): RunData {
+  const { trainFiles, evalFiles, format, nSplits, foldIdx, foldBy, swapAugment, softLabelColumns } = options;
+  if (trainFiles.length === 0) {
+    throw new ConfigError("DATA_NO_FILES", "data.trainFiles: no files are given", {
+      hint: "Name at least one CSV or JSONL file: --train-files train.csv",
+    });
+  }
+  const data = loadData(
+    {
+      train: trainFiles,
+      ...(evalFiles.length > 0 ? { evaluation: evalFiles } : {}),
+      format,
+      softLabelColumns,
+      ...(nSplits === undefined ? {} : { nSplits, foldIdx, foldBy }),
+    },
+    labelNames,
+  );
+  return swapAugment ? { ...data, train: augmentBySwapping(data.train) } : data;
+}
+
+/**
+ * The rows that a config trains on, and those that it evaluates on.
+ * @throws DataError; ConfigError, also where it evaluates on nothing, as transformers' Trainer
+ */
+export function loadTrainingData({ data, training }: Pick<Config, "data" | "training">): RunData {
+  if (training.evalStrategy !== "no" && data.evalFiles.length === 0 && data.nSplits === undefined) {
+    throw new ConfigError(
+      "DATA_NO_EVALUATION",
+      `training.evalStrategy: got "${training.evalStrategy}", but neither data.evalFiles nor data.nSplits says on what`,
+      { hint: "Name files with --eval-files, hold out a fold with --n-splits, or leave --eval-strategy out." },
+    );
+  }
+  return loadRunData(data);
+}
+
+/**
+ * The rows that `eval` scores: the evaluation files, or the fold held out of the training files.
+ * @param labelNames classes that the run was trained on
+ * @throws DataError, ConfigError
+ */
+export function loadEvaluationData(options: DataOptions, labelNames: ClassNames): Dataset {
+  const { evalFiles, format } = options;
+  if (evalFiles.length > 0) return requireLabels(loadDataset(evalFiles, { format, labelNames }));
+  const { evaluation } = loadRunData(options, labelNames);
+  if (evaluation !== undefined) return evaluation;
+  throw new ConfigError(
+    "DATA_NO_EVALUATION",
+    "there is nothing to evaluate on: neither data.evalFiles nor data.nSplits is given",
+    {
+      hint: "Name files with --eval-files, or hold out a fold with --n-splits.",
+    },
+  );
+}
+
+/** A tokeniser of a checkpoint's folder with the run's options; hold it with `await using`. */
+export function openRunTokeniser(
+  checkpoint: string,
+  vocabSize: number,
+  options: DataOptions,
+  specials: SpecialSettings | undefined,
+  onEvent?: RunListener,
+): Tokeniser & AsyncDisposable {
+  const tokeniser = openTokeniser({
+    dir: checkpoint,
+    addBos: specials?.addBosToken,
+    addEos: specials?.addEosToken,
+    maxLength: options.maxLength,
+    truncation: options.truncate,
+    promptMaxTokens: options.promptMaxTokens,
+    vocabSize,
+    cacheDir: options.cacheDir,
+    onWarning: onEvent && ((message) => onEvent({ type: "warning", message })),
+  });
+  return { ...tokeniser, [Symbol.asyncDispose]: () => tokeniser.close() };
+}
+
+/** Samples of rows, once their ids are there. */
+export async function samplesOf(data: TokenisedDataset, rows: ArrayLike<number>): Promise<StepSample[]> {
+  const ids = await data.ready(rows);
+  return Array.from(rows, (index, i) => {
+    const row = data.dataset.rows[index]!;
+    return { index, inputIds: ids[i]!, label: row.label, row };
+  });
+}
+
+/** What truncation took from each dataset, once all are tokenised; cut rows are told as info events. @throws DataError */
+export async function reportCuts(
+  datasets: Readonly<Record<string, TokenisedDataset | undefined>>,
+  { maxLength, truncate }: DataOptions,
+  onEvent: RunListener | undefined,
+): Promise<Readonly<Record<string, CutReport>>> {
+  const reports: Record<string, CutReport> = {};
+  for (const [name, data] of Object.entries(datasets)) {
+    if (data === undefined) continue;
+    const report = cutReport(data.dataset, await data.done());
+    reports[name] = report;
+    const message = cutMessage(`${name} data`, report, maxLength, truncate);
+    if (message !== undefined) onEvent?.({ type: "info", message });
+  }
+  return reports;
+}

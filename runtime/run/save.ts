@@ -1,0 +1,84 @@
+/** What a run writes of what it trained: checkpoints as it goes, the adapter, trainer_state.json and the report at its end. */
+import { join } from "node:path";
+import { QloraError } from "../../core/errors.ts";
+import { writeFileAtomic } from "../files/files.ts";
+import { writeAdapterNotes } from "../folder/adapter-notes.ts";
+import { pruneCheckpoints, saveCheckpoint } from "../folder/checkpoints.ts";
+import { RUN_FILES } from "../folder/folder.ts";
+import { ADAPTER_FILES, writeManifest } from "../folder/manifest.ts";
+import { formatTrainerState } from "../folder/trainer-state.ts";
+import { writeCheckpoint } from "../folder/training-state.ts";
+import { writeReport } from "../report/index.ts";
+import type { TrainingRun } from "./training-run.ts";
+
+/** Writes checkpoint-N, from which a run goes on as if it had never stopped. @throws QloraError TRAINING_DIVERGED */
+export async function saveRun({
+  config: { training },
+  onEvent,
+  session,
+  optimizer,
+  scaler,
+  progress,
+  identity,
+  lineage,
+  syncLog,
+  notes,
+}: TrainingRun): Promise<void> {
+  const { step } = progress;
+  const values = await session.parameters.readValues();
+  requireFinite(values, step);
+  await syncLog();
+  const state = progress.trainingState(identity, scaler?.state ?? null);
+  const path = await saveCheckpoint(training.outputDir, { step, lineage }, async (directory) => {
+    await writeAdapterNotes(directory, notes);
+    await writeCheckpoint(directory, session.adapter, values, optimizer, state, progress.trainerState(training));
+  });
+  onEvent?.({ type: "save", step, path });
+}
+
+/** Removes the oldest checkpoints beyond the limit, of those that lead to where the run stands. */
+export async function pruneRun({ config: { training }, lineage }: TrainingRun): Promise<void> {
+  await pruneCheckpoints(training.outputDir, lineage, training.saveTotalLimit);
+}
+
+/** Writes trainer_state.json and the report. @returns path of the report */
+export async function writeSummary({ config: { training }, progress }: TrainingRun): Promise<string> {
+  const path = join(training.outputDir, RUN_FILES.state);
+  await writeFileAtomic(path, formatTrainerState(progress.trainerState(training)));
+  return writeReport(training.outputDir);
+}
+
+/**
+ * Writes the adapter beside the run's record, trainer_state.json and the report; the adapter's manifest comes last, and a run
+ * without it has not ended.
+ * @returns path of the report
+ */
+export async function finishRun(run: TrainingRun): Promise<string> {
+  const { config, session, progress, lineage, notes } = run;
+  const { outputDir } = config.training;
+  const values = await session.parameters.readValues();
+  requireFinite(values, progress.step);
+  await writeAdapterNotes(outputDir, notes);
+  await session.adapter.save(outputDir, values);
+  const report = await writeSummary(run);
+  await run.syncLog();
+  await pruneRun(run);
+  await writeManifest(outputDir, { step: progress.step, lineage }, ADAPTER_FILES);
+  return report;
+}
+
+function requireFinite(values: ReadonlyMap<string, Float32Array>, step: number): void {
+  const broken = [...values].filter(([, value]) => !value.every(Number.isFinite)).map(([name]) => name);
+  if (broken.length === 0) return;
+  const [first] = broken;
+  throw diverged(
+    `after step ${step}, ${broken.length} of ${values.size} parameters hold numbers that are not finite, the first is ${first}`,
+  );
+}
+
+/** The error of a run whose numbers are lost. */
+export function diverged(what: string, next = "Go on from an earlier checkpoint, or start anew,"): QloraError {
+  return new QloraError("TRAINING_DIVERGED", `training diverged: ${what}`, {
+    hint: `${next} with a lower training.learningRate, more warmup or a lower training.maxGradNorm.`,
+  });
+}

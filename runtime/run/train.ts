@@ -1,0 +1,183 @@
+/** The training loop: batch, forward, backward, clip, step, log, evaluate, save; one function, read top to bottom. */
+import type { Engine } from "../../core/compute/engine.ts";
+import type { Config } from "../config/config.ts";
+import { checkpointPath } from "../folder/folder.ts";
+import { stepGradients } from "../training/gradients.ts";
+import { nonFiniteGradients } from "../training/non-finite.ts";
+import { learningRateAt } from "../training/schedule.ts";
+import { samplesOf } from "./data.ts";
+import { evaluateHeldOut } from "./evaluation.ts";
+import { isDue } from "./progress.ts";
+import { diverged, finishRun, pruneRun, saveRun, writeSummary } from "./save.ts";
+import { openTrainingRun } from "./setup.ts";
+import type { TrainOptions, TrainResult, TrainStep } from "./train-types.ts";
+import type { TrainingRun } from "./training-run.ts";
+
+/** Steps in a row without a finite loss, or without finite gradients where no loss scale helps, after which none will come. */
+const DIVERGED_STEPS = 5;
+
+/**
+ * Trains as the config says, yielding after each optimizer step; the run's folder is complete when it returns.
+ * @throws ConfigError, DataError, ModelError, DeviceError
+ */
+export async function* trainSteps(
+  config: Config,
+  engine: Engine,
+  options: TrainOptions = {},
+): AsyncGenerator<TrainStep, TrainResult> {
+  const { training } = config;
+  const { onEvent, signal, computeGradients } = options;
+  await using run = await openTrainingRun(config, engine, options);
+  const { work, session, optimizer, scaler, control, limits, checkpointing, progress } = run;
+  const { totalSteps } = work.sampler;
+  const { gpu, parameters } = session;
+
+  const started = performance.now();
+  const firstStep = progress.step;
+  let metrics: Readonly<Record<string, number>> = {};
+  let samplesDone = 0;
+  let saved = firstStep === 0 ? undefined : firstStep; // a run that has not begun has no checkpoint to go on from
+  let saveDue = false;
+  // An update that ruins the parameters shows in the loss of the next step: until then older checkpoints stay.
+  let proven: number | undefined;
+  let window = { seconds: 0, samples: 0, tokens: 0 }; // since the last log, without evaluation and saving
+  while (!progress.done && signal?.aborted !== true) {
+    const from = performance.now();
+    const before = progress.step;
+    const samples = await samplesOf(run.trainData, work.sampler.batch(before));
+    const lossScale = scaler?.scale ?? 1;
+    const settings = { limits, checkpointing, lossScale, stepKey: before, ...work.stepLoss };
+    const { losses, count } = await stepGradients(
+      session,
+      engine,
+      { step: before, samples },
+      settings,
+      computeGradients,
+    );
+    engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: training.maxGradNorm });
+    const learningRate = learningRateAt(training, totalSteps, progress.updates);
+    optimizer.step({ learningRate, update: progress.updates + 1, control });
+
+    const [, overflow, gradNorm] = (await gpu.readFloats(control)) as Float32Array & [number, number, number];
+    let lossSum = 0;
+    for (const part of losses) {
+      lossSum = (await gpu.readFloats(part)).reduce((sum, value) => sum + value, lossSum);
+      gpu.free(part);
+    }
+    const skipped = overflow !== 0;
+    scaler?.update(skipped);
+    if (skipped) {
+      const names = await nonFiniteGradients(session, engine);
+      const next = scaler === undefined ? "" : `; loss scale ${lossScale} -> ${scaler.scale}`;
+      onEvent?.({
+        type: "warning",
+        message: `step ${before + 1} skipped: ${names.length} of ${parameters.parameters.length} gradients are not finite, the deepest of them ${names.at(-1)}${next}`,
+      });
+    }
+    const loss = lossSum / count;
+    const tokens = samples.reduce((sum, sample) => sum + sample.inputIds.length, 0);
+    progress.add({ loss, tokens, skipped, mendable: lossScale > 1 });
+    samplesDone += samples.length;
+    window = {
+      seconds: window.seconds + (performance.now() - from) / 1000,
+      samples: window.samples + samples.length,
+      tokens: window.tokens + tokens,
+    };
+
+    const { step, epoch, unsound } = progress;
+    const hopeless = unsound >= DIVERGED_STEPS;
+    const { used, pooled } = gpu.memory.report();
+    const pace = {
+      samplesPerSecond: window.samples / window.seconds,
+      tokensPerSecond: window.tokens / window.seconds,
+      memoryBytes: used + pooled,
+    };
+    onEvent?.({ type: "step", step, totalSteps, epoch, loss, learningRate, ...pace });
+    if (step % training.loggingSteps === 0 || step === totalSteps || hopeless) {
+      const { loss: mean, skipped: skippedSteps } = progress.takeSinceLog();
+      await run.log({
+        epoch,
+        grad_norm: gradNorm,
+        learning_rate: learningRate,
+        loss: mean,
+        num_input_tokens_seen: progress.tokens,
+        skipped_steps: skippedSteps,
+        step,
+        tokens_per_second: pace.tokensPerSecond,
+      });
+      window = { seconds: 0, samples: 0, tokens: 0 };
+      onEvent?.({ type: "log", step, totalSteps, epoch, loss: mean, gradNorm, learningRate, skippedSteps, ...pace });
+    }
+    if (hopeless) throw await endDiverged(run, proven);
+    if (unsound === 0 && saved !== undefined && saved !== proven) {
+      await pruneRun(run);
+      proven = saved;
+    }
+    if (isDue(training.evalStrategy, training.evalSteps, progress)) metrics = (await evaluateHeldOut(run)) ?? metrics;
+    saveDue ||= isDue(training.saveStrategy, training.saveSteps, progress);
+    // A state whose loss is no number would push out checkpoints that are sound: it waits for the next that is one.
+    if (saveDue && unsound === 0) {
+      await saveRun(run);
+      saved = step;
+      saveDue = false;
+    }
+    yield {
+      step,
+      totalSteps,
+      epoch,
+      loss,
+      gradNorm,
+      learningRate,
+      skipped,
+      lossScale,
+      samples: samples.length,
+      tokens,
+      session,
+    };
+  }
+
+  const { step } = progress;
+  const interrupted = !progress.done;
+  if (!interrupted) await run.cuts;
+  if (progress.unsound > 0) {
+    if (!interrupted) throw await endDiverged(run, proven);
+    const message = `step ${step} is not saved: its loss or its gradients are not finite`;
+    onEvent?.({ type: "warning", message });
+  } else if (interrupted ? saved !== step : training.saveStrategy !== "no" && saved !== step) await saveRun(run);
+  if (!interrupted) {
+    const seconds = (performance.now() - started) / 1000;
+    await run.log({
+      epoch: progress.epoch,
+      step,
+      train_loss: progress.meanLoss,
+      train_runtime: seconds,
+      train_samples_per_second: samplesDone / seconds,
+      train_steps_per_second: (step - firstStep) / seconds,
+      total_flos: 0,
+    });
+  }
+  if (interrupted && progress.unsound === 0) await pruneRun(run);
+  const report = interrupted ? await writeSummary(run) : await finishRun(run);
+  optimizer.destroy();
+  gpu.free(control);
+  return {
+    outputDir: training.outputDir,
+    steps: step,
+    totalSteps,
+    trainLoss: progress.meanLoss,
+    metrics,
+    report,
+    history: progress.history,
+    interrupted,
+  };
+}
+
+/** Leaves the folder of a run that lost its numbers as it stands. @param proven the last checkpoint after which a step was sound */
+async function endDiverged(run: TrainingRun, proven: number | undefined): Promise<Error> {
+  await writeSummary(run);
+  const { step, unsound } = run.progress;
+  const steps = unsound === 1 ? `step ${step} has` : `the last ${unsound} steps, up to ${step}, have`;
+  const folder = proven === undefined ? undefined : checkpointPath(run.config.training.outputDir, proven);
+  const from = folder && `Go on with --resume-from-checkpoint ${folder}, the last after which a step was sound,`;
+  return diverged(`${steps} no finite loss or gradients`, from ?? "Start anew");
+}

@@ -1,0 +1,48 @@
+/** What the parts of a training run share. */
+import type { Checkpointing } from "../../core/compute/blocks.ts";
+import type { Engine } from "../../core/compute/engine.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
+import type { Optimizer } from "../../core/plugin/optimizer.ts";
+import type { Config } from "../config/config.ts";
+import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
+import type { PackLimits } from "../data/pack.ts";
+import type { RunListener } from "../events.ts";
+import type { AdapterNotes } from "../folder/adapter-notes.ts";
+import type { Lineage } from "../folder/lineage.ts";
+import type { LogEntry } from "../folder/trainer-state.ts";
+import type { Session } from "../session/session.ts";
+import { GradScaler } from "../training/grad-scaler.ts";
+import { type RunIdentity, RunProgress } from "./progress.ts";
+import type { RunWork } from "./task.ts";
+
+/** A run that may take its first step; hold it with `await using`. */
+export interface TrainingRun extends AsyncDisposable {
+  readonly config: Config;
+  readonly engine: Engine;
+  readonly onEvent: RunListener | undefined;
+  readonly work: RunWork;
+  readonly trainData: TokenisedDataset;
+  readonly evalData: TokenisedDataset | undefined;
+  readonly identity: RunIdentity;
+  /** What is written beside the adapter. */
+  readonly notes: AdapterNotes;
+  readonly session: Session;
+  readonly optimizer: Optimizer;
+  /** Undefined in tier f32, which needs no loss scale. */
+  readonly scaler: GradScaler | undefined;
+  /** [4] f32: what `gradNorm` writes. */
+  readonly control: Tensor;
+  readonly checkpointing: Checkpointing;
+  /** Of a micro-batch, and of a batch in evaluation. */
+  readonly limits: PackLimits;
+  readonly evalLimits: PackLimits;
+  readonly progress: RunProgress;
+  /** Adds to the history and to the log's files. */
+  readonly log: (entry: LogEntry) => Promise<void>;
+  /** Makes metrics.jsonl outlast a loss of power. */
+  readonly syncLog: () => Promise<void>;
+  /** The starts that led here, this one the last. */
+  readonly lineage: Lineage;
+  /** Resolves when run.json also tells what truncation took. */
+  readonly cuts: Promise<void>;
+}

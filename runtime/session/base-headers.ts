@@ -1,0 +1,77 @@
+/** What a checkpoint's headers say against the model's outline: known before weights are fetched, and before tokens are made. */
+import { join } from "node:path";
+import { hasWeights, isSingle, openCheckpoint, readIndex, WEIGHTS_INDEX } from "../../core/formats/checkpoint.ts";
+import { checkNf4Headers, headersOf, type TensorHeaders } from "../../core/formats/nf4-checkpoint.ts";
+import { missingTensor } from "../../core/formats/safetensors.ts";
+import type { ModelOutline } from "../../core/plugin/model.ts";
+import type { RemoteHeaders } from "../hub/index.ts";
+
+/** Names of a checkpoint's tensors, and what of their headers is here. */
+interface KnownTensors {
+  readonly names: readonly string[];
+  readonly headers: TensorHeaders;
+}
+
+/** `score.weight` for a head's parameter, which PEFT's files call `base_model.model.score.weight`. */
+export const headTensor = (name: string): string => name.replace(/^base_model\.model\./, "");
+
+/**
+ * Checks the headers in a checkpoint's folder against the outline.
+ * @param part `index`: shards may not be there yet, and their index says no more than names
+ * @returns names of tensors that nothing reads; none where neither weights nor index are there
+ * @throws ModelError CHECKPOINT_INVALID, TENSOR_MISSING or SAFETENSORS_INVALID naming the tensor
+ */
+export async function checkBaseHeaders(
+  directory: string,
+  outline: ModelOutline,
+  part: "index" | "all",
+): Promise<readonly string[]> {
+  if (!hasWeights(directory)) return [];
+  if (part === "index" && !isSingle(directory)) {
+    const index = join(directory, WEIGHTS_INDEX);
+    const names = [...(await readIndex(index)).keys()];
+    return checkTensors({ names, headers: { infoOf: () => undefined, pathOf: () => index } }, outline);
+  }
+  await using checkpoint = await openCheckpoint(directory);
+  return checkTensors({ names: [...checkpoint.tensors.keys()], headers: headersOf(checkpoint) }, outline);
+}
+
+/** The same for weights that are still on the hub. @throws ModelError as {@link checkBaseHeaders} */
+export function checkRemoteHeaders(headers: RemoteHeaders, outline: ModelOutline): readonly string[] {
+  const pathOf = (name: string): string => headers.get(name)?.file ?? "the headers on the hub";
+  return checkTensors(
+    { names: [...headers.keys()], headers: { infoOf: (name) => headers.get(name), pathOf } },
+    outline,
+  );
+}
+
+/** A plugin may read other names than its outline has: then only what is there is judged. */
+function checkTensors({ names, headers }: KnownTensors, { baseParameters, head }: ModelOutline): readonly string[] {
+  const own = new Set(baseParameters.map(({ name }) => name));
+  const parts = new Map<string, string[]>();
+  const unread: string[] = [];
+  let found = 0;
+  for (const name of names) {
+    const weight = own.has(name) ? name : prefixOf(name, own);
+    if (name === weight) found++;
+    else if (weight === undefined) unread.push(name);
+    else parts.set(weight, [...(parts.get(weight) ?? []), name.slice(weight.length + 1)]);
+  }
+  if (found === 0) return [];
+  const present = new Set(names);
+  for (const { name, shape, dtype } of baseParameters) {
+    if (dtype !== "NF4") continue;
+    if (!present.has(name)) throw missingTensor(headers.pathOf(name), name);
+    checkNf4Headers(headers, name, parts.get(name) ?? [], shape);
+  }
+  const heads = new Set(head.map(({ name }) => headTensor(name)));
+  return unread.filter((name) => !heads.has(name));
+}
+
+/** The weight that a sub-tensor such as `model.layers.0.mlp.up_proj.weight.absmax` belongs to. */
+function prefixOf(name: string, weights: ReadonlySet<string>): string | undefined {
+  for (let end = name.lastIndexOf("."); end > 0; end = name.lastIndexOf(".", end - 1)) {
+    if (weights.has(name.slice(0, end))) return name.slice(0, end);
+  }
+  return undefined;
+}

@@ -1,0 +1,163 @@
+import type { AdaptedLinear } from "../../core/compute/linear.ts";
+import { ParameterSet, type ParameterSpec } from "../../core/compute/parameters.ts";
+import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
+import { type Gpu, openGpu } from "../../core/device/index.ts";
+import { ModelError } from "../../core/errors.ts";
+import { requireFinite } from "../../core/formats/finite.ts";
+import type { Adapter, AdapterPlugin } from "../../core/plugin/adapter.ts";
+import type { Model, ModelOutline, ModelPlacement, ModelSource } from "../../core/plugin/model.ts";
+import type { DeviceOptions } from "../config/device-options.ts";
+import { memoryBudget } from "../device/budget.ts";
+import type { RunListener } from "../events.ts";
+import { checkpointHead } from "./checkpoint-head.ts";
+
+/** Kernels that compile ahead of the work: what a session asks of them. */
+export interface KernelWarmup {
+  /** Compiles what the first batches need. @throws DeviceError */
+  first(onProgress: (done: number, total: number) => void): Promise<void>;
+  /** Continues in the background with the batches after the first ones. */
+  follow(): void;
+  /** Before a batch: compiles what it needs and waits for it. @throws DeviceError */
+  prepare(batch: UpcomingBatch): Promise<void>;
+  /** Compiles nothing more. */
+  stop(): void;
+}
+
+/** What a session is opened with. */
+export interface SessionOptions {
+  readonly source: ModelSource;
+  /** What the adapter's files call the base model; its folder where it is undefined. */
+  readonly baseModel?: string | undefined;
+  readonly adapter: AdapterPlugin;
+  readonly device: Partial<DeviceOptions>;
+  /** An open GPU, which the session takes over; default: one opened as `device` says. */
+  readonly gpu?: Gpu | undefined;
+  /** What the memory plan chose for the model. */
+  readonly placement?: ModelPlacement | undefined;
+  /** Kernels to compile while the weights load and later; others compile when they are first used. */
+  readonly kernels?: KernelWarmup | undefined;
+  readonly numLabels: number;
+  readonly seed: number;
+  /** Folder of an adapter whose values replace the fresh ones. */
+  readonly initAdapter?: string | undefined;
+  /** Load NaN and infinite values of the base and of the adapter as they are. */
+  readonly allowNonFinite?: boolean | undefined;
+  readonly onEvent?: RunListener | undefined;
+}
+
+/** Everything that lives on the GPU between steps, but for the optimizer. */
+export interface Session {
+  readonly gpu: Gpu;
+  readonly source: ModelSource;
+  readonly outline: ModelOutline;
+  readonly model: Model;
+  readonly adapter: Adapter;
+  readonly parameters: ParameterSet;
+  readonly numLabels: number;
+  /** Before a batch: waits for its kernels where they compile ahead of it. @throws DeviceError where one does not */
+  readonly prepare?: ((batch: UpcomingBatch) => Promise<void>) | undefined;
+  /** Frees the GPU; a second time does nothing. */
+  [Symbol.dispose](): void;
+}
+
+/**
+ * Opens the GPU, loads the model and puts the adapter on it.
+ * @throws DeviceError, ModelError
+ */
+export async function openSession(options: SessionOptions): Promise<Session> {
+  const gpu = options.gpu ?? (await openGpu(options.device));
+  try {
+    if (options.gpu === undefined) {
+      gpu.memory.limit = (await memoryBudget(gpu.info, options.device.memoryBudget)).bytes ?? Infinity;
+    }
+    return await loadSession(gpu, options, () => gpu.destroy());
+  } catch (error) {
+    gpu.destroy();
+    throw error;
+  }
+}
+
+/**
+ * The same on a GPU that stays open: `Symbol.dispose` frees what the session took of it, and so does a failure, however far
+ * a plugin has loaded.
+ * @throws as `openSession`
+ */
+export function openSessionOn(gpu: Gpu, options: Omit<SessionOptions, "device" | "gpu" | "kernels">): Promise<Session> {
+  return gpu.memory.undoing(() => loadSession(gpu, options, () => {}));
+}
+
+async function loadSession(
+  gpu: Gpu,
+  options: Omit<SessionOptions, "device" | "gpu">,
+  close: () => void,
+): Promise<Session> {
+  const { source, numLabels, seed, onEvent, placement, allowNonFinite } = options;
+  const outline = await source.outline(numLabels);
+  const adapter = await options.adapter.create({
+    linears: outline.linears,
+    head: outline.head,
+    baseModel: options.baseModel ?? source.checkpoint,
+    seed,
+  });
+  const { initAdapter } = options;
+  const saved = initAdapter === undefined ? undefined : await adapter.load(initAdapter);
+  if (saved !== undefined && allowNonFinite !== true) requireFinite(initAdapter!, saved);
+  if (allowNonFinite === true && !gpu.paper) onEvent?.({ type: "warning", message: ALLOWED });
+  const onProgress = (done: number, total: number): void =>
+    onEvent?.({ type: "progress", what: "loading the model", done, total });
+  let loaded = false;
+  const { kernels } = options;
+  const compiled = kernels?.first((done, total) => {
+    if (loaded) onEvent?.({ type: "progress", what: "compiling kernels", done, total });
+  });
+  compiled?.catch(() => {}); // awaited below, where loading has not failed before it
+  const model = await source.load({ gpu, numLabels, seed, placement, allowNonFinite, onProgress });
+  let parameters: ParameterSet | undefined;
+  const free = (): void => {
+    model.destroy();
+    parameters?.free();
+  };
+  try {
+    const trained = saved === undefined && !gpu.paper ? await checkpointHead(outline, options) : NONE;
+    const specs = [...adapter.parameters, ...model.head].map((spec) =>
+      saved === undefined ? withValue(spec, trained.get(spec.name)) : startFrom(spec, saved),
+    );
+    parameters = await ParameterSet.load(gpu, specs);
+    if (saved === undefined) adapter.initialise?.(gpu, (linear) => model.weight(linear), parameters);
+    const linears = new Map<string, AdaptedLinear>();
+    for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
+    model.bind(linears, parameters);
+    loaded = true;
+    await compiled;
+    kernels?.follow();
+    let open = true;
+    const dispose = (): void => {
+      if (!open) return;
+      open = false;
+      kernels?.stop();
+      free();
+      close();
+    };
+    const prepare = kernels && ((batch: UpcomingBatch) => kernels.prepare(batch));
+    return { gpu, source, outline, model, adapter, parameters, numLabels, prepare, [Symbol.dispose]: dispose };
+  } catch (error) {
+    free();
+    throw error;
+  }
+}
+
+const ALLOWED = "NaN and infinite values of the base and of the adapter are not looked for (allowNonFinite)";
+const NONE: ReadonlyMap<string, Float32Array<ArrayBuffer>> = new Map();
+
+const withValue = (spec: ParameterSpec, value: Float32Array<ArrayBuffer> | undefined): ParameterSpec =>
+  value === undefined ? spec : { ...spec, initial: () => value };
+
+function startFrom(spec: ParameterSpec, saved: ReadonlyMap<string, Float32Array<ArrayBuffer>>): ParameterSpec {
+  const value = saved.get(spec.name);
+  if (value === undefined) {
+    throw new ModelError("ADAPTER_TENSOR_MISSING", `the adapter holds no tensor "${spec.name}"`, {
+      hint: "Its target modules or layers differ from the configured ones, or it was saved without its head.",
+    });
+  }
+  return withValue(spec, value);
+}

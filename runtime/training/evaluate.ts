@@ -1,0 +1,158 @@
+import type { Engine } from "../../core/compute/engine.ts";
+import { PluginError, QloraError } from "../../core/errors.ts";
+import { showValue } from "../../core/options/describe.ts";
+import type { MetricPlugin } from "../../core/plugin/metric.ts";
+import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
+import { lengthSortedBatches, restoreOrder, type PackLimits } from "../data/pack.ts";
+import type { RunListener } from "../events.ts";
+import type { EvaluationRecord } from "../folder/evaluation-record.ts";
+import type { Session } from "../session/session.ts";
+import { readLogits } from "./step.ts";
+
+/** Rows of a dataset that are done already, and those that come. */
+export interface KeptRows {
+  get(row: number): Float32Array | undefined;
+  /** @param logits [rows, numLabels] */
+  add(rows: readonly number[], logits: Float32Array<ArrayBuffer>): Promise<void>;
+}
+
+/** What of the work is kept, and what ends it. */
+export interface ComputeOptions {
+  readonly kept?: KeptRows | undefined;
+  /** Aborting ends it before the next batch, with the error INTERRUPTED. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Logits of every row, in row order.
+ * @returns [rows, numLabels] row-major
+ */
+export async function computeLogits(
+  session: Session,
+  engine: Engine,
+  data: TokenisedDataset,
+  limits: PackLimits,
+  what: string,
+  onEvent?: RunListener,
+  { kept, signal }: ComputeOptions = {},
+): Promise<Float32Array<ArrayBuffer>> {
+  const { lengths } = await data.done();
+  const batches = lengthSortedBatches(lengths, limits);
+  const results: Float32Array[][] = [];
+  let done = 0;
+  for (const members of batches) {
+    const known = members.flatMap((row) => kept?.get(row) ?? []);
+    if (known.length === members.length) {
+      // Whole batches alone are kept: a row's last bits may depend on those beside it.
+      results.push(known);
+      done += members.length;
+      continue;
+    }
+    if (signal?.aborted === true) throw new QloraError("INTERRUPTED", `interrupted after ${done} of ${data.size} rows`);
+    const ids = await data.ready(members);
+    const samples = members.map((index, i) => ({ index, inputIds: ids[i]!, label: undefined }));
+    const logits = await readLogits(session, engine, samples);
+    results.push(members.map((_, i) => logits.subarray(i * session.numLabels, (i + 1) * session.numLabels)));
+    await kept?.add(members, logits);
+    done += members.length;
+    onEvent?.({ type: "progress", what, done, total: data.size });
+  }
+  const ordered = new Float32Array(data.size * session.numLabels);
+  restoreOrder(batches, results).forEach((row, i) => ordered.set(row, i * session.numLabels));
+  return ordered;
+}
+
+/** -log softmax(logits)[label] in f64. */
+export function negativeLogLikelihood(logits: ArrayLike<number>, label: number): number {
+  let top = -Infinity;
+  for (let i = 0; i < logits.length; i++) top = Math.max(top, logits[i]!);
+  let sum = 0;
+  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - top);
+  return Math.log(sum) + top - logits[label]!;
+}
+
+/** Softmax of each row, in f64. @example softmaxRows([0, Math.log(3)], 2) // 0.25, 0.75 */
+export function softmaxRows(logits: ArrayLike<number>, columns: number): Float64Array {
+  const out = new Float64Array(logits.length);
+  for (let start = 0; start < logits.length; start += columns) {
+    let top = -Infinity;
+    for (let i = 0; i < columns; i++) top = Math.max(top, logits[start + i]!);
+    let sum = 0;
+    for (let i = 0; i < columns; i++) sum += out[start + i] = Math.exp(logits[start + i]! - top);
+    for (let i = 0; i < columns; i++) out[start + i]! /= sum;
+  }
+  return out;
+}
+
+/** Logs of rows of probabilities, end to end: what stands in the place of logits, since their softmax is the probabilities. */
+export function logarithms(rows: readonly (readonly number[])[]): Float32Array<ArrayBuffer> {
+  return Float32Array.from(rows.flatMap((row) => row.map((value) => Math.log(Math.max(value, Number.MIN_VALUE)))));
+}
+
+/** `eval_loss` (mean cross entropy) and what each metric names, prefixed with `eval_`. @throws PluginError */
+export function scoreLogits(
+  logits: Float32Array,
+  labels: readonly number[],
+  numLabels: number,
+  metrics: readonly MetricPlugin[],
+): Record<string, number> {
+  let total = 0;
+  labels.forEach((label, i) => {
+    total += negativeLogLikelihood(logits.subarray(i * numLabels, (i + 1) * numLabels), label);
+  });
+  const result: Record<string, number> = { eval_loss: total / labels.length };
+  for (const plugin of metrics) {
+    const metric = plugin.create({ numLabels });
+    metric.add(logits, labels);
+    addResult(result, plugin.name, metric.result());
+  }
+  return result;
+}
+
+/** A log that cannot be read again, or one number in the place of another, would tell of it too late. */
+function addResult(into: Record<string, number>, metric: string, values: unknown): void {
+  const wrong = (got: string, expected: string): PluginError =>
+    new PluginError("METRIC_RESULT", `metric ${metric}: result() gives ${got}, expected ${expected}`);
+  if (typeof values !== "object" || values === null || values instanceof Promise)
+    throw wrong(values instanceof Promise ? "a promise" : showValue(values), "an object of numbers");
+  for (const [name, value] of Object.entries(values)) {
+    if (typeof value !== "number") throw wrong(`${name}: ${showValue(value)}`, "an object of numbers");
+    if (`eval_${name}` in into) throw wrong(name, "a name that no other metric gives");
+    into[`eval_${name}`] = value;
+  }
+}
+
+/** More classes than this are not tried. */
+const TRIED_CLASSES = 256;
+
+/** Scores a made-up row of each class: a metric that cannot work is to be known before hours of training. @throws PluginError */
+export function tryMetrics(metrics: readonly MetricPlugin[], numLabels: number): void {
+  if (numLabels > TRIED_CLASSES) return;
+  const labels = Array.from({ length: numLabels }, (_, label) => label);
+  scoreLogits(new Float32Array(numLabels * numLabels), labels, numLabels, metrics);
+}
+
+/** Classes of an arena comparison, for people. */
+const ARENA_LABEL_NAMES = ["A wins", "B wins", "tie"];
+
+/** What the report shows of an evaluation, row by row. */
+export async function evaluationRecord(
+  data: TokenisedDataset,
+  logits: Float32Array,
+  { step, numLabels, maxLength }: { readonly step: number; readonly numLabels: number; readonly maxLength: number },
+): Promise<EvaluationRecord> {
+  const probabilities = softmaxRows(logits, numLabels);
+  const { lengths, fullLengths } = await data.done();
+  const { rows } = data.dataset;
+  return {
+    step,
+    numLabels,
+    ...(data.dataset.labelNames && { labelNames: data.dataset.labelNames }),
+    ...(rows.some((row) => row.kind === "arena") ? { labelNames: ARENA_LABEL_NAMES.slice(0, numLabels) } : {}),
+    labels: rows.map((row) => row.label!),
+    probabilities: rows.map((_, i) => [...probabilities.subarray(i * numLabels, (i + 1) * numLabels)]),
+    lengths: [...lengths],
+    fullLengths: [...fullLengths],
+    maxLength,
+  };
+}

@@ -1,0 +1,62 @@
+/** How the gradient of an optimizer step comes about: the seam between a step's samples and clipping. */
+import type { Engine } from "../../core/compute/engine.ts";
+import type { ParameterSet } from "../../core/compute/parameters.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
+import { QloraError } from "../../core/errors.ts";
+import type { Sample } from "../data/pack.ts";
+import type { DataRow } from "../data/row.ts";
+import type { Session } from "../session/session.ts";
+import { accumulateGradients, type StepSettings } from "./step.ts";
+
+/** A sample of the step with the row that it was made of. */
+export interface StepSample extends Sample {
+  readonly row: DataRow;
+}
+
+/** What `computeGradients` gets. */
+export interface GradientStep {
+  /** Optimizer steps done before this one. */
+  readonly step: number;
+  readonly samples: readonly StepSample[];
+  /** Gradients are zero at first; what they hold at the end, over `lossScale`, is clipped and given to the optimizer. */
+  readonly parameters: ParameterSet;
+  /** Gradients are multiplied by it: 1 in tier f32, else the GradScaler's. */
+  readonly lossScale: number;
+  readonly session: Session;
+  /**
+   * Adds the gradient of these samples' losses, each over the number of all samples of the step, to every parameter.
+   * The step's `loss` is the mean over all samples that were given to it.
+   */
+  readonly backward: (samples: readonly StepSample[]) => Promise<void>;
+}
+
+/**
+ * Computes the gradients of one step in your own way; without it: `({ samples, backward }) => backward(samples)`.
+ * Gradient surgery, noise, sharpness-aware steps or the sum over several machines have their place here.
+ */
+export type ComputeGradients = (step: GradientStep) => Promise<void>;
+
+/** Runs `compute` over the samples. @returns losses of the samples as they were given, [terms * S] f32 each; free them */
+export async function stepGradients(
+  session: Session,
+  engine: Engine,
+  step: Omit<GradientStep, "backward" | "session" | "parameters" | "lossScale">,
+  settings: StepSettings,
+  compute: ComputeGradients = ({ samples, backward }) => backward(samples),
+): Promise<{ readonly losses: readonly Tensor[]; readonly count: number }> {
+  const { parameters } = session;
+  const losses: Tensor[] = [];
+  let count = 0;
+  const backward = async (samples: readonly StepSample[]): Promise<void> => {
+    if (samples.length === 0) return;
+    const stepSamples = step.samples.length;
+    losses.push(await accumulateGradients(session, engine, samples, { ...settings, stepSamples }));
+    count += samples.length;
+  };
+  parameters.zeroGrad();
+  await compute({ ...step, session, parameters, lossScale: settings.lossScale, backward });
+  if (count > 0) return { losses, count };
+  throw new QloraError("GRADIENTS_MISSING", `step ${step.step + 1}: computeGradients called backward for no sample`, {
+    hint: "Call backward(samples) at least once; it adds to the gradients that the optimizer gets.",
+  });
+}

@@ -1,0 +1,73 @@
+/** The loss of a run: which one the config asks for, and what it compares each sample with. */
+import { ConfigError } from "../../core/errors.ts";
+import type { Config } from "../config/config.ts";
+import { computeLoss, defineLoss, type Loss } from "../config/loss.ts";
+import { changedSoftLabelOptions } from "../config/training-options.ts";
+import type { DataRow } from "../data/row.ts";
+import type { RunListener } from "../events.ts";
+import { pairwiseLoss } from "./pairwise.ts";
+import type { StepSettings, StepLoss } from "./step.ts";
+import { createTargets } from "./targets.ts";
+
+const COLUMNS_HINT = "Name the columns with the probability of each class: --soft-label-columns p_a,p_b,p_tie";
+
+/**
+ * @param rows the training rows; samples name them by index
+ * @throws ConfigError where the loss does not fit the data
+ */
+export function createStepLoss(
+  rows: readonly DataRow[],
+  { loss: own, training }: Pick<Config, "loss" | "training">,
+  numLabels: number,
+  onEvent?: RunListener,
+): StepLoss {
+  const name = own?.name ?? training.loss;
+  const hasSoft = rows.some((row) => row.soft !== undefined);
+  if (name === "soft-label" && !hasSoft) {
+    throw new ConfigError("LOSS_DATA", "training.loss: got soft-label without data.softLabelColumns, expected both", {
+      hint: COLUMNS_HINT,
+    });
+  }
+  const [unused] = own === undefined && !hasSoft ? changedSoftLabelOptions(training) : [];
+  if (unused !== undefined) {
+    const { option, got } = unused;
+    throw new ConfigError(
+      "LOSS_DATA",
+      `training.${option}: got ${got} without data.softLabelColumns, which leaves it unused, expected both`,
+      { hint: `${COLUMNS_HINT}; or leave ${option} out.` },
+    );
+  }
+  if (own !== undefined) return { rowLoss: rowLoss(own, rows) };
+  if (name === "pairwise") return { rowLoss: rowLoss(pairwise(training.pairwiseWeight, numLabels, onEvent), rows) };
+  const softLabelWeight = name === "cross-entropy" ? 0 : training.softLabelWeight;
+  const targets = createTargets({ rows }, { ...training, softLabelWeight }, numLabels);
+  if (targets === undefined) return {};
+  return {
+    targets: { terms: targets.terms, of: (samples) => targets.of(samples.map(({ index }) => rows[index]!)) },
+  };
+}
+
+function rowLoss(loss: Loss, rows: readonly DataRow[]): StepSettings["rowLoss"] {
+  return ({ index }, logits) => {
+    const row = rows[index]!;
+    return computeLoss(loss, { logits, label: row.label!, soft: row.soft, row });
+  };
+}
+
+function pairwise(weight: number, numLabels: number, onEvent: RunListener | undefined): Loss {
+  if (numLabels > 3) {
+    throw new ConfigError(
+      "LOSS_DATA",
+      `training.loss: got pairwise with ${numLabels} classes, expected 2 (A wins, B wins) or 3 (and tie)`,
+    );
+  }
+  if (numLabels === 3 && weight === 1) {
+    onEvent?.({
+      type: "warning",
+      message:
+        "loss pairwise leaves the tie's logit untrained: probabilities of three classes mean little; " +
+        "set pairwiseWeight below 1 to blend in cross entropy",
+    });
+  }
+  return defineLoss({ name: "pairwise", options: { weight }, compute: (input) => pairwiseLoss(input, weight) });
+}

@@ -1,0 +1,161 @@
+/** Forward and backward of one optimizer step: the gradient is the mean over its samples, however they are cut. */
+import { uploadBatch } from "../../core/compute/batch.ts";
+import type { ForwardOptions } from "../../core/compute/blocks.ts";
+import type { Engine } from "../../core/compute/engine.ts";
+import { Tape, type TapeOptions } from "../../core/compute/tape.ts";
+import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
+import type { LossOutput } from "../config/loss.ts";
+import { cutMicroBatches, packSamples, type PackLimits, type Sample } from "../data/pack.ts";
+import type { Session } from "../session/session.ts";
+import type { TargetTerm } from "./targets.ts";
+
+/** How a step is cut and run. */
+export interface StepSettings {
+  readonly limits: PackLimits;
+  readonly checkpointing: ForwardOptions["checkpointing"];
+  /** Gradients are multiplied by it; a power of two. */
+  readonly lossScale: number;
+  /** Number that dropout draws from; the optimizer step. */
+  readonly stepKey: number;
+  readonly onGradient?: TapeOptions["onGradient"];
+  /** Terms of the loss; undefined: cross entropy with the samples' labels. */
+  readonly targets?: SampleTargets | undefined;
+  /** A loss on the host in place of `targets`: each sample's logits ([L]) to its loss and gradient. */
+  readonly rowLoss?: ((sample: Sample, logits: Float64Array) => LossOutput) | undefined;
+  /** Samples that the mean is over, where `samples` are a part of the step's. */
+  readonly stepSamples?: number | undefined;
+}
+
+/** What the samples of a micro-batch are compared with. */
+export interface SampleTargets {
+  /** Terms of every batch. */
+  readonly terms: number;
+  of(samples: readonly Sample[]): readonly TargetTerm[];
+}
+
+/**
+ * Adds the gradient of the mean loss over `samples` (their sum over `stepSamples`), times `lossScale`, to every parameter.
+ * @returns [terms * S] f32 the samples' losses, term by term, in the order of the cut; free it
+ */
+export async function accumulateGradients(
+  session: Session,
+  engine: Engine,
+  samples: readonly Sample[],
+  settings: StepSettings,
+): Promise<Tensor> {
+  const { gpu, model } = session;
+  const { targets } = settings;
+  const dLoss = settings.lossScale / (settings.stepSamples ?? samples.length);
+  const all = gpu.alloc([samples.length * (targets?.terms ?? 1)], "f32", "losses", "data");
+  const cut = cutMicroBatches(
+    samples.map((sample) => sample.inputIds.length),
+    settings.limits,
+  );
+  let done = 0;
+  for (const members of cut) {
+    const chosen = members.map((i) => samples[i]!);
+    await makeReady(session, chosen, true);
+    const batch = uploadBatch(gpu, packSamples(chosen), settings.stepKey);
+    const terms = targets?.of(chosen).map(({ values, temperature }) => {
+      const shape = [members.length, session.numLabels];
+      return { wanted: gpu.upload(values, shape, "f32", "targets"), temperature };
+    });
+    const tape = new Tape(gpu, { accumulate: engine.accumulate, onGradient: settings.onGradient });
+    const logits = model.forward(tape, batch, { checkpointing: settings.checkpointing, training: true });
+    if (settings.rowLoss !== undefined) {
+      const values = await gpu.readFloats(logits);
+      const { losses, dLogits } = lossesOnHost(values, chosen, settings.rowLoss, dLoss);
+      gpu.copyInto(upload(tape, losses, "losses"), all, done * 4);
+      tape.backward([[logits, upload(tape, dLogits, "d(logits)", logits.shape)]]);
+    } else {
+      const losses = terms?.map(({ wanted, temperature }) =>
+        engine.crossEntropySoft(tape, logits, wanted, temperature),
+      ) ?? [engine.crossEntropy(tape, logits, batch.labels)];
+      const share = new Float32Array(members.length).fill(dLoss);
+      const gradients = losses.map((term, i) => {
+        gpu.copyInto(term, all, (i * samples.length + done) * 4);
+        return [term, upload(tape, share, "d(losses)")] as const;
+      });
+      tape.backward(gradients);
+    }
+    tape.close();
+    for (const { wanted } of terms ?? []) gpu.free(wanted);
+    batch.free();
+    gpu.submit();
+    done += members.length;
+  }
+  return all;
+}
+
+/** Kernels and memory for a batch. */
+async function makeReady({ gpu, prepare }: Session, samples: readonly Sample[], training: boolean): Promise<void> {
+  const batch = { lengths: samples.map(({ inputIds }) => inputIds.length), training };
+  await prepare?.(batch);
+  await makeRoom(gpu, batch);
+}
+
+/** A transient of the tape with these values. */
+function upload(
+  tape: Tape,
+  values: Float32Array<ArrayBuffer>,
+  label: string,
+  shape = [values.length] as readonly number[],
+): Tensor {
+  const tensor = tape.alloc(shape, "f32", label);
+  tape.gpu.write(tensor, values);
+  return tensor;
+}
+
+/** Losses [B] of logits [B,L], and their gradient by the logits times `dLoss`. */
+function lossesOnHost(
+  logits: Float32Array,
+  samples: readonly Sample[],
+  rowLoss: NonNullable<StepSettings["rowLoss"]>,
+  dLoss: number,
+): { readonly losses: Float32Array<ArrayBuffer>; readonly dLogits: Float32Array<ArrayBuffer> } {
+  const labels = logits.length / samples.length;
+  const losses = new Float32Array(samples.length);
+  const dLogits = new Float32Array(logits.length);
+  samples.forEach((sample, b) => {
+    const row = rowLoss(sample, Float64Array.from(logits.subarray(b * labels, (b + 1) * labels)));
+    losses[b] = row.loss;
+    for (let c = 0; c < labels; c++) dLogits[b * labels + c] = row.dLogits[c]! * dLoss;
+  });
+  return { losses, dLogits };
+}
+
+/** [B, numLabels] f32 logits of samples packed into one batch, read back. */
+export async function readLogits(
+  session: Session,
+  engine: Engine,
+  samples: readonly Sample[],
+): Promise<Float32Array<ArrayBuffer>> {
+  const { gpu, model } = session;
+  await makeReady(session, samples, false);
+  const batch = uploadBatch(gpu, packSamples(samples), 0);
+  const tape = new Tape(gpu, { accumulate: engine.accumulate, recording: false });
+  const logits = model.forward(tape, batch, { checkpointing: "none", training: false });
+  const values = await gpu.readFloats(logits);
+  tape.close();
+  batch.free();
+  return values;
+}
+
+/**
+ * Called before a batch. Where its buffers may not fit beside those that the GPU still uses, waits for
+ * it and gives up the pool; else resolves at once.
+ * @throws DeviceError as `Gpu.idle`
+ */
+export async function makeRoom(gpu: Gpu, batch: UpcomingBatch): Promise<void> {
+  const first = gpu.memory.begin(batch);
+  if (first === undefined) return;
+  await gpu.idle();
+  if (first === "wait") return;
+  gpu.memory.trim();
+  await gpu.idle(); // the driver frees what it was given back
+}
+
+/** The part of a step's settings that the loss makes. */
+export type StepLoss = Pick<StepSettings, "targets" | "rowLoss">;

@@ -1,0 +1,55 @@
+/** Where `qlora bench` gets its model: the bundled checkpoint, a folder, or random weights of a published shape. */
+import { join } from "node:path";
+import { writeSafetensors } from "../core/formats/safetensors.ts";
+import { type ModelSource, settlePlacement } from "../core/plugin/model.ts";
+import { gemma2 } from "../plugins/gemma2/index.ts";
+import { createGemma2 } from "../plugins/gemma2/model.ts";
+import { gemma2Outline } from "../plugins/gemma2/outline.ts";
+import { writeJson } from "../runtime/folder/folder.ts";
+import type { BenchCommandOptions } from "./bench-options.ts";
+import { type Gemma2Shape, syntheticConfigJson, syntheticGemma2 } from "./synthetic-checkpoint.ts";
+
+/** The checkpoint that ships with qlora. */
+export const TINY_CHECKPOINT = join(import.meta.dir, "../../assets/tiny-gemma2-nf4");
+
+const SEED = 1;
+
+/** What the model to time or to plan is told by. */
+type SourceOptions = Pick<BenchCommandOptions, "shape"> & Partial<BenchCommandOptions>;
+
+/** The model to time. */
+export function benchSource(options: SourceOptions): ModelSource {
+  const { shape, layers, checkpoint, absmax, normScale, embeddings, keepDequantised } = options;
+  if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings, keepDequantised }).create();
+  if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings, keepDequantised }).create();
+  const { config, source } = syntheticGemma2(shape, { seed: SEED, absmax, normScale }, layers);
+  const placement = { embeddings, keepDequantised };
+  return {
+    placement,
+    checkpoint: `synthetic ${shape}`,
+    outline: async (numLabels) => gemma2Outline(config, numLabels),
+    load: (context) =>
+      createGemma2(context, source, config, {
+        softcap: config.attnLogitSoftcapping ?? 0,
+        ...settlePlacement(placement, context.placement),
+      }),
+  };
+}
+
+/** Writes a checkpoint of random weights in the exact format. @throws QloraError where it cannot be written */
+export async function writeSyntheticCheckpoint(
+  directory: string,
+  shape: Gemma2Shape,
+  options: BenchCommandOptions,
+): Promise<void> {
+  const { source } = syntheticGemma2(
+    shape,
+    { seed: SEED, absmax: options.absmax, normScale: options.normScale },
+    options.layers,
+  );
+  const tensors = [...source.tensors].map(
+    ([name, { dtype, shape: size }]) => [name, { dtype, shape: size, data: () => source.read(name) }] as const,
+  );
+  await writeSafetensors(join(directory, "model.safetensors"), tensors, { format: "pt" });
+  await writeJson(join(directory, "config.json"), syntheticConfigJson(shape, options.layers));
+}

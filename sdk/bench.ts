@@ -1,0 +1,214 @@
+/** Times whole optimizer steps on random ids: forward, backward, clip and update, dropout on. */
+import type { Checkpointing } from "../core/compute/blocks.ts";
+import type { Ceilings, Engine } from "../core/compute/engine.ts";
+import { openGpu, type ProfileLine } from "../core/device/index.ts";
+import type { AdapterPlugin } from "../core/plugin/adapter.ts";
+import type { ModelSource } from "../core/plugin/model.ts";
+import type { OptimizerPlugin } from "../core/plugin/optimizer.ts";
+import type { DeviceOptions } from "../runtime/config/device-options.ts";
+import { cutMicroBatches, type Sample } from "../runtime/data/pack.ts";
+import type { RunListener } from "../runtime/events.ts";
+import { planLine } from "../runtime/planning/format.ts";
+import { RunKernels, type UpcomingBatches } from "../runtime/planning/kernel-warmup.ts";
+import { openPlanned, type Planned, stepsOf } from "../runtime/planning/open.ts";
+import type { MemorySettings, MemoryMode } from "../runtime/planning/settings.ts";
+import { batchesOf } from "../runtime/planning/upcoming-batches.ts";
+import { openSession, type Session } from "../runtime/session/session.ts";
+import { accumulateGradients } from "../runtime/training/step.ts";
+
+/** What to time. */
+export interface BenchOptions {
+  readonly source: ModelSource;
+  readonly adapter: AdapterPlugin;
+  readonly optimizer: OptimizerPlugin;
+  readonly device: DeviceOptions;
+  /** Token counts of samples, used in turn. */
+  readonly lengths: readonly number[];
+  /** Samples of one optimizer step. */
+  readonly samplesPerStep: number;
+  /** Most tokens of a micro-batch; undefined: the whole step, where `memory` does not choose. */
+  readonly tokenBudget: number | undefined;
+  readonly steps: number;
+  readonly warmup: number;
+  /** Undefined: none, where `memory` does not choose. */
+  readonly checkpointing: Checkpointing | undefined;
+  /** Chooses by the GPU's memory what is undefined. */
+  readonly memory: MemoryMode | undefined;
+  /** Times every kernel in one extra step. */
+  readonly profile: boolean;
+  readonly onEvent?: RunListener | undefined;
+}
+
+/** What was measured. */
+export interface BenchResult {
+  readonly device: string;
+  readonly tier: string;
+  readonly steps: number;
+  readonly secondsPerStep: number;
+  readonly samplesPerSecond: number;
+  /** Non-padding tokens. */
+  readonly tokensPerSecond: number;
+  /** Seconds of each timed step. */
+  readonly stepSeconds: readonly number[];
+  /** From the start of loading to the end of the first step. */
+  readonly secondsToFirstStep: number;
+  readonly loadSeconds: number;
+  /** Most bytes of GPU memory held, pool included. */
+  readonly peakBytes: number;
+  /** What the memory plan foresaw; undefined without one. */
+  readonly plan: { readonly settings: MemorySettings; readonly peakBytes: number } | undefined;
+  readonly lastLoss: number;
+  /** Growth of the process's resident memory, and of GPU memory held, over the timed steps. */
+  readonly hostGrowthBytes: number;
+  readonly gpuGrowthBytes: number;
+  /** Steps skipped because a gradient was not finite. */
+  readonly skipped: number;
+  readonly profile: readonly ProfileLine[];
+  /** What the profile's rates are held against; undefined without a profile. */
+  readonly ceilings: Ceilings | undefined;
+}
+
+const NUM_LABELS = 3;
+
+/** Deterministic ids in 5 … vocabSize-1; every sample differs. */
+function randomSamples(options: BenchOptions, vocabSize: number, step: number): Sample[] {
+  return stepLengths(options, step).map((length, i) => {
+    const index = step * options.samplesPerStep + i;
+    let state = (Math.imul(index + 1, 0x9e3779b1) ^ 0x85ebca6b) >>> 0;
+    const inputIds = Uint32Array.from({ length }, () => {
+      state ^= state << 13;
+      state ^= state >>> 17;
+      state ^= state << 5;
+      return 5 + ((state >>> 0) % (vocabSize - 5));
+    });
+    return { index, inputIds, label: index % 3 };
+  });
+}
+
+/** Tokens of the samples of a step. */
+function stepLengths({ lengths, samplesPerStep }: BenchOptions, step: number): number[] {
+  return Array.from({ length: samplesPerStep }, (_, i) => lengths[(step * samplesPerStep + i) % lengths.length]!);
+}
+
+/** Micro-batches of every step, the profile's included. */
+async function* benchBatches(options: BenchOptions, maxTokens: number): UpcomingBatches {
+  for (let step = 0; step <= options.warmup + options.steps; step++) {
+    const lengths = stepLengths(options, step);
+    yield batchesOf(cutMicroBatches(lengths, { maxTokens }), lengths, true);
+  }
+}
+
+async function openForBench(
+  { memory, source, adapter, optimizer, device, lengths, samplesPerStep, tokenBudget, checkpointing }: BenchOptions,
+  engine: Engine,
+): Promise<Partial<Planned> & Pick<Planned, "gpu">> {
+  if (memory === undefined) return { gpu: await openGpu(device) };
+  const work = {
+    source,
+    adapter,
+    numLabels: NUM_LABELS,
+    training: {
+      optimizer: ({ gpu, parameters }: Session) => optimizer.create({ gpu, parameters }),
+      steps: stepsOf(lengths, samplesPerStep),
+      maxSamples: undefined,
+    },
+  };
+  const given = { tokenBudget, checkpointing, placement: source.placement };
+  return openPlanned({ device, mode: memory, given, work }, engine);
+}
+
+/** Runs the benchmark. @throws ModelError, DeviceError */
+export async function benchSteps(options: BenchOptions, engine: Engine): Promise<BenchResult> {
+  const { source, optimizer: plugin, warmup, steps } = options;
+  const started = performance.now();
+  const { vocabSize } = await source.outline(NUM_LABELS);
+  const planned = await openForBench(options, engine);
+  const { gpu: opened, plan, forecast } = planned;
+  if (plan !== undefined) options.onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
+  const { checkpointing = "none", tokenBudget = Infinity } = plan?.settings ?? options;
+  const kernels = forecast && new RunKernels({ gpu: opened, forecast }, benchBatches(options, tokenBudget));
+  using session = await openSession({
+    source,
+    adapter: options.adapter,
+    device: options.device,
+    gpu: opened,
+    placement: plan?.settings,
+    kernels,
+    numLabels: NUM_LABELS,
+    seed: 1,
+    onEvent: options.onEvent,
+  });
+  const { gpu, parameters } = session;
+  const loadSeconds = (performance.now() - started) / 1000;
+  const optimizer = plugin.create({ gpu, parameters });
+  const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
+  const lossScale = gpu.tier === "f32" ? 1 : 1024;
+  let lastLoss = Number.NaN;
+  let skipped = 0;
+  let secondsToFirstStep = 0;
+  const runStep = async (step: number): Promise<number> => {
+    const samples = randomSamples(options, vocabSize, step);
+    parameters.zeroGrad();
+    const settings = {
+      limits: { maxTokens: tokenBudget },
+      checkpointing,
+      lossScale,
+      stepKey: step,
+    };
+    const losses = await accumulateGradients(session, engine, samples, settings);
+    engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: 1 });
+    optimizer.step({ learningRate: 1e-4, update: step + 1, control });
+    const values = await gpu.readFloats(losses);
+    gpu.free(losses);
+    lastLoss = values.reduce((sum, v) => sum + v, 0) / values.length;
+    if ((await gpu.readFloats(control))[1] !== 0) skipped++;
+    if (step === 0) secondsToFirstStep = (performance.now() - started) / 1000;
+    return samples.reduce((sum, s) => sum + s.inputIds.length, 0);
+  };
+  gpu.memory.resetPeak();
+  for (let step = 0; step < warmup; step++) await runStep(step);
+  if (warmup > 0) await kernels?.settled();
+  const stepSeconds: number[] = [];
+  const before = { host: process.memoryUsage.rss(), gpu: gpu.memory.report() };
+  let tokens = 0;
+  for (let step = 0; step < steps; step++) {
+    const from = performance.now();
+    tokens += await runStep(warmup + step);
+    stepSeconds.push((performance.now() - from) / 1000);
+    options.onEvent?.({ type: "progress", what: "timing", done: step + 1, total: steps });
+  }
+  const after = gpu.memory.report();
+  const peakBytes = after.peak;
+  const hostGrowthBytes = process.memoryUsage.rss() - before.host;
+  const gpuGrowthBytes = after.used + after.pooled - before.gpu.used - before.gpu.pooled;
+  let profile: readonly ProfileLine[] = [];
+  let ceilings: Ceilings | undefined;
+  if (options.profile) {
+    gpu.profileStart();
+    await runStep(warmup + steps);
+    profile = await gpu.profileEnd();
+    ceilings = await engine.measureCeilings(gpu);
+  }
+  optimizer.destroy();
+  gpu.free(control);
+  const seconds = stepSeconds.reduce((sum, s) => sum + s, 0);
+  return {
+    device: gpu.info.adapter.description || gpu.info.adapter.device,
+    tier: gpu.tier,
+    steps,
+    secondsPerStep: seconds / steps,
+    samplesPerSecond: (steps * options.samplesPerStep) / seconds,
+    tokensPerSecond: tokens / seconds,
+    stepSeconds,
+    secondsToFirstStep,
+    loadSeconds,
+    peakBytes,
+    plan: plan && { settings: plan.settings, peakBytes: plan.figures.peak },
+    lastLoss,
+    hostGrowthBytes,
+    gpuGrowthBytes,
+    skipped,
+    profile,
+    ceilings,
+  };
+}

@@ -1,0 +1,219 @@
+/** Cross-validation: a run for each fold, and the predictions of every row by the model that did not see it. */
+import { existsSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Engine } from "../core/compute/engine.ts";
+import { ConfigError, QloraError } from "../core/errors.ts";
+import { damaged, parseJsonObject } from "../core/formats/json-object.ts";
+import { configToJson, type Config } from "../runtime/config/config.ts";
+import { type Dataset, fingerprintDataset, loadDataset } from "../runtime/data/dataset.ts";
+import { countLabels } from "../runtime/data/labels.ts";
+import { remove } from "../runtime/files/disk.ts";
+import { writeFileAtomic } from "../runtime/files/files.ts";
+import { readCheckpoints } from "../runtime/folder/checkpoints.ts";
+import { endOf, hasEnded } from "../runtime/folder/ended.ts";
+import { type EvaluationRecord, parseEvaluation } from "../runtime/folder/evaluation-record.ts";
+import { RUN_FILES, writeJson } from "../runtime/folder/folder.ts";
+import { UNRECORDED } from "../runtime/folder/lineage.ts";
+import { readOwnRecord } from "../runtime/folder/record.ts";
+import { loadRunData } from "../runtime/run/data.ts";
+import { checkAdapterFolder } from "../runtime/run/resume.ts";
+import type { TrainOptions } from "../runtime/run/train-types.ts";
+import { trainSteps } from "../runtime/run/train.ts";
+import { logarithms, scoreLogits } from "../runtime/training/evaluate.ts";
+import { formatProbabilities, probabilityColumns, requireUniqueIds } from "./probabilities.ts";
+
+/** Files beside the folds' folders. */
+export const CV_FILES = { record: "cv.json", outOfFold: "out-of-fold.csv" } as const;
+
+export interface FoldResult {
+  readonly fold: number;
+  readonly outputDir: string;
+  /** Rows held out. */
+  readonly rows: number;
+  readonly steps: number;
+  /** `eval_loss` and those of the config's metrics. */
+  readonly metrics: Readonly<Record<string, number>>;
+}
+
+/** What a cross-validation gives. */
+export interface CrossValidation {
+  readonly outputDir: string;
+  /** Folds that are done. */
+  readonly folds: readonly FoldResult[];
+  /** Metrics over all out-of-fold rows together; undefined until every fold is done. */
+  readonly metrics: Readonly<Record<string, number>> | undefined;
+  /** Path of out-of-fold.csv; undefined until every fold is done. */
+  readonly outOfFold: string | undefined;
+  readonly interrupted: boolean;
+}
+
+/** Predictions of held-out rows. */
+interface HeldOut {
+  readonly result: FoldResult;
+  readonly rows: readonly { readonly id: string; readonly label: number; readonly values: readonly number[] }[];
+}
+
+/**
+ * Trains every fold in `outputDir/fold-N`, and writes out-of-fold.csv (in the order of the data) and cv.json. Called again,
+ * it keeps finished folds and resumes one that stopped at its newest checkpoint.
+ * @throws ConfigError where outputDir holds another cross-validation; QloraError of every kind
+ */
+export async function crossValidate(
+  config: Config,
+  folds: number,
+  engine: Engine,
+  options: TrainOptions = {},
+): Promise<CrossValidation> {
+  const { outputDir, overwriteOutputDir } = config.training;
+  const { onEvent, signal } = options;
+  checkConfig(config, folds);
+  const { trainFiles, format, softLabelColumns } = config.data;
+  const all = requireUniqueIds(loadDataset(trainFiles, { format, softLabelColumns }));
+  const numLabels = countLabels([all]);
+  const identity = identityOf(config, folds, all);
+  if (overwriteOutputDir) await removeFolds(outputDir);
+  else await checkIdentity(outputDir, identity);
+  await writeJson(join(outputDir, CV_FILES.record), { ...identity, results: [] });
+
+  const done: HeldOut[] = [];
+  const score = (rows: HeldOut["rows"]): Record<string, number> => {
+    const logits = logarithms(rows.map(({ values }) => values));
+    const labels = rows.map(({ label }) => label);
+    return scoreLogits(logits, labels, numLabels, config.metrics);
+  };
+  for (let fold = 0; fold < folds && signal?.aborted !== true; fold++) {
+    const folder = join(outputDir, `fold-${fold}`);
+    onEvent?.({ type: "info", message: `fold ${fold + 1} of ${folds}, in ${folder}` });
+    const foldConfig = foldOf(config, folds, fold, folder);
+    if (await hasEnded(folder)) onEvent?.({ type: "info", message: "it is done already" });
+    else if (await trainFold(foldConfig, engine, options)) break;
+    const { evaluation } = loadRunData(foldConfig.data);
+    const record = await readEvaluation(folder);
+    await requireEvaluated(folder, record.step);
+    const rows = evaluation!.rows.map(({ id, label }, i) => ({ id, label: label!, values: record.probabilities[i]! }));
+    const result = { fold, outputDir: folder, rows: rows.length, steps: record.step, metrics: score(rows) };
+    done.push({ result, rows });
+    await writeJson(join(outputDir, CV_FILES.record), { ...identity, results: done.map((held) => held.result) });
+  }
+  const results = done.map(({ result }) => result);
+  if (done.length < folds)
+    return { outputDir, folds: results, metrics: undefined, outOfFold: undefined, interrupted: true };
+
+  const byId = new Map(done.flatMap(({ rows }) => rows.map((row) => [row.id, row] as const)));
+  const rows = all.rows.map(({ id }) => byId.get(id)!);
+  const columns = probabilityColumns(all, numLabels, all.labelNames);
+  const outOfFold = join(outputDir, CV_FILES.outOfFold);
+  await writeFileAtomic(outOfFold, formatProbabilities({ columns, rows }));
+  const metrics = score(rows);
+  await writeJson(join(outputDir, CV_FILES.record), { ...identity, results, metrics });
+  return { outputDir, folds: results, metrics, outOfFold, interrupted: false };
+}
+
+function checkConfig({ data, training }: Config, folds: number): void {
+  const problems: string[] = [];
+  if (!Number.isInteger(folds) || folds < 2)
+    problems.push(`folds: got ${folds}, expected a whole number of at least 2`);
+  if (data.trainFiles.length === 0) problems.push("data.trainFiles: got nothing, expected at least one file");
+  if (data.evalFiles.length > 0)
+    problems.push("data.evalFiles: got files, but cross-validation evaluates on the fold held out");
+  if (training.resumeFromCheckpoint !== false)
+    problems.push("training.resumeFromCheckpoint: cross-validation resumes by itself; leave it out");
+  if (problems.length > 0) throw new ConfigError("CV_CONFIG", problems);
+  if (training.initAdapter !== undefined) checkAdapterFolder("training.initAdapter", training.initAdapter);
+}
+
+/** The config of one fold; it evaluates at each epoch's end, and so when it is done. */
+function foldOf(config: Config, nSplits: number, foldIdx: number, outputDir: string): Config {
+  const loggingDir = config.training.loggingDir && join(config.training.loggingDir, `fold-${foldIdx}`);
+  return {
+    ...config,
+    data: { ...config.data, nSplits, foldIdx },
+    training: { ...config.training, outputDir, loggingDir, evalStrategy: "epoch" },
+  };
+}
+
+/** Trains a fold, from its newest checkpoint where it has one. @returns whether it was interrupted */
+async function trainFold(config: Config, engine: Engine, options: TrainOptions): Promise<boolean> {
+  const { outputDir } = config.training;
+  const record = await readOwnRecord(outputDir);
+  const { living } = await readCheckpoints(outputDir, record?.lineage ?? (record && UNRECORDED));
+  const resumable = record !== undefined && living.length > 0;
+  // Without a checkpoint, a run that was cut off has nothing worth keeping.
+  const training = { ...config.training, resumeFromCheckpoint: resumable, overwriteOutputDir: !resumable };
+  const steps = trainSteps({ ...config, training }, engine, options);
+  for (;;) {
+    const { done, value } = await steps.next();
+    if (done === true) return value.interrupted;
+  }
+}
+
+async function readEvaluation(folder: string): Promise<EvaluationRecord> {
+  const path = join(folder, RUN_FILES.evaluation);
+  const hint = "Remove the fold's folder and run again.";
+  const text = await readFile(path, "utf8").catch((cause: unknown) => {
+    throw new QloraError("CV_EVALUATION_MISSING", `${path}: cannot be read`, { cause, hint });
+  });
+  return parseEvaluation(parseJsonObject(text, damaged(path, hint)), path);
+}
+
+/** Predictions of another step than that of the adapter are not those of the fold. */
+async function requireEvaluated(folder: string, step: number): Promise<void> {
+  const ended = await endOf(folder);
+  if (ended === step) return;
+  const message = `${join(folder, RUN_FILES.evaluation)}: is of step ${step}, but the fold ended at step ${ended}`;
+  throw new QloraError("CV_EVALUATION_MISSING", message, { hint: "Remove the fold's folder and run again." });
+}
+
+type Identity = Readonly<Record<"folds" | "data" | "config", unknown>>;
+
+/** What must be the same for folds to belong together. */
+function identityOf(config: Config, folds: number, all: Dataset): Identity {
+  const { training, device: _, ...rest } = configToJson(config) as Record<string, Record<string, unknown>>;
+  const { overwriteOutputDir: _o, outputDir: _d, reportTo: _r, loggingDir: _l, ...compared } = training!;
+  const value = { folds, data: fingerprintDataset(all), config: { ...rest, training: compared } };
+  return JSON.parse(JSON.stringify(value)) as Identity;
+}
+
+/** Folders of folds in `outputDir`. */
+async function foldFolders(outputDir: string): Promise<string[]> {
+  if (!existsSync(outputDir)) return [];
+  const names = (await readdir(outputDir)).filter((name) => /^fold-\d+$/.test(name));
+  return names.map((name) => join(outputDir, name));
+}
+
+/** Removes every fold, so that none of an earlier cross-validation is taken for one of this. */
+async function removeFolds(outputDir: string): Promise<void> {
+  for (const folder of await foldFolders(outputDir)) await remove(folder);
+  for (const name of Object.values(CV_FILES)) await remove(join(outputDir, name));
+}
+
+async function checkIdentity(outputDir: string, now: Identity): Promise<void> {
+  const path = join(outputDir, CV_FILES.record);
+  const hint = "Choose another --output-dir, or replace it with --overwrite-output-dir.";
+  if (!existsSync(path)) {
+    const [fold] = await foldFolders(outputDir);
+    if (fold === undefined) return;
+    throw new ConfigError("OUTPUT_DIR_TAKEN", `outputDir: ${fold} is there, but no ${path} that says what it is`, {
+      hint,
+    });
+  }
+  const before = parseJsonObject(await readFile(path, "utf8"), damaged(path, hint));
+  const problems = differences(before, now, "").filter((problem) => problem !== "");
+  if (problems.length === 0) return;
+  throw new ConfigError("CV_DIFFERS", problems, {
+    hint: `${outputDir} holds another cross-validation: choose another --output-dir, or replace it with --overwrite-output-dir.`,
+  });
+}
+
+/** Leaves of `now` that `before` has otherwise. */
+function differences(before: unknown, now: unknown, path: string): string[] {
+  if (typeof now === "object" && now !== null && !Array.isArray(now) && typeof before === "object" && before !== null) {
+    const old = before as Record<string, unknown>;
+    return Object.entries(now).flatMap(([key, value]) =>
+      differences(old[key], value, path === "" ? key : `${path}.${key}`),
+    );
+  }
+  const [was, is] = [JSON.stringify(before) ?? "nothing", JSON.stringify(now) ?? "nothing"];
+  return was === is ? [] : [`${path}: was ${was}, got ${is}`];
+}

@@ -1,0 +1,327 @@
+/** Evaluation and prediction with a trained adapter: from a run's folder, one of its checkpoints, or any PEFT adapter. */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { join } from "node:path";
+import type { Engine } from "../core/compute/engine.ts";
+import { ConfigError, DataError } from "../core/errors.ts";
+import { ADAPTER_WEIGHTS_FILE } from "../core/formats/peft.ts";
+import { defineRequest } from "../core/options/request.ts";
+import type { MetricPlugin } from "../core/plugin/metric.ts";
+import type { DataOptions } from "../runtime/config/data-options.ts";
+import { resolveRecorded } from "../runtime/config/recorded.ts";
+import type { ResolveContext } from "../runtime/config/resolve.ts";
+import { type Dataset, fingerprintDataset } from "../runtime/data/dataset.ts";
+import { requireArenaClasses, requireKnownLabels } from "../runtime/data/labels.ts";
+import { isText } from "../runtime/data/row.ts";
+import { swapResponses } from "../runtime/data/swap.ts";
+import type { RunListener } from "../runtime/events.ts";
+import { findAdapter, type TrainedAdapter } from "../runtime/folder/find-adapter.ts";
+import { classesOf, labelNamesOf } from "../runtime/folder/label-names.ts";
+import type { RecordedPlugin } from "../runtime/folder/record.ts";
+import {
+  type AdapterRun,
+  type InferenceRequest,
+  inferenceRequest,
+  openAdapterRun,
+  recordedContext,
+  requestData,
+  requestRows,
+} from "../runtime/inference/adapter-run.ts";
+import { openAdapterSession } from "../runtime/inference/adapter-session.ts";
+import { openRunTokeniser, reportCuts } from "../runtime/run/data.ts";
+import { inferenceSpecials } from "../runtime/run/specials.ts";
+import type { EventOptions } from "../runtime/run/train-types.ts";
+import { computeLogits, logarithms, scoreLogits, softmaxRows } from "../runtime/training/evaluate.ts";
+import { PartialLogits, type PartialIdentity } from "./partial.ts";
+import { applyPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
+import {
+  probabilityColumns,
+  type ProbabilityRow,
+  type ProbabilityTable,
+  requireFinite,
+  requireUniqueIds,
+} from "./probabilities.ts";
+import { averageSwapped } from "./tta.ts";
+
+const TTA = "'none' | 'swap'?";
+
+/** What `evaluate` gives. */
+export interface EvaluateResult {
+  readonly samples: number;
+  readonly metrics: Readonly<Record<string, number>>;
+}
+
+/** What `evaluate` is asked for beside the adapter and the data. */
+export interface EvaluateRequest extends InferenceRequest {
+  /**
+   * "swap": score the mean of the probabilities of each arena row and of the same row with A and B exchanged (see
+   * `predict`). `eval_loss` is then the mean of -log of the averaged probability of the label, and every metric is given
+   * the logs of the averaged probabilities in the place of logits. Ids must be unique.
+   */
+  readonly tta?: "none" | "swap" | undefined;
+}
+
+/** What `predict` is asked for beside the adapter and the data. */
+export interface PredictRequest extends InferenceRequest {
+  /** Raw logits instead of probabilities. */
+  readonly logits?: boolean | undefined;
+  /** "swap": predict arena rows with A and B exchanged too, and average; ids must be unique. */
+  readonly tta?: "none" | "swap" | undefined;
+  /** Steps over the probabilities (averaged, with tta), in order. */
+  readonly postProcess?: readonly PostProcess[] | undefined;
+  /** Refuse data that cannot make a submission (not arena rows, ids that repeat) before anything is computed. */
+  readonly submission?: boolean | undefined;
+  /**
+   * Keeps what is done in this file, batch by batch, so that a prediction that was killed goes on from there. It is as long as
+   * the rows; remove it once the result is kept.
+   */
+  readonly partialFile?: string | undefined;
+  /** Go on from what `partialFile` has. */
+  readonly resume?: boolean | undefined;
+}
+
+/** How a prediction is watched and stopped. */
+export interface PredictOptions extends EventOptions {
+  /** Aborting finishes the batch under way, and throws QloraError INTERRUPTED. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** @throws ConfigError */
+export const checkPredictOptions = defineRequest<PredictOptions>("options", {
+  onEvent: "Function?",
+  signal: "object?",
+});
+
+const checkEvaluate = defineRequest<EvaluateRequest>("evaluate", { ...inferenceRequest, tta: TTA });
+const checkPredict = defineRequest<PredictRequest>("predict", {
+  ...inferenceRequest,
+  logits: "boolean?",
+  tta: TTA,
+  postProcess: "object[]?",
+  submission: "boolean?",
+  partialFile: "string?",
+  resume: "boolean?",
+});
+
+/** What `predict` gives: rows in the order of the data. */
+export interface PredictResult extends ProbabilityTable {
+  /** Rows that each step of `postProcess` changed. */
+  readonly postProcessed: readonly PostProcessCount[];
+}
+
+interface Logits {
+  readonly dataset: Dataset;
+  readonly numLabels: number;
+  /** [rows, numLabels] of each view of the data, in row order. */
+  readonly values: readonly Float32Array<ArrayBuffer>[];
+}
+
+/** What is computed: the rows themselves, or more views of the same rows. */
+interface Views {
+  readonly what: string;
+  readonly labelled: boolean;
+  /** What needs the classes of arena rows; undefined where nothing does. */
+  readonly arena: ArenaPart | undefined;
+  /** Where what is done is kept; undefined: nowhere. */
+  readonly partial?: Pick<PredictRequest, "partialFile" | "resume"> | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Views of the data to run, in order. @throws DataError, ConfigError where the data does not serve */
+  readonly of: (dataset: Dataset) => readonly Dataset[];
+}
+
+/** Metrics of a trained adapter on labelled data. @throws QloraError of every kind */
+export async function evaluateAdapter(
+  request: EvaluateRequest,
+  engine: Engine,
+  plugins: ResolveContext,
+  onEvent?: RunListener,
+): Promise<EvaluateResult> {
+  checkEvaluate(request);
+  const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
+  const views: Views = { what: "evaluating", labelled: true, arena: arenaPart(request), of };
+  const adapter = await findAdapter(request.run);
+  const names: readonly RecordedPlugin[] = adapter.record?.config.metrics ?? [
+    { name: "log-loss", options: {} },
+    { name: "accuracy", options: {} },
+  ];
+  const metrics: MetricPlugin[] = [];
+  const context = recordedContext(request, adapter, plugins);
+  for (const named of names)
+    metrics.push((await resolveRecorded("metric", named, context)).configure(named.options) as MetricPlugin);
+  const { dataset, numLabels, values } = await inferenceLogits(request, adapter, engine, plugins, views, onEvent);
+  const labels = dataset.rows.map((row) => row.label!);
+  const logits =
+    request.tta === "swap" ? logarithms(averagedRows(dataset, values, numLabels).map((row) => row.values)) : values[0]!;
+  return { samples: labels.length, metrics: scoreLogits(logits, labels, numLabels, metrics) };
+}
+
+/** Probabilities (or logits) of every row, in row order. @throws QloraError of every kind */
+export async function predictWithAdapter(
+  request: PredictRequest,
+  engine: Engine,
+  plugins: ResolveContext,
+  { onEvent, signal }: PredictOptions = {},
+): Promise<PredictResult> {
+  const { logits = false, tta = "none", postProcess = [] } = checkPredict(request);
+  if (logits && (tta === "swap" || request.submission === true || postProcess.length > 0)) {
+    const message = "logits: got it together with tta, submission or postProcess, which are of probabilities";
+    throw new ConfigError("PREDICT_LOGITS", message);
+  }
+  const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
+  if (request.resume === true && request.partialFile === undefined)
+    throw new ConfigError("PREDICT_RESUME", "resume: got it without partialFile, the file to go on from");
+  const views: Views = { what: "predicting", labelled: false, arena: arenaPart(request), partial: request, signal, of };
+  const adapter = await findAdapter(request.run);
+  const { dataset, numLabels, values } = await inferenceLogits(request, adapter, engine, plugins, views, onEvent);
+  const columns = probabilityColumns(dataset, numLabels, labelNamesOf(adapter));
+  if (logits) return { columns, rows: tableOf(dataset, values[0]!, numLabels), postProcessed: [] };
+  const { rows, counts } = applyPostProcess(postProcess, dataset.rows, averagedRows(dataset, values, numLabels));
+  for (const { name, rows: changed } of counts) {
+    onEvent?.({ type: "info", message: `post-process ${name}: changed ${changed} of ${rows.length} rows` });
+  }
+  if (request.submission === true) requireFinite({ columns, rows }, "the submission");
+  return { columns, rows, postProcessed: counts };
+}
+
+/** Probabilities of every row: of the rows themselves, or the mean with those of the rows with A and B exchanged. */
+function averagedRows(dataset: Dataset, views: readonly Float32Array[], numLabels: number): ProbabilityRow[] {
+  const [plain, swapped] = views.map((view) => tableOf(dataset, softmaxRows(view, numLabels), numLabels));
+  return swapped === undefined ? plain! : averageSwapped(plain!, swapped, dataset.files.join(", "));
+}
+
+/** @param values [rows, numLabels] */
+function tableOf(dataset: Dataset, values: ArrayLike<number>, numLabels: number): ProbabilityRow[] {
+  return dataset.rows.map(({ id }, i) => ({
+    id,
+    values: Array.from({ length: numLabels }, (_, c) => values[i * numLabels + c]!),
+  }));
+}
+
+type ArenaRequest = Pick<PredictRequest, "tta" | "submission" | "postProcess">;
+
+/** What needs arena rows, and whether it needs a class for ties too. */
+type ArenaPart = { readonly part: string; readonly ties: boolean };
+
+/** What of a request is for arena rows and their classes alone; undefined where nothing is. */
+function arenaPart({ tta, submission, postProcess = [] }: ArenaRequest): ArenaPart | undefined {
+  if (submission === true) return { part: "a submission", ties: true };
+  const step = postProcess.find(({ arenaOnly }) => arenaOnly === true);
+  if (step !== undefined) return { part: step.name, ties: true };
+  return tta === "swap" ? { part: "tta swap", ties: false } : undefined;
+}
+
+/** The rows, and with tta the rows with A and B exchanged. @throws DataError for rows that do not serve */
+function inferenceViews(dataset: Dataset, request: ArenaRequest): readonly Dataset[] {
+  const part = arenaPart(request)?.part;
+  const other = part === undefined ? undefined : dataset.rows.find((row) => row.kind !== "arena");
+  if (other !== undefined) {
+    throw new DataError("DATA_NOT_ARENA", `${part} needs arena rows, this one is ${other.kind}`, other, {
+      hint: "Arena files have the columns prompt, response_a and response_b.",
+    });
+  }
+  if (request.tta === "swap" || request.submission === true) requireUniqueIds(dataset);
+  return request.tta === "swap" ? [dataset, swapResponses(dataset)] : [dataset];
+}
+
+/** What is to be known of logits before anybody trusts them; undefined where all are finite. */
+function notFinite({ rows }: Dataset, values: Logits["values"], numLabels: number): string | undefined {
+  const broken = rows.filter((_, i) =>
+    values.some((view) => !view.subarray(i * numLabels, (i + 1) * numLabels).every(Number.isFinite)),
+  );
+  const [first] = broken;
+  if (first === undefined) return undefined;
+  return (
+    `${broken.length} of ${rows.length} rows have logits that are not finite, the first is ${first.file}:${first.line}; ` +
+    "their numbers say nothing. Where --tier f32 gives the same, the adapter itself is broken: take an earlier checkpoint"
+  );
+}
+
+/** What the rows of a prediction depend on, so that those of two commands can stand in one file. */
+async function identityOf(
+  { directory, config }: TrainedAdapter,
+  { baseModel, device }: AdapterRun,
+  dataset: Dataset,
+  data: DataOptions,
+): Promise<PartialIdentity> {
+  const {
+    trainFiles: _t,
+    evalFiles: _e,
+    cacheDir: _c,
+    nSplits: _n,
+    foldIdx: _i,
+    foldBy: _b,
+    format: _f,
+    ...tokens
+  } = data;
+  return {
+    adapter: await fileDigest(join(directory, ADAPTER_WEIGHTS_FILE)),
+    adapterConfig: digest(config),
+    baseModel,
+    data: fingerprintDataset(dataset),
+    options: JSON.stringify(tokens),
+    tier: device.tier,
+  };
+}
+
+const digest = (value: unknown): string => createHash("sha256").update(JSON.stringify(value)).digest("hex");
+
+async function fileDigest(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const piece of createReadStream(path)) hash.update(piece as Buffer);
+  return hash.digest("hex");
+}
+
+async function inferenceLogits(
+  request: InferenceRequest,
+  adapter: TrainedAdapter,
+  engine: Engine,
+  plugins: ResolveContext,
+  { what, labelled, arena, partial, signal, of }: Views,
+  onEvent: RunListener | undefined,
+): Promise<Logits> {
+  const { record } = adapter;
+  const data = requestData(request, record?.config.data);
+  const dataset = requestRows(request, data, record !== undefined, { labelled, labelNames: classesOf(adapter) });
+  const views = of(dataset);
+  const run = await openAdapterRun(request, adapter, plugins, onEvent);
+  const { source, numLabels } = run;
+  if (labelled) requireKnownLabels(dataset, numLabels);
+  if (arena !== undefined) {
+    const known = { numLabels, names: labelNamesOf(adapter), recorded: record !== undefined };
+    requireArenaClasses(arena.part, request.run, known, arena.ties);
+  }
+
+  const specials = inferenceSpecials(source.checkpoint, request.data, adapter);
+  if (specials !== undefined && dataset.rows.some(isText)) onEvent?.({ type: "info", message: specials.message });
+  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, specials, onEvent);
+  const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
+  const { maxLength } = data;
+  const { addBosToken, addEosToken } = specials ?? data;
+  const rows = dataset.rows.length;
+  await using kept =
+    partial?.partialFile === undefined
+      ? undefined
+      : await PartialLogits.open({
+          path: partial.partialFile,
+          resume: partial.resume === true,
+          identity: await identityOf(adapter, run, dataset, { ...data, addBosToken, addEosToken }),
+          rows,
+          numLabels,
+          views: views.length,
+          onEvent,
+        });
+  const values = kept?.whole ?? [];
+  if (values.length === 0) {
+    const opening = { values: adapter.directory, maxLength, data: tokens, onEvent };
+    const { session: opened, limits } = await openAdapterSession(run, engine, opening);
+    using session = opened;
+    for (const [i, view] of tokens.entries()) {
+      const label = i === 0 ? what : `${what}, A and B exchanged`;
+      values.push(await computeLogits(session, engine, view, limits, label, onEvent, { kept: kept?.view(i), signal }));
+    }
+  }
+  const odd = notFinite(dataset, values, numLabels);
+  if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
+  await reportCuts({ input: tokens[0] }, data, onEvent);
+  return { dataset, numLabels, values };
+}

@@ -1,0 +1,51 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { checkpointError } from "../../core/formats/checkpoint.ts";
+import { formatPythonJson, parsePythonNumbers, type PythonJson } from "../../core/formats/python-json.ts";
+
+type JsonObject = Readonly<Record<string, PythonJson>>;
+
+/**
+ * Text of config.json of the merged classifier: the base's without its quantisation, with the classes and the architecture that
+ * `AutoModelForSequenceClassification` reads.
+ * @param folder of the base
+ * @param changes fields that the model's options set otherwise, and what the base lacks
+ * @param labelNames the run's own names of its classes
+ * @throws ModelError where the base names no architecture
+ */
+export async function mergedConfig(
+  folder: string,
+  numLabels: number,
+  changes: Readonly<Record<string, PythonJson>>,
+  labelNames?: readonly string[],
+): Promise<string> {
+  const base = parsePythonNumbers(await readFile(join(folder, "config.json"), "utf8"));
+  const { quantization_config: _, _name_or_path: __, num_labels: ___, ...kept } = base as JsonObject;
+  const [architecture] = Array.isArray(kept["architectures"]) ? kept["architectures"] : [];
+  const family = typeof architecture === "string" ? /^(\w+?)(?:For[A-Z]\w*|Model)$/.exec(architecture)?.[1] : undefined;
+  if (family === undefined) {
+    throw checkpointError(
+      `${join(folder, "config.json")}: architectures is ${JSON.stringify(kept["architectures"]) ?? "missing"}, expected a name such as Gemma2ForCausalLM`,
+      "Give a checkpoint that transformers saved.",
+    );
+  }
+  // The run's names of its classes; else those of the base, where it has as many.
+  const named = kept["id2label"];
+  const names = typeof named === "object" && named !== null ? Object.values(named) : [];
+  const labels = Array.from({ length: numLabels }, (_unused, i) => {
+    const name: unknown =
+      labelNames?.[i] ?? (names.length === numLabels ? (named as JsonObject)[String(i)] : undefined);
+    return typeof name === "string" ? name : `LABEL_${i}`;
+  });
+  const text = formatPythonJson({
+    ...kept,
+    ...changes,
+    architectures: [`${family}ForSequenceClassification`],
+    // Files of transformers 5 say dtype, older ones torch_dtype; both versions read what their time wrote.
+    [kept["dtype"] === undefined ? "torch_dtype" : "dtype"]: "bfloat16",
+    id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
+    label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
+    problem_type: "single_label_classification",
+  });
+  return `${text}\n`;
+}

@@ -1,0 +1,85 @@
+/** What `qlora plan` tells: the three modes side by side, from one account. */
+import type { Engine } from "../core/compute/engine.ts";
+import { describeDevice, NVIDIA, openGpu, type PaperDevice } from "../core/device/index.ts";
+import { DeviceError } from "../core/errors.ts";
+import type { ModelSource } from "../core/plugin/model.ts";
+import type { Config } from "../runtime/config/config.ts";
+import { type MemoryBudget, memoryBudget } from "../runtime/device/budget.ts";
+import { MemoryAccount } from "../runtime/planning/account.ts";
+import { keepsDequantised } from "../runtime/planning/open.ts";
+import { planMemory } from "../runtime/planning/plan.ts";
+import type { PlannedWork, MemoryMode, MemoryPlan } from "../runtime/planning/settings.ts";
+import { givenSettings } from "../runtime/planning/training-plan.ts";
+
+/** A mode's plan, or why it has none. */
+export type PlannedMode =
+  | { readonly mode: MemoryMode; readonly plan: MemoryPlan }
+  | { readonly mode: MemoryMode; readonly problem: string; readonly hint: string | undefined };
+
+/** What `plan` gives. */
+export interface PlanReport {
+  readonly device: string;
+  readonly tier: string;
+  readonly budget: MemoryBudget;
+  readonly blocks: number;
+  readonly samplesPerStep: number;
+  /** Tokens of the longest sample that is planned for. */
+  readonly longestSample: number;
+  /** The mode of the config. */
+  readonly chosen: MemoryMode;
+  readonly modes: readonly PlannedMode[];
+}
+
+/** Which device is planned for. */
+export type PlanDevice = "this" | "nvidia";
+
+/**
+ * Plans all three modes.
+ * @param on `this` asks this machine's device; `nvidia` takes what Dawn tells of an NVIDIA card with tensor cores
+ * @throws DeviceError where `this` has none; as loading the model's headers
+ */
+export async function reportPlan(
+  config: Config,
+  { source, work, on }: { readonly source: ModelSource; readonly work: PlannedWork; readonly on: PlanDevice },
+  engine: Engine,
+): Promise<PlanReport> {
+  const device = on === "this" ? await thisDevice(config) : nvidia(config);
+  const budget =
+    on === "this" || config.device.memoryBudget !== undefined
+      ? await memoryBudget(device.info, config.device.memoryBudget)
+      : { bytes: undefined, source: "no card was asked and no memoryBudget is given: only single buffers are checked" };
+  const account = new MemoryAccount(work, device, engine);
+  const given = givenSettings(config, source);
+  const modes: PlannedMode[] = [];
+  for (const mode of ["lean", "auto", "fast"] as const) {
+    try {
+      modes.push({ mode, plan: await planMemory(account, { mode, given, budget, keeps: keepsDequantised(device) }) });
+    } catch (error) {
+      if (!(error instanceof DeviceError) || error.code !== "MEMORY_SHORT") throw error;
+      modes.push({ mode, problem: error.message, hint: error.hint });
+    }
+  }
+  const { adapter, tier, provider } = device.info;
+  const { perDeviceTrainBatchSize, gradientAccumulationSteps } = config.training;
+  return {
+    device: `${adapter.description || adapter.device}${on === "this" ? ` (${provider})` : ""}`,
+    tier,
+    budget,
+    blocks: await account.blocks(),
+    samplesPerStep: perDeviceTrainBatchSize * gradientAccumulationSteps,
+    longestSample: account.longest,
+    chosen: config.training.memory,
+    modes,
+  };
+}
+
+async function thisDevice({ device }: Config): Promise<PaperDevice> {
+  const gpu = await openGpu(device);
+  const described = describeDevice(gpu);
+  gpu.destroy();
+  return described;
+}
+
+function nvidia({ device: { tier } }: Config): PaperDevice {
+  return tier === "auto" ? NVIDIA : { ...NVIDIA, info: { ...NVIDIA.info, tier } };
+}
