@@ -50,66 +50,22 @@ import { type PlanCommandOptions, planOptions } from "./sdk/plan-options.ts";
 import { type PlanReport, reportPlan } from "./sdk/plan.ts";
 import { selfTest } from "./sdk/self-test.ts";
 
-export { type AdapterFiles, loadAdapterTensors, saveAdapterFiles } from "./core/adapter/files.ts";
-export {
-  type Checkpoint,
-  checkpointError,
-  expectFloats,
-  openCheckpoint,
-  readFloats,
-  readModelConfig,
-} from "./core/formats/checkpoint.ts";
-export { openWeights } from "./core/formats/weights.ts";
 export { type Config, type ConfigInput, defineConfig } from "./runtime/config/config.ts";
-export { addLowRank } from "./core/adapter/low-rank.ts";
 export { type AverageAdaptersRequest, type AverageAdaptersResult, averageAdapters } from "./sdk/average.ts";
 export { ensemble, type EnsembleRequest, type EnsembleResult } from "./sdk/ensemble.ts";
 export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./core/errors.ts";
 export type { RunEvent, RunListener } from "./runtime/events.ts";
-export type { ComputeGradients, GradientStep, StepSample } from "./runtime/training/gradients.ts";
+export type { ComputeGradients, GradientStep } from "./runtime/training/gradients.ts";
 export { defineLoss, type Loss, type LossDefinition, type LossInput, type LossOutput } from "./runtime/config/loss.ts";
 export { resolveModel, type ResolvedModel, type ResolveOptions } from "./runtime/hub/index.ts";
-export {
-  invalidModelConfig,
-  ModelConfigReader,
-  type ModelLabels,
-  type ModelQuantization,
-  requireNf4,
-  showJson,
-} from "./core/formats/model-config.ts";
-export { type PackedNf4 } from "./core/formats/nf4.ts";
-export { readNf4 } from "./core/formats/nf4-checkpoint.ts";
-export { softmaxRows } from "./runtime/training/evaluate.ts";
 export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./sdk/probabilities.ts";
 export { writeFileAtomic } from "./runtime/files/files.ts";
 export { bothEmpty, identicalAnswers, type PostProcess } from "./sdk/post-process.ts";
 export type { ArenaRow, DataRow } from "./runtime/data/row.ts";
-export { ConfusionMatrix, eachRow, predictedClass } from "./core/plugin/metric-rows.ts";
-export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./core/options/options.ts";
-export {
-  formatLoraConfig,
-  formatModelCard,
-  loraConfigDefaults,
-  loraKey,
-  parseLoraConfig,
-  type PeftLoraConfig,
-  savedModuleKey,
-} from "./core/formats/peft.ts";
-export {
-  type LoraBranch,
-  type LoraOptions,
-  loraOptionsFrom,
-  type LoraPlan,
-  loraShape,
-  planLora,
-} from "./core/adapter/lora-plan.ts";
-export { expandTargets, matchTargets, patternValue, type TargetOptions } from "./core/adapter/peft-targets.ts";
-export { pythonPattern } from "./core/adapter/python-regex.ts";
-export { formatPythonJson, pyFloat, type PythonJson } from "./core/formats/python-json.ts";
-export type { TensorSource } from "./core/formats/safetensors.ts";
-export { savedTensor, SavedStateReader } from "./core/compute/saved-state.ts";
 export { compareRuns, type RunComparison } from "./sdk/compare.ts";
 export { listRuns, type RunSummary, type UnreadableRun } from "./sdk/runs.ts";
+export { lmsysKaggle, lmsysSeed, type Preset, presets } from "./sdk/presets.ts";
+export { openGpu, type OpenOptions } from "./runtime/device/open.ts";
 export { type RunVerification, type VerifiedPart, verifyRun, type VerifyOptions } from "./sdk/verify.ts";
 export { type RunWatch, watchRun, type WatchOptions } from "./runtime/report/watch.ts";
 export { version } from "./core/util/version.ts";
@@ -326,25 +282,4 @@ export async function bench(
   );
 }
 
-export { type Checkpointing, type ForwardOptions } from "./core/compute/blocks.ts";
-export { type SavedTensor } from "./core/compute/saved-state.ts";
-export { type ParameterRow } from "./core/formats/weights.ts";
-export {
-  defineOptimizer,
-  type Optimizer,
-  type OptimizerContext,
-  type OptimizerPlugin,
-  type OptimizerStep,
-} from "./core/plugin/optimizer.ts";
-export { defineMetric, type Metric, type MetricContext, type MetricPlugin } from "./core/plugin/metric.ts";
-export { type Adapter, type AdapterContext, type AdapterPlugin, defineAdapter } from "./core/plugin/adapter.ts";
-export {
-  defineModel,
-  type Model,
-  type ModelContext,
-  type ModelOutline,
-  type ModelPlacement,
-  type ModelPlugin,
-  type ModelSource,
-  settlePlacement,
-} from "./core/plugin/model.ts";
+export { type StepSample } from "./runtime/data/pack.ts";

@@ -4,7 +4,8 @@
  *
  *   bun examples/custom-loss.ts
  */
-import { defineLoss, softmaxRows, train } from "qlora";
+import { defineLoss, train } from "qlora";
+import { softmaxRows } from "qlora/core";
 import { lossContract } from "qlora/testing";
 import { printTable, tinyConfig } from "./tiny.ts";
 

@@ -3,8 +3,7 @@
  *
  *   qlora train --optimizer ./examples/one-file-plugin.ts --optimizer.weight-decay 0.01 --learning-rate 1e-3 ...
  */
-import { defineOptimizer, defineOptions, option } from "qlora";
-import { gridFor } from "qlora/kernels";
+import { defineOptimizer, defineOptions, gridFor, option } from "qlora/core";
 
 // The prelude declares `params` (the uniforms) and group_index; control is [unscale and clip, skip, norm, unused].
 const code = /* wgsl */ `

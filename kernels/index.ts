@@ -20,91 +20,14 @@
 // oxlint-disable-next-line typescript/triple-slash-reference -- whoever compiles this file needs the type of .wgsl imports
 /// <reference path="../wgsl.d.ts" />
 
-// ---- device: memory, kernels, the queue
-export {
-  type Capabilities,
-  Gpu,
-  type GpuInfo,
-  type Kernel,
-  type MatrixShape,
-  openGpu,
-  type OpenOptions,
-  type ProfileLine,
-  type Provider,
-  type Tier,
-  tiersOf,
-} from "../core/device/index.ts";
-export type { Purpose } from "../core/device/memory.ts";
-
 // ---- a kernel: WGSL with what the prelude declares for it, and its grid
-export {
-  gridFor,
-  type KernelSpec,
-  moduleText,
-  type ScalarType,
-  type UniformType,
-  wgslFloat,
-} from "../core/device/kernel.ts";
 export { lanesFor, reduceSource } from "./reduce.ts";
 export { variantFor } from "./variant.ts";
 export { MATRIX_DIRECTIVES, type OperandTile, SubgroupTile } from "./matmul-matrix/subgroup-tile.ts";
 export { matrixUnit, type MatrixUnit } from "./matmul-matrix/tiling.ts";
 export { sourceOrInPlace, vectorSource, type Width, widthOf } from "./vector.ts";
 
-// ---- tensors: a typed range of a buffer
-export {
-  byteSize,
-  bytesPerElement,
-  describe,
-  type DType,
-  elementCount,
-  expectTensor,
-  matrixShape,
-  type Tensor,
-} from "../core/device/tensor.ts";
-
-// ---- ops: a forward and a backward, and the tape that remembers them (its file states who owns a gradient)
-export {
-  type Accumulate,
-  type BackwardContext,
-  type Forward,
-  type Op,
-  Tape,
-  type TapeOptions,
-} from "../core/compute/tape.ts";
-export { type Block, runBlocks } from "../core/compute/blocks.ts";
-
-// ---- what trains: parameters end to end in slabs, runs of them, and optimizer state beside them
-export {
-  type Parameter,
-  PARAMETER_ALIGN,
-  ParameterSet,
-  type ParameterShape,
-  type ParameterSpec,
-  type Slab,
-} from "../core/compute/parameters.ts";
-export { type SlabRun, slabRuns } from "../core/compute/slab-runs.ts";
-export { SlabState } from "../core/compute/slab-state.ts";
-export { normalValues, uniformValues } from "../core/util/random.ts";
-
-// ---- what a model hands to an adapter, and the packed batch that both see
-export type { Batch } from "../core/compute/batch.ts";
-export {
-  bindDecoderLinears,
-  type DecoderLinears,
-  decoderLinears,
-  type DecoderWidths,
-} from "../core/compute/decoder.ts";
-export {
-  type AdaptedLinear,
-  branchTrains,
-  type LinearSpec,
-  type LowRankBranch,
-  type Nf4Weight,
-} from "../core/compute/linear.ts";
-
 // ---- elementwise
-export { accumulate } from "../core/compute/accumulate.ts";
 export { addBias, addResidual, addScaled } from "./add/index.ts";
 export { dropout, type DropoutOptions, dropoutScale, dropoutSource, dropoutThreshold } from "./dropout/index.ts";
 export { type GateActivation, geglu } from "./glu/index.ts";
@@ -141,16 +64,14 @@ export { project } from "./lora-linear/index.ts";
 // ---- NF4 weights and bitsandbytes' 8-bit map
 export { dequantise, freeNf4, quantise, uploadNf4 } from "./nf4/index.ts";
 export { loadNf4 } from "./nf4/load.ts";
-export { type LoadProgress, TensorStream } from "../core/formats/tensor-stream.ts";
 export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./nf4/index.ts";
-export { createDynamicMap, nearestCode } from "../core/formats/dynamic-map.ts";
 
 // ---- losses
 export { crossEntropy, crossEntropySoft } from "./cross-entropy/index.ts";
 
 // ---- optimizer steps and what the loop measures of gradients
 export { type AdamWOptions, type AdamWScalars, adamWScalars, type AdamWState, adamWStep } from "./adamw/index.ts";
-export { type AdamW8bitState, adamW8bitStep } from "./adamw8bit/index.ts";
+export { type AdamW8bitState, adamW8bitStep, BLOCK_SIZE, EIGHT_BIT } from "./adamw8bit/index.ts";
 export { gradNorm, type GradNormOptions } from "./grad-norm/index.ts";
 export { countNonFinite } from "./non-finite/index.ts";
 export { type AttentionOptions } from "./attention/options.ts";

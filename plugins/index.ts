@@ -16,6 +16,5 @@ export { llama } from "./llama/index.ts";
 export { logLoss } from "./log-loss/index.ts";
 export { lora } from "./lora/index.ts";
 export { mcc } from "./mcc/index.ts";
-export { lmsysKaggle, lmsysSeed, type Preset, presets } from "../sdk/presets.ts";
 export { muon } from "./muon/index.ts";
 export { sgd } from "./sgd/index.ts";

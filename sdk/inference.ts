@@ -6,6 +6,7 @@ import type { Engine } from "../core/compute/engine.ts";
 import { ConfigError, DataError } from "../core/errors.ts";
 import { ADAPTER_WEIGHTS_FILE } from "../core/formats/peft.ts";
 import { defineRequest } from "../core/options/request.ts";
+import { softmaxRows } from "../core/plugin/metric-rows.ts";
 import type { MetricPlugin } from "../core/plugin/metric.ts";
 import type { DataOptions } from "../runtime/config/data-options.ts";
 import { resolveRecorded } from "../runtime/config/recorded.ts";
@@ -31,7 +32,7 @@ import { openAdapterSession } from "../runtime/inference/adapter-session.ts";
 import { openRunTokeniser, reportCuts } from "../runtime/run/data.ts";
 import { inferenceSpecials } from "../runtime/run/specials.ts";
 import type { EventOptions } from "../runtime/run/train-types.ts";
-import { computeLogits, logarithms, scoreLogits, softmaxRows } from "../runtime/training/evaluate.ts";
+import { computeLogits, logarithms, scoreLogits } from "../runtime/training/evaluate.ts";
 import { PartialLogits, type PartialIdentity } from "./partial.ts";
 import { applyPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
 import {

@@ -4,31 +4,57 @@ import { importsOf } from "./support/imports.ts";
 
 const root = join(import.meta.dir, "..");
 
-/** Folders that a folder's files may import, besides itself. Arrows: cli -> core <- plugins -> kernels -> core. */
+/** Folders that a folder's files may import, besides itself. Arrows: cli -> index.ts -> sdk -> runtime, plugins -> kernels -> core. */
 const allowed: Readonly<Record<string, readonly string[]>> = {
   core: [],
   kernels: ["core"],
   plugins: ["core", "kernels"],
+  runtime: ["core", "kernels"],
+  sdk: ["core", "kernels", "plugins", "runtime"],
   demo: ["plugins"],
-  cli: ["core", "plugins", "demo"],
-  testing: ["core", "kernels"],
+  cli: ["core", "plugins", "runtime", "sdk", "demo"],
+  testing: ["core", "kernels", "runtime"],
 };
 
-/**
- * Files of the root that may be imported too: the version by everybody, the SDK's entry by the command line, the demo and
- * plugins that are written as a third party's would be, against `qlora` and `qlora/kernels` alone.
- */
+/** The folders (and files) inside core and runtime, the lowest first: each may import those before it. */
+const order: Readonly<Record<string, readonly string[]>> = {
+  core: ["errors", "util", "device", "compute", "formats", "options", "plugin", "adapter", "index"],
+  runtime: [
+    "events",
+    "packages",
+    "files",
+    "distributed",
+    "hub",
+    "data",
+    "config",
+    "device",
+    "session",
+    "training",
+    "planning",
+    "folder",
+    "report",
+    "run",
+    "inference",
+  ],
+};
+
+/** Files of the root that may be imported too: the version by everybody, the SDK's entry by the command line and the demo. */
 const rootFiles = (from: string): readonly string[] =>
-  ["cli", "demo", "plugins"].includes(from) ? ["index.ts", "package.json"] : ["package.json"];
+  ["cli", "demo"].includes(from) ? ["index.ts", "package.json"] : ["package.json"];
 
 /** The file that the package's own name stands for: `qlora/kernels` -> `kernels/index.ts`. */
 const ownName = (specifier: string): string | undefined =>
   /^qlora(\/\w+)?$/.test(specifier) ? join(specifier.replace("qlora", "."), "index.ts") : undefined;
 
-/** Packages that exactly one file may import, so that their quirks stay in one place. */
+/** What an import stands for, from the root; undefined for a package. */
+function targetOf(file: string, specifier: string): string | undefined {
+  return ownName(specifier) ?? (specifier.startsWith(".") ? normalize(join(dirname(file), specifier)) : undefined);
+}
+
+/** Packages that exactly one place may import, so that their quirks stay there. */
 const onlyIn: Readonly<Record<string, RegExp>> = {
-  "bun-webgpu": /^core\/device\//,
-  webgpu: /^core\/device\//,
+  "bun-webgpu": /^runtime\/device\//,
+  webgpu: /^runtime\/device\//,
   citty: /^cli\//,
   consola: /^cli\//,
 };
@@ -36,31 +62,116 @@ const onlyIn: Readonly<Record<string, RegExp>> = {
 /** Why `file` (relative to the root) may not import `specifier`, or undefined where it may. */
 function wrongArrow(file: string, specifier: string): string | undefined {
   const from = file.split("/")[0]!;
-  const self = ownName(specifier);
-  if (self === undefined && !specifier.startsWith(".")) {
+  const target = targetOf(file, specifier);
+  if (target === undefined) {
     const owner = onlyIn[specifier];
     return owner === undefined || owner.test(file)
       ? undefined
       : `${file} imports ${specifier}, which only ${owner} may`;
   }
-  const target = self ?? normalize(join(dirname(file), specifier));
   const to = target.split("/")[0]!;
-  const free = to === from || allowed[from]!.includes(to) || rootFiles(from).includes(target);
+  if (to === from) return wrongFloor(from, file, target);
+  const free = allowed[from]!.includes(to) || rootFiles(from).includes(target);
   return free ? undefined : `${file} imports ${target}: ${from} may import ${["itself", ...allowed[from]!].join(", ")}`;
 }
 
-test("imports point down: cli -> core <- plugins -> kernels -> core", async () => {
+/** The same inside core and runtime, by their written order. */
+function wrongFloor(folder: string, file: string, target: string): string | undefined {
+  const floors = order[folder];
+  if (floors === undefined) return undefined;
+  const [own, other] = [file, target].map((path) => path.split("/")[1]!.replace(/\.(d\.)?ts$/, ""));
+  const [at, below] = [floors.indexOf(own!), floors.indexOf(other!)];
+  if (at < 0 || below < 0)
+    return `${file} imports ${target}: ${folder}/ has no place for ${at < 0 ? own : other} in its order`;
+  return below <= at ? undefined : `${file} imports ${target}: in ${folder}/, ${other} comes after ${own}`;
+}
+
+/** Every file of the folders above, with the files it imports. */
+async function importGraph(): Promise<Map<string, string[]>> {
+  const graph = new Map<string, string[]>();
+  for (const file of new Bun.Glob(`{index.ts,{${Object.keys(allowed).join(",")}}/**/*.ts}`).scanSync(root)) {
+    graph.set(file, importsOf(await Bun.file(join(root, file)).text()));
+  }
+  return graph;
+}
+
+/** Groups of files that import each other in a circle, types included. */
+function circlesOf(graph: ReadonlyMap<string, readonly string[]>): string[][] {
+  const index = new Map<string, number>();
+  const low = new Map<string, number>();
+  const stack: string[] = [];
+  const circles: string[][] = [];
+  const visit = (file: string): void => {
+    index.set(file, index.size);
+    low.set(file, index.get(file)!);
+    stack.push(file);
+    for (const next of graph.get(file)!) {
+      if (!graph.has(next)) continue;
+      if (!index.has(next)) visit(next);
+      if (stack.includes(next)) low.set(file, Math.min(low.get(file)!, low.get(next)!));
+    }
+    if (low.get(file) !== index.get(file)) return;
+    const circle = stack.splice(stack.indexOf(file));
+    if (circle.length > 1 || graph.get(file)!.includes(file)) circles.push(circle);
+  };
+  for (const file of graph.keys()) if (!index.has(file)) visit(file);
+  return circles;
+}
+
+test("imports point down: cli -> index.ts -> sdk -> runtime, plugins -> kernels -> core, and inside core and runtime", async () => {
   const problems: string[] = [];
-  let files = 0;
-  for (const file of new Bun.Glob(`{${Object.keys(allowed).join(",")}}/**/*.ts`).scanSync(root)) {
-    files++;
-    for (const specifier of importsOf(await Bun.file(join(root, file)).text())) {
+  const graph = await importGraph();
+  for (const [file, specifiers] of graph) {
+    if (file === "index.ts") continue;
+    for (const specifier of specifiers) {
       const problem = wrongArrow(file, specifier);
       if (problem !== undefined) problems.push(problem);
     }
   }
-  expect(files).toBeGreaterThan(20);
+  expect(graph.size).toBeGreaterThan(300);
   expect(problems).toEqual([]);
+});
+
+test("no files import each other in a circle", async () => {
+  const graph = await importGraph();
+  const resolved = new Map(
+    [...graph].map(([file, specifiers]) => [file, specifiers.flatMap((specifier) => targetOf(file, specifier) ?? [])]),
+  );
+  expect(circlesOf(resolved)).toEqual([]);
+  const found = circlesOf(
+    new Map([
+      ["a", ["b"]],
+      ["b", ["c", "d"]],
+      ["c", ["a"]],
+      ["d", ["e"]],
+      ["e", []],
+    ]),
+  );
+  expect(found.map((circle) => circle.toSorted())).toEqual([["a", "b", "c"]]);
+});
+
+/** What of a host a file's code uses: modules of Node, globals of Bun, Node and Deno, and the network. */
+function hostApis(code: string): string[] {
+  const bare = code.replace(/\/\*[\s\S]*?\*\/|(?<=^|[\s;{(,])\/\/[^\n]*/g, "");
+  const modules = importsOf(bare).filter((name) => /^(node:|bun$|bun:|fs$|path$|os$)/.test(name));
+  const globals = bare.match(
+    /(?<![.\w$"'`])(Bun\.|Buffer\b|Deno\.|process\.|fetch\(|require\(|import\.meta\b|__dirname\b|localStorage\b|document\.|window\.)/g,
+  );
+  return [...modules, ...(globals ?? [])];
+}
+
+test("core and kernels use no API of a host", async () => {
+  const found: string[] = [];
+  for (const file of new Bun.Glob("{core,kernels}/**/*.ts").scanSync(root)) {
+    found.push(...hostApis(await Bun.file(join(root, file)).text()).map((api) => `${file}: ${api}`));
+  }
+  expect(found).toEqual([]);
+  const code = `
+    import { join } from "node:path"; // Bun.file is only told of here
+    const a = await Bun.file("x").text(), b = Buffer.from(a), c = process.env["A"], d = await fetch("x"), e = import.meta.dir;
+    const processed = { window: 3, prefetch: (x) => x }; batch.process(); options.window.size;
+  `;
+  expect(hostApis(code)).toEqual(["node:path", "Bun.", "Buffer", "process.", "fetch(", "import.meta"]);
 });
 
 test("a wrong arrow is seen, in every form of import", () => {
@@ -72,21 +183,25 @@ test("a wrong arrow is seen, in every form of import", () => {
     } from "../kernels/c/index.ts";
     const d = await import("../testing/d.ts");
     import "../index.ts";
-    import { fine } from "./fine.ts";
+    import { fine } from "./errors.ts";
     import shader from "./x.wgsl" with { type: "text" };
   `;
-  const found = importsOf(code).map((specifier) => wrongArrow("core/x.ts", specifier));
-  expect(found.filter((problem) => problem !== undefined)).toHaveLength(5);
+  const found = importsOf(code).map((specifier) => wrongArrow("core/index.ts", specifier));
+  expect(found.filter((problem) => problem !== undefined)).toHaveLength(6);
   expect(found).toHaveLength(7);
   expect(wrongArrow("kernels/rope/index.ts", "../../plugins/lora/index.ts")).toContain(
     "kernels may import itself, core",
   );
   expect(wrongArrow("cli/main.ts", "../index.ts")).toBeUndefined();
   expect(wrongArrow("cli/main.ts", "../kernels/index.ts")).toBeDefined();
-  expect(wrongArrow("core/data/a.ts", "webgpu")).toBeDefined();
+  expect(wrongArrow("runtime/data/a.ts", "webgpu")).toBeDefined();
   expect(wrongArrow("plugins/x/index.ts", "qlora/kernels")).toBeUndefined();
+  expect(wrongArrow("plugins/x/index.ts", "qlora")).toBeDefined();
   expect(wrongArrow("kernels/x/index.ts", "qlora/plugins")).toContain("plugins/index.ts");
   expect(wrongArrow("core/x.ts", "qlora")).toContain("core/x.ts imports index.ts");
+  expect(wrongArrow("core/device/a.ts", "../compute/tape.ts")).toContain("compute comes after device");
+  expect(wrongArrow("runtime/run/a.ts", "../data/pack.ts")).toBeUndefined();
+  expect(wrongArrow("runtime/other/a.ts", "../data/pack.ts")).toContain("no place for other");
 });
 
 /** What writes a disk without going through runtime/files/disk.ts, in the text of a file. */
@@ -106,7 +221,7 @@ const READERS = ["runtime/files/file-kind.ts", "core/formats/safetensors.ts"];
 
 test("nothing but runtime/files/disk.ts writes a disk", async () => {
   const stray: string[] = [];
-  for (const file of new Bun.Glob("{core,cli,kernels,plugins}/**/*.ts").scanSync(root)) {
+  for (const file of new Bun.Glob("{core,cli,kernels,plugins,runtime,sdk}/**/*.ts").scanSync(root)) {
     const found = strayWrites(await Bun.file(join(root, file)).text());
     const allowed = READERS.includes(file) ? ["open"] : [];
     if (file !== "runtime/files/disk.ts")

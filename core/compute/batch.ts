@@ -1,4 +1,3 @@
-import type { PackedArrays } from "../../runtime/data/pack.ts";
 import type { Gpu } from "../device/gpu.ts";
 import type { Tensor } from "../device/tensor.ts";
 
@@ -112,3 +111,17 @@ function onDevice(gpu: Gpu, batch: HostBatch, pooled?: Batch): Batch {
     },
   };
 }
+
+/** Samples laid end to end, without padding; N tokens of B samples. */
+export type PackedArrays = {
+  /** [N] token ids. */
+  readonly inputIds: Uint32Array;
+  /** [B+1] first token of each sample, then N. */
+  readonly cuSeqlens: Uint32Array;
+  /** [2N] for each token, first and end (exclusive) token of its sample. */
+  readonly segments: Uint32Array;
+  /** [B] class indices; undefined where the samples have none. */
+  readonly labels: Uint32Array | undefined;
+  /** [B] where each sample stands in its dataset. */
+  readonly sampleIndex: readonly number[];
+};

@@ -88,3 +88,25 @@ export class ConfusionMatrix {
     return classes.map((i) => classes.reduce((sum, k) => sum + at(i, k), 0));
   }
 }
+
+/** -log softmax(logits)[label] in f64. */
+export function negativeLogLikelihood(logits: ArrayLike<number>, label: number): number {
+  let top = -Infinity;
+  for (let i = 0; i < logits.length; i++) top = Math.max(top, logits[i]!);
+  let sum = 0;
+  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - top);
+  return Math.log(sum) + top - logits[label]!;
+}
+
+/** Softmax of each row, in f64. @example softmaxRows([0, Math.log(3)], 2) // 0.25, 0.75 */
+export function softmaxRows(logits: ArrayLike<number>, columns: number): Float64Array {
+  const out = new Float64Array(logits.length);
+  for (let start = 0; start < logits.length; start += columns) {
+    let top = -Infinity;
+    for (let i = 0; i < columns; i++) top = Math.max(top, logits[start + i]!);
+    let sum = 0;
+    for (let i = 0; i < columns; i++) sum += out[start + i] = Math.exp(logits[start + i]! - top);
+    for (let i = 0; i < columns; i++) out[start + i]! /= sum;
+  }
+  return out;
+}

@@ -1,6 +1,4 @@
-import { defineOptions } from "../../core/options/options.ts";
-import { eachRow, predictedClass } from "../../core/plugin/metric-rows.ts";
-import { defineMetric } from "../../core/plugin/metric.ts";
+import { defineMetric, defineOptions, eachRow, predictedClass } from "qlora/core";
 
 /**
  * Share of rows whose highest logit is the label's; the first class wins a tie, a row with a NaN is wrong.

@@ -1,15 +1,16 @@
 import {
   defineOptimizer,
   defineOptions,
+  type Gpu,
   type InferOptions,
   type Optimizer,
   type OptimizerContext,
   option,
-  savedTensor,
   SavedStateReader,
+  savedTensor,
   type SavedTensor,
-} from "qlora";
-import type { Gpu, Slab } from "qlora/kernels";
+  type Slab,
+} from "qlora/core";
 import { type AdafactorState, adafactorStep } from "./kernel.ts";
 import { layOut } from "./layout.ts";
 

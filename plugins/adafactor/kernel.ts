@@ -1,13 +1,5 @@
-import {
-  expectTensor,
-  type Gpu,
-  gridFor,
-  type Kernel,
-  reduceSource,
-  type Slab,
-  type Tensor,
-  type UniformType,
-} from "qlora/kernels";
+import { expectTensor, type Gpu, gridFor, type Kernel, type Slab, type Tensor, type UniformType } from "qlora/core";
+import { reduceSource } from "qlora/kernels";
 import applyCode from "./apply.wgsl" with { type: "text" };
 import columnsCode from "./columns.wgsl" with { type: "text" };
 import gradientCode from "./gradient.wgsl" with { type: "text" };

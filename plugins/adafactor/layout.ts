@@ -1,5 +1,4 @@
-import { ConfigError } from "qlora";
-import type { Parameter, Slab } from "qlora/kernels";
+import { ConfigError, type Parameter, type Slab } from "qlora/core";
 
 /** How the factors of a slab's parameters lie: those of all rows, then those of all columns. */
 export interface SlabLayout {

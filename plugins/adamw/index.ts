@@ -1,9 +1,15 @@
-import type { Slab } from "../../core/compute/parameters.ts";
-import { savedTensor, SavedStateReader, type SavedTensor } from "../../core/compute/saved-state.ts";
-import type { Tensor } from "../../core/device/tensor.ts";
-import { defineOptions } from "../../core/options/options.ts";
-import { defineOptimizer, type Optimizer, type OptimizerContext } from "../../core/plugin/optimizer.ts";
-import { type AdamWOptions, adamWScalars, adamWStep } from "../../kernels/adamw/index.ts";
+import {
+  defineOptimizer,
+  defineOptions,
+  type Optimizer,
+  type OptimizerContext,
+  SavedStateReader,
+  savedTensor,
+  type SavedTensor,
+  type Slab,
+  type Tensor,
+} from "qlora/core";
+import { type AdamWOptions, adamWScalars, adamWStep } from "qlora/kernels";
 import { adamWOptionShape } from "./options.ts";
 
 /**

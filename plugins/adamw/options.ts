@@ -1,4 +1,4 @@
-import { option } from "../../core/options/options.ts";
+import { option } from "qlora/core";
 
 /** Options that the AdamW optimizers share: transformers' names and defaults. */
 export const adamWOptionShape = {

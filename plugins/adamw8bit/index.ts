@@ -1,10 +1,17 @@
-import { savedTensor, SavedStateReader, type SavedTensor } from "../../core/compute/saved-state.ts";
-import { ModelError } from "../../core/errors.ts";
-import { createDynamicMap } from "../../core/formats/dynamic-map.ts";
-import { defineOptions, type InferOptions, option } from "../../core/options/options.ts";
-import { defineOptimizer, type Optimizer, type OptimizerContext } from "../../core/plugin/optimizer.ts";
-import { adamWScalars } from "../../kernels/adamw/index.ts";
-import { adamW8bitStep } from "../../kernels/adamw8bit/index.ts";
+import {
+  createDynamicMap,
+  defineOptimizer,
+  defineOptions,
+  type InferOptions,
+  ModelError,
+  type Optimizer,
+  type OptimizerContext,
+  option,
+  SavedStateReader,
+  savedTensor,
+  type SavedTensor,
+} from "qlora/core";
+import { adamW8bitStep, adamWScalars } from "qlora/kernels";
 import { adamWOptionShape } from "../adamw/options.ts";
 import { SlabState } from "./slab-state.ts";
 

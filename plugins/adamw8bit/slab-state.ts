@@ -1,9 +1,14 @@
-import type { Parameter, Slab } from "../../core/compute/parameters.ts";
-import { savedTensor, type SavedStateReader, type SavedTensor } from "../../core/compute/saved-state.ts";
-import type { Gpu } from "../../core/device/gpu.ts";
-import type { Tensor } from "../../core/device/tensor.ts";
-import { createDynamicMap } from "../../core/formats/dynamic-map.ts";
-import { type AdamW8bitState, BLOCK_SIZE, EIGHT_BIT } from "../../kernels/adamw8bit/index.ts";
+import {
+  createDynamicMap,
+  type Gpu,
+  type Parameter,
+  type SavedStateReader,
+  savedTensor,
+  type SavedTensor,
+  type Slab,
+  type Tensor,
+} from "qlora/core";
+import { type AdamW8bitState, BLOCK_SIZE, EIGHT_BIT } from "qlora/kernels";
 
 const blocksOf = (parameter: Parameter): number => Math.ceil(parameter.size / BLOCK_SIZE);
 

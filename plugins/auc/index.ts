@@ -1,4 +1,4 @@
-import { defineMetric, defineOptions, eachRow, option, softmaxRows } from "qlora";
+import { defineMetric, defineOptions, eachRow, option, softmaxRows } from "qlora/core";
 import { classPairs, rankedAuc } from "./rank.ts";
 
 const options = defineOptions({

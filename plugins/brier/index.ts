@@ -1,4 +1,4 @@
-import { defineMetric, defineOptions, eachRow, softmaxRows } from "qlora";
+import { defineMetric, defineOptions, eachRow, softmaxRows } from "qlora/core";
 
 /**
  * Brier score: the mean over rows of the squared distance between the softmax probabilities and the label's unit vector,

@@ -1,4 +1,4 @@
-import { ConfusionMatrix, defineMetric, defineOptions, option } from "qlora";
+import { ConfusionMatrix, defineMetric, defineOptions, option } from "qlora/core";
 
 const options = defineOptions({
   normalize: option("'none' | 'true' | 'pred' | 'all'", {

@@ -1,16 +1,12 @@
 import {
   type AdaptedLinear,
-  addBias,
-  addScaled,
-  dropout,
   type LowRankBranch,
   type Nf4Weight,
   type Parameter,
-  project,
-  scaleColumns,
   type Tape,
   type Tensor,
-} from "qlora/kernels";
+} from "qlora/core";
+import { addBias, addScaled, dropout, project, scaleColumns } from "qlora/kernels";
 import { weightNorm } from "./weight-norm.ts";
 
 /** What DoRA trains of one linear. */

@@ -13,12 +13,13 @@ import {
   loraOptionsFrom,
   loraShape,
   option,
+  type ParameterSet,
+  type ParameterSpec,
   parseLoraConfig,
   planLora,
   saveAdapterFiles,
   savedModuleKey,
-} from "qlora";
-import type { ParameterSet, ParameterSpec } from "qlora/kernels";
+} from "qlora/core";
 import { doraForward, type DoraBranch } from "./forward.ts";
 import { weightNorm } from "./weight-norm.ts";
 

@@ -1,19 +1,13 @@
-import { ModelError } from "qlora";
 import {
   expectTensor,
   type Gpu,
   gridFor,
-  lanesFor,
   type LowRankBranch,
-  nf4Constants,
-  nf4Key,
-  nf4Source,
-  nf4Tensors,
-  nf4Uniforms,
+  ModelError,
   type Nf4Weight,
-  reduceSource,
   type Tensor,
-} from "qlora/kernels";
+} from "qlora/core";
+import { lanesFor, nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms, reduceSource } from "qlora/kernels";
 import code from "./weight-norm.wgsl" with { type: "text" };
 
 /** Rows of a workgroup, as in weight-norm.wgsl. */

@@ -1,4 +1,4 @@
-import { defineMetric, defineOptions, eachRow, option, predictedClass, softmaxRows } from "qlora";
+import { defineMetric, defineOptions, eachRow, option, predictedClass, softmaxRows } from "qlora/core";
 
 const options = defineOptions({
   bins: option("number.integer >= 1", { default: 15, help: "bins of equal width that confidences are sorted into" }),

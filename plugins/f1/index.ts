@@ -1,4 +1,4 @@
-import { ConfigError, ConfusionMatrix, defineMetric, defineOptions, option } from "qlora";
+import { ConfigError, ConfusionMatrix, defineMetric, defineOptions, option } from "qlora/core";
 
 const options = defineOptions({
   average: option("'macro' | 'micro' | 'weighted' | 'binary'", {

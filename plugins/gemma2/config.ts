@@ -3,14 +3,14 @@
  * `rope_parameters`, `dtype`) and the one of 2024 (`rope_theta`, `torch_dtype`, `hidden_act`, no `layer_types`).
  * Source: huggingface/transformers, models/gemma2/configuration_gemma2.py.
  */
-import { ModelError } from "../../core/errors.ts";
-import { isObject } from "../../core/formats/json-object.ts";
 import {
   invalidModelConfig,
-  type ModelQuantization,
+  isObject,
   ModelConfigReader,
+  ModelError,
+  type ModelQuantization,
   showJson,
-} from "../../core/formats/model-config.ts";
+} from "qlora/core";
 
 /** How far a layer looks back: `slidingWindow` tokens, or all of them. */
 export type Gemma2LayerType = "sliding_attention" | "full_attention";

@@ -1,21 +1,27 @@
 /** Gemma-2's forward pass on a packed batch (huggingface/transformers, models/gemma2/modeling_gemma2.py). */
-import type { Batch } from "../../core/compute/batch.ts";
-import type { ForwardOptions } from "../../core/compute/blocks.ts";
-import { bindDecoderLinears, type DecoderLinears } from "../../core/compute/decoder.ts";
-import type { AdaptedLinear } from "../../core/compute/linear.ts";
-import type { Parameter } from "../../core/compute/parameters.ts";
-import type { Tape } from "../../core/compute/tape.ts";
-import type { Tensor } from "../../core/device/tensor.ts";
-import { visiblePairs } from "../../kernels/attention/flops.ts";
-import { attention } from "../../kernels/attention/index.ts";
-import { geglu } from "../../kernels/glu/index.ts";
-import { runPooledBlocks } from "../../kernels/last-token/blocks.ts";
-import { pool } from "../../kernels/last-token/index.ts";
-import { adaptedLinears } from "../../kernels/lora-linear/adapted.ts";
-import { pooledAttention } from "../../kernels/pooled-attention/index.ts";
-import { addNorm, rmsNorm } from "../../kernels/rms-norm/index.ts";
-import { rope } from "../../kernels/rope/index.ts";
-import { linear } from "../../kernels/score-head/index.ts";
+import {
+  type AdaptedLinear,
+  type Batch,
+  bindDecoderLinears,
+  type DecoderLinears,
+  type ForwardOptions,
+  type Parameter,
+  type Tape,
+  type Tensor,
+} from "qlora/core";
+import {
+  adaptedLinears,
+  addNorm,
+  attention,
+  geglu,
+  linear,
+  pool,
+  pooledAttention,
+  rmsNorm,
+  rope,
+  runPooledBlocks,
+  visiblePairs,
+} from "qlora/kernels";
 import type { Gemma2Config } from "./config.ts";
 import type { Gemma2Weights, LayerWeights } from "./load.ts";
 

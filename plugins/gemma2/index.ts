@@ -1,10 +1,14 @@
 import { join } from "node:path";
-import { readModelConfig } from "../../core/formats/checkpoint.ts";
-import { requireNf4 } from "../../core/formats/model-config.ts";
-import { pyFloat } from "../../core/formats/python-json.ts";
-import { openWeights } from "../../core/formats/weights.ts";
-import { defineOptions, option } from "../../core/options/options.ts";
-import { defineModel, settlePlacement } from "../../core/plugin/model.ts";
+import {
+  defineModel,
+  defineOptions,
+  openWeights,
+  option,
+  pyFloat,
+  readModelConfig,
+  requireNf4,
+  settlePlacement,
+} from "qlora/core";
 import { type Gemma2Config, parseGemma2Config } from "./config.ts";
 import { createGemma2 } from "./model.ts";
 import { gemma2Outline } from "./outline.ts";

@@ -1,14 +1,22 @@
 /** Streams a checkpoint to the GPU: the host holds a piece of a tensor at a time. */
-import { decoderLinears } from "../../core/compute/decoder.ts";
-import type { Nf4Weight } from "../../core/compute/linear.ts";
-import type { Gpu } from "../../core/device/index.ts";
-import type { Tensor } from "../../core/device/tensor.ts";
-import { readFloats } from "../../core/formats/checkpoint.ts";
-import type { TensorSource } from "../../core/formats/safetensors.ts";
-import { type LoadProgress, TensorStream } from "../../core/formats/tensor-stream.ts";
-import { type EmbeddingPlace, loadTokenTable, type TokenTable } from "../../kernels/embedding/table.ts";
-import { gemmSupports, keepTransposed } from "../../kernels/matmul-matrix/index.ts";
-import { loadNf4 } from "../../kernels/nf4/load.ts";
+import {
+  decoderLinears,
+  type Gpu,
+  type LoadProgress,
+  type Nf4Weight,
+  readFloats,
+  type Tensor,
+  type TensorSource,
+  TensorStream,
+} from "qlora/core";
+import {
+  type EmbeddingPlace,
+  gemmSupports,
+  keepTransposed,
+  loadNf4,
+  loadTokenTable,
+  type TokenTable,
+} from "qlora/kernels";
 import type { Gemma2Config } from "./config.ts";
 import { LAYER_NORMS } from "./outline.ts";
 

@@ -1,9 +1,5 @@
-import { ModelError } from "../../core/errors.ts";
-import type { TensorSource } from "../../core/formats/safetensors.ts";
-import type { Model, ModelContext } from "../../core/plugin/model.ts";
-import { normalValues } from "../../core/util/random.ts";
-import { freeNf4 } from "../../kernels/nf4/index.ts";
-import { ropeInverseFrequencies } from "../../kernels/rope/index.ts";
+import { type Model, type ModelContext, ModelError, normalValues, type TensorSource } from "qlora/core";
+import { freeNf4, ropeInverseFrequencies } from "qlora/kernels";
 import type { Gemma2Config } from "./config.ts";
 import { gemma2Blocks, gemma2Forward, type Gemma2Network } from "./forward.ts";
 import { loadGemma2, type LoadSettings } from "./load.ts";

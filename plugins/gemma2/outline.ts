@@ -1,7 +1,4 @@
-import { decoderLinears } from "../../core/compute/decoder.ts";
-import type { LinearSpec } from "../../core/compute/linear.ts";
-import type { ParameterRow } from "../../core/formats/weights.ts";
-import type { ModelOutline } from "../../core/plugin/model.ts";
+import { decoderLinears, type LinearSpec, type ModelOutline, type ParameterRow } from "qlora/core";
 import type { Gemma2Config } from "./config.ts";
 
 /** Name of the score head in PEFT's files. */

@@ -1,5 +1,5 @@
 /** adapter_config.json of (IA)^3. Source: huggingface/peft, tuners/ia3/config.py. */
-import { formatPythonJson, ModelError } from "qlora";
+import { formatPythonJson, ModelError } from "qlora/core";
 
 /** The fields that say anything; a string is a regular expression over full names. */
 interface Ia3Config {

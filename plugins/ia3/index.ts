@@ -1,4 +1,5 @@
 import {
+  type AdaptedLinear,
   type Adapter,
   type AdapterContext,
   defineAdapter,
@@ -6,14 +7,15 @@ import {
   expandTargets,
   formatModelCard,
   type InferOptions,
+  type LinearSpec,
   loadAdapterTensors,
   matchTargets,
   option,
   pythonPattern,
   saveAdapterFiles,
   savedModuleKey,
-} from "qlora";
-import { type AdaptedLinear, type LinearSpec, scaleColumns } from "qlora/kernels";
+} from "qlora/core";
+import { scaleColumns } from "qlora/kernels";
 import { formatIa3Config, parseIa3Config } from "./config.ts";
 
 const options = defineOptions({

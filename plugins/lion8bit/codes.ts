@@ -1,5 +1,4 @@
-import { savedTensor, type SavedStateReader, type SavedTensor } from "qlora";
-import type { Gpu, Parameter, Slab } from "qlora/kernels";
+import { type Gpu, type Parameter, type SavedStateReader, savedTensor, type SavedTensor, type Slab } from "qlora/core";
 import { BLOCK_SIZE, type LionState, signedMap } from "./kernel.ts";
 
 /** Code of 0 in the signed map: what lies between parameters must stay 0. */

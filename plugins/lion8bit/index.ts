@@ -1,16 +1,19 @@
 import {
   defineOptimizer,
   defineOptions,
+  type Gpu,
   type InferOptions,
   ModelError,
   type Optimizer,
   type OptimizerContext,
   option,
-  savedTensor,
   SavedStateReader,
+  savedTensor,
   type SavedTensor,
-} from "qlora";
-import { type Gpu, type Slab, slabRuns, SlabState } from "qlora/kernels";
+  type Slab,
+  slabRuns,
+  SlabState,
+} from "qlora/core";
 import { CodeState } from "./codes.ts";
 import { type LionState, lionStep, signedMap } from "./kernel.ts";
 

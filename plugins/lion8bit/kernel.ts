@@ -6,7 +6,7 @@ import {
   type Slab,
   type Tensor,
   type UniformType,
-} from "qlora/kernels";
+} from "qlora/core";
 import exactCode from "./lion32bit.wgsl" with { type: "text" };
 import eightBitCode from "./lion8bit.wgsl" with { type: "text" };
 import stepCode from "./step.wgsl" with { type: "text" };

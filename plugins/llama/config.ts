@@ -10,7 +10,7 @@ import {
   type ModelLabels,
   type ModelQuantization,
   showJson,
-} from "qlora";
+} from "qlora/core";
 import type { RopeScaling } from "./rope.ts";
 
 /** Values of model_type that are read. */

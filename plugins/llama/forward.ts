@@ -1,23 +1,25 @@
 /** The forward pass on a packed batch (huggingface/transformers, models/llama/modeling_llama.py). */
-import type { ForwardOptions } from "qlora";
 import {
   type AdaptedLinear,
-  adaptedLinears,
-  addResidual,
-  attention,
   type Batch,
   bindDecoderLinears,
   type DecoderLinears,
+  type ForwardOptions,
+  type Parameter,
+  type Tape,
+  type Tensor,
+} from "qlora/core";
+import {
+  adaptedLinears,
+  addResidual,
+  attention,
   geglu,
   linear,
-  type Parameter,
   pool,
   pooledAttention,
   rmsNorm,
   rope,
   runPooledBlocks,
-  type Tape,
-  type Tensor,
   visiblePairs,
 } from "qlora/kernels";
 import type { LlamaConfig } from "./config.ts";

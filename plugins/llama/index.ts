@@ -5,14 +5,15 @@ import {
   type Model,
   type ModelContext,
   ModelError,
+  normalValues,
   openWeights,
   option,
   readModelConfig,
   requireNf4,
   settlePlacement,
   type TensorSource,
-} from "qlora";
-import { freeNf4, normalValues } from "qlora/kernels";
+} from "qlora/core";
+import { freeNf4 } from "qlora/kernels";
 import { IN_NF4, type LlamaConfig, MODEL_TYPES, parseLlamaConfig } from "./config.ts";
 import { llamaBlocks, llamaForward, type LlamaNetwork } from "./forward.ts";
 import { loadLlama, type LoadSettings } from "./load.ts";

@@ -1,18 +1,21 @@
 /** Streams a checkpoint to the GPU: the host holds a piece of a tensor at a time. */
-import { readFloats, type TensorSource } from "qlora";
 import {
   decoderLinears,
+  type Gpu,
+  type LinearSpec,
+  type LoadProgress,
+  type Nf4Weight,
+  readFloats,
+  type Tensor,
+  type TensorSource,
+  TensorStream,
+} from "qlora/core";
+import {
   type EmbeddingPlace,
   gemmSupports,
-  type Gpu,
   keepTransposed,
-  type LinearSpec,
   loadNf4,
-  type LoadProgress,
   loadTokenTable,
-  type Nf4Weight,
-  type Tensor,
-  TensorStream,
   type TokenTable,
 } from "qlora/kernels";
 import type { LlamaConfig } from "./config.ts";

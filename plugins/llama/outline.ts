@@ -1,5 +1,4 @@
-import { type ModelOutline, type ParameterRow, savedModuleKey } from "qlora";
-import { decoderLinears, type LinearSpec } from "qlora/kernels";
+import { decoderLinears, type LinearSpec, type ModelOutline, type ParameterRow, savedModuleKey } from "qlora/core";
 import type { LlamaConfig } from "./config.ts";
 
 /** Name of the score head in PEFT's files. */

@@ -1,6 +1,4 @@
-import { defineOptions } from "../../core/options/options.ts";
-import { eachRow } from "../../core/plugin/metric-rows.ts";
-import { defineMetric } from "../../core/plugin/metric.ts";
+import { defineMetric, defineOptions, eachRow } from "qlora/core";
 
 /** f32's epsilon: scikit-learn clips by the epsilon of the probabilities' dtype, which for model outputs is f32. */
 const EPSILON = 2 ** -23;

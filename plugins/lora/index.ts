@@ -1,9 +1,20 @@
-import { loadAdapterTensors, saveAdapterFiles } from "../../core/adapter/files.ts";
-import { type LoraOptions, loraOptionsFrom, loraShape, planLora } from "../../core/adapter/lora-plan.ts";
-import { addLowRank } from "../../core/adapter/low-rank.ts";
-import { formatLoraConfig, formatModelCard, loraKey, parseLoraConfig } from "../../core/formats/peft.ts";
-import { defineOptions } from "../../core/options/options.ts";
-import { type Adapter, type AdapterContext, defineAdapter } from "../../core/plugin/adapter.ts";
+import {
+  type Adapter,
+  type AdapterContext,
+  addLowRank,
+  defineAdapter,
+  defineOptions,
+  formatLoraConfig,
+  formatModelCard,
+  loadAdapterTensors,
+  loraKey,
+  type LoraOptions,
+  loraOptionsFrom,
+  loraShape,
+  parseLoraConfig,
+  planLora,
+  saveAdapterFiles,
+} from "qlora/core";
 
 /**
  * LoRA with PEFT's semantics and files: y = W x + scale * B A dropout(x).

@@ -1,4 +1,4 @@
-import { ConfusionMatrix, defineMetric, defineOptions } from "qlora";
+import { ConfusionMatrix, defineMetric, defineOptions } from "qlora/core";
 
 const dot = (a: readonly number[], b: readonly number[]): number => a.reduce((sum, x, i) => sum + x * b[i]!, 0);
 

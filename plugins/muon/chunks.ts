@@ -1,4 +1,4 @@
-import type { Slab } from "qlora/kernels";
+import type { Slab } from "qlora/core";
 
 /** Matrices of one shape within a slab, few enough to be orthogonalised together. */
 export interface Chunk {

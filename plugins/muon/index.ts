@@ -1,16 +1,21 @@
 import {
   defineOptimizer,
   defineOptions,
+  type Gpu,
   type InferOptions,
   type Optimizer,
   type OptimizerContext,
   type OptimizerStep,
   option,
-  savedTensor,
   SavedStateReader,
+  savedTensor,
   type SavedTensor,
-} from "qlora";
-import { adamWScalars, adamWStep, type Gpu, type Slab, slabRuns, SlabState, type Tensor } from "qlora/kernels";
+  type Slab,
+  slabRuns,
+  SlabState,
+  type Tensor,
+} from "qlora/core";
+import { adamWScalars, adamWStep } from "qlora/kernels";
 import { chunksOf } from "./chunks.ts";
 import { muonStep } from "./step.ts";
 

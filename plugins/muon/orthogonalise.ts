@@ -1,4 +1,5 @@
-import { type Gpu, gridFor, reduceSource, type Tensor } from "qlora/kernels";
+import { type Gpu, gridFor, type Tensor } from "qlora/core";
+import { reduceSource } from "qlora/kernels";
 import bf16Code from "./bf16.wgsl" with { type: "text" };
 import normaliseCode from "./normalise.wgsl" with { type: "text" };
 import productCode from "./product.wgsl" with { type: "text" };

@@ -1,4 +1,4 @@
-import { expectTensor, type Gpu, gridFor, type Slab, type Tensor } from "qlora/kernels";
+import { expectTensor, type Gpu, gridFor, type Slab, type Tensor } from "qlora/core";
 import applyCode from "./apply.wgsl" with { type: "text" };
 import bf16Code from "./bf16.wgsl" with { type: "text" };
 import type { Chunk } from "./chunks.ts";

@@ -1,14 +1,16 @@
 import {
   defineOptimizer,
   defineOptions,
+  expectTensor,
+  gridFor,
   type InferOptions,
   type Optimizer,
   type OptimizerContext,
   option,
   SavedStateReader,
   type SavedTensor,
-} from "qlora";
-import { expectTensor, gridFor, SlabState } from "qlora/kernels";
+  SlabState,
+} from "qlora/core";
 import code from "./sgd.wgsl" with { type: "text" };
 
 const options = defineOptions(

@@ -1,18 +1,6 @@
+import type { PackedArrays } from "../../core/compute/batch.ts";
 import { ConfigError } from "../../core/errors.ts";
-
-/** Samples laid end to end, without padding; N tokens of B samples. */
-export type PackedArrays = {
-  /** [N] token ids. */
-  readonly inputIds: Uint32Array;
-  /** [B+1] first token of each sample, then N. */
-  readonly cuSeqlens: Uint32Array;
-  /** [2N] for each token, first and end (exclusive) token of its sample. */
-  readonly segments: Uint32Array;
-  /** [B] class indices; undefined where the samples have none. */
-  readonly labels: Uint32Array | undefined;
-  /** [B] where each sample stands in its dataset. */
-  readonly sampleIndex: readonly number[];
-};
+import type { DataRow } from "./row.ts";
 
 /** One tokenised sample, ready to be packed. */
 export type Sample = { readonly inputIds: Uint32Array; readonly label: number | undefined; readonly index: number };
@@ -148,4 +136,9 @@ export function packSamples(samples: readonly Sample[]): PackedArrays {
     labels: labels.length === 0 ? undefined : Uint32Array.from(labels),
     sampleIndex: samples.map(({ index }) => index),
   };
+}
+
+/** A sample of the step with the row that it was made of. */
+export interface StepSample extends Sample {
+  readonly row: DataRow;
 }

@@ -1,5 +1,8 @@
 /** evaluation.json: what the last evaluation predicted, row by row, for the report's matrix and plots. */
 import { QloraError } from "../../core/errors.ts";
+import { softmaxRows } from "../../core/plugin/metric-rows.ts";
+import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
+import { ARENA_LABEL_NAMES } from "../training/evaluate.ts";
 
 /** Name of the file in a run's folder. */
 export const EVALUATION_FILE = "evaluation.json";
@@ -74,4 +77,26 @@ function isCount(value: unknown): value is number {
 
 function isText(value: unknown): boolean {
   return typeof value === "string";
+}
+
+/** What the report shows of an evaluation, row by row. */
+export async function evaluationRecord(
+  data: TokenisedDataset,
+  logits: Float32Array,
+  { step, numLabels, maxLength }: { readonly step: number; readonly numLabels: number; readonly maxLength: number },
+): Promise<EvaluationRecord> {
+  const probabilities = softmaxRows(logits, numLabels);
+  const { lengths, fullLengths } = await data.done();
+  const { rows } = data.dataset;
+  return {
+    step,
+    numLabels,
+    ...(data.dataset.labelNames && { labelNames: data.dataset.labelNames }),
+    ...(rows.some((row) => row.kind === "arena") ? { labelNames: ARENA_LABEL_NAMES.slice(0, numLabels) } : {}),
+    labels: rows.map((row) => row.label!),
+    probabilities: rows.map((_, i) => [...probabilities.subarray(i * numLabels, (i + 1) * numLabels)]),
+    lengths: [...lengths],
+    fullLengths: [...fullLengths],
+    maxLength,
+  };
 }

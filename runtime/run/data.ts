@@ -6,10 +6,10 @@ import type { ClassNames } from "../data/classes.ts";
 import { cutMessage, cutReport, type CutReport } from "../data/cut-report.ts";
 import { openTokeniser, type TokenisedDataset, type Tokeniser } from "../data/dataset-tokenizer.ts";
 import { loadData, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
+import type { StepSample } from "../data/pack.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
 import { augmentBySwapping } from "../data/swap.ts";
 import type { RunListener } from "../events.ts";
-import type { StepSample } from "../training/gradients.ts";
 
 /** Rows to train on and rows held out. */
 export interface RunData {

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
 import { remove } from "../files/disk.ts";
 import { explainWriteErrors } from "../files/files.ts";
-import { EVALUATION_FILE } from "../folder/evaluation-record.ts";
+import { EVALUATION_FILE, evaluationRecord } from "../folder/evaluation-record.ts";
 import { writeJson } from "../folder/folder.ts";
-import { computeLogits, evaluationRecord, scoreLogits } from "../training/evaluate.ts";
+import { computeLogits, scoreLogits } from "../training/evaluate.ts";
 import type { TrainingRun } from "./training-run.ts";
 
 /** @returns `eval_…`; undefined where nothing is held out */

@@ -1,11 +1,11 @@
 import type { Engine } from "../../core/compute/engine.ts";
 import { PluginError, QloraError } from "../../core/errors.ts";
 import { showValue } from "../../core/options/describe.ts";
+import { negativeLogLikelihood } from "../../core/plugin/metric-rows.ts";
 import type { MetricPlugin } from "../../core/plugin/metric.ts";
 import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
 import { lengthSortedBatches, restoreOrder, type PackLimits } from "../data/pack.ts";
 import type { RunListener } from "../events.ts";
-import type { EvaluationRecord } from "../folder/evaluation-record.ts";
 import type { Session } from "../session/session.ts";
 import { readLogits } from "./step.ts";
 
@@ -62,28 +62,6 @@ export async function computeLogits(
   return ordered;
 }
 
-/** -log softmax(logits)[label] in f64. */
-export function negativeLogLikelihood(logits: ArrayLike<number>, label: number): number {
-  let top = -Infinity;
-  for (let i = 0; i < logits.length; i++) top = Math.max(top, logits[i]!);
-  let sum = 0;
-  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - top);
-  return Math.log(sum) + top - logits[label]!;
-}
-
-/** Softmax of each row, in f64. @example softmaxRows([0, Math.log(3)], 2) // 0.25, 0.75 */
-export function softmaxRows(logits: ArrayLike<number>, columns: number): Float64Array {
-  const out = new Float64Array(logits.length);
-  for (let start = 0; start < logits.length; start += columns) {
-    let top = -Infinity;
-    for (let i = 0; i < columns; i++) top = Math.max(top, logits[start + i]!);
-    let sum = 0;
-    for (let i = 0; i < columns; i++) sum += out[start + i] = Math.exp(logits[start + i]! - top);
-    for (let i = 0; i < columns; i++) out[start + i]! /= sum;
-  }
-  return out;
-}
-
 /** Logs of rows of probabilities, end to end: what stands in the place of logits, since their softmax is the probabilities. */
 export function logarithms(rows: readonly (readonly number[])[]): Float32Array<ArrayBuffer> {
   return Float32Array.from(rows.flatMap((row) => row.map((value) => Math.log(Math.max(value, Number.MIN_VALUE)))));
@@ -133,26 +111,4 @@ export function tryMetrics(metrics: readonly MetricPlugin[], numLabels: number):
 }
 
 /** Classes of an arena comparison, for people. */
-const ARENA_LABEL_NAMES = ["A wins", "B wins", "tie"];
-
-/** What the report shows of an evaluation, row by row. */
-export async function evaluationRecord(
-  data: TokenisedDataset,
-  logits: Float32Array,
-  { step, numLabels, maxLength }: { readonly step: number; readonly numLabels: number; readonly maxLength: number },
-): Promise<EvaluationRecord> {
-  const probabilities = softmaxRows(logits, numLabels);
-  const { lengths, fullLengths } = await data.done();
-  const { rows } = data.dataset;
-  return {
-    step,
-    numLabels,
-    ...(data.dataset.labelNames && { labelNames: data.dataset.labelNames }),
-    ...(rows.some((row) => row.kind === "arena") ? { labelNames: ARENA_LABEL_NAMES.slice(0, numLabels) } : {}),
-    labels: rows.map((row) => row.label!),
-    probabilities: rows.map((_, i) => [...probabilities.subarray(i * numLabels, (i + 1) * numLabels)]),
-    lengths: [...lengths],
-    fullLengths: [...fullLengths],
-    maxLength,
-  };
-}
+export const ARENA_LABEL_NAMES = ["A wins", "B wins", "tie"];

@@ -3,15 +3,9 @@ import type { Engine } from "../../core/compute/engine.ts";
 import type { ParameterSet } from "../../core/compute/parameters.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { QloraError } from "../../core/errors.ts";
-import type { Sample } from "../data/pack.ts";
-import type { DataRow } from "../data/row.ts";
+import type { StepSample } from "../data/pack.ts";
 import type { Session } from "../session/session.ts";
 import { accumulateGradients, type StepSettings } from "./step.ts";
-
-/** A sample of the step with the row that it was made of. */
-export interface StepSample extends Sample {
-  readonly row: DataRow;
-}
 
 /** What `computeGradients` gets. */
 export interface GradientStep {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { type ComputeGradients, defineConfig, defineLoss, softmaxRows, train, type TrainOptions } from "../../index.ts";
+import { softmaxRows } from "../../core/index.ts";
+import { type ComputeGradients, defineConfig, defineLoss, train, type TrainOptions } from "../../index.ts";
 import { trainingOptions, type TrainingOptionsInput } from "../../runtime/config/training-options.ts";
 import { pairwiseLoss } from "../../runtime/training/pairwise.ts";
 import { createStepLoss } from "../../runtime/training/step-loss.ts";

@@ -3,7 +3,7 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Config, defineConfig, train, writeFileAtomic } from "qlora";
-import { accumulate, Tape } from "qlora/kernels";
+import { accumulate, Tape } from "qlora/core";
 import { adamW8bit, gemma2, logLoss, lora } from "qlora/plugins";
 import { testGpu } from "qlora/testing";
 import { demoCsv } from "../../demo/generate.ts";

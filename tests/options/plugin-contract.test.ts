@@ -9,10 +9,9 @@ import {
   defineModel,
   defineOptimizer,
   defineOptions,
-  dryRun,
   type OptimizerPlugin,
-  train,
-} from "../../index.ts";
+} from "../../core/index.ts";
+import { dryRun, train } from "../../index.ts";
 import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";

@@ -11,7 +11,8 @@ let copy = "";
 
 /** SGD of the plugin's own copy, under another name; options and errors are that copy's too. */
 const SOURCE = `
-import { defineOptimizer, defineOptions, option, PluginError } from "qlora";
+import { PluginError } from "qlora";
+import { defineOptimizer, defineOptions, option } from "qlora/core";
 import { sgd } from "qlora/plugins";
 const options = defineOptions({ momentum: option("0 <= number < 1", { default: 0, help: "share of the last step" }) });
 export const nested = defineOptimizer({

@@ -1,7 +1,8 @@
 /** What a metric must not give, told before a run starts. */
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { defineMetric, defineOptions, train, type MetricPlugin } from "../../index.ts";
+import { defineMetric, defineOptions, type MetricPlugin } from "../../core/index.ts";
+import { train } from "../../index.ts";
 import { accuracy, auc, brier, confusion, ece, f1, logLoss, mcc } from "../../plugins/index.ts";
 import { scoreLogits, tryMetrics } from "../../runtime/training/evaluate.ts";
 import { failure } from "../support/failure.ts";

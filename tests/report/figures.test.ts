@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { softmaxRows } from "../../core/plugin/metric-rows.ts";
 import {
   classFigures,
   confusionMatrix,
@@ -12,7 +13,6 @@ import {
 import { formatLarge, formatRate, formatSeconds } from "../../runtime/report/format.ts";
 import { bestPoint, smooth } from "../../runtime/report/history.ts";
 import { autoScale, linearScale, stepScale } from "../../runtime/report/scale.ts";
-import { softmaxRows } from "../../runtime/training/evaluate.ts";
 import { goldenPath } from "../support/reference.ts";
 
 /** Four rows counted by hand. */

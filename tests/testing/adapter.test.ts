@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
-import { type Adapter, type AdapterPlugin, defineAdapter, defineOptions, readFloats } from "../../index.ts";
-import type { Op } from "../../kernels/index.ts";
+import { type Adapter, type AdapterPlugin, defineAdapter, defineOptions, readFloats } from "../../core/index.ts";
+import type { Op } from "../../core/index.ts";
 import { dora, ia3, lora } from "../../plugins/index.ts";
 import { adapterContract, type AdapterContractOptions } from "../../testing/index.ts";
 import { gpuOf, runSeed, tiers } from "../support/gpu.ts";

@@ -1,6 +1,7 @@
 /** Kernels of one's own: variants by tier, the harness that holds them to a reference, their line in a profile. */
 import { describe, expect, test } from "bun:test";
-import { elementCount, expectTensor, type Gpu, gridFor, type Tensor, variantFor } from "../../kernels/index.ts";
+import { elementCount, expectTensor, type Gpu, gridFor, type Tensor } from "../../core/index.ts";
+import { variantFor } from "../../kernels/index.ts";
 import { checkKernel, kernelContract, type KernelProblem } from "../../testing/index.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
 import { emulatedMatrixGpu } from "../support/matrix-emulation.ts";

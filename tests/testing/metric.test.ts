@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { defineMetric, defineOptions, eachRow, type MetricPlugin } from "../../index.ts";
+import { defineMetric, defineOptions, eachRow, type MetricPlugin } from "../../core/index.ts";
 import { accuracy, auc, brier, confusion, ece, f1, logLoss, mcc } from "../../plugins/index.ts";
 import { metricContract } from "../../testing/index.ts";
 

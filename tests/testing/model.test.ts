@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { defineModel, defineOptions, type Model, type ModelOutline, type ModelPlugin } from "../../index.ts";
+import { defineModel, defineOptions, type Model, type ModelOutline, type ModelPlugin } from "../../core/index.ts";
 import { gemma2, llama } from "../../plugins/index.ts";
 import { modelContract, type ModelContractOptions, toyModel } from "../../testing/index.ts";
 import { gpuOf, runSeed, tiers } from "../support/gpu.ts";

@@ -5,7 +5,7 @@ import {
   type Optimizer,
   type OptimizerContext,
   type OptimizerPlugin,
-} from "../../index.ts";
+} from "../../core/index.ts";
 import { adafactor, adamW, adamW8bit, lion8bit, muon, sgd } from "../../plugins/index.ts";
 import { optimizerContract, type OptimizerContractOptions } from "../../testing/index.ts";
 import { gpuOf, runSeed, tiers } from "../support/gpu.ts";

@@ -2,9 +2,9 @@
 import { describe, expect, spyOn, test } from "bun:test";
 import { join } from "node:path";
 import { Gpu } from "../../core/device/index.ts";
+import { gridFor, type Tensor } from "../../core/index.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import { trainer } from "../../index.ts";
-import { gridFor, type Tensor } from "../../kernels/index.ts";
 import { ia3 } from "../../plugins/index.ts";
 import { writeFileAtomic } from "../../runtime/files/files.ts";
 import { tiers } from "../support/gpu.ts";

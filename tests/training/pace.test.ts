@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { defineMetric, defineOptions, train } from "../../index.ts";
+import { defineMetric, defineOptions } from "../../core/index.ts";
+import { train } from "../../index.ts";
 import type { RunEvent } from "../../runtime/events.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";

@@ -5,13 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import {
   type AdapterPlugin,
-  type ComputeGradients,
-  type Config,
-  type ConfigInput,
-  ConfigError,
   defineAdapter,
-  defineConfig,
-  defineLoss,
   defineMetric,
   defineModel,
   defineOptimizer,
@@ -24,9 +18,17 @@ import {
   type Optimizer,
   option,
   type OptimizerPlugin,
+} from "../../core/index.ts";
+import { type Kernel, type KernelSpec, type Op, type Tensor } from "../../core/index.ts";
+import {
+  type ComputeGradients,
+  type Config,
+  type ConfigInput,
+  ConfigError,
+  defineConfig,
+  defineLoss,
   train,
 } from "../../index.ts";
-import { type Kernel, type KernelSpec, type Op, type Tensor } from "../../kernels/index.ts";
 import { adamW8bit, f1, gemma2, logLoss, lora, muon } from "../../plugins/index.ts";
 import { metricContract, optimizerContract } from "../../testing/index.ts";
 

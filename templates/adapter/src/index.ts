@@ -6,14 +6,16 @@ import {
   expandTargets,
   formatModelCard,
   type InferOptions,
+  type LinearSpec,
   loadAdapterTensors,
   matchTargets,
   ModelError,
   option,
+  type ParameterSpec,
   saveAdapterFiles,
   savedModuleKey,
-} from "qlora";
-import { type LinearSpec, type ParameterSpec, uniformValues } from "qlora/kernels";
+  uniformValues,
+} from "qlora/core";
 
 /** What adapter_config.json calls this adapter; PEFT has LORA, IA3 and others. */
 const PEFT_TYPE = "MY_PLUGIN";

@@ -1,4 +1,4 @@
-import { defineMetric, defineOptions, eachRow, option } from "qlora";
+import { defineMetric, defineOptions, eachRow, option } from "qlora/core";
 
 const options = defineOptions({
   k: option("number.integer >= 1", {

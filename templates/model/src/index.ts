@@ -6,11 +6,12 @@ import {
   type Model,
   ModelConfigReader,
   ModelError,
+  normalValues,
   openCheckpoint,
   option,
+  type ParameterSet,
   readModelConfig,
-} from "qlora";
-import { normalValues, type ParameterSet } from "qlora/kernels";
+} from "qlora/core";
 import { loadNetwork, type NetworkConfig, networkForward, networkLinears } from "./network.ts";
 
 /** The head's name in the adapter's files. */

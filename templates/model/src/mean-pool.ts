@@ -1,5 +1,5 @@
 /** A kernel of the model's own, with its gradient. */
-import { expectTensor, type Gpu, gridFor, matrixShape, type Op, type Tape, type Tensor } from "qlora/kernels";
+import { expectTensor, type Gpu, gridFor, matrixShape, type Op, type Tape, type Tensor } from "qlora/core";
 import code from "./mean-pool.wgsl" with { type: "text" };
 
 /** Where a batch's samples lie. */

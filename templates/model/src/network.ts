@@ -1,26 +1,30 @@
 /** The frozen weights on the GPU, and the forward pass on a packed batch. */
-import { type ForwardOptions, readFloats, type TensorSource } from "qlora";
 import {
   type AdaptedLinear,
-  adaptedLinears,
-  addNorm,
   type Batch,
   branchTrains,
-  freeNf4,
-  geglu,
+  type ForwardOptions,
   type Gpu,
-  linear,
   type LinearSpec,
-  loadNf4,
   type LoadProgress,
-  loadTokenTable,
   type Nf4Weight,
   type Parameter,
-  rmsNorm,
+  readFloats,
   runBlocks,
   type Tape,
   type Tensor,
+  type TensorSource,
   TensorStream,
+} from "qlora/core";
+import {
+  adaptedLinears,
+  addNorm,
+  freeNf4,
+  geglu,
+  linear,
+  loadNf4,
+  loadTokenTable,
+  rmsNorm,
   type TokenTable,
 } from "qlora/kernels";
 import { meanPool } from "./mean-pool.ts";

@@ -1,14 +1,15 @@
 import {
   defineOptimizer,
   defineOptions,
+  gridFor,
   type InferOptions,
   type Optimizer,
   type OptimizerContext,
   option,
   SavedStateReader,
   type SavedTensor,
-} from "qlora";
-import { gridFor, SlabState } from "qlora/kernels";
+  SlabState,
+} from "qlora/core";
 import code from "./step.wgsl" with { type: "text" };
 
 const options = defineOptions({

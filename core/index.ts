@@ -1,0 +1,163 @@
+/**
+ * What a plugin is written against: `import { defineOptimizer, type Tape } from "qlora/core"`. The four kinds of plugin and
+ * what they get, the device with its tensors and kernels, the tape, parameters, and the files of others. Nothing in it knows
+ * on which runtime it runs; ops and launchers that ship are in `qlora/kernels`.
+ */
+// oxlint-disable-next-line typescript/triple-slash-reference -- whoever compiles this file needs the type of .wgsl imports
+/// <reference path="../wgsl.d.ts" />
+
+// ---- errors: what, where, got, expected, next step
+export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./errors.ts";
+export { version } from "./util/version.ts";
+
+// ---- the four kinds of plugin
+export {
+  defineModel,
+  type Model,
+  type ModelContext,
+  type ModelOutline,
+  type ModelPlacement,
+  type ModelPlugin,
+  type ModelSource,
+  settlePlacement,
+} from "./plugin/model.ts";
+export {
+  type Adapter,
+  type AdapterContext,
+  type AdapterFactory,
+  type AdapterPlugin,
+  defineAdapter,
+} from "./plugin/adapter.ts";
+export {
+  defineOptimizer,
+  type Optimizer,
+  type OptimizerContext,
+  type OptimizerPlugin,
+  type OptimizerStep,
+} from "./plugin/optimizer.ts";
+export { defineMetric, type Metric, type MetricContext, type MetricPlugin } from "./plugin/metric.ts";
+export { ConfusionMatrix, eachRow, predictedClass, softmaxRows } from "./plugin/metric-rows.ts";
+
+// ---- options: one schema is type, check, config, flag and help
+export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./options/options.ts";
+export { defineRequest } from "./options/request.ts";
+
+// ---- device: memory, kernels, the queue
+export { Gpu } from "./device/gpu.ts";
+export type { Purpose } from "./device/memory.ts";
+export type { Kernel } from "./device/pipelines.ts";
+export {
+  type Capabilities,
+  type GpuInfo,
+  type MatrixShape,
+  type Provider,
+  type Tier,
+  tiersOf,
+} from "./device/probe.ts";
+export type { ProfileLine } from "./device/profile.ts";
+
+// ---- a kernel: WGSL with what the prelude declares for it, and its grid
+export { gridFor, type KernelSpec, moduleText, type ScalarType, type UniformType, wgslFloat } from "./device/kernel.ts";
+
+// ---- tensors: a typed range of a buffer
+export {
+  byteSize,
+  bytesPerElement,
+  describe,
+  type DType,
+  elementCount,
+  expectTensor,
+  matrixShape,
+  type Tensor,
+} from "./device/tensor.ts";
+
+// ---- ops: a forward and a backward, and the tape that remembers them (its file states who owns a gradient)
+export { accumulate } from "./compute/accumulate.ts";
+export {
+  type Accumulate,
+  type BackwardContext,
+  type Forward,
+  type Op,
+  Tape,
+  type TapeOptions,
+} from "./compute/tape.ts";
+export { type Block, type Checkpointing, type ForwardOptions, runBlocks } from "./compute/blocks.ts";
+
+// ---- what trains: parameters end to end in slabs, runs of them, and optimizer state beside them
+export {
+  type Parameter,
+  PARAMETER_ALIGN,
+  ParameterSet,
+  type ParameterShape,
+  type ParameterSpec,
+  type Slab,
+} from "./compute/parameters.ts";
+export { SavedStateReader, type SavedTensor, savedTensor } from "./compute/saved-state.ts";
+export { type SlabRun, slabRuns } from "./compute/slab-runs.ts";
+export { SlabState } from "./compute/slab-state.ts";
+export { normalValues, uniformValues } from "./util/random.ts";
+
+// ---- what a model hands to an adapter, and the packed batch that both see
+export { type Batch, uploadBatch } from "./compute/batch.ts";
+export { bindDecoderLinears, type DecoderLinears, decoderLinears, type DecoderWidths } from "./compute/decoder.ts";
+export {
+  type AdaptedLinear,
+  branchTrains,
+  type LinearSpec,
+  type LowRankBranch,
+  type Nf4Weight,
+} from "./compute/linear.ts";
+
+// ---- a checkpoint's files, streamed to the GPU
+export {
+  type Checkpoint,
+  checkpointError,
+  expectFloats,
+  openCheckpoint,
+  readFloats,
+  readModelConfig,
+} from "./formats/checkpoint.ts";
+export { createDynamicMap, nearestCode } from "./formats/dynamic-map.ts";
+export { f32ToBf16 } from "./formats/half.ts";
+export { isObject } from "./formats/json-object.ts";
+export {
+  invalidModelConfig,
+  ModelConfigReader,
+  type ModelLabels,
+  type ModelQuantization,
+  requireNf4,
+  showJson,
+} from "./formats/model-config.ts";
+export { nf4CodeBook, type PackedNf4, quantizeNf4 } from "./formats/nf4.ts";
+export { readNf4 } from "./formats/nf4-checkpoint.ts";
+export { formatPythonJson, pyFloat, type PythonJson } from "./formats/python-json.ts";
+export { missingTensor, type TensorSource } from "./formats/safetensors.ts";
+export { type LoadProgress, TensorStream } from "./formats/tensor-stream.ts";
+export { openWeights, type ParameterRow } from "./formats/weights.ts";
+
+// ---- an adapter's files, as PEFT lays them out
+export {
+  ADAPTER_CONFIG_FILE,
+  ADAPTER_METADATA,
+  ADAPTER_WEIGHTS_FILE,
+  formatLoraConfig,
+  formatModelCard,
+  loraConfigDefaults,
+  loraKey,
+  parseLoraConfig,
+  type PeftLoraConfig,
+  readAdapterConfig,
+  savedModuleKey,
+} from "./formats/peft.ts";
+export { type AdapterFiles, loadAdapterTensors, saveAdapterFiles } from "./adapter/files.ts";
+export {
+  type LoraBranch,
+  type LoraOptions,
+  loraOptionsFrom,
+  type LoraPlan,
+  loraShape,
+  planLora,
+} from "./adapter/lora-plan.ts";
+export { addLowRank } from "./adapter/low-rank.ts";
+export { expandTargets, matchTargets, patternValue, type TargetOptions } from "./adapter/peft-targets.ts";
+export { pythonPattern } from "./adapter/python-regex.ts";
