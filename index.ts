@@ -8,7 +8,6 @@ import { option } from "./core/options/options.ts";
 import { readOptionText } from "./core/options/parse.ts";
 import { isPluginFactory } from "./core/plugin/factory.ts";
 import type { ModelPlacement } from "./core/plugin/model.ts";
-import { engine } from "./kernels/engine.ts";
 import { adamW8bit } from "./plugins/adamw8bit/index.ts";
 import { lora } from "./plugins/lora/index.ts";
 import { type Config, requireConfig } from "./runtime/config/config.ts";
@@ -103,7 +102,7 @@ async function resolveContext(): Promise<ResolveContext> {
  * @example for await (const step of trainer(config)) console.log(step.step, step.loss);
  */
 export function trainer(config: Config, options: TrainOptions = {}): AsyncGenerator<TrainStep, TrainResult> {
-  return trainSteps(requireConfig(config), engine, checkTrainOptions(options));
+  return trainSteps(requireConfig(config), checkTrainOptions(options));
 }
 
 /**
@@ -133,7 +132,7 @@ export async function crossValidate(
   folds: number,
   options: TrainOptions = {},
 ): Promise<CrossValidation> {
-  return crossValidateFolds(requireConfig(config), folds, engine, checkTrainOptions(options));
+  return crossValidateFolds(requireConfig(config), folds, checkTrainOptions(options));
 }
 
 /**
@@ -143,7 +142,7 @@ export async function crossValidate(
  */
 export async function evaluate(request: EvaluateRequest, options: EventOptions = {}): Promise<EvaluateResult> {
   const { onEvent } = checkEventOptions(options);
-  return evaluateAdapter(request, engine, await resolveContext(), onEvent);
+  return evaluateAdapter(request, await resolveContext(), onEvent);
 }
 
 /**
@@ -154,7 +153,7 @@ export async function evaluate(request: EvaluateRequest, options: EventOptions =
  * await writeFileAtomic(`${outputDir}/predictions.csv`, formatProbabilities(table));
  */
 export async function predict(request: PredictRequest, options: PredictOptions = {}): Promise<PredictResult> {
-  return predictWithAdapter(request, engine, await resolveContext(), checkPredictOptions(options));
+  return predictWithAdapter(request, await resolveContext(), checkPredictOptions(options));
 }
 
 /**
@@ -165,7 +164,7 @@ export async function predict(request: PredictRequest, options: PredictOptions =
  */
 export async function merge(request: MergeRequest, options: EventOptions = {}): Promise<MergeResult> {
   const { onEvent } = checkEventOptions(options);
-  return mergeAdapter(request, engine, await resolveContext(), onEvent);
+  return mergeAdapter(request, await resolveContext(), onEvent);
 }
 
 /**
@@ -183,7 +182,7 @@ export async function doctor(device: Partial<DeviceOptions> = {}): Promise<Docto
  * @example const { totalSteps, memory } = await dryRun(config);
  */
 export async function dryRun(config: Config): Promise<DryRunResult> {
-  return dryRunConfig(requireConfig(config), engine);
+  return dryRunConfig(requireConfig(config));
 }
 
 /**
@@ -203,7 +202,7 @@ export async function inspect(config: Config): Promise<InspectReport> {
  * const [states] = await model.hiddenStates(await model.encode(["What colour is the sky?"]), 2);
  */
 export async function openModel(config: Config, options?: OpenModelOptions): Promise<OpenedModel> {
-  return openConfigModel(requireConfig(config), engine, options);
+  return openConfigModel(requireConfig(config), options);
 }
 
 /**
@@ -221,7 +220,7 @@ export async function plan(config: Config, options: Partial<PlanCommandOptions> 
       ? (await openBaseModel(config.model, { part: "config" })).source
       : benchSource({ shape, layers, embeddings, keepDequantised });
   const work = plannedWork(config, source, await labelsOf(config, source), lengths);
-  return reportPlan(config, { source, work, on }, engine);
+  return reportPlan(config, { source, work, on });
 }
 
 const lengthsOption = option(`(${sampleTokens})[]`, { help: "token counts of samples" });
@@ -262,24 +261,21 @@ export async function bench(
     return undefined;
   }
   const lengths = asked.lengths === undefined ? [asked.tokens] : await readLengths(asked.lengths);
-  return benchSteps(
-    {
-      source: benchSource(asked),
-      adapter: lora({ rank: asked.rank, alpha: 32, dropout: asked.dropout, targetModules: BENCH_TARGETS }),
-      optimizer: adamW8bit(),
-      device,
-      lengths,
-      samplesPerStep: asked.batch,
-      tokenBudget: asked.tokenBudget,
-      memory: asked.memory,
-      steps: asked.steps,
-      warmup: asked.warmup,
-      checkpointing: asked.gradientCheckpointing,
-      profile: asked.profile,
-      onEvent,
-    },
-    engine,
-  );
+  return benchSteps({
+    source: benchSource(asked),
+    adapter: lora({ rank: asked.rank, alpha: 32, dropout: asked.dropout, targetModules: BENCH_TARGETS }),
+    optimizer: adamW8bit(),
+    device,
+    lengths,
+    samplesPerStep: asked.batch,
+    tokenBudget: asked.tokenBudget,
+    memory: asked.memory,
+    steps: asked.steps,
+    warmup: asked.warmup,
+    checkpointing: asked.gradientCheckpointing,
+    profile: asked.profile,
+    onEvent,
+  });
 }
 
 export { type StepSample } from "./runtime/data/pack.ts";

@@ -73,14 +73,7 @@ export {
 
 // ---- ops: a forward and a backward, and the tape that remembers them (its file states who owns a gradient)
 export { accumulate } from "./compute/accumulate.ts";
-export {
-  type Accumulate,
-  type BackwardContext,
-  type Forward,
-  type Op,
-  Tape,
-  type TapeOptions,
-} from "./compute/tape.ts";
+export { type BackwardContext, type Forward, type Op, Tape, type TapeOptions } from "./compute/tape.ts";
 export { type Block, type Checkpointing, type ForwardOptions, runBlocks } from "./compute/blocks.ts";
 
 // ---- what trains: parameters end to end in slabs, runs of them, and optimizer state beside them

@@ -1,6 +1,7 @@
 /** Times whole optimizer steps on random ids: forward, backward, clip and update, dropout on. */
+import { type Ceilings, measureCeilings } from "../kernels/roofline/index.ts";
+import { gradNorm } from "../kernels/grad-norm/index.ts";
 import type { Checkpointing } from "../core/compute/blocks.ts";
-import type { Ceilings, Engine } from "../core/compute/engine.ts";
 import { openGpu, type ProfileLine } from "../core/device/index.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelSource } from "../core/plugin/model.ts";
@@ -98,10 +99,17 @@ async function* benchBatches(options: BenchOptions, maxTokens: number): Upcoming
   }
 }
 
-async function openForBench(
-  { memory, source, adapter, optimizer, device, lengths, samplesPerStep, tokenBudget, checkpointing }: BenchOptions,
-  engine: Engine,
-): Promise<Partial<Planned> & Pick<Planned, "gpu">> {
+async function openForBench({
+  memory,
+  source,
+  adapter,
+  optimizer,
+  device,
+  lengths,
+  samplesPerStep,
+  tokenBudget,
+  checkpointing,
+}: BenchOptions): Promise<Partial<Planned> & Pick<Planned, "gpu">> {
   if (memory === undefined) return { gpu: await openGpu(device) };
   const work = {
     source,
@@ -114,15 +122,15 @@ async function openForBench(
     },
   };
   const given = { tokenBudget, checkpointing, placement: source.placement };
-  return openPlanned({ device, mode: memory, given, work }, engine);
+  return openPlanned({ device, mode: memory, given, work });
 }
 
 /** Runs the benchmark. @throws ModelError, DeviceError */
-export async function benchSteps(options: BenchOptions, engine: Engine): Promise<BenchResult> {
+export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
   const { source, optimizer: plugin, warmup, steps } = options;
   const started = performance.now();
   const { vocabSize } = await source.outline(NUM_LABELS);
-  const planned = await openForBench(options, engine);
+  const planned = await openForBench(options);
   const { gpu: opened, plan, forecast } = planned;
   if (plan !== undefined) options.onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
   const { checkpointing = "none", tokenBudget = Infinity } = plan?.settings ?? options;
@@ -155,8 +163,8 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
       lossScale,
       stepKey: step,
     };
-    const losses = await accumulateGradients(session, engine, samples, settings);
-    engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: 1 });
+    const losses = await accumulateGradients(session, samples, settings);
+    gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: 1 });
     optimizer.step({ learningRate: 1e-4, update: step + 1, control });
     const values = await gpu.readFloats(losses);
     gpu.free(losses);
@@ -187,7 +195,7 @@ export async function benchSteps(options: BenchOptions, engine: Engine): Promise
     gpu.profileStart();
     await runStep(warmup + steps);
     profile = await gpu.profileEnd();
-    ceilings = await engine.measureCeilings(gpu);
+    ceilings = await measureCeilings(gpu);
   }
   optimizer.destroy();
   gpu.free(control);

@@ -2,7 +2,6 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Engine } from "../core/compute/engine.ts";
 import { ConfigError, QloraError } from "../core/errors.ts";
 import { damaged, parseJsonObject } from "../core/formats/json-object.ts";
 import { configToJson, type Config } from "../runtime/config/config.ts";
@@ -62,7 +61,6 @@ interface HeldOut {
 export async function crossValidate(
   config: Config,
   folds: number,
-  engine: Engine,
   options: TrainOptions = {},
 ): Promise<CrossValidation> {
   const { outputDir, overwriteOutputDir } = config.training;
@@ -87,7 +85,7 @@ export async function crossValidate(
     onEvent?.({ type: "info", message: `fold ${fold + 1} of ${folds}, in ${folder}` });
     const foldConfig = foldOf(config, folds, fold, folder);
     if (await hasEnded(folder)) onEvent?.({ type: "info", message: "it is done already" });
-    else if (await trainFold(foldConfig, engine, options)) break;
+    else if (await trainFold(foldConfig, options)) break;
     const { evaluation } = loadRunData(foldConfig.data);
     const record = await readEvaluation(folder);
     await requireEvaluated(folder, record.step);
@@ -134,14 +132,14 @@ function foldOf(config: Config, nSplits: number, foldIdx: number, outputDir: str
 }
 
 /** Trains a fold, from its newest checkpoint where it has one. @returns whether it was interrupted */
-async function trainFold(config: Config, engine: Engine, options: TrainOptions): Promise<boolean> {
+async function trainFold(config: Config, options: TrainOptions): Promise<boolean> {
   const { outputDir } = config.training;
   const record = await readOwnRecord(outputDir);
   const { living } = await readCheckpoints(outputDir, record?.lineage ?? (record && UNRECORDED));
   const resumable = record !== undefined && living.length > 0;
   // Without a checkpoint, a run that was cut off has nothing worth keeping.
   const training = { ...config.training, resumeFromCheckpoint: resumable, overwriteOutputDir: !resumable };
-  const steps = trainSteps({ ...config, training }, engine, options);
+  const steps = trainSteps({ ...config, training }, options);
   for (;;) {
     const { done, value } = await steps.next();
     if (done === true) return value.interrupted;

@@ -1,4 +1,3 @@
-import type { Engine } from "../core/compute/engine.ts";
 import type { Config } from "../runtime/config/config.ts";
 import { planLine } from "../runtime/planning/format.ts";
 import { openRun } from "../runtime/planning/training-plan.ts";
@@ -22,13 +21,13 @@ export interface DryRunResult {
 }
 
 /** What a run would do, without training. @throws QloraError of every kind, as `train` would */
-export async function dryRun(config: Config, engine: Engine): Promise<DryRunResult> {
+export async function dryRun(config: Config): Promise<DryRunResult> {
   const { record } = await findStart(config.training);
   const work = readWork(config);
   const { rows, samplesPerStep, sampler } = work;
   const { trainableParameters, allParameters } = await inspectConfig(config);
   const { source } = await openBaseModel(config.model, { part: "config" });
-  const { gpu, plan } = await openRun(config, { source, work }, engine, record?.memory);
+  const { gpu, plan } = await openRun(config, { source, work }, record?.memory);
   const { adapter, provider, tier } = gpu.info;
   gpu.destroy();
   return {

@@ -2,7 +2,6 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { join } from "node:path";
-import type { Engine } from "../core/compute/engine.ts";
 import { ConfigError, DataError } from "../core/errors.ts";
 import { ADAPTER_WEIGHTS_FILE } from "../core/formats/peft.ts";
 import { defineRequest } from "../core/options/request.ts";
@@ -133,7 +132,6 @@ interface Views {
 /** Metrics of a trained adapter on labelled data. @throws QloraError of every kind */
 export async function evaluateAdapter(
   request: EvaluateRequest,
-  engine: Engine,
   plugins: ResolveContext,
   onEvent?: RunListener,
 ): Promise<EvaluateResult> {
@@ -149,7 +147,7 @@ export async function evaluateAdapter(
   const context = recordedContext(request, adapter, plugins);
   for (const named of names)
     metrics.push((await resolveRecorded("metric", named, context)).configure(named.options) as MetricPlugin);
-  const { dataset, numLabels, values } = await inferenceLogits(request, adapter, engine, plugins, views, onEvent);
+  const { dataset, numLabels, values } = await inferenceLogits(request, adapter, plugins, views, onEvent);
   const labels = dataset.rows.map((row) => row.label!);
   const logits =
     request.tta === "swap" ? logarithms(averagedRows(dataset, values, numLabels).map((row) => row.values)) : values[0]!;
@@ -159,7 +157,6 @@ export async function evaluateAdapter(
 /** Probabilities (or logits) of every row, in row order. @throws QloraError of every kind */
 export async function predictWithAdapter(
   request: PredictRequest,
-  engine: Engine,
   plugins: ResolveContext,
   { onEvent, signal }: PredictOptions = {},
 ): Promise<PredictResult> {
@@ -173,7 +170,7 @@ export async function predictWithAdapter(
     throw new ConfigError("PREDICT_RESUME", "resume: got it without partialFile, the file to go on from");
   const views: Views = { what: "predicting", labelled: false, arena: arenaPart(request), partial: request, signal, of };
   const adapter = await findAdapter(request.run);
-  const { dataset, numLabels, values } = await inferenceLogits(request, adapter, engine, plugins, views, onEvent);
+  const { dataset, numLabels, values } = await inferenceLogits(request, adapter, plugins, views, onEvent);
   const columns = probabilityColumns(dataset, numLabels, labelNamesOf(adapter));
   if (logits) return { columns, rows: tableOf(dataset, values[0]!, numLabels), postProcessed: [] };
   const { rows, counts } = applyPostProcess(postProcess, dataset.rows, averagedRows(dataset, values, numLabels));
@@ -275,7 +272,6 @@ async function fileDigest(path: string): Promise<string> {
 async function inferenceLogits(
   request: InferenceRequest,
   adapter: TrainedAdapter,
-  engine: Engine,
   plugins: ResolveContext,
   { what, labelled, arena, partial, signal, of }: Views,
   onEvent: RunListener | undefined,
@@ -314,11 +310,11 @@ async function inferenceLogits(
   const values = kept?.whole ?? [];
   if (values.length === 0) {
     const opening = { values: adapter.directory, maxLength, data: tokens, onEvent };
-    const { session: opened, limits } = await openAdapterSession(run, engine, opening);
+    const { session: opened, limits } = await openAdapterSession(run, opening);
     using session = opened;
     for (const [i, view] of tokens.entries()) {
       const label = i === 0 ? what : `${what}, A and B exchanged`;
-      values.push(await computeLogits(session, engine, view, limits, label, onEvent, { kept: kept?.view(i), signal }));
+      values.push(await computeLogits(session, view, limits, label, onEvent, { kept: kept?.view(i), signal }));
     }
   }
   const odd = notFinite(dataset, values, numLabels);

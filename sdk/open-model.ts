@@ -1,6 +1,5 @@
 /** A model with its adapter, opened to be looked into: logits and hidden states of texts, outside any run. */
 import { uploadBatch } from "../core/compute/batch.ts";
-import type { Engine } from "../core/compute/engine.ts";
 import { Tape } from "../core/compute/tape.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import { ConfigError, QloraError } from "../core/errors.ts";
@@ -43,11 +42,7 @@ export interface OpenedModel {
 }
 
 /** Opens a config's model with its adapter. @throws ConfigError, DataError, ModelError, DeviceError */
-export async function openConfigModel(
-  config: Config,
-  engine: Engine,
-  options: OpenModelOptions = {},
-): Promise<OpenedModel> {
+export async function openConfigModel(config: Config, options: OpenModelOptions = {}): Promise<OpenedModel> {
   const { adapter, onEvent } = check(options);
   const initAdapter = adapter ?? config.training.initAdapter;
   if (initAdapter !== undefined) {
@@ -98,12 +93,12 @@ export async function openConfigModel(
     },
     async logits(ids) {
       requireOpen();
-      const values = await readLogits(session, engine, samplesOf(ids));
+      const values = await readLogits(session, samplesOf(ids));
       return ids.map((_, i) => values.slice(i * numLabels, (i + 1) * numLabels));
     },
     async hiddenStates(ids, block) {
       requireOpen();
-      return hiddenStates(session, engine, ids, block);
+      return hiddenStates(session, ids, block);
     },
     [Symbol.dispose]() {
       open = false;
@@ -117,12 +112,11 @@ const samplesOf = (ids: readonly Uint32Array[]): Sample[] =>
 
 async function hiddenStates(
   { gpu, model }: Session,
-  engine: Engine,
   ids: readonly Uint32Array[],
   block: number,
 ): Promise<readonly Float32Array[]> {
   const batch = uploadBatch(gpu, packSamples(samplesOf(ids)), 0);
-  const tape = new Tape(gpu, { accumulate: engine.accumulate, recording: false });
+  const tape = new Tape(gpu, { recording: false });
   let seen = 0;
   let kept: Tensor | undefined;
   const onHidden = (hidden: Tensor): void => {

@@ -1,5 +1,4 @@
 /** What `qlora plan` tells: the three modes side by side, from one account. */
-import type { Engine } from "../core/compute/engine.ts";
 import { describeDevice, NVIDIA, openGpu, type PaperDevice } from "../core/device/index.ts";
 import { DeviceError } from "../core/errors.ts";
 import type { ModelSource } from "../core/plugin/model.ts";
@@ -41,14 +40,13 @@ export type PlanDevice = "this" | "nvidia";
 export async function reportPlan(
   config: Config,
   { source, work, on }: { readonly source: ModelSource; readonly work: PlannedWork; readonly on: PlanDevice },
-  engine: Engine,
 ): Promise<PlanReport> {
   const device = on === "this" ? await thisDevice(config) : nvidia(config);
   const budget =
     on === "this" || config.device.memoryBudget !== undefined
       ? await memoryBudget(device.info, config.device.memoryBudget)
       : { bytes: undefined, source: "no card was asked and no memoryBudget is given: only single buffers are checked" };
-  const account = new MemoryAccount(work, device, engine);
+  const account = new MemoryAccount(work, device);
   const given = givenSettings(config, source);
   const modes: PlannedMode[] = [];
   for (const mode of ["lean", "auto", "fast"] as const) {

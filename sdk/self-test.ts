@@ -1,5 +1,4 @@
 /** A few kernels on fixed numbers against their f64 references: what `qlora doctor` runs. */
-import { accumulate } from "../core/compute/accumulate.ts";
 import { Tape } from "../core/compute/tape.ts";
 import type { Gpu } from "../core/device/index.ts";
 import { normalValues } from "../core/util/random.ts";
@@ -26,7 +25,7 @@ export async function selfTest(gpu: Gpu): Promise<SelfTest[]> {
   const [rows, columns] = [37, 96];
   const x = normalValues(rows * columns, 1, 1, "x");
   const w = normalValues(columns, 1, 1, "w");
-  const tape = new Tape(gpu, { accumulate, recording: false });
+  const tape = new Tape(gpu, { recording: false });
   const input = gpu.upload(x, [rows, columns], "f32", "x");
   const weight = gpu.upload(w, [columns], "f32", "w");
   const normed = await gpu.readFloats(rmsNorm(tape, input, weight, { eps: 1e-6, offset: 1 }));

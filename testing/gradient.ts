@@ -1,5 +1,4 @@
 /** Checks an op's backward by its forward. */
-import { accumulate } from "../core/compute/accumulate.ts";
 import { ParameterSet } from "../core/compute/parameters.ts";
 import { Tape } from "../core/compute/tape.ts";
 import type { Gpu } from "../core/device/index.ts";
@@ -90,7 +89,7 @@ class Runner {
   /** [output] of a forward pass that records nothing. */
   async forward(operands: readonly Float32Array<ArrayBuffer>[]): Promise<Float32Array> {
     return this.#with(operands, async (inputs, parameters) => {
-      const tape = new Tape(this.#gpu, { accumulate, recording: false });
+      const tape = new Tape(this.#gpu, { recording: false });
       const output = await this.#gpu.readFloats(this.#problem.run(tape, inputs, parameters));
       tape.close();
       return output;
@@ -106,7 +105,7 @@ class Runner {
   ): Promise<Pass> {
     const gpu = this.#gpu;
     return this.#with(operands, async (inputs, parameters) => {
-      const tape = new Tape(gpu, { accumulate });
+      const tape = new Tape(gpu);
       inputs.forEach((tensor, i) => needs[i] === true && tape.requireGradient(tensor));
       const outputs = Array.from({ length: times }, () => this.#problem.run(tape, inputs, parameters));
       const output = await gpu.readFloats(outputs[0]!);

@@ -1,4 +1,5 @@
 /** A model with an adapter on a device that tests share, and what contracts ask of it. */
+import { crossEntropy } from "../kernels/cross-entropy/index.ts";
 import { uploadBatch } from "../core/compute/batch.ts";
 import type { ForwardOptions } from "../core/compute/blocks.ts";
 import type { ParameterSet } from "../core/compute/parameters.ts";
@@ -8,7 +9,6 @@ import type { Tensor } from "../core/device/tensor.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelSource } from "../core/plugin/model.ts";
 import { uniformValues } from "../core/util/random.ts";
-import { engine } from "../kernels/engine.ts";
 import { packSamples, type Sample } from "../runtime/data/pack.ts";
 import { openSessionOn, type Session } from "../runtime/session/session.ts";
 import { accumulateGradients } from "../runtime/training/step.ts";
@@ -73,7 +73,7 @@ export class ModelBench {
   /** Mean loss in training, dropout included; summed in f64. */
   async loss(samples: readonly Sample[], stepKey = 0): Promise<number> {
     const losses = await this.#forward(samples, { training: true, stepKey }, (tape, logits, labels) =>
-      engine.crossEntropy(tape, logits, labels),
+      crossEntropy(tape, logits, labels),
     );
     return losses.reduce((sum, loss) => sum + loss, 0) / samples.length;
   }
@@ -87,7 +87,7 @@ export class ModelBench {
     const lossScale = gpu.half === "f16" ? LOSS_SCALE : 1;
     const limits = { maxTokens: Number.MAX_SAFE_INTEGER, maxSamples };
     parameters.zeroGrad();
-    gpu.free(await accumulateGradients(this.session, engine, samples, { limits, checkpointing, lossScale, stepKey }));
+    gpu.free(await accumulateGradients(this.session, samples, { limits, checkpointing, lossScale, stepKey }));
     const gradients = await parameters.readGradients();
     for (const gradient of gradients.values()) for (const i of gradient.keys()) gradient[i]! /= lossScale;
     return gradients;
@@ -122,7 +122,7 @@ export class ModelBench {
   ): Promise<Float32Array<ArrayBuffer>> {
     const { gpu, model } = this.session;
     const batch = uploadBatch(gpu, packSamples(samples), stepKey);
-    const tape = new Tape(gpu, { accumulate: engine.accumulate, recording: false });
+    const tape = new Tape(gpu, { recording: false });
     const logits = model.forward(tape, batch, { checkpointing: "none", training, onHidden });
     const values = await gpu.readFloats(result(tape, logits, batch.labels));
     tape.close();

@@ -1,4 +1,4 @@
-import type { Ceilings } from "../../core/compute/engine.ts";
+import type { Ceilings } from "../../kernels/roofline/index.ts";
 import type { ProfileLine } from "../../core/device/index.ts";
 import { formatGib } from "../../core/util/byte-size.ts";
 import type { BenchResult } from "../../sdk/bench.ts";

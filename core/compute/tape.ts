@@ -12,6 +12,7 @@
  */
 import type { Gpu } from "../device/gpu.ts";
 import { describe, type DType, type Tensor } from "../device/tensor.ts";
+import { accumulate } from "./accumulate.ts";
 
 /** What `forward` gives back. */
 export interface Forward {
@@ -56,12 +57,8 @@ interface Node {
   ) => readonly (Tensor | undefined)[];
 }
 
-/** `into += from`, elementwise; given by the composition root because kernels lie outside core. */
-export type Accumulate = (gpu: Gpu, into: Tensor, from: Tensor) => void;
-
 /** Settings of a tape. */
 export interface TapeOptions {
-  readonly accumulate: Accumulate;
   /** False for evaluation: nothing is kept for backward. Default true. */
   readonly recording?: boolean;
   /** Called with each tensor's gradient once it is complete (tests, activation probes). */
@@ -71,7 +68,7 @@ export interface TapeOptions {
 /**
  * One forward pass and its backward pass.
  * @example
- * const tape = new Tape(gpu, { accumulate });
+ * const tape = new Tape(gpu);
  * const x = gpu.upload(Float32Array.of(1, 2, 40), [3], "f32", "x");
  * tape.requireGradient(x);
  * const y = softcap(tape, x, 30);
@@ -91,7 +88,7 @@ export class Tape {
   readonly #needGradient = new Set<Tensor>();
   #scope = new Set<Tensor>();
 
-  constructor(gpu: Gpu, options: TapeOptions) {
+  constructor(gpu: Gpu, options: TapeOptions = {}) {
     this.gpu = gpu;
     this.#options = options;
   }
@@ -251,7 +248,7 @@ export class Tape {
       const before = gradients.get(tensor);
       if (before === undefined) gradients.set(tensor, gradient);
       else if (before !== gradient) {
-        this.#options.accumulate(this.gpu, before, gradient);
+        accumulate(this.gpu, before, gradient);
         this.#scope.add(gradient);
       }
       outer.add(gradient);

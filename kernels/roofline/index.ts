@@ -1,5 +1,4 @@
 /** What the device reaches where nothing but arithmetic, or nothing but memory, holds it back. */
-import type { Ceilings } from "../../core/compute/engine.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor, type KernelSpec } from "../../core/device/kernel.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
@@ -138,6 +137,14 @@ async function arithmetic(gpu: Gpu): Promise<number> {
     gpu.dispatch(kernel, [seeds, sums], { turns }, gridFor(groups));
     return groups * 256 * turns * 8 * 4 * 2;
   });
+}
+
+/** What a device reaches at most, measured. */
+export interface Ceilings {
+  /** In products of the tier's operand type. */
+  readonly flopsPerSecond: number;
+  /** In a copy, reads and writes counted. */
+  readonly bytesPerSecond: number;
 }
 
 /**

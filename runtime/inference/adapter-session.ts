@@ -1,5 +1,4 @@
 /** A trained adapter on the GPU: its base model placed as the run had it where that fits, else as the GPU has room. */
-import type { Engine } from "../../core/compute/engine.ts";
 import { formatBytes } from "../../core/util/byte-size.ts";
 import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
 import type { PackLimits } from "../data/pack.ts";
@@ -40,14 +39,13 @@ export interface AdapterSession {
  */
 export async function openAdapterSession(
   run: AdapterRun,
-  engine: Engine,
   { values, maxLength, data, onEvent }: AdapterSessionOptions,
 ): Promise<AdapterSession> {
   const { source, plugin, numLabels, device, given, maxSamples, allowNonFinite } = run;
   const evaluation = { maxSamples, longest: maxLength };
   const work = { source, adapter: plugin, numLabels, evaluation };
   const favoured = { settings: run.settings, reason: "as the run was trained, where nothing else is asked for" };
-  const planned = await openPlanned({ device, mode: "auto", given, favoured, work }, engine);
+  const planned = await openPlanned({ device, mode: "auto", given, favoured, work });
   const { gpu, plan } = planned;
   const message = memoryMessage(run, plan);
   if (message !== undefined) onEvent?.({ type: "info", message });

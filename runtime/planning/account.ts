@@ -2,7 +2,6 @@
  * The account of memory: the model's own code loads and takes a step on a GPU that only counts, so the bytes are those that
  * the run allocates, pool and rounding included.
  */
-import type { Engine } from "../../core/compute/engine.ts";
 import type { PaperDevice } from "../../core/device/index.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { ModelPlacement } from "../../core/plugin/model.ts";
@@ -19,14 +18,12 @@ const placementKey = ({ embeddings, keepDequantised }: ModelPlacement): string =
 export class MemoryAccount {
   readonly work: PlannedWork;
   readonly #device: PaperDevice;
-  readonly #engine: Engine;
   readonly #runs = new Map<string, PaperRun>();
   readonly #measured = new Map<string, Measured>();
 
-  constructor(work: PlannedWork, device: PaperDevice, engine: Engine) {
+  constructor(work: PlannedWork, device: PaperDevice) {
     this.work = work;
     this.#device = device;
-    this.#engine = engine;
   }
 
   /** Blocks of the model. */
@@ -100,7 +97,7 @@ export class MemoryAccount {
   }
 
   #open(placement: ModelPlacement): Promise<PaperRun> {
-    return PaperRun.open(this.work, this.#device, this.#engine, placement);
+    return PaperRun.open(this.work, this.#device, placement);
   }
 
   async #step(run: PaperRun, settings: MemorySettings): Promise<MemoryFigures> {

@@ -1,6 +1,6 @@
 /** A model on a GPU that only counts: the real code loads it, takes its steps and evaluates; the planner looks at what that took. */
+import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import type { Checkpointing } from "../../core/compute/blocks.ts";
-import type { Engine } from "../../core/compute/engine.ts";
 import { type Gpu, type PaperDevice, paperGpu } from "../../core/device/index.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import type { ModelPlacement } from "../../core/plugin/model.ts";
@@ -15,14 +15,12 @@ export class PaperRun {
   readonly session: Session;
   /** Kernels that loading it dispatched. */
   readonly loading: Gpu["kernelSpecs"];
-  readonly #engine: Engine;
   /** Undefined where nothing is trained. */
   readonly #update: { readonly optimizer: Optimizer; readonly control: Tensor } | undefined;
 
-  private constructor(session: Session, { training }: PlannedWork, engine: Engine) {
+  private constructor(session: Session, { training }: PlannedWork) {
     const { gpu } = session;
     this.session = session;
-    this.#engine = engine;
     this.#update = training && {
       control: gpu.alloc([4], "f32", "gradient control", "optimizer"),
       optimizer: training.optimizer(session),
@@ -31,16 +29,11 @@ export class PaperRun {
   }
 
   /** @throws QloraError of every kind that loading would throw */
-  static async open(
-    work: PlannedWork,
-    device: PaperDevice,
-    engine: Engine,
-    placement: ModelPlacement,
-  ): Promise<PaperRun> {
+  static async open(work: PlannedWork, device: PaperDevice, placement: ModelPlacement): Promise<PaperRun> {
     const { source, adapter, numLabels } = work;
     const gpu = paperGpu(device);
     const session = await openSession({ source, adapter, device: {}, gpu, placement, numLabels, seed: 0 });
-    return new PaperRun(session, work, engine);
+    return new PaperRun(session, work);
   }
 
   get gpu(): Gpu {
@@ -51,19 +44,19 @@ export class PaperRun {
   async gradients(lengths: readonly number[], checkpointing: Checkpointing, loss: StepLoss = {}): Promise<void> {
     const settings = { limits: { maxTokens: Infinity }, checkpointing, lossScale: 1, stepKey: 0 };
     const paper = lossOnPaper(loss, this.session.numLabels);
-    this.gpu.free(await accumulateGradients(this.session, this.#engine, samplesOf(lengths), { ...settings, ...paper }));
+    this.gpu.free(await accumulateGradients(this.session, samplesOf(lengths), { ...settings, ...paper }));
   }
 
   /** The forward pass of one batch without gradients. */
   async logits(lengths: readonly number[]): Promise<void> {
-    await readLogits(this.session, this.#engine, samplesOf(lengths));
+    await readLogits(this.session, samplesOf(lengths));
   }
 
   /** What follows the last micro-batch of a step: clipping and the optimizer; nothing where nothing is trained. */
   update(): void {
     if (this.#update === undefined) return;
     const { control, optimizer } = this.#update;
-    this.#engine.gradNorm(this.gpu, this.session.parameters.slabs, control, { lossScale: 1, maxNorm: 1 });
+    gradNorm(this.gpu, this.session.parameters.slabs, control, { lossScale: 1, maxNorm: 1 });
     optimizer.step({ learningRate: 0, update: 1, control });
   }
 }

@@ -1,5 +1,4 @@
 /** A GPU opened together with the plan of what will run on it. */
-import type { Engine } from "../../core/compute/engine.ts";
 import { describeDevice, type Gpu, openGpu, type PaperDevice } from "../../core/device/index.ts";
 import type { DeviceOptions } from "../config/device-options.ts";
 import { memoryBudget } from "../device/budget.ts";
@@ -48,15 +47,19 @@ export interface Planned {
  * Opens the GPU and plans the work on it.
  * @throws DeviceError as `openGpu`, and MEMORY_SHORT where the work does not fit
  */
-export async function openPlanned(
-  { device: options, mode, given, favoured, work, loss }: OpenRequest,
-  engine: Engine,
-): Promise<Planned> {
-  const gpu = await (engine.openGpu ?? openGpu)(options);
+export async function openPlanned({
+  device: options,
+  mode,
+  given,
+  favoured,
+  work,
+  loss,
+}: OpenRequest): Promise<Planned> {
+  const gpu = await openGpu(options);
   try {
     const device = describeDevice(gpu);
     const budget = await memoryBudget(device.info, options.memoryBudget);
-    const account = new MemoryAccount(work, device, engine);
+    const account = new MemoryAccount(work, device);
     const plan = await planMemory(account, { mode, given, budget, favoured, keeps: keepsDequantised(device) });
     gpu.memory.limit = budget.bytes ?? Infinity;
     return { gpu, plan, forecast: await account.forecast(plan.settings, loss) };

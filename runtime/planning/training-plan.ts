@@ -1,5 +1,4 @@
 /** The memory plan of a training run, from its config. */
-import type { Engine } from "../../core/compute/engine.ts";
 import type { ModelSource } from "../../core/plugin/model.ts";
 import type { Config } from "../config/config.ts";
 import { createOptimizer } from "../training/head-optimizer.ts";
@@ -51,12 +50,11 @@ export function openRun(
     source,
     work,
   }: { readonly source: ModelSource; readonly work: { readonly numLabels: number; readonly stepLoss: StepLoss } },
-  engine: Engine,
   recorded?: RecordedMemory,
 ): Promise<Planned> {
   const planned = plannedWork(config, source, work.numLabels);
   const request = { ...memoryRequest(config, source, recorded), work: planned, loss: work.stepLoss };
-  return openPlanned({ device: config.device, ...request }, engine);
+  return openPlanned({ device: config.device, ...request });
 }
 
 /**

@@ -12,12 +12,12 @@ import type { TrainingRun } from "./training-run.ts";
 
 /** @returns `eval_…`; undefined where nothing is held out */
 export async function evaluateHeldOut(run: TrainingRun): Promise<Readonly<Record<string, number>> | undefined> {
-  const { config, engine, onEvent, session, evalData, evalLimits, progress } = run;
+  const { config, onEvent, session, evalData, evalLimits, progress } = run;
   if (evalData === undefined) return undefined;
   const { step, epoch } = progress;
   const { numLabels } = session;
   const start = performance.now();
-  const logits = await computeLogits(session, engine, evalData, evalLimits, "evaluating", onEvent);
+  const logits = await computeLogits(session, evalData, evalLimits, "evaluating", onEvent);
   const labels = evalData.dataset.rows.map((row) => row.label!);
   const metrics = scoreLogits(logits, labels, numLabels, config.metrics);
   const seconds = (performance.now() - start) / 1000;

@@ -1,6 +1,5 @@
 /** What a run needs before its first step: base model, tokens, memory plan, model and optimizer on the GPU, log and record. */
 import { join } from "node:path";
-import type { Engine } from "../../core/compute/engine.ts";
 import { version } from "../../core/util/version.ts";
 import { type Config, configToJson } from "../config/config.ts";
 import { removeLeftovers } from "../files/files.ts";
@@ -29,7 +28,6 @@ import type { TrainingRun } from "./training-run.ts";
 /** Opens everything, in the order in which it may fail: what is cheap to find out comes first. @throws as `trainSteps` */
 export async function openTrainingRun(
   config: Config,
-  engine: Engine,
   { onEvent, signal, computeGradients }: TrainOptions,
 ): Promise<TrainingRun> {
   const { training, data, device } = config;
@@ -61,7 +59,7 @@ export async function openTrainingRun(
   if (state !== undefined) checkResumable(state, identity, resume!);
   const lineage = newLine(before, state?.step ?? 0);
 
-  const planned = await openRun(config, { source, work }, engine, record?.memory);
+  const planned = await openRun(config, { source, work }, record?.memory);
   const { plan } = planned;
   const { checkpointing, tokenBudget = Infinity } = plan.settings;
   const limits = {
@@ -140,7 +138,6 @@ export async function openTrainingRun(
   const held = opened.move();
   return {
     config,
-    engine,
     onEvent,
     work,
     trainData,

@@ -1,5 +1,5 @@
 /** The training loop: batch, forward, backward, clip, step, log, evaluate, save; one function, read top to bottom. */
-import type { Engine } from "../../core/compute/engine.ts";
+import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import type { Config } from "../config/config.ts";
 import { checkpointPath } from "../folder/folder.ts";
 import { stepGradients } from "../training/gradients.ts";
@@ -19,14 +19,10 @@ const DIVERGED_STEPS = 5;
  * Trains as the config says, yielding after each optimizer step; the run's folder is complete when it returns.
  * @throws ConfigError, DataError, ModelError, DeviceError
  */
-export async function* trainSteps(
-  config: Config,
-  engine: Engine,
-  options: TrainOptions = {},
-): AsyncGenerator<TrainStep, TrainResult> {
+export async function* trainSteps(config: Config, options: TrainOptions = {}): AsyncGenerator<TrainStep, TrainResult> {
   const { training } = config;
   const { onEvent, signal, computeGradients } = options;
-  await using run = await openTrainingRun(config, engine, options);
+  await using run = await openTrainingRun(config, options);
   const { work, session, optimizer, scaler, control, limits, checkpointing, progress } = run;
   const { totalSteps } = work.sampler;
   const { gpu, parameters } = session;
@@ -46,18 +42,12 @@ export async function* trainSteps(
     const samples = await samplesOf(run.trainData, work.sampler.batch(before));
     const lossScale = scaler?.scale ?? 1;
     const settings = { limits, checkpointing, lossScale, stepKey: before, ...work.stepLoss };
-    const { losses, count } = await stepGradients(
-      session,
-      engine,
-      { step: before, samples },
-      settings,
-      computeGradients,
-    );
-    engine.gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: training.maxGradNorm });
+    const { losses, count } = await stepGradients(session, { step: before, samples }, settings, computeGradients);
+    gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: training.maxGradNorm });
     const learningRate = learningRateAt(training, totalSteps, progress.updates);
     optimizer.step({ learningRate, update: progress.updates + 1, control });
 
-    const [, overflow, gradNorm] = (await gpu.readFloats(control)) as Float32Array & [number, number, number];
+    const [, overflow, totalNorm] = (await gpu.readFloats(control)) as Float32Array & [number, number, number];
     let lossSum = 0;
     for (const part of losses) {
       lossSum = (await gpu.readFloats(part)).reduce((sum, value) => sum + value, lossSum);
@@ -66,7 +56,7 @@ export async function* trainSteps(
     const skipped = overflow !== 0;
     scaler?.update(skipped);
     if (skipped) {
-      const names = await nonFiniteGradients(session, engine);
+      const names = await nonFiniteGradients(session);
       const next = scaler === undefined ? "" : `; loss scale ${lossScale} -> ${scaler.scale}`;
       onEvent?.({
         type: "warning",
@@ -96,7 +86,7 @@ export async function* trainSteps(
       const { loss: mean, skipped: skippedSteps } = progress.takeSinceLog();
       await run.log({
         epoch,
-        grad_norm: gradNorm,
+        grad_norm: totalNorm,
         learning_rate: learningRate,
         loss: mean,
         num_input_tokens_seen: progress.tokens,
@@ -105,7 +95,17 @@ export async function* trainSteps(
         tokens_per_second: pace.tokensPerSecond,
       });
       window = { seconds: 0, samples: 0, tokens: 0 };
-      onEvent?.({ type: "log", step, totalSteps, epoch, loss: mean, gradNorm, learningRate, skippedSteps, ...pace });
+      onEvent?.({
+        type: "log",
+        step,
+        totalSteps,
+        epoch,
+        loss: mean,
+        gradNorm: totalNorm,
+        learningRate,
+        skippedSteps,
+        ...pace,
+      });
     }
     if (hopeless) throw await endDiverged(run, proven);
     if (unsound === 0 && saved !== undefined && saved !== proven) {
@@ -125,7 +125,7 @@ export async function* trainSteps(
       totalSteps,
       epoch,
       loss,
-      gradNorm,
+      gradNorm: totalNorm,
       learningRate,
       skipped,
       lossScale,

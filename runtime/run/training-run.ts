@@ -1,6 +1,5 @@
 /** What the parts of a training run share. */
 import type { Checkpointing } from "../../core/compute/blocks.ts";
-import type { Engine } from "../../core/compute/engine.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import type { Optimizer } from "../../core/plugin/optimizer.ts";
 import type { Config } from "../config/config.ts";
@@ -18,7 +17,6 @@ import type { RunWork } from "./task.ts";
 /** A run that may take its first step; hold it with `await using`. */
 export interface TrainingRun extends AsyncDisposable {
   readonly config: Config;
-  readonly engine: Engine;
   readonly onEvent: RunListener | undefined;
   readonly work: RunWork;
   readonly trainData: TokenisedDataset;

@@ -1,4 +1,3 @@
-import type { Engine } from "../../core/compute/engine.ts";
 import { PluginError, QloraError } from "../../core/errors.ts";
 import { showValue } from "../../core/options/describe.ts";
 import { negativeLogLikelihood } from "../../core/plugin/metric-rows.ts";
@@ -29,7 +28,6 @@ export interface ComputeOptions {
  */
 export async function computeLogits(
   session: Session,
-  engine: Engine,
   data: TokenisedDataset,
   limits: PackLimits,
   what: string,
@@ -51,7 +49,7 @@ export async function computeLogits(
     if (signal?.aborted === true) throw new QloraError("INTERRUPTED", `interrupted after ${done} of ${data.size} rows`);
     const ids = await data.ready(members);
     const samples = members.map((index, i) => ({ index, inputIds: ids[i]!, label: undefined }));
-    const logits = await readLogits(session, engine, samples);
+    const logits = await readLogits(session, samples);
     results.push(members.map((_, i) => logits.subarray(i * session.numLabels, (i + 1) * session.numLabels)));
     await kept?.add(members, logits);
     done += members.length;

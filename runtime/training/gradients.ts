@@ -1,5 +1,4 @@
 /** How the gradient of an optimizer step comes about: the seam between a step's samples and clipping. */
-import type { Engine } from "../../core/compute/engine.ts";
 import type { ParameterSet } from "../../core/compute/parameters.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { QloraError } from "../../core/errors.ts";
@@ -33,7 +32,6 @@ export type ComputeGradients = (step: GradientStep) => Promise<void>;
 /** Runs `compute` over the samples. @returns losses of the samples as they were given, [terms * S] f32 each; free them */
 export async function stepGradients(
   session: Session,
-  engine: Engine,
   step: Omit<GradientStep, "backward" | "session" | "parameters" | "lossScale">,
   settings: StepSettings,
   compute: ComputeGradients = ({ samples, backward }) => backward(samples),
@@ -44,7 +42,7 @@ export async function stepGradients(
   const backward = async (samples: readonly StepSample[]): Promise<void> => {
     if (samples.length === 0) return;
     const stepSamples = step.samples.length;
-    losses.push(await accumulateGradients(session, engine, samples, { ...settings, stepSamples }));
+    losses.push(await accumulateGradients(session, samples, { ...settings, stepSamples }));
     count += samples.length;
   };
   parameters.zeroGrad();

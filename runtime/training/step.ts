@@ -1,7 +1,8 @@
 /** Forward and backward of one optimizer step: the gradient is the mean over its samples, however they are cut. */
+import { crossEntropySoft } from "../../kernels/cross-entropy/index.ts";
+import { crossEntropy } from "../../kernels/cross-entropy/index.ts";
 import { uploadBatch } from "../../core/compute/batch.ts";
 import type { ForwardOptions } from "../../core/compute/blocks.ts";
-import type { Engine } from "../../core/compute/engine.ts";
 import { Tape, type TapeOptions } from "../../core/compute/tape.ts";
 import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
@@ -41,7 +42,6 @@ export interface SampleTargets {
  */
 export async function accumulateGradients(
   session: Session,
-  engine: Engine,
   samples: readonly Sample[],
   settings: StepSettings,
 ): Promise<Tensor> {
@@ -62,7 +62,7 @@ export async function accumulateGradients(
       const shape = [members.length, session.numLabels];
       return { wanted: gpu.upload(values, shape, "f32", "targets"), temperature };
     });
-    const tape = new Tape(gpu, { accumulate: engine.accumulate, onGradient: settings.onGradient });
+    const tape = new Tape(gpu, { onGradient: settings.onGradient });
     const logits = model.forward(tape, batch, { checkpointing: settings.checkpointing, training: true });
     if (settings.rowLoss !== undefined) {
       const values = await gpu.readFloats(logits);
@@ -70,9 +70,9 @@ export async function accumulateGradients(
       gpu.copyInto(upload(tape, losses, "losses"), all, done * 4);
       tape.backward([[logits, upload(tape, dLogits, "d(logits)", logits.shape)]]);
     } else {
-      const losses = terms?.map(({ wanted, temperature }) =>
-        engine.crossEntropySoft(tape, logits, wanted, temperature),
-      ) ?? [engine.crossEntropy(tape, logits, batch.labels)];
+      const losses = terms?.map(({ wanted, temperature }) => crossEntropySoft(tape, logits, wanted, temperature)) ?? [
+        crossEntropy(tape, logits, batch.labels),
+      ];
       const share = new Float32Array(members.length).fill(dLoss);
       const gradients = losses.map((term, i) => {
         gpu.copyInto(term, all, (i * samples.length + done) * 4);
@@ -127,15 +127,11 @@ function lossesOnHost(
 }
 
 /** [B, numLabels] f32 logits of samples packed into one batch, read back. */
-export async function readLogits(
-  session: Session,
-  engine: Engine,
-  samples: readonly Sample[],
-): Promise<Float32Array<ArrayBuffer>> {
+export async function readLogits(session: Session, samples: readonly Sample[]): Promise<Float32Array<ArrayBuffer>> {
   const { gpu, model } = session;
   await makeReady(session, samples, false);
   const batch = uploadBatch(gpu, packSamples(samples), 0);
-  const tape = new Tape(gpu, { accumulate: engine.accumulate, recording: false });
+  const tape = new Tape(gpu, { recording: false });
   const logits = model.forward(tape, batch, { checkpointing: "none", training: false });
   const values = await gpu.readFloats(logits);
   tape.close();

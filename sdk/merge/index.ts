@@ -1,5 +1,4 @@
 /** Merging a trained adapter into its base: the checkpoint that transformers loads, and what merging changed. */
-import type { Engine } from "../../core/compute/engine.ts";
 import { ConfigError, ModelError } from "../../core/errors.ts";
 import { readModelConfig } from "../../core/formats/checkpoint.ts";
 import { defineRequest } from "../../core/options/request.ts";
@@ -60,7 +59,6 @@ const DEFAULT_ROWS = 20;
  */
 export async function mergeAdapter(
   request: MergeRequest,
-  engine: Engine,
   plugins: ResolveContext,
   onEvent?: RunListener,
 ): Promise<MergeResult> {
@@ -103,7 +101,7 @@ export async function mergeAdapter(
   await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, specials, onEvent);
   const tokens = await tokeniser.tokenise(dataset);
   const folders = { adapter: trained.directory, merged: outputDir };
-  const difference = await measureDifference(run, engine, tokens, folders, data.maxLength, onEvent);
+  const difference = await measureDifference(run, tokens, folders, data.maxLength, onEvent);
   return { outputDir, ...files!, difference };
 }
 

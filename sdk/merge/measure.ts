@@ -1,5 +1,5 @@
 /** How far merged weights are from the adapter on its 4-bit base: both are run. */
-import type { Engine } from "../../core/compute/engine.ts";
+import { denseLinear } from "../../kernels/lora-linear/dense.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { UploadPace } from "../../core/device/upload-pace.ts";
 import { readFloats, openCheckpoint } from "../../core/formats/checkpoint.ts";
@@ -41,7 +41,6 @@ const FLUSH_BYTES = 256 * 2 ** 20;
  */
 export async function measureDifference(
   run: AdapterRun,
-  engine: Engine,
   data: TokenisedDataset,
   folders: { readonly adapter: string; readonly merged: string },
   maxLength: number,
@@ -49,10 +48,10 @@ export async function measureDifference(
 ): Promise<LogitDifference> {
   const unmerged = async (): Promise<Planned & { readonly logits: Float32Array }> => {
     const values = folders.adapter;
-    const opened = await openAdapterSession(run, engine, { values, maxLength, data: [data], onEvent });
+    const opened = await openAdapterSession(run, { values, maxLength, data: [data], onEvent });
     const { settings, limits } = opened;
     using session = opened.session;
-    const logits = await computeLogits(session, engine, data, limits, "running the adapter on its base", onEvent);
+    const logits = await computeLogits(session, data, limits, "running the adapter on its base", onEvent);
     return { settings, limits, logits };
   };
   const merged = async ({ settings, limits }: Planned): Promise<Float32Array> => {
@@ -60,7 +59,7 @@ export async function measureDifference(
     const { source, device, numLabels, allowNonFinite } = run;
     using session = await openSession({
       source,
-      adapter: mergedLinears(engine, dense),
+      adapter: mergedLinears(dense),
       device,
       placement: { ...settings, keepDequantised: false }, // the merged linears take the place of the base's
       numLabels,
@@ -82,7 +81,7 @@ export async function measureDifference(
       dense.set(name, { weight, bias: bias && gpu.upload(bias, [outFeatures], "f32", `${name}.bias`, "weights") });
       await pace.add(stored.byteLength);
     }
-    return await computeLogits(session, engine, data, limits, "running the merged weights", onEvent);
+    return await computeLogits(session, data, limits, "running the merged weights", onEvent);
   };
   const before = await unmerged();
   return { rows: data.size, ...differenceOf(before.logits, await merged(before)) };
@@ -100,7 +99,7 @@ function differenceOf(before: Float32Array, after: Float32Array): { readonly max
 }
 
 /** In the place of an adapter: linears of a merged checkpoint, filled in before the first forward pass, and its head. */
-function mergedLinears(engine: Engine, dense: ReadonlyMap<string, DenseLinear>) {
+function mergedLinears(dense: ReadonlyMap<string, DenseLinear>) {
   return defineAdapter({
     name: "merged",
     options: defineOptions({}),
@@ -113,7 +112,7 @@ function mergedLinears(engine: Engine, dense: ReadonlyMap<string, DenseLinear>) 
         weight,
         forward(tape, x) {
           const linear = dense.get(spec.name)!;
-          return engine.denseLinear(tape, x, linear.weight, linear.bias);
+          return denseLinear(tape, x, linear.weight, linear.bias);
         },
       }),
       save: () => Promise.reject(new Error("merged linears are not saved")),

@@ -7,7 +7,6 @@ import { openCheckpoint, readFloats } from "../../core/formats/checkpoint.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { defineAdapter, defineOptions } from "../../core/index.ts";
 import { merge, type MergeRequest } from "../../index.ts";
-import { engine } from "../../kernels/engine.ts";
 import { gemma2, ia3 } from "../../plugins/index.ts";
 import { mergedConfig } from "../../sdk/merge/config.ts";
 import { mergeAdapter } from "../../sdk/merge/index.ts";
@@ -160,7 +159,7 @@ describe("merge", () => {
       }),
     });
     const request = { run: lora, outputDir, baseModel: tinyCheckpoint, rows: 0 };
-    const act = mergeAdapter(request, engine, { shipped: [gemma2, plain], from: folder.path });
+    const act = mergeAdapter(request, { shipped: [gemma2, plain], from: folder.path });
     expect(await failure(act)).toBe(`ModelError: ${lora}: adapter plain cannot be merged`);
     expect(existsSync(outputDir)).toBe(false);
   });

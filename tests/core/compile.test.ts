@@ -1,8 +1,8 @@
 /** Kernels compiled up front, and the kernels of whole steps at the published widths validated without a GPU. */
+import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { describe, expect, test } from "bun:test";
 import { type Gpu, openGpu, validateKernels } from "../../core/device/index.ts";
 import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
-import { engine } from "../../kernels/engine.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";
 import { openSessionOn } from "../../runtime/session/session.ts";
 import { accumulateGradients } from "../../runtime/training/step.ts";
@@ -38,9 +38,9 @@ async function stepped(
   ]) {
     const samples = lengths.map((tokens, index) => ({ index, inputIds: new Uint32Array(tokens), label: 0 }));
     const settings = { limits: { maxTokens: 4096 }, checkpointing: "none", lossScale: 1024, stepKey: 0 } as const;
-    gpu.free(await accumulateGradients(session, engine, samples, settings));
+    gpu.free(await accumulateGradients(session, samples, settings));
   }
-  engine.gradNorm(gpu, session.parameters.slabs, control, { lossScale: 1024, maxNorm: 1 });
+  gradNorm(gpu, session.parameters.slabs, control, { lossScale: 1024, maxNorm: 1 });
   optimizer.step({ learningRate: 1e-4, update: 1, control });
   return gpu;
 }

@@ -46,7 +46,7 @@ for (const tier of tiers) {
       const gpu = await gpuOf(tier);
       const before = gpu.memory.report().used;
       const x = tensorOf(gpu, [1, -2, 0.5], [3], "f32");
-      const tape = new Tape(gpu, { accumulate });
+      const tape = new Tape(gpu);
       tape.requireGradient(x);
       const [a] = tape.run(triple, [x], undefined);
       const [b] = tape.run(sum, [a!, x], undefined); // 4x
@@ -66,7 +66,7 @@ for (const tier of tiers) {
       const x = tensorOf(gpu, [1, 2], [2], "f32");
       const trained = tensorOf(gpu, [3, 4], [2], "f32");
       const seen: string[] = [];
-      const tape = new Tape(gpu, { accumulate, onGradient: (t) => seen.push(t.label) });
+      const tape = new Tape(gpu, { onGradient: (t) => seen.push(t.label) });
       tape.requireGradient(trained);
       const [frozen] = tape.run(triple, [x], undefined);
       const [out] = tape.run(sum, [frozen!, trained], undefined);
@@ -94,7 +94,7 @@ for (const tier of tiers) {
       const run = async (checkpointed: boolean): Promise<{ gradient: Float32Array; peak: number }> => {
         gpu.memory.trim();
         gpu.memory.resetPeak();
-        const tape = new Tape(gpu, { accumulate });
+        const tape = new Tape(gpu);
         tape.requireGradient(x);
         let h: Tensor = x;
         for (let i = 0; i < 3; i++) {
@@ -120,7 +120,7 @@ for (const tier of tiers) {
 
     test("a leak is an error", async () => {
       const gpu = await gpuOf(tier);
-      const tape = new Tape(gpu, { accumulate });
+      const tape = new Tape(gpu);
       tape.requireGradient(tape.alloc([4], "f32", "kept"));
       tape.close();
       expect(() =>

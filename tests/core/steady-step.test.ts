@@ -2,10 +2,10 @@
  * A training step like those before meets the same buffers, so it makes no bind groups: they would cost time and host
  * memory. The first steps may: they make the buffers.
  */
+import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { describe, expect, test } from "bun:test";
 import { Gpu } from "../../core/device/gpu.ts";
 import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
-import { engine } from "../../kernels/engine.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { openSessionOn } from "../../runtime/session/session.ts";
 import { accumulateGradients } from "../../runtime/training/step.ts";
@@ -38,8 +38,8 @@ describe.each(["none", "block"] as const)("gradient checkpointing %s", (checkpoi
     for (let update = 1; update <= 5; update++) {
       made = 0;
       const settings = { limits: { maxTokens: 128 }, checkpointing, lossScale: 1024, stepKey: update } as const;
-      gpu.free(await accumulateGradients(session, engine, samples, settings));
-      engine.gradNorm(gpu, session.parameters.slabs, control, { lossScale: 1024, maxNorm: 1 });
+      gpu.free(await accumulateGradients(session, samples, settings));
+      gradNorm(gpu, session.parameters.slabs, control, { lossScale: 1024, maxNorm: 1 });
       optimizer.step({ learningRate: 1e-4, update, control });
       counts.push(made);
     }

@@ -3,7 +3,7 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Config, defineConfig, train, writeFileAtomic } from "qlora";
-import { accumulate, Tape } from "qlora/core";
+import { Tape } from "qlora/core";
 import { adamW8bit, gemma2, logLoss, lora } from "qlora/plugins";
 import { testGpu } from "qlora/testing";
 import { demoCsv } from "../../demo/generate.ts";
@@ -42,7 +42,7 @@ await train(defineConfig({ ...config.given, training: { ...config.given.training
 
 /** The smallest tier of this machine's GPU. */
 export const gpu = await testGpu("f32");
-export const tape = new Tape(gpu, { accumulate });
+export const tape = new Tape(gpu);
 
 /** A folder for what an example writes. */
 export const outputDir = join(folder, "written");

@@ -14,7 +14,7 @@ import { predictWithAdapter } from "../../sdk/inference.ts";
 import { mergeAdapter } from "../../sdk/merge/index.ts";
 import { startHub } from "../hub/server.ts";
 import { runOver } from "../support/command-line.ts";
-import { paperConfig, paperEngine, paperModel, paperTrain } from "../support/paper-run.ts";
+import { onPaper, paperConfig, paperGpus, paperModel, paperTrain } from "../support/paper-run.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { type Walked, walk } from "./walk.ts";
 
@@ -45,7 +45,7 @@ async function wholeOrNothing(folder: string, names: readonly string[]): Promise
 
 async function mergeInto(folder: string, overwrite: boolean): Promise<void> {
   const request = { run: join(folder, "run"), outputDir: join(folder, "merged"), overwrite };
-  await mergeAdapter({ ...request, rows: 0, maxShardSize: 2e6 }, paperEngine(), context());
+  await onPaper(paperGpus(), () => mergeAdapter({ ...request, rows: 0, maxShardSize: 2e6 }, context()));
 }
 
 test("a merge", async () => {
@@ -71,7 +71,7 @@ test("a prediction through the command line, with the tokens' cache", async () =
     sdk: async () => ({
       ...sdk,
       predict: (request: sdk.PredictRequest, { onEvent }: sdk.EventOptions = {}) =>
-        predictWithAdapter(request, paperEngine(), context(), { onEvent }),
+        onPaper(paperGpus(), () => predictWithAdapter(request, context(), { onEvent })),
     }),
     plugins: async () => shipped,
   };

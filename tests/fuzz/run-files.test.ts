@@ -23,7 +23,7 @@ import { readOptimizerState } from "../../runtime/folder/training-state.ts";
 import { parseMetrics } from "../../runtime/report/run.ts";
 import { findStart } from "../../runtime/run/resume.ts";
 import { verifyRun } from "../../sdk/verify.ts";
-import { paperConfig, paperEngine, paperTrain } from "../support/paper-run.ts";
+import { paperConfig, paperGpus, paperTrain } from "../support/paper-run.ts";
 import { fuzz, type FuzzInput } from "./harness.ts";
 
 const root = mkdtempSync(join(tmpdir(), "qlora-fuzz-run-"));
@@ -33,7 +33,7 @@ const config = await paperConfig(root, { data: { nSplits: 3 }, training: { evalS
 await paperTrain(
   config,
   {},
-  paperEngine((step) => (step === 2 ? Number.NaN : 0.5)),
+  paperGpus((step) => (step === 2 ? Number.NaN : 0.5)),
 );
 const run = config.training.outputDir;
 const checkpoint = join(run, "checkpoint-3");

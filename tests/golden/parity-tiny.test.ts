@@ -7,7 +7,6 @@ import { Tape } from "../../core/compute/tape.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { negativeLogLikelihood } from "../../core/plugin/metric-rows.ts";
-import { engine } from "../../kernels/engine.ts";
 import { packSamples } from "../../runtime/data/pack.ts";
 import { accumulateGradients, readLogits } from "../../runtime/training/step.ts";
 import { expectClose, relativeL2 } from "../support/close.ts";
@@ -37,7 +36,7 @@ for (const tier of tiers) {
     test("logits and loss", async () => {
       const reference = await load();
       using session = await adapterSession(tier, join(folder, "adapter"));
-      const logits = await readLogits(session, engine, samplesFrom(reference.samples));
+      const logits = await readLogits(session, samplesFrom(reference.samples));
       expectClose(logits, reference.logits.flat(), { atol: limits.logits }, "logits");
       const loss =
         reference.samples.reduce(
@@ -52,7 +51,7 @@ for (const tier of tiers) {
       using session = await adapterSession(tier, join(folder, "adapter"));
       const lossScale = tier === "f32" ? 1 : 1024;
       const settings = { limits: { maxTokens: 512 }, checkpointing: "none", lossScale, stepKey: 0 } as const;
-      session.gpu.free(await accumulateGradients(session, engine, samplesFrom(reference.samples), settings));
+      session.gpu.free(await accumulateGradients(session, samplesFrom(reference.samples), settings));
       const gradients = await session.parameters.readGradients();
       await using golden = await openSafetensors(join(folder, "gradients.safetensors"));
       expect([...gradients.keys()].sort()).toEqual([...golden.tensors.keys()].sort());
@@ -78,7 +77,7 @@ for (const tier of tiers) {
       using session = await adapterSession(tier, join(folder, "adapter"));
       const { gpu, model } = session;
       const batch = uploadBatch(gpu, packSamples(samplesFrom(reference.samples).slice(0, 1)), 0);
-      const tape = new Tape(gpu, { accumulate: engine.accumulate, recording: false });
+      const tape = new Tape(gpu, { recording: false });
       const copies: Tensor[] = [];
       const onHidden = (hidden: Tensor): void => {
         const copy = gpu.alloc(hidden.shape, "f32", "hidden copy", "data");

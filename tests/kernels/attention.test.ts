@@ -1,5 +1,4 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { accumulate } from "../../core/compute/accumulate.ts";
 import { Tape } from "../../core/compute/tape.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { attention } from "../../kernels/attention/index.ts";
@@ -84,7 +83,7 @@ async function run(
   };
   const segments = tensorOf(gpu, reference.segments, [rows, 2], "u32", "segments");
   const options: AttentionOptions = { ...reference, segments, longest: rows, causal: true };
-  const tape = new Tape(gpu, { accumulate });
+  const tape = new Tape(gpu);
   for (const name of wanted) tape.requireGradient(inputs[name]);
   const out = attention(tape, inputs.q, inputs.k, inputs.v, options);
   const values = await gpu.readFloats(out);
@@ -196,7 +195,7 @@ for (const tier of tiers) {
     test("shapes that do not fit are refused", async () => {
       const { half } = await gpuOf(tier);
       const numbers = numbersOf(shapes[1]!, half);
-      const tape = new Tape(await gpuOf(tier), { accumulate });
+      const tape = new Tape(await gpuOf(tier));
       const t = tensorOf(tape.gpu, numbers.k, [numbers.rows, 64], half);
       const segments = tensorOf(tape.gpu, numbers.reference.segments, [numbers.rows, 2], "u32");
       const options: AttentionOptions = { ...numbers.reference, segments, longest: 1, causal: true };

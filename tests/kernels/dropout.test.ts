@@ -1,5 +1,4 @@
 import { describe, expect, test } from "bun:test";
-import { accumulate } from "../../core/compute/accumulate.ts";
 import { Tape } from "../../core/compute/tape.ts";
 import { dropout, dropoutThreshold } from "../../kernels/dropout/index.ts";
 import { dropoutDraws, dropoutMask } from "../../kernels/dropout/reference.ts";
@@ -146,7 +145,7 @@ for (const tier of tiers) {
       const gpu = await gpuOf(tier);
       const keyTensor = tensorOf(gpu, [1], [1], "u32");
       const input = tensorOf(gpu, [1, 2, 3, 4], [1, 4], gpu.half);
-      const tape = new Tape(gpu, { accumulate });
+      const tape = new Tape(gpu);
       expect(dropout(tape, input, { rowKeys: keyTensor, site: 0, seed: 0, p: 0 })).toBe(input);
       tape.close();
       gpu.free(keyTensor);

@@ -1,5 +1,4 @@
 import { describe, test } from "bun:test";
-import { accumulate } from "../../core/compute/accumulate.ts";
 import { Tape } from "../../core/compute/tape.ts";
 import { pool } from "../../kernels/last-token/index.ts";
 import { poolBackwardReference, poolReference } from "../../kernels/last-token/reference.ts";
@@ -37,7 +36,7 @@ for (const tier of tiers) {
       const dZ = normals(rows * columns, runSeed + 2);
       const last = tensorOf(gpu, lastTokens, [2], "u32");
       const input = tensorOf(gpu, x, [rows, columns], "f32");
-      const tape = new Tape(gpu, { accumulate });
+      const tape = new Tape(gpu);
       tape.requireGradient(input);
       const y = pool(tape, input, last);
       const z = softcap(tape, input, 2);

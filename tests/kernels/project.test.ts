@@ -1,5 +1,4 @@
 import { describe, expect, test } from "bun:test";
-import { accumulate } from "../../core/compute/accumulate.ts";
 import type { LowRankBranch } from "../../core/compute/linear.ts";
 import { ParameterSet } from "../../core/compute/parameters.ts";
 import { Tape } from "../../core/compute/tape.ts";
@@ -114,7 +113,7 @@ for (const { tier, settings } of runs) {
           const xv = rounded(normals(rows * IN, runSeed + 1), gpu.half);
           const x = tensorOf(gpu, xv, [rows, IN], gpu.half, "x");
           const keys = tensorOf(gpu, rowKeys, [rows], "u32", "row keys");
-          const tape = new Tape(gpu, { accumulate });
+          const tape = new Tape(gpu);
           tape.requireGradient(x);
           const outputs = project(tape, x, fixture.parts, { rowKeys: keys, training: true, seed: SEED });
           const references = await Promise.all(settings.map((_, i) => fixture.reference(i, rowKeys, true)));
@@ -160,7 +159,7 @@ for (const { tier, settings } of runs) {
         const want = projectBackwardReference(xv, dv, rows, IN, await fixture.reference(1, rowKeys, false));
         for (const frozen of [false, true]) {
           fixture.parameters.zeroGrad();
-          const tape = new Tape(gpu, { accumulate });
+          const tape = new Tape(gpu);
           if (!frozen) tape.requireGradient(x);
           // Twice the same linears on the same x: the second op to run backward finds a gradient there.
           const first = project(tape, x, fixture.parts, options);
@@ -221,7 +220,7 @@ for (const { tier, settings } of runs) {
           fixture.parameters.zeroGrad();
           const x = tensorOf(gpu, values, [rows, IN], gpu.half, "x");
           const keys = tensorOf(gpu, keyValues, [rows], "u32", "row keys");
-          const tape = new Tape(gpu, { accumulate });
+          const tape = new Tape(gpu);
           tape.requireGradient(x);
           const body = (on: Tape, [input]: readonly Tensor[]) =>
             project(on, input!, fixture.parts.slice(0, 1), { rowKeys: keys, training: true, seed: SEED });

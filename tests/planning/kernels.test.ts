@@ -1,7 +1,7 @@
 /** A planned run compiles its kernels while it loads: the first step finds all of them. */
+import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { describe, expect, test } from "bun:test";
 import { type Gpu, NVIDIA } from "../../core/device/index.ts";
-import { engine } from "../../kernels/engine.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { MemoryAccount } from "../../runtime/planning/account.ts";
 import { RunKernels } from "../../runtime/planning/kernel-warmup.ts";
@@ -39,7 +39,6 @@ test("kernels are forecast with the model that was measured, loaded once, whatev
         },
       },
       NVIDIA,
-      engine,
     );
   const given = { placement: { embeddings: "device", keepDequantised: false } } as const;
   const plan = (from: MemoryAccount, bytes: number) =>
@@ -93,8 +92,8 @@ describe("batches of one size class dispatch the same kernels", () => {
         embeddings: "host",
         keepDequantised: false,
       } as const;
-      const forecast = await new MemoryAccount(work, device, engine).forecast(settings);
-      const run = await PaperRun.open(work, device, engine, settings);
+      const forecast = await new MemoryAccount(work, device).forecast(settings);
+      const run = await PaperRun.open(work, device, settings);
       const keys = (kernels: Gpu["kernelSpecs"]): string[] => [...kernels.keys()].toSorted();
       const met = new Set<string>();
       for (const training of [true, false]) {
@@ -130,7 +129,7 @@ describe.skipIf(tiers.length === 0)("kernels of a planned run", () => {
       const training = { optimizer: make, steps: [lengths], maxSamples: undefined };
       const common = { source, adapter, numLabels: 3 };
       const work = { ...common, training };
-      const planned = await openPlanned({ device, mode: "auto", given: {}, work }, engine);
+      const planned = await openPlanned({ device, mode: "auto", given: {}, work });
       const { gpu } = planned;
       const kernels = new RunKernels(
         planned,
@@ -161,8 +160,8 @@ describe.skipIf(tiers.length === 0)("kernels of a planned run", () => {
         label: index,
       }));
       const settings = { limits: { maxTokens: 1000 }, checkpointing: "none", lossScale: 1, stepKey: 0 } as const;
-      gpu.free(await accumulateGradients(session, engine, samples, settings));
-      engine.gradNorm(gpu, session.parameters.slabs, control, { lossScale: 1, maxNorm: 1 });
+      gpu.free(await accumulateGradients(session, samples, settings));
+      gradNorm(gpu, session.parameters.slabs, control, { lossScale: 1, maxNorm: 1 });
       optimizer.step({ learningRate: 1e-4, update: 1, control });
       await gpu.idle();
       expect(compiled.slice(before)).toEqual([]);

@@ -1,7 +1,6 @@
 /** The account of the 9B shape against what was measured on an H100 (docs/performance.md), and the choices made by it. */
 import { describe, expect, test } from "bun:test";
 import { NVIDIA } from "../../core/device/meta.ts";
-import { engine } from "../../kernels/engine.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";
 import { MemoryAccount } from "../../runtime/planning/account.ts";
 import { planMemory } from "../../runtime/planning/plan.ts";
@@ -38,7 +37,7 @@ function accountOf(
     },
     evaluation: maxEvalSamples === undefined ? undefined : { maxSamples: maxEvalSamples, longest: 1024 },
   };
-  return new MemoryAccount(work, NVIDIA, engine);
+  return new MemoryAccount(work, NVIDIA);
 }
 
 async function peakOf(account: MemoryAccount, settings: Partial<MemorySettings>): Promise<number> {
@@ -51,7 +50,7 @@ const eight = accountOf("gemma2-9b", 8);
 
 /** The same work as it was measured when the last block ran for every token. */
 function whole({ work }: MemoryAccount): MemoryAccount {
-  return new MemoryAccount({ ...work, source: withWholeBlocks(work.source) }, NVIDIA, engine);
+  return new MemoryAccount({ ...work, source: withWholeBlocks(work.source) }, NVIDIA);
 }
 
 describe("Gemma-2-9B, as measured on an H200, the last block for one token a sample", () => {
@@ -92,7 +91,7 @@ describe("Gemma-2-9B, as measured on an H100, the last block for every token", (
 test("forward passes alone: Gemma-2-9B as a large card trained it fits 7 GiB", async () => {
   const { source, adapter, numLabels } = eight.work;
   const work = { source, adapter, numLabels, evaluation: { maxSamples: 8, longest: 1024 } };
-  const account = new MemoryAccount(work, NVIDIA, engine);
+  const account = new MemoryAccount(work, NVIDIA);
   const settings = {
     checkpointing: "none",
     tokenBudget: undefined,
@@ -219,7 +218,7 @@ describe("choosing", () => {
 
   test("nothing known of the memory: micro-batches are cut where one buffer would be too large for a binding", async () => {
     const limits = { ...NVIDIA.limits, maxStorageBufferBindingSize: 2 ** 27 };
-    const of = new MemoryAccount(account.work, { ...NVIDIA, limits }, engine);
+    const of = new MemoryAccount(account.work, { ...NVIDIA, limits });
     const { settings } = await planned("auto", undefined, {}, of);
     // [N, 9216] f16 activations of the gate: 8192 tokens take 144 MiB.
     expect(settings.checkpointing).toBe("none");

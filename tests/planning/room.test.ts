@@ -1,7 +1,6 @@
 /** What the driver holds stays within the limit, buffers that earlier batches still use included, whatever the batches. */
 import { expect, test } from "bun:test";
 import { NVIDIA } from "../../core/device/index.ts";
-import { engine } from "../../kernels/engine.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";
 import { PaperRun } from "../../runtime/planning/meta-run.ts";
 import { benchOptions } from "../../sdk/bench-options.ts";
@@ -20,7 +19,7 @@ const work = {
   },
 };
 const placement = { embeddings: "host", keepDequantised: false } as const;
-const open = () => PaperRun.open(work, { ...NVIDIA, info: { ...NVIDIA.info, tier: "matrix" } }, engine, placement);
+const open = () => PaperRun.open(work, { ...NVIDIA, info: { ...NVIDIA.info, tier: "matrix" } }, placement);
 
 const STORAGE = 0x80;
 

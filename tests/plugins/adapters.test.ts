@@ -8,7 +8,6 @@ import { Tape } from "../../core/compute/tape.ts";
 import type { Gpu } from "../../core/device/index.ts";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { dropout } from "../../kernels/dropout/index.ts";
-import { engine } from "../../kernels/engine.ts";
 import { project } from "../../kernels/lora-linear/index.ts";
 import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
 import { doraForward, type DoraBranch } from "../../plugins/dora/forward.ts";
@@ -124,7 +123,7 @@ for (const tier of tiers) {
 
         // The mask, from the generator that has tests of its own.
         const ones = tensorOf(gpu, new Float32Array(rows * inputs).fill(1), [rows, inputs], "f32");
-        const silent = new Tape(gpu, { accumulate, recording: false });
+        const silent = new Tape(gpu, { recording: false });
         const mask = await gpu.readFloats(
           dropout(silent, ones, { rowKeys, site: branch.site, seed: settings.seed, p }),
         );
@@ -190,7 +189,7 @@ test.skipIf(tiers.length === 0)("a fresh adapter changes nothing", async () => {
   const logits: Float32Array[] = [];
   for (const adapter of [lora(), ia3(), dora({ targetModules: "all-linear" })]) {
     using session = await pluginSession(tiers[0]!, gemma2({ checkpoint: tinyCheckpoint }).create(), adapter);
-    logits.push(await readLogits(session, engine, samples));
+    logits.push(await readLogits(session, samples));
   }
   expect(logits[0]!.some((value) => Math.abs(value) > 1e-3)).toBe(true);
   for (const other of logits.slice(1)) expectClose(other, logits[0]!, { atol: 1e-5 });

@@ -8,7 +8,7 @@ import { crossValidate } from "../../sdk/cross-validate.ts";
 import { verifyRun } from "../../sdk/verify.ts";
 import { qlora } from "../support/command-line.ts";
 import { failure } from "../support/failure.ts";
-import { paperConfig, paperEngine, paperTrain } from "../support/paper-run.ts";
+import { onPaper, paperConfig, paperGpus, paperTrain } from "../support/paper-run.ts";
 
 let root = "";
 let made = "";
@@ -117,7 +117,7 @@ test("a checkpoint alone, a run of qlora 0.1.0, and a cross-validation", async (
     "checkpoint-3 unchecked",
   ]);
   const config = await paperConfig(root, { training: { outputDir: join(root, "cv") } });
-  await crossValidate(config, 2, paperEngine());
+  await onPaper(paperGpus(), () => crossValidate(config, 2));
   const { parts, whole } = await verifyRun(join(root, "cv"));
   expect([whole, parts.length]).toEqual([true, 15]);
 });

@@ -1,4 +1,3 @@
-import { accumulate } from "../../core/compute/accumulate.ts";
 import { Tape } from "../../core/compute/tape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
@@ -20,7 +19,7 @@ export async function runOp(
   body: (tape: Tape, ...inputs: Tensor[]) => Tensor,
   dOutput: ArrayLike<number>,
 ): Promise<OpRun> {
-  const tape = new Tape(gpu, { accumulate });
+  const tape = new Tape(gpu);
   for (const tensor of inputs) tape.requireGradient(tensor);
   const outputTensor = body(tape, ...inputs);
   const output = await gpu.readFloats(outputTensor);

@@ -1,14 +1,13 @@
 /** Runs whose GPU is of paper: every file is written as a run writes it, and nothing is computed. */
 import { join } from "node:path";
-import type { Engine } from "../../core/compute/engine.ts";
 import type { Parameter } from "../../core/compute/parameters.ts";
 import type { Gpu } from "../../core/device/index.ts";
 import { NVIDIA, type PaperDevice, paperGpu } from "../../core/device/meta.ts";
 import { defineModel, defineOptions, option } from "../../core/index.ts";
 import { defineConfig } from "../../index.ts";
-import { engine } from "../../kernels/engine.ts";
 import { linear } from "../../kernels/score-head/index.ts";
 import { logLoss, lora, sgd } from "../../plugins/index.ts";
+import { setGpuOpener } from "../../runtime/device/open.ts";
 import type { Config, ConfigInput } from "../../runtime/config/config.ts";
 import { writeFileAtomic } from "../../runtime/files/files.ts";
 import type { TrainOptions, TrainResult } from "../../runtime/run/train-types.ts";
@@ -17,9 +16,9 @@ import { tinyCheckpoint } from "./reference.ts";
 
 const device: PaperDevice = { ...NVIDIA, info: { ...NVIDIA.info, tier: "f32" } };
 
-/** The engine on paper: values are zeros, and so are losses where `loss` gives none for the steps that it takes, 1 the first. */
-export function paperEngine(loss: (step: number) => number = () => 0): Engine {
-  const openGpu = async (): Promise<Gpu> => {
+/** Opens GPUs on paper: values are zeros, and so are losses where `loss` gives none for the steps that it takes, 1 the first. */
+export function paperGpus(loss: (step: number) => number = () => 0): () => Promise<Gpu> {
+  return async () => {
     const gpu = paperGpu(device);
     const read = gpu.readBytes.bind(gpu);
     let step = 0;
@@ -33,7 +32,16 @@ export function paperEngine(loss: (step: number) => number = () => 0): Engine {
     };
     return gpu;
   };
-  return { ...engine, openGpu };
+}
+
+/** Runs `work` where every GPU is opened by `open`. */
+export async function onPaper<T>(open: () => Promise<Gpu>, work: () => Promise<T>): Promise<T> {
+  setGpuOpener(open);
+  try {
+    return await work();
+  } finally {
+    setGpuOpener(undefined);
+  }
 }
 
 const bytesOf = (values: readonly number[]): Uint8Array<ArrayBuffer> =>
@@ -98,10 +106,12 @@ export async function paperConfig(folder: string, parts: Partial<ConfigInput> = 
 }
 
 /** Trains on paper to the end. */
-export async function paperTrain(config: Config, options?: TrainOptions, on = paperEngine()): Promise<TrainResult> {
-  const steps = trainSteps(config, on, options);
-  for (;;) {
-    const { done, value } = await steps.next();
-    if (done === true) return value;
-  }
+export function paperTrain(config: Config, options?: TrainOptions, on = paperGpus()): Promise<TrainResult> {
+  return onPaper(on, async () => {
+    const steps = trainSteps(config, options);
+    for (;;) {
+      const { done, value } = await steps.next();
+      if (done === true) return value;
+    }
+  });
 }

@@ -8,7 +8,6 @@ import { openSafetensors } from "../../core/formats/safetensors.ts";
 import type { AdapterFactory } from "../../core/plugin/adapter.ts";
 import { negativeLogLikelihood } from "../../core/plugin/metric-rows.ts";
 import type { ModelSource } from "../../core/plugin/model.ts";
-import { engine } from "../../kernels/engine.ts";
 import type { Session } from "../../runtime/session/session.ts";
 import { accumulateGradients, readLogits } from "../../runtime/training/step.ts";
 import { expectClose, relativeL2 } from "./close.ts";
@@ -80,7 +79,7 @@ export function parityTests({ name, adapter, source, gradientName = (key) => key
         using session = opened.session;
         const { samples, logits: wanted, loss: wantedLoss } = opened.reference;
         const labels = wanted[0]!.length;
-        const logits = await readLogits(session, engine, samplesFrom(samples));
+        const logits = await readLogits(session, samplesFrom(samples));
         const flat = wanted.flat();
         const worst = Math.max(...flat.map((want, i) => Math.abs(logits[i]! - want)));
         const nll = samples.map(({ label }, i) =>
@@ -100,7 +99,7 @@ export function parityTests({ name, adapter, source, gradientName = (key) => key
           const lossScale = tier === "f32" ? 1 : 1024;
           const settings = { limits: { maxTokens: 512 }, checkpointing, lossScale, stepKey: 0 } as const;
           const samples = samplesFrom(opened.reference.samples);
-          session.gpu.free(await accumulateGradients(session, engine, samples, settings));
+          session.gpu.free(await accumulateGradients(session, samples, settings));
           const gradients = await session.parameters.readGradients();
           await using golden = await openSafetensors(join(folder, "gradients.safetensors"));
           expect([...gradients.keys()].sort()).toEqual([...golden.tensors.keys()].map(gradientName).sort());

@@ -3,11 +3,11 @@ import { expect, test } from "bun:test";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { exitCodeOf } from "../../cli/exit-codes.ts";
-import { paperConfig, paperEngine, paperTrain } from "../support/paper-run.ts";
+import { paperConfig, paperGpus, paperTrain } from "../support/paper-run.ts";
 import { temporaryFolder } from "../support/run.ts";
 
 /** Losses of a run, step by step; the last one stays. */
-const losses = (...values: readonly number[]) => paperEngine((step) => values[Math.min(step, values.length) - 1]!);
+const losses = (...values: readonly number[]) => paperGpus((step) => values[Math.min(step, values.length) - 1]!);
 
 async function diverge(folder: string, values: readonly number[], training: object = {}) {
   const config = await paperConfig(folder, { training: { maxSteps: 12, saveTotalLimit: 1, ...training } });

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { engine } from "../../kernels/engine.ts";
 import type { RunEvent } from "../../runtime/events.ts";
+import type { ComputeGradients } from "../../runtime/training/gradients.ts";
 import { trainSteps } from "../../runtime/run/train.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
@@ -13,19 +13,15 @@ test.skipIf(!tiers.includes("f16"))(
     const events: RunEvent[] = [];
     let planted = false;
     const scales: number[] = [];
-    // Infinity goes into one parameter's gradient just before the norm of the second step is taken.
-    const sabotaged: typeof engine = {
-      ...engine,
-      gradNorm(gpu, slabs, control, settings) {
-        if (scales.length === 1 && !planted) {
-          planted = true;
-          gpu.write(slabs[0]!.parameters[2]!.grad, Float32Array.of(Number.POSITIVE_INFINITY));
-        }
-        engine.gradNorm(gpu, slabs, control, settings);
-      },
+    // Infinity goes into one parameter's gradient of the second step.
+    const computeGradients: ComputeGradients = async ({ samples, backward, session: { gpu }, parameters }) => {
+      await backward(samples);
+      if (scales.length !== 1 || planted) return;
+      planted = true;
+      gpu.write(parameters.slabs[0]!.parameters[2]!.grad, Float32Array.of(Number.POSITIVE_INFINITY));
     };
     const skipped: boolean[] = [];
-    for await (const step of trainSteps(config, sabotaged, { onEvent: (event) => events.push(event) })) {
+    for await (const step of trainSteps(config, { computeGradients, onEvent: (event) => events.push(event) })) {
       skipped.push(step.skipped);
       scales.push(step.lossScale);
     }

@@ -3,7 +3,6 @@ import { describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Checkpointing } from "../../core/compute/blocks.ts";
-import { engine } from "../../kernels/engine.ts";
 import type { PackLimits, Sample } from "../../runtime/data/pack.ts";
 import { accumulateGradients } from "../../runtime/training/step.ts";
 import { relativeL2 } from "../support/close.ts";
@@ -38,9 +37,7 @@ for (const tier of tiers) {
         checkpointing: Checkpointing = "none",
       ): Promise<Map<string, Float32Array>> => {
         session.parameters.zeroGrad();
-        session.gpu.free(
-          await accumulateGradients(session, engine, list, { limits, checkpointing, lossScale, stepKey: 5 }),
-        );
+        session.gpu.free(await accumulateGradients(session, list, { limits, checkpointing, lossScale, stepKey: 5 }));
         return session.parameters.readGradients();
       };
       const whole = await run(samples, { maxTokens: 1000 });
@@ -62,7 +59,7 @@ for (const tier of tiers) {
       // Another step draws another mask.
       session.parameters.zeroGrad();
       session.gpu.free(
-        await accumulateGradients(session, engine, samples, {
+        await accumulateGradients(session, samples, {
           limits: { maxTokens: 1000 },
           checkpointing: "none",
           lossScale,

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { checkResumable, readOptimizerState, readTrainingState } from "../../runtime/folder/training-state.ts";
 import { failure } from "../support/failure.ts";
-import { paperConfig, paperEngine, paperTrain } from "../support/paper-run.ts";
+import { paperConfig, paperGpus, paperTrain } from "../support/paper-run.ts";
 
 type Json = Record<string, unknown>;
 
@@ -19,7 +19,7 @@ beforeAll(async () => {
   await paperTrain(
     config,
     {},
-    paperEngine((step) => (step === 2 ? Number.NaN : 0.5)),
+    paperGpus((step) => (step === 2 ? Number.NaN : 0.5)),
   );
   checkpoint = join(config.training.outputDir, "checkpoint-3");
   state = JSON.parse(await readFile(join(checkpoint, "training_state.json"), "utf8")) as Json;

@@ -5,7 +5,6 @@
 import { describe, expect, test } from "bun:test";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import { normalValues } from "../../core/util/random.ts";
-import { engine } from "../../kernels/engine.ts";
 import { lora } from "../../plugins/index.ts";
 import { openSession, type Session } from "../../runtime/session/session.ts";
 import { accumulateGradients } from "../../runtime/training/step.ts";
@@ -59,7 +58,7 @@ async function gradients(
   }));
   const lossScale = tier === "f32" ? 1 : 1024;
   const settings = { limits: { maxTokens: 1000 }, checkpointing: "none", lossScale, stepKey: 0 } as const;
-  session.gpu.free(await accumulateGradients(session, engine, samples, settings));
+  session.gpu.free(await accumulateGradients(session, samples, settings));
   const found = await session.parameters.readGradients();
   return new Map([...found].map(([name, values]) => [name, values.map((v) => v / lossScale)]));
 }
