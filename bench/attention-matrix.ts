@@ -1,11 +1,7 @@
-/**
- * Attention on subgroup matrices, variant by variant: `bun bench/attention-matrix.ts [head_dim …] [forward|queries|keys …]`.
- * Each variant is checked against the kernels of tier f16 on ragged samples with window and soft-cap (outputs poisoned
- * first) and on the batch that is timed. `--check` validates every variant on Dawn's Null backend and runs nothing.
- */
-import { Gpu, validateKernels } from "../core/device/index.ts";
+import { Gpu } from "../core/device/gpu.ts";
 import { attentionDelta } from "../kernels/attention/index.ts";
 import { type MatrixPart, type MatrixTuning, planOf } from "../kernels/attention/matrix-plan.ts";
+import { validateKernels } from "../runtime/device/validate.ts";
 import {
   batchOf,
   drawInputs,

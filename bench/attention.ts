@@ -1,12 +1,8 @@
-/**
- * Speed of attention at the tiny model's shapes: `bun bench/attention.ts [tier] [samples] [length] [heads] [kvHeads] [headDim]`,
- * by default 16 samples of 128 tokens, 4 heads, 2 kv heads of 32. On a software adapter the GPU's work is this process's
- * CPU time, so that a second figure, per CPU second, holds on a busy machine too.
- */
-import { openGpu, type Tier } from "../core/device/index.ts";
+import type { Tier } from "../core/device/probe.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import { attentionBackward, attentionDelta, attentionForward } from "../kernels/attention/index.ts";
 import type { AttentionOptions } from "../kernels/attention/options.ts";
+import { openGpu } from "../runtime/device/open.ts";
 
 const [tier, ...sizes] = process.argv.slice(2);
 const numbers = sizes.map(Number);

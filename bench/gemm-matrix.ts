@@ -1,3 +1,6 @@
+import type { Gpu } from "../core/device/gpu.ts";
+import { validateKernels } from "../runtime/device/validate.ts";
+
 /**
  * Speed of tier `matrix`'s products at Gemma-2's widths, every result checked against f32 first.
  *
@@ -9,7 +12,6 @@
  * Prints a line a measurement, then tables; all of it as JSON to `$OUT/gemm-matrix.json` where OUT is set.
  */
 import { parseArgs } from "node:util";
-import { type Gpu, validateKernels } from "../core/device/index.ts";
 import type { MatrixUnit } from "../kernels/matmul-matrix/index.ts";
 import { Clock } from "./gemm/clock.ts";
 import { benchGpu, collectingGpu } from "./gemm/device.ts";

@@ -1,14 +1,10 @@
-/**
- * Speed of the products of a transformer block: `bun bench/matmul.ts [tokens] [tier]`, by default 500 tokens of the tiny
- * model's shapes. On a software adapter the GPU's work is this process's CPU time, so that a second figure, per CPU
- * second, holds on a busy machine too.
- */
-import { openGpu, type Tier } from "../core/device/index.ts";
+import type { Tier } from "../core/device/probe.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import { nf4CodeBook, quantizeNf4 } from "../core/formats/nf4.ts";
 import { nf4Forward, nf4InputGradient } from "../kernels/lora-linear/portable.ts";
 import { matmulNN, matmulNT, matmulTN, variantOf } from "../kernels/matmul/index.ts";
 import { dequantise, uploadNf4 } from "../kernels/nf4/index.ts";
+import { openGpu } from "../runtime/device/open.ts";
 
 const tokens = Number(process.argv[2] ?? 500);
 const gpu = await openGpu(process.argv[3] === undefined ? {} : { tier: process.argv[3] as Tier });

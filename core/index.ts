@@ -102,6 +102,7 @@ export {
 } from "./compute/linear.ts";
 
 // ---- a checkpoint's files, streamed to the GPU
+export type { ByteSource, FilesToWrite, Folder, Host } from "./formats/bytes.ts";
 export {
   type Checkpoint,
   checkpointError,
@@ -124,7 +125,7 @@ export {
 export { nf4CodeBook, type PackedNf4, quantizeNf4 } from "./formats/nf4.ts";
 export { readNf4 } from "./formats/nf4-checkpoint.ts";
 export { formatPythonJson, pyFloat, type PythonJson } from "./formats/python-json.ts";
-export { missingTensor, type TensorSource } from "./formats/safetensors.ts";
+export { missingTensor, openSafetensors, type TensorSource } from "./formats/safetensors.ts";
 export { type LoadProgress, TensorStream } from "./formats/tensor-stream.ts";
 export { openWeights, type ParameterRow } from "./formats/weights.ts";
 
@@ -142,7 +143,7 @@ export {
   readAdapterConfig,
   savedModuleKey,
 } from "./formats/peft.ts";
-export { type AdapterFiles, loadAdapterTensors, saveAdapterFiles } from "./adapter/files.ts";
+export { type AdapterContent, adapterFiles, loadAdapterTensors } from "./adapter/files.ts";
 export {
   type LoraBranch,
   type LoraOptions,

@@ -1,4 +1,5 @@
-import type { Gpu, Tier } from "../core/device/index.ts";
+import type { Gpu } from "../core/device/gpu.ts";
+import type { Tier } from "../core/device/probe.ts";
 
 const FALLBACK: Readonly<Record<Tier, readonly Tier[]>> = {
   f32: ["f32"],

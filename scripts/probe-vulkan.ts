@@ -1,5 +1,4 @@
-/** Exits 0 where a WebGPU binding finds a driver that computes right (never the Null backend), else 1. */
-import { openGpu } from "../core/device/index.ts";
+import { openGpu } from "../runtime/device/open.ts";
 
 const failures: string[] = [];
 for (const gpu of ["bun-webgpu", "webgpu"] as const) {

@@ -1,6 +1,6 @@
 /** The mean of several trained adapters of one config, head included: what a k-fold winner submits as one model. */
 import { readdir } from "node:fs/promises";
-import { saveAdapterFiles } from "../core/adapter/files.ts";
+import { adapterFiles } from "../core/adapter/files.ts";
 import { openAdapterTensors } from "../core/adapter/saved-tensors.ts";
 import { ConfigError, ModelError } from "../core/errors.ts";
 import { readFloats } from "../core/formats/checkpoint.ts";
@@ -11,6 +11,7 @@ import type { SafetensorsFile } from "../core/formats/safetensors.ts";
 import { defineRequest } from "../core/options/request.ts";
 import { makeFolder } from "../runtime/files/disk.ts";
 import { explainWriteErrors } from "../runtime/files/files.ts";
+import { openFolder, writeFiles } from "../runtime/files/folder.ts";
 import { type AdapterNotes, writeAdapterNotes } from "../runtime/folder/adapter-notes.ts";
 import { findAdapter, type TrainedAdapter } from "../runtime/folder/find-adapter.ts";
 import { labelNamesOf } from "../runtime/folder/label-names.ts";
@@ -64,7 +65,7 @@ export async function averageAdapters(request: AverageAdaptersRequest): Promise<
 
   const files: SafetensorsFile[] = [];
   try {
-    for (const { directory } of adapters) files.push(await openAdapterTensors(directory));
+    for (const { directory } of adapters) files.push(await openAdapterTensors(openFolder(directory)));
     for (const file of files.slice(1)) checkTensors(files[0]!, file);
     const shapes = [...files[0]!.tensors].map(([name, { shape }]) => ({ name, shape }));
     const values = new Map<string, Float32Array<ArrayBuffer>>();
@@ -75,12 +76,13 @@ export async function averageAdapters(request: AverageAdaptersRequest): Promise<
     const kind = String(first.config["peft_type"]).toLowerCase();
     const list = names.map((name) => `- ${name}`).join("\n");
     await writeAdapterNotes(outputDir, notes);
-    await saveAdapterFiles(outputDir, {
+    const content = {
       config: formatPythonJson(first.config as PythonJson),
       card: formatModelCard(base, kind, `The mean of ${adapters.length} adapters, score head included:\n\n${list}`),
       shapes,
       values,
-    });
+    };
+    await writeFiles(outputDir, adapterFiles(content));
     return { outputDir, adapters: adapters.map(({ directory }) => directory), tensors: shapes.length };
   } finally {
     for (const file of files) await file[Symbol.asyncDispose]();

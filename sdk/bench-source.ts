@@ -1,10 +1,10 @@
 /** Where `qlora bench` gets its model: the bundled checkpoint, a folder, or random weights of a published shape. */
 import { join } from "node:path";
-import { writeSafetensors } from "../core/formats/safetensors.ts";
 import { type ModelSource, settlePlacement } from "../core/plugin/model.ts";
 import { gemma2 } from "../plugins/gemma2/index.ts";
 import { createGemma2 } from "../plugins/gemma2/model.ts";
 import { gemma2Outline } from "../plugins/gemma2/outline.ts";
+import { fileHost, writeSafetensors } from "../runtime/files/folder.ts";
 import { writeJson } from "../runtime/folder/folder.ts";
 import type { BenchCommandOptions } from "./bench-options.ts";
 import { type Gemma2Shape, syntheticConfigJson, syntheticGemma2 } from "./synthetic-checkpoint.ts";
@@ -20,8 +20,8 @@ type SourceOptions = Pick<BenchCommandOptions, "shape"> & Partial<BenchCommandOp
 /** The model to time. */
 export function benchSource(options: SourceOptions): ModelSource {
   const { shape, layers, checkpoint, absmax, normScale, embeddings, keepDequantised } = options;
-  if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings, keepDequantised }).create();
-  if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings, keepDequantised }).create();
+  if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings, keepDequantised }).create(fileHost);
+  if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings, keepDequantised }).create(fileHost);
   const { config, source } = syntheticGemma2(shape, { seed: SEED, absmax, normScale }, layers);
   const placement = { embeddings, keepDequantised };
   return {

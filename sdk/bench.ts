@@ -1,11 +1,13 @@
+import type { ProfileLine } from "../core/device/profile.ts";
+import { openGpu } from "../runtime/device/open.ts";
+
 /** Times whole optimizer steps on random ids: forward, backward, clip and update, dropout on. */
-import { type Ceilings, measureCeilings } from "../kernels/roofline/index.ts";
-import { gradNorm } from "../kernels/grad-norm/index.ts";
 import type { Checkpointing } from "../core/compute/blocks.ts";
-import { openGpu, type ProfileLine } from "../core/device/index.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelSource } from "../core/plugin/model.ts";
 import type { OptimizerPlugin } from "../core/plugin/optimizer.ts";
+import { gradNorm } from "../kernels/grad-norm/index.ts";
+import { type Ceilings, measureCeilings } from "../kernels/roofline/index.ts";
 import type { DeviceOptions } from "../runtime/config/device-options.ts";
 import { cutMicroBatches, type Sample } from "../runtime/data/pack.ts";
 import type { RunListener } from "../runtime/events.ts";

@@ -1,5 +1,7 @@
-import { type Gpu, openGpu, tiersOf } from "../core/device/index.ts";
+import type { Gpu } from "../core/device/gpu.ts";
+import { tiersOf } from "../core/device/probe.ts";
 import type { DeviceOptions } from "../runtime/config/device-options.ts";
+import { openGpu } from "../runtime/device/open.ts";
 
 /** One small kernel against its reference. */
 export interface SelfTest {

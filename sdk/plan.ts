@@ -1,9 +1,9 @@
-/** What `qlora plan` tells: the three modes side by side, from one account. */
-import { describeDevice, NVIDIA, openGpu, type PaperDevice } from "../core/device/index.ts";
+import { describeDevice, NVIDIA, type PaperDevice } from "../core/device/meta.ts";
 import { DeviceError } from "../core/errors.ts";
 import type { ModelSource } from "../core/plugin/model.ts";
 import type { Config } from "../runtime/config/config.ts";
 import { type MemoryBudget, memoryBudget } from "../runtime/device/budget.ts";
+import { openGpu } from "../runtime/device/open.ts";
 import { MemoryAccount } from "../runtime/planning/account.ts";
 import { keepsDequantised } from "../runtime/planning/open.ts";
 import { planMemory } from "../runtime/planning/plan.ts";

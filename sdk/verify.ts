@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { ModelError, QloraError } from "../core/errors.ts";
 import { damaged, parseJsonObject } from "../core/formats/json-object.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, readAdapterConfig } from "../core/formats/peft.ts";
-import { openSafetensors } from "../core/formats/safetensors.ts";
 import { defineRequest } from "../core/options/request.ts";
 import { removeLeftovers, writeFileAtomic } from "../runtime/files/files.ts";
+import { openFolder, openSafetensors } from "../runtime/files/folder.ts";
 import { type Checkpoint, readCheckpoints, removeCheckpoint } from "../runtime/folder/checkpoints.ts";
 import { EVALUATION_FILE, parseEvaluation } from "../runtime/folder/evaluation-record.ts";
 import { holdRunFolder, isFolder, RUN_FILES } from "../runtime/folder/folder.ts";
@@ -184,7 +184,7 @@ async function ownAdapter(outputDir: string, lineage: Lineage | undefined): Prom
 }
 
 async function readAdapter(directory: string): Promise<void> {
-  await readAdapterConfig(join(directory, ADAPTER_CONFIG_FILE));
+  await readAdapterConfig(openFolder(directory));
   await using file = await openSafetensors(join(directory, ADAPTER_WEIGHTS_FILE));
   for (const name of file.tensors.keys()) await file.read(name);
 }

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { LinearSpec } from "../core/compute/linear.ts";
 import type { ParameterSpec } from "../core/compute/parameters.ts";
-import type { Gpu } from "../core/device/index.ts";
+import type { Gpu } from "../core/device/gpu.ts";
 import { elementCount } from "../core/device/tensor.ts";
 import {
   ADAPTER_CONFIG_FILE,
@@ -11,10 +11,10 @@ import {
   ADAPTER_WEIGHTS_FILE,
   readAdapterConfig,
 } from "../core/formats/peft.ts";
-import { openSafetensors, writeSafetensors } from "../core/formats/safetensors.ts";
 import { defineRequest } from "../core/options/request.ts";
 import type { Adapter, AdapterFactory, AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelOutline, ModelSource } from "../core/plugin/model.ts";
+import { openFolder, openSafetensors, writeFiles, writeSafetensors } from "../runtime/files/folder.ts";
 import { bareAdapter } from "./bare-adapter.ts";
 import {
   type Check,
@@ -112,7 +112,7 @@ class Subject {
       const [values, adapter] = await this.with(
         async (bench) => [await bench.perturb(), bench.session.adapter] as const,
       );
-      await adapter.save(directory, values);
+      await writeFiles(directory, await adapter.save(values));
       return await body(directory, values, adapter);
     } finally {
       await rm(directory, { recursive: true, force: true });
@@ -250,9 +250,9 @@ async function evaluatesWithoutDropout(subject: Subject): Promise<void> {
 
 async function restoresExactly(subject: Subject): Promise<void> {
   await subject.saved(async (directory, values, adapter) => {
-    expectSameMaps(await adapter.load(directory), values, "loaded by the adapter that saved");
+    expectSameMaps(await adapter.load(openFolder(directory)), values, "loaded by the adapter that saved");
     const fresh = await subject.adapter(subject.seed + 1);
-    expectSameMaps(await fresh.load(directory), values, "loaded by another adapter");
+    expectSameMaps(await fresh.load(openFolder(directory)), values, "loaded by another adapter");
     await using file = await openSafetensors(join(directory, ADAPTER_WEIGHTS_FILE));
     expectThat(
       [...file.tensors.keys()].sort().join() === [...values.keys()].sort().join(),
@@ -260,7 +260,7 @@ async function restoresExactly(subject: Subject): Promise<void> {
     );
     const names = [ADAPTER_WEIGHTS_FILE, ADAPTER_CONFIG_FILE];
     const before = await Promise.all(names.map((name) => readFile(join(directory, name))));
-    await fresh.save(directory, values);
+    await writeFiles(directory, await fresh.save(values));
     for (const [i, name] of names.entries())
       expectSameBits(await readFile(join(directory, name)), before[i]!, `${name} saved again, bytes`);
   });
@@ -268,7 +268,7 @@ async function restoresExactly(subject: Subject): Promise<void> {
 
 async function isFoundByItsConfig(subject: Subject): Promise<void> {
   await subject.saved(async (directory, values) => {
-    const config = await readAdapterConfig(join(directory, ADAPTER_CONFIG_FILE));
+    const config = await readAdapterConfig(openFolder(directory));
     const factory = subject.plugin.factory as Partial<AdapterFactory>;
     expectThat(factory.reads?.(config) === true, `reads() does not know the ${ADAPTER_CONFIG_FILE} that save() wrote`);
     const plugin = factory.fromConfig!(config);
@@ -279,7 +279,11 @@ async function isFoundByItsConfig(subject: Subject): Promise<void> {
         want.map(({ name, shape }) => name + show(shape)).join(),
       `the adapter that ${ADAPTER_CONFIG_FILE} describes has other parameters: ${again.parameters.length}, expected ${want.length}`,
     );
-    expectSameMaps(await again.load(directory), values, `loaded by the adapter that ${ADAPTER_CONFIG_FILE} describes`);
+    expectSameMaps(
+      await again.load(openFolder(directory)),
+      values,
+      `loaded by the adapter that ${ADAPTER_CONFIG_FILE} describes`,
+    );
     const samples = await subject.samples();
     const trained = await subject.with(async (bench) => {
       bench.write(values);
@@ -310,16 +314,16 @@ async function refusesStrangeFiles(subject: Subject): Promise<void> {
       const wrong = [shape[0]! + 1, ...shape.slice(1)];
       await write(shapes.map((each) => (each === victim ? { name, shape: wrong } : each)));
       await expectModelError(
-        () => adapter.load(directory),
+        () => adapter.load(openFolder(directory)),
         [name, show(wrong), show(shape)],
         `load of a file whose ${name} is ${show(wrong)}, not ${show(shape)}`,
       );
       await write(shapes.filter((each) => each !== victim));
-      await expectModelError(() => adapter.load(directory), [name], `load of a file without ${name}`);
+      await expectModelError(() => adapter.load(openFolder(directory)), [name], `load of a file without ${name}`);
     }
     await write([...shapes, { name: "nobody.weight", shape: [1] }]);
     await expectModelError(
-      () => adapter.load(directory),
+      () => adapter.load(openFolder(directory)),
       ["nobody.weight"],
       "load of a file with the unknown tensor nobody.weight",
     );

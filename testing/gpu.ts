@@ -1,5 +1,7 @@
-import { type Gpu, openGpu, type OpenOptions, type Tier, tiersOf } from "../core/device/index.ts";
+import type { Gpu } from "../core/device/gpu.ts";
+import { type Tier, tiersOf } from "../core/device/probe.ts";
 import { DeviceError } from "../core/errors.ts";
+import { openGpu, type OpenOptions } from "../runtime/device/open.ts";
 
 /** `QLORA_TEST_GPU` picks the provider that tests run on; default: what `auto` takes. */
 const provider = (process.env["QLORA_TEST_GPU"] ?? "auto") as OpenOptions["gpu"];

@@ -1,4 +1,4 @@
-import type { Gpu } from "../core/device/index.ts";
+import type { Gpu } from "../core/device/gpu.ts";
 import { expectThat } from "./contract.ts";
 
 /**

@@ -1,4 +1,4 @@
-import type { Gpu } from "../core/device/index.ts";
+import type { Gpu } from "../core/device/gpu.ts";
 import { elementCount, type Tensor } from "../core/device/tensor.ts";
 import { defineRequest } from "../core/options/request.ts";
 import { normalValues } from "../core/util/random.ts";

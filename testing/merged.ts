@@ -1,5 +1,4 @@
-/** Linears that an adapter has merged into dense weights, in the place of the adapter. */
-import type { Gpu } from "../core/device/index.ts";
+import type { Gpu } from "../core/device/gpu.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import { denseLinear } from "../kernels/lora-linear/dense.ts";
 import { dequantise } from "../kernels/nf4/index.ts";

@@ -1,14 +1,15 @@
+import type { Gpu } from "../core/device/gpu.ts";
+
 /** A model with an adapter on a device that tests share, and what contracts ask of it. */
-import { crossEntropy } from "../kernels/cross-entropy/index.ts";
 import { uploadBatch } from "../core/compute/batch.ts";
 import type { ForwardOptions } from "../core/compute/blocks.ts";
 import type { ParameterSet } from "../core/compute/parameters.ts";
 import { Tape } from "../core/compute/tape.ts";
-import type { Gpu } from "../core/device/index.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelSource } from "../core/plugin/model.ts";
 import { uniformValues } from "../core/util/random.ts";
+import { crossEntropy } from "../kernels/cross-entropy/index.ts";
 import { packSamples, type Sample } from "../runtime/data/pack.ts";
 import { openSessionOn, type Session } from "../runtime/session/session.ts";
 import { accumulateGradients } from "../runtime/training/step.ts";

@@ -1,11 +1,12 @@
 import type { LinearSpec } from "../core/compute/linear.ts";
 import type { ParameterSpec } from "../core/compute/parameters.ts";
-import type { Gpu } from "../core/device/index.ts";
+import type { Gpu } from "../core/device/gpu.ts";
 import { elementCount } from "../core/device/tensor.ts";
 import { defineRequest } from "../core/options/request.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelOutline, ModelPlugin, ModelSource } from "../core/plugin/model.ts";
 import { normalValues } from "../core/util/random.ts";
+import { fileHost } from "../runtime/files/folder.ts";
 import { bareAdapter, wrappingAdapter } from "./bare-adapter.ts";
 import {
   type Check,
@@ -71,7 +72,7 @@ class Subject {
 
   constructor(gpu: Gpu, plugin: ModelPlugin, options: ModelContractOptions) {
     this.gpu = gpu;
-    this.source = plugin.create();
+    this.source = plugin.create(fileHost);
     this.options = options;
     this.seed = options.seed ?? 1;
   }

@@ -1,6 +1,6 @@
 import { ParameterSet } from "../core/compute/parameters.ts";
 import type { SavedTensor } from "../core/compute/saved-state.ts";
-import type { Gpu } from "../core/device/index.ts";
+import type { Gpu } from "../core/device/gpu.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import type { Optimizer, OptimizerPlugin } from "../core/plugin/optimizer.ts";
 

@@ -1,5 +1,5 @@
 import type { SavedTensor } from "../core/compute/saved-state.ts";
-import type { Gpu } from "../core/device/index.ts";
+import type { Gpu } from "../core/device/gpu.ts";
 import { elementCount } from "../core/device/tensor.ts";
 import { QloraError } from "../core/errors.ts";
 import { defineRequest } from "../core/options/request.ts";

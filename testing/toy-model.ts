@@ -1,3 +1,5 @@
+import type { Gpu } from "../core/device/gpu.ts";
+
 /** A transformer of random NF4 weights, so that adapters can be tested without a checkpoint. */
 import { join } from "node:path";
 import type { Batch } from "../core/compute/batch.ts";
@@ -6,7 +8,6 @@ import { decoderLinears } from "../core/compute/decoder.ts";
 import { type AdaptedLinear, branchTrains, type LinearSpec, type Nf4Weight } from "../core/compute/linear.ts";
 import type { ParameterSet } from "../core/compute/parameters.ts";
 import type { Tape } from "../core/compute/tape.ts";
-import type { Gpu } from "../core/device/index.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import { ModelError } from "../core/errors.ts";
 import { nf4CodeBook, quantizeNf4 } from "../core/formats/nf4.ts";

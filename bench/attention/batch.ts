@@ -1,5 +1,4 @@
-/** Batches that the benches of attention on subgroup matrices run and check their kernels on. */
-import type { Gpu } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { elementCount, type Tensor } from "../../core/device/tensor.ts";
 import { attentionBackward, attentionDelta, attentionForward } from "../../kernels/attention/index.ts";
 import type { MatrixPart, MatrixTuning } from "../../kernels/attention/matrix-plan.ts";

@@ -1,6 +1,7 @@
-import { type Gpu, openGpu } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
 import type { MatrixUnit } from "../../kernels/matmul-matrix/index.ts";
+import { openGpu } from "../../runtime/device/open.ts";
 
 /** The device that is measured: tensor cores, with the driver's bounds checks as in training unless told otherwise. */
 export function benchGpu(robustness = true): Promise<Gpu> {

@@ -1,6 +1,6 @@
-import type { Ceilings } from "../../kernels/roofline/index.ts";
-import type { ProfileLine } from "../../core/device/index.ts";
+import type { ProfileLine } from "../../core/device/profile.ts";
 import { formatGib } from "../../core/util/byte-size.ts";
+
 import type { BenchResult } from "../../sdk/bench.ts";
 import type { CommandData } from "../command.ts";
 import { columns, notes, writeData, writeJson } from "../output.ts";
@@ -53,7 +53,10 @@ const flops = (perSecond: number): string =>
 const bandwidth = (perSecond: number): string => `${(perSecond / 1e9).toPrecision(3)} GB/s`;
 
 /** A kernel's rate, and its share of the ceiling that is nearer. */
-function rateColumns({ ms, flops: count, bytes }: ProfileLine, ceilings: Ceilings): [string, string] {
+function rateColumns(
+  { ms, flops: count, bytes }: ProfileLine,
+  ceilings: NonNullable<BenchResult["ceilings"]>,
+): [string, string] {
   if (ms === 0) return ["", ""];
   const [arithmetic, memory] = [(count * 1000) / ms, (bytes * 1000) / ms];
   const shares = [arithmetic / ceilings.flopsPerSecond, memory / ceilings.bytesPerSecond] as const;

@@ -1,8 +1,7 @@
 /** The files of an adapter's folder, whatever the adapter: config, tensors in f32, model card. */
-import { join } from "node:path";
-import { writeFileAtomic } from "../../runtime/files/files.ts";
 import type { ParameterShape } from "../compute/parameters.ts";
 import { ModelError } from "../errors.ts";
+import type { FilesToWrite, Folder } from "../formats/bytes.ts";
 import { readFloats } from "../formats/checkpoint.ts";
 import {
   ADAPTER_CONFIG_FILE,
@@ -11,11 +10,11 @@ import {
   MODEL_CARD_FILE,
   savedModuleKey,
 } from "../formats/peft.ts";
-import { writeSafetensors } from "../formats/safetensors.ts";
+import { safetensorsBytes } from "../formats/safetensors.ts";
 import { isUnused, oneLogit, openAdapterTensors, surplusTensor } from "./saved-tensors.ts";
 
 /** What an adapter's folder holds. */
-export interface AdapterFiles {
+export interface AdapterContent {
   /** Text of adapter_config.json. */
   readonly config: string;
   /** Text of README.md; see `formatModelCard`. */
@@ -26,21 +25,20 @@ export interface AdapterFiles {
 }
 
 /**
- * Writes adapter_config.json, adapter_model.safetensors (f32) and README.md into a folder that exists.
+ * The files of an adapter's folder: adapter_model.safetensors (f32), adapter_config.json and README.md.
  * @throws RangeError where a tensor has no value
  */
-export async function saveAdapterFiles(
-  directory: string,
-  { config, card, shapes, values }: AdapterFiles,
-): Promise<void> {
+export function adapterFiles({ config, card, shapes, values }: AdapterContent): FilesToWrite {
   const tensors = shapes.map(({ name, shape }) => {
     const data = values.get(name);
     if (data === undefined) throw new RangeError(`no value of ${name} to save`);
     return [name, { dtype: "F32", shape, data }] as const;
   });
-  await writeSafetensors(join(directory, ADAPTER_WEIGHTS_FILE), tensors, ADAPTER_METADATA);
-  await writeFileAtomic(join(directory, ADAPTER_CONFIG_FILE), config);
-  await writeFileAtomic(join(directory, MODEL_CARD_FILE), card);
+  return [
+    [ADAPTER_WEIGHTS_FILE, safetensorsBytes(tensors, ADAPTER_METADATA)],
+    [ADAPTER_CONFIG_FILE, config],
+    [MODEL_CARD_FILE, card],
+  ];
 }
 
 /**
@@ -48,10 +46,10 @@ export async function saveAdapterFiles(
  * @throws ModelError naming the tensor that is missing, superfluous or of another shape
  */
 export async function loadAdapterTensors(
-  directory: string,
+  folder: Folder,
   shapes: readonly ParameterShape[],
 ): Promise<Map<string, Float32Array<ArrayBuffer>>> {
-  await using file = await openAdapterTensors(directory);
+  await using file = await openAdapterTensors(folder);
   const wanted = new Set(shapes.map(({ name }) => name));
   const surplus = [...file.tensors.keys()].find((name) => !wanted.has(name) && !isUnused(name));
   if (surplus !== undefined) throw surplusTensor(file.path, surplus);

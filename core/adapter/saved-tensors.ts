@@ -3,9 +3,8 @@
  * state_dict (`lora_A.default.weight`, `score.modules_to_save.default.weight`) are read as what PEFT would have saved of it.
  * Source: huggingface/peft, utils/save_and_load.py.
  */
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { ModelError } from "../errors.ts";
+import type { Folder } from "../formats/bytes.ts";
 import { ADAPTER_WEIGHTS_FILE } from "../formats/peft.ts";
 import type { TensorInfo } from "../formats/safetensors-header.ts";
 import { missingTensor, openSafetensors, type SafetensorsFile, type TensorSource } from "../formats/safetensors.ts";
@@ -16,18 +15,17 @@ const PICKLED = "adapter_model.bin";
  * Opens an adapter's tensors, by their names in PEFT's files; reads the header only.
  * @throws ModelError SAFETENSORS_MISSING, SAFETENSORS_INVALID, or ADAPTER_TENSOR_UNKNOWN where the file holds what is no adapter's
  */
-export async function openAdapterTensors(directory: string): Promise<SafetensorsFile> {
-  const path = join(directory, ADAPTER_WEIGHTS_FILE);
-  if (!existsSync(path) && existsSync(join(directory, PICKLED))) {
+export async function openAdapterTensors(folder: Folder): Promise<SafetensorsFile> {
+  if (!(await folder.has(ADAPTER_WEIGHTS_FILE)) && (await folder.has(PICKLED))) {
     throw new ModelError(
       "SAFETENSORS_MISSING",
-      `${directory}: the weights are pickled (${PICKLED}), expected ${ADAPTER_WEIGHTS_FILE}`,
+      `${folder.name}: the weights are pickled (${PICKLED}), expected ${ADAPTER_WEIGHTS_FILE}`,
       {
         hint: "Save the adapter again with PEFT: save_pretrained(folder, safe_serialization=True).",
       },
     );
   }
-  const file = await openSafetensors(path);
+  const file = await openSafetensors(folder, ADAPTER_WEIGHTS_FILE);
   try {
     return renamed(file, savedNames(file));
   } catch (error) {

@@ -1,4 +1,3 @@
-import { AsyncLocalStorage } from "node:async_hooks";
 import { DeviceError } from "../errors.ts";
 import type { UpcomingBatch } from "./batch-shape.ts";
 import { BatchRoom } from "./headroom.ts";
@@ -63,8 +62,8 @@ export class Memory {
     data: 0,
   };
   readonly #beforeTrim: (all: boolean) => void;
-  /** Blocks allocated by the work of `undoing` that this call is part of. */
-  readonly #made = new AsyncLocalStorage<Block[]>();
+  /** Told of each buffer that is handed out, with what frees it where it is still the same allocation. */
+  onAlloc: ((release: () => void) => void) | undefined;
   #created = 0;
   #used = 0;
   #pooled = 0;
@@ -103,7 +102,10 @@ export class Memory {
     this.#room.handed(buffer, bytes);
     const block: Block = { buffer, bytes: buffer.size, purpose };
     this.#live.set(buffer, block);
-    this.#made.getStore()?.push(block);
+    this.onAlloc?.(() => {
+      // A buffer freed and handed out again is a block of somebody else.
+      if (this.#live.get(block.buffer) === block) this.free(block.buffer);
+    });
     this.#bytes[purpose] += buffer.size;
     this.#used += buffer.size;
     this.#mostUsed = Math.max(this.#mostUsed, this.#used);
@@ -172,21 +174,6 @@ export class Memory {
       else high = middle;
     }
     return low;
-  }
-
-  /**
-   * Runs `work`. Where it throws, what it allocated and still holds is given back; what others allocate meanwhile, on the
-   * same GPU, stays.
-   */
-  async undoing<T>(work: () => Promise<T>): Promise<T> {
-    const made: Block[] = [];
-    try {
-      return await this.#made.run(made, work);
-    } catch (error) {
-      // A buffer freed and handed out again is a block of somebody else.
-      for (const block of made) if (this.#live.get(block.buffer) === block) this.free(block.buffer);
-      throw error;
-    }
   }
 
   /** Destroys the pooled buffers. */

@@ -1,5 +1,6 @@
 /** The kernels of a device: compiled when they are first asked for, or up front, all those that a plan has met. */
 import { DeviceError } from "../errors.ts";
+import { nextTask } from "../util/next-task.ts";
 import { type KernelSpec, moduleText, type UniformType } from "./kernel.ts";
 
 /** A compiled kernel, made by `Gpu.kernel`. */
@@ -129,7 +130,7 @@ export class Kernels {
     } catch (error) {
       done.reject(error);
     }
-    if (!this.#background) await Bun.sleep(0);
+    if (!this.#background) await nextTask();
     this.#underWay--;
     this.#start();
   }

@@ -2,10 +2,8 @@
  * A model's folder in Hugging Face's layout: config.json beside model.safetensors, or beside several shards that
  * model.safetensors.index.json lists. Tensors are looked up across the shards and read one at a time.
  */
-import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { basename, join } from "node:path";
 import { ModelError } from "../errors.ts";
+import { type Folder, isFileName, pathIn, readText } from "./bytes.ts";
 import { bf16ToF32, f16ToF32 } from "./half.ts";
 import { isObject, parseJsonObject } from "./json-object.ts";
 import { showJson } from "./model-config.ts";
@@ -29,16 +27,16 @@ export interface Checkpoint extends TensorSource {
  * Opens a checkpoint: reads config.json and every header, no tensor yet.
  * @throws ModelError CHECKPOINT_INVALID or SAFETENSORS_INVALID naming the file and, where one is to blame, the tensor
  */
-export async function openCheckpoint(dir: string): Promise<Checkpoint> {
-  const config = await readModelConfig(dir);
-  const single = isSingle(dir);
-  const places = single ? undefined : await readPlaces(dir);
+export async function openCheckpoint(folder: Folder): Promise<Checkpoint> {
+  const config = await readModelConfig(folder);
+  const single = await isSingle(folder);
+  const places = single ? undefined : await readPlaces(folder);
   const shards = new Map<string, SafetensorsFile>();
   try {
     for (const name of places === undefined ? [SINGLE] : new Set(places.values())) {
-      shards.set(name, await openSafetensors(join(dir, name)));
+      shards.set(name, await openSafetensors(folder, name));
     }
-    return assemble(dir, config, shards, places);
+    return assemble(folder, config, shards, places);
   } catch (error) {
     await closeAll(shards);
     throw error;
@@ -46,23 +44,23 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
 }
 
 /** Whether a folder holds weights, or at least their index. */
-export function hasWeights(dir: string): boolean {
-  return [SINGLE, INDEX].some((name) => existsSync(join(dir, name)));
+export async function hasWeights(folder: Folder): Promise<boolean> {
+  return (await folder.has(SINGLE)) || folder.has(INDEX);
 }
 
 /** Whether a folder holds the weights as one file. */
-export const isSingle = (dir: string): boolean => existsSync(join(dir, SINGLE));
+export const isSingle = (folder: Folder): Promise<boolean> => folder.has(SINGLE);
 
 /**
  * config.json of a model's folder; no weights are needed.
  * @throws ModelError CHECKPOINT_INVALID
  */
-export async function readModelConfig(dir: string): Promise<Readonly<Record<string, unknown>>> {
-  const adapter = existsSync(join(dir, ADAPTER)) && !existsSync(join(dir, CONFIG));
+export async function readModelConfig(folder: Folder): Promise<Readonly<Record<string, unknown>>> {
+  const adapter = (await folder.has(ADAPTER)) && !(await folder.has(CONFIG));
   const hint = adapter
     ? `It holds ${ADAPTER}: this is an adapter. Give its base model here.`
     : "Give the folder of a Hugging Face checkpoint: config.json and safetensors.";
-  return readJsonObject(join(dir, CONFIG), hint);
+  return readJsonObject(folder, CONFIG, hint);
 }
 
 /** One problem with a checkpoint, told in full. */
@@ -116,7 +114,7 @@ export function expectFloats(
 }
 
 function assemble(
-  dir: string,
+  folder: Folder,
   config: Readonly<Record<string, unknown>>,
   shards: ReadonlyMap<string, SafetensorsFile>,
   places: ReadonlyMap<string, string> | undefined,
@@ -138,15 +136,15 @@ function assemble(
   }
   const owner = (name: string): SafetensorsFile => {
     const file = owners.get(name);
-    if (file === undefined) throw missingTensor(dir, name);
+    if (file === undefined) throw missingTensor(folder.name, name);
     return file;
   };
   const close = () => closeAll(shards);
   return {
-    dir,
+    dir: folder.name,
     config,
     tensors,
-    pathOf: (name) => owners.get(name)?.path ?? dir,
+    pathOf: (name) => owners.get(name)?.path ?? folder.name,
     read: async (name) => owner(name).read(name),
     readInto: async (name, target, offset) => owner(name).readInto(name, target, offset),
     stream: (name, chunkBytes) => owner(name).stream(name, chunkBytes),
@@ -160,10 +158,10 @@ async function closeAll(shards: ReadonlyMap<string, SafetensorsFile>): Promise<v
 }
 
 /** Which shard holds which tensor; says at once which shards are missing. */
-async function readPlaces(dir: string): Promise<ReadonlyMap<string, string>> {
-  const path = join(dir, INDEX);
-  if (!existsSync(path)) {
-    const pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"].find((name) => existsSync(join(dir, name)));
+async function readPlaces(folder: Folder): Promise<ReadonlyMap<string, string>> {
+  const dir = folder.name;
+  if (!(await folder.has(INDEX))) {
+    const pickled = await firstOf(folder, ["pytorch_model.bin", "pytorch_model.bin.index.json"]);
     throw checkpointError(
       `${dir}: there is neither ${SINGLE} nor ${INDEX}`,
       pickled === undefined
@@ -171,8 +169,10 @@ async function readPlaces(dir: string): Promise<ReadonlyMap<string, string>> {
         : `The weights are pickled (${pickled}); save them again as safetensors.`,
     );
   }
-  const places = await readIndex(path);
-  const lost = describeMissing(places, (shard) => existsSync(join(dir, shard)));
+  const places = await readIndex(folder);
+  const there = new Set<string>();
+  for (const shard of new Set(places.values())) if (await folder.has(shard)) there.add(shard);
+  const lost = describeMissing(places, (shard) => there.has(shard));
   if (lost !== undefined)
     throw checkpointError(`${dir}: ${lost}`, "The download is not whole; fetch the checkpoint again.");
   return places;
@@ -182,9 +182,10 @@ async function readPlaces(dir: string): Promise<ReadonlyMap<string, string>> {
  * An index of shards: which file holds which tensor, by its name.
  * @throws ModelError CHECKPOINT_INVALID
  */
-export async function readIndex(path: string): Promise<ReadonlyMap<string, string>> {
+export async function readIndex(folder: Folder): Promise<ReadonlyMap<string, string>> {
+  const path = pathIn(folder, INDEX);
   const again = "Fetch the checkpoint again; where that changes nothing, choose another revision of the model.";
-  const map = (await readJsonObject(path, again))["weight_map"];
+  const map = (await readJsonObject(folder, INDEX, again))["weight_map"];
   if (!isObject(map)) throw checkpointError(`${path}: weight_map is ${showJson(map)}, expected an object`, again);
   const places = Object.entries(map);
   if (places.length === 0)
@@ -195,9 +196,6 @@ export async function readIndex(path: string): Promise<ReadonlyMap<string, strin
   }
   return new Map(places as [string, string][]);
 }
-
-const isFileName = (text: string): boolean =>
-  !["", ".", ".."].includes(text) && !text.includes("\\") && !text.includes("\0") && basename(text) === text;
 
 /** Which shards of an index are not there; undefined where all are. */
 export function describeMissing(
@@ -212,10 +210,19 @@ export function describeMissing(
   return `${are} missing: ${list} (the first of them holds tensor "${name}")`;
 }
 
-async function readJsonObject(path: string, hint: string): Promise<Readonly<Record<string, unknown>>> {
-  const text = await readFile(path, "utf8").catch((error: unknown) => {
-    throw checkpointError(`${path}: cannot be read (${(error as Error).message})`, hint, error);
+async function firstOf(folder: Folder, files: readonly string[]): Promise<string | undefined> {
+  for (const file of files) if (await folder.has(file)) return file;
+  return undefined;
+}
+
+async function readJsonObject(folder: Folder, file: string, hint: string): Promise<Readonly<Record<string, unknown>>> {
+  const path = pathIn(folder, file);
+  const unread = (reason: string, cause?: unknown): ModelError =>
+    checkpointError(`${path}: cannot be read (${reason})`, hint, cause);
+  const text = await readText(folder, file).catch((error: unknown) => {
+    throw unread((error as Error).message, error);
   });
+  if (text === undefined) throw unread("there is no such file");
   return parseJsonObject(text, (problem, cause) =>
     checkpointError(`${path}: ${problem}`, "Fetch the file again.", cause),
   );

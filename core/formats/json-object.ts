@@ -1,6 +1,6 @@
 /** JSON objects, and what is no JSON object told as its reader tells errors. */
-import { fileKind } from "../../runtime/files/file-kind.ts";
 import { QloraError } from "../errors.ts";
+import { fileKind } from "./file-kind.ts";
 
 /** True for a JSON object. */
 export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
@@ -35,7 +35,7 @@ export function parseJsonObject(json: string | Uint8Array, refuse: Refuse): Read
     try {
       return read();
     } catch (cause) {
-      const kind = fileKind(typeof json === "string" ? Buffer.from(json.slice(0, 1024)) : json);
+      const kind = fileKind(typeof json === "string" ? new TextEncoder().encode(json.slice(0, 1024)) : json);
       if (kind !== undefined) throw refuse(`is ${kind.name}, not JSON`, cause);
       throw refuse(`is not valid JSON (${(cause as Error).message})`, cause);
     }

@@ -3,8 +3,8 @@
  * loads in PEFT, and has the bytes that PEFT 0.21 would write for the same adapter.
  * Source: huggingface/peft, src/peft/config.py, tuners/lora/config.py, utils/save_and_load.py.
  */
-import { readFile } from "node:fs/promises";
 import { ModelError } from "../errors.ts";
+import { type Folder, pathIn, readText } from "./bytes.ts";
 import { isObject, isTooDeep, TOO_DEEP } from "./json-object.ts";
 import { formatPythonJson, parsePythonJson, pyFloat, type PythonJson } from "./python-json.ts";
 
@@ -207,18 +207,20 @@ export function parseLoraConfig(
 }
 
 /**
- * The adapter_config.json at `path`, of whatever kind of adapter.
+ * The adapter_config.json of a folder, of whatever kind of adapter.
  * @throws ModelError ADAPTER_CONFIG_INVALID
  */
-export async function readAdapterConfig(path: string): Promise<Readonly<Record<string, unknown>>> {
+export async function readAdapterConfig(folder: Folder): Promise<Readonly<Record<string, unknown>>> {
+  const path = pathIn(folder, ADAPTER_CONFIG_FILE);
   const fail = (what: string, cause?: unknown): ModelError =>
     new ModelError("ADAPTER_CONFIG_INVALID", `${path}: ${what}`, {
       hint: `Give the folder of an adapter: ${ADAPTER_CONFIG_FILE} and ${ADAPTER_WEIGHTS_FILE}.`,
       cause,
     });
-  const text = await readFile(path, "utf8").catch((error: unknown) => {
+  const text = await readText(folder, ADAPTER_CONFIG_FILE).catch((error: unknown) => {
     throw fail(`cannot be read (${(error as Error).message})`, error);
   });
+  if (text === undefined) throw fail("cannot be read (there is no such file)");
   if (isTooDeep(text)) throw fail(TOO_DEEP);
   let value: unknown;
   try {

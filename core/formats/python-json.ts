@@ -2,6 +2,7 @@
  * JSON as Python's json module writes it, for files that Hugging Face's tools share with us: keys sorted, two spaces
  * of indent, ASCII only, floats told apart from integers (`1.0`, `1e-05`), NaN and Infinity bare.
  */
+import { compareBytes } from "./bytes.ts";
 import { isTooDeep, TOO_DEEP } from "./json-object.ts";
 
 /** A number that Python holds as a float: it keeps its `.0`. */
@@ -79,7 +80,7 @@ function format(value: PythonJson, newline: string): string {
   const items = isList
     ? (value as readonly PythonJson[]).map((item) => format(item, inner))
     : Object.entries(value as { readonly [key: string]: PythonJson })
-        .sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
+        .sort(([a], [b]) => compareBytes(a, b))
         .map(([key, item]) => `${formatString(key)}: ${format(item, inner)}`);
   const [open, close] = isList ? ["[", "]"] : ["{", "}"];
   return items.length === 0 ? open + close : `${open}${inner}${items.join(`,${inner}`)}${newline}${close}`;

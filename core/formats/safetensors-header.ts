@@ -3,6 +3,7 @@
  * Source: huggingface/safetensors, safetensors/src/tensor.rs (`Dtype`, `Metadata::validate`, `prepare`).
  */
 import { ModelError } from "../errors.ts";
+import { compareBytes } from "./bytes.ts";
 import { isObject, parseJsonObject } from "./json-object.ts";
 
 /** Element types and the bytes of one, in the order that the format's own serializer ranks them. */
@@ -53,8 +54,7 @@ export function tensorBytes({ dtype, shape }: TensorSpec): number {
 /** The order of the file: larger elements first, then names by their UTF-8 bytes. */
 export function fileOrder<T extends TensorSpec>(tensors: Iterable<readonly [string, T]>): (readonly [string, T])[] {
   return [...tensors].sort(
-    ([nameA, a], [nameB, b]) =>
-      rank.get(b.dtype)! - rank.get(a.dtype)! || Buffer.compare(Buffer.from(nameA), Buffer.from(nameB)),
+    ([nameA, a], [nameB, b]) => rank.get(b.dtype)! - rank.get(a.dtype)! || compareBytes(nameA, nameB),
   );
 }
 
@@ -72,7 +72,7 @@ export function formatHeader(
     return `${JSON.stringify(name)}:${JSON.stringify(info)}`;
   });
   if (Object.keys(metadata).length > 0) entries.unshift(`"__metadata__":${JSON.stringify(metadata)}`);
-  const json = Buffer.from(`{${entries.join(",")}}`, "utf8");
+  const json = new TextEncoder().encode(`{${entries.join(",")}}`);
   const length = Math.ceil(json.byteLength / 8) * 8;
   const header = new Uint8Array(8 + length).fill(0x20, 8);
   new DataView(header.buffer).setBigUint64(0, BigInt(length), true);

@@ -1,11 +1,7 @@
-/**
- * Safetensors files: read tensor by tensor, never held whole, and written with the very bytes that the format's own
- * serializer writes.
- */
-import { open, type FileHandle } from "node:fs/promises";
-import { hintFor, kindOfFile } from "../../runtime/files/file-kind.ts";
-import { writeFileAtomic } from "../../runtime/files/files.ts";
+/** Safetensors files: read tensor by tensor, never held whole, and made of the very bytes that the format's own serializer writes. */
 import { ModelError } from "../errors.ts";
+import { type ByteSource, type Folder, pathIn, readInto as fill } from "./bytes.ts";
+import { hintFor, kindOf, kindOfFile } from "./file-kind.ts";
 import {
   fileOrder,
   formatHeader,
@@ -48,43 +44,51 @@ export interface SafetensorsFile extends TensorSource {
 }
 
 /**
- * Opens a safetensors file: reads and checks its header, no tensor yet.
+ * Opens a safetensors file of a folder: reads and checks its header, no tensor yet.
  * @throws ModelError SAFETENSORS_MISSING, or SAFETENSORS_INVALID naming the file and, where one is to blame, the tensor
  */
-export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  const file = await open(path, "r").catch(async (error: unknown) => {
-    const pickle = path.replace(/\.safetensors$/, ".bin");
-    throw new ModelError("SAFETENSORS_MISSING", `${path}: cannot be opened (${(error as Error).message})`, {
-      hint: (await kindOfFile(pickle))?.weightsHint ?? "Check the path of the checkpoint or adapter.",
-      cause: error,
+export async function openSafetensors(folder: Folder, file: string): Promise<SafetensorsFile> {
+  const path = pathIn(folder, file);
+  const missing = async (reason: string, cause?: unknown): Promise<ModelError> => {
+    const pickle = await kindOfFile(folder, file.replace(/\.safetensors$/, ".bin"));
+    return new ModelError("SAFETENSORS_MISSING", `${path}: cannot be opened (${reason})`, {
+      hint: pickle?.weightsHint ?? "Check the path of the checkpoint or adapter.",
+      cause,
     });
+  };
+  const source = await folder.open(file).catch(async (error: unknown) => {
+    throw await missing((error as Error).message, error);
   });
+  if (source === undefined) throw await missing("there is no such file");
+  return readSafetensors(source);
+}
+
+/** The same of bytes that are open; closing the file closes them. @throws ModelError SAFETENSORS_INVALID */
+export async function readSafetensors(source: ByteSource): Promise<SafetensorsFile> {
   try {
-    return await openFile(path, file);
+    return await readOpen(source);
   } catch (error) {
-    await file.close();
-    const kind = await kindOfFile(path);
+    const kind = await kindOf(source);
+    await source.close();
     if (kind === undefined || !(error instanceof ModelError)) throw error;
-    throw new ModelError(error.code, `${path}: is ${kind.name}, expected a safetensors file`, {
-      hint: hintFor(kind.weightsHint, path),
+    throw new ModelError(error.code, `${source.name}: is ${kind.name}, expected a safetensors file`, {
+      hint: hintFor(kind.weightsHint, source.name),
       cause: error,
     });
   }
 }
 
-async function openFile(path: string, file: FileHandle): Promise<SafetensorsFile> {
-  const stat = await file.stat();
-  if (!stat.isFile()) throw invalidFile(path, "is not a file");
-  const size = stat.size;
+async function readOpen(source: ByteSource): Promise<SafetensorsFile> {
+  const { name: path, size } = source;
   if (size < 8) throw invalidFile(path, `has ${size} bytes, fewer than the 8 that hold the header's length`);
   const prefix = new Uint8Array(8);
-  await readFully(path, file, prefix, 0);
+  await readFully(source, prefix, 0);
   const length = Number(new DataView(prefix.buffer).getBigUint64(0, true));
   if (length > MAX_HEADER_BYTES)
     throw invalidFile(path, `says its header has ${length} bytes; it is no safetensors file`);
   if (8 + length > size) throw invalidFile(path, `says its header has ${length} bytes, but the file has only ${size}`);
   const json = new Uint8Array(length);
-  await readFully(path, file, json, 8);
+  await readFully(source, json, 8);
   const { tensors, metadata } = parseHeader(path, json, size);
 
   const find = (name: string): TensorInfo => {
@@ -97,9 +101,9 @@ async function openFile(path: string, file: FileHandle): Promise<SafetensorsFile
     if (offset < 0 || begin + offset + target.byteLength > end) {
       throw new RangeError(`${name}: bytes ${offset} to ${offset + target.byteLength} of ${end - begin}`);
     }
-    await readFully(path, file, target, begin + offset, name);
+    await readFully(source, target, begin + offset, name);
   };
-  const close = () => file.close();
+  const close = () => source.close();
   return {
     path,
     metadata,
@@ -132,22 +136,12 @@ export function missingTensor(path: string, name: string): ModelError {
   });
 }
 
-async function readFully(
-  path: string,
-  file: FileHandle,
-  target: Uint8Array,
-  position: number,
-  tensor?: string,
-): Promise<void> {
+async function readFully(source: ByteSource, target: Uint8Array, position: number, tensor?: string): Promise<void> {
   for (let done = 0; done < target.byteLength;) {
-    const { bytesRead } = await file.read(
-      target,
-      done,
-      Math.min(READ_BYTES, target.byteLength - done),
-      position + done,
-    );
+    const piece = target.subarray(done, Math.min(target.byteLength, done + READ_BYTES));
+    const bytesRead = await fill(source, position + done, piece);
     if (bytesRead === 0)
-      throw invalidFile(path, `ends at byte ${position + done}, inside what should be there`, tensor);
+      throw invalidFile(source.name, `ends at byte ${position + done}, inside what should be there`, tensor);
     done += bytesRead;
   }
 }
@@ -158,23 +152,22 @@ export interface TensorToWrite extends TensorSpec {
 }
 
 /**
- * Writes a safetensors file, whole or not at all, byte-equal to the one that Python's safetensors writes.
+ * The bytes of a safetensors file, equal to those that Python's safetensors writes.
  * @param tensors by name, in any order
  * @param metadata the header's `__metadata__`; PEFT and transformers write `{ format: "pt" }`
- * @throws RangeError where the data does not fit dtype and shape; QloraError where the file cannot be written
+ * @throws RangeError where a name is taken, and, as the pieces come, where the data does not fit dtype and shape
  */
-export async function writeSafetensors(
-  path: string,
+export function safetensorsBytes(
   tensors: Iterable<readonly [string, TensorToWrite]>,
   metadata: Readonly<Record<string, string>> = {},
-): Promise<void> {
+): AsyncIterable<Uint8Array> {
   const ordered = fileOrder(tensors);
   const taken = new Set(["__metadata__"]);
   for (const [name] of ordered) {
     if (taken.has(name)) throw new RangeError(`${name}: not a free tensor name`);
     taken.add(name);
   }
-  await writeFileAtomic(path, piecesOf(ordered, metadata));
+  return piecesOf(ordered, metadata);
 }
 
 async function* piecesOf(

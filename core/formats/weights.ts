@@ -4,6 +4,7 @@
  */
 import type { Gpu } from "../device/gpu.ts";
 import { elementCount } from "../device/tensor.ts";
+import type { Folder } from "./bytes.ts";
 import { hasWeights, openCheckpoint } from "./checkpoint.ts";
 import { finiteTensors } from "./finite.ts";
 import { NESTED_BLOCK_SIZE, NF4_BLOCK_SIZE, nf4CodeBook } from "./nf4.ts";
@@ -13,17 +14,16 @@ import { missingTensor, type TensorSource } from "./safetensors.ts";
 /**
  * Opens the weights in a checkpoint's folder. On paper they need not be there: `rows`, the outline's `baseParameters`, then say
  * what they would be.
- * @param options.allowNonFinite read NaN and infinite values as they are; otherwise the read of such a tensor throws
+ * @param context what `load` gets; `allowNonFinite`: read NaN and infinite values as they are; otherwise the read of such a tensor throws
  * @throws ModelError as `openCheckpoint`
  */
 export async function openWeights(
-  gpu: Gpu,
-  directory: string,
+  { gpu, allowNonFinite }: { readonly gpu: Gpu; readonly allowNonFinite?: boolean | undefined },
+  folder: Folder,
   rows: readonly ParameterRow[],
-  options: { readonly allowNonFinite?: boolean | undefined } = {},
 ): Promise<TensorSource> {
-  if (gpu.paper && !hasWeights(directory)) return paperCheckpoint(rows);
-  return finiteTensors(await openCheckpoint(directory), options.allowNonFinite === true);
+  if (gpu.paper && !(await hasWeights(folder))) return paperCheckpoint(rows);
+  return finiteTensors(await openCheckpoint(folder), allowNonFinite === true);
 }
 
 function paperCheckpoint(rows: readonly ParameterRow[]): TensorSource {

@@ -2,6 +2,7 @@
 import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../compute/linear.ts";
 import type { ParameterSet, ParameterShape, ParameterSpec } from "../compute/parameters.ts";
 import type { Gpu } from "../device/gpu.ts";
+import type { FilesToWrite, Folder } from "../formats/bytes.ts";
 import type { OptionShape, OptionsInput } from "../options/options.ts";
 import { type Parts, complete } from "./check.ts";
 import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./factory.ts";
@@ -44,13 +45,13 @@ export interface Adapter {
     bias: Float32Array<ArrayBuffer>,
     values: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
   ): void;
-  /** Writes the adapter's files, head included, into a folder that exists. */
-  save(directory: string, values: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<void>;
+  /** The adapter's files, head included, that hold these values by parameter name; see `adapterFiles`. */
+  save(values: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<FilesToWrite>;
   /**
    * Values by parameter name (head included) from a folder that `save` or PEFT wrote.
    * @throws ModelError naming the tensor and both shapes where they differ
    */
-  load(directory: string): Promise<Map<string, Float32Array<ArrayBuffer>>>;
+  load(folder: Folder): Promise<Map<string, Float32Array<ArrayBuffer>>>;
 }
 
 /** A configured adapter, as a config holds it. */
@@ -92,9 +93,8 @@ export interface AdapterFactory<S extends OptionShape = OptionShape> extends Typ
  *   create: async (_options, { head }) => ({
  *     parameters: [],
  *     adapt: (spec, weight) => ({ spec, weight }),
- *     save: (directory, values) =>
- *       saveAdapterFiles(directory, { config: '{"peft_type":"HEAD_ONLY"}', card: "", shapes: head, values }),
- *     load: (directory) => loadAdapterTensors(directory, head),
+ *     save: async (values) => adapterFiles({ config: '{"peft_type":"HEAD_ONLY"}', card: "", shapes: head, values }),
+ *     load: (folder) => loadAdapterTensors(folder, head),
  *   }),
  * });
  */

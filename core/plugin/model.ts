@@ -6,6 +6,7 @@ import type { ParameterSet, ParameterShape, ParameterSpec } from "../compute/par
 import type { Tape } from "../compute/tape.ts";
 import type { Gpu } from "../device/gpu.ts";
 import type { Tensor } from "../device/tensor.ts";
+import type { Host } from "../formats/bytes.ts";
 import type { PythonJson } from "../formats/python-json.ts";
 import type { ParameterRow } from "../formats/weights.ts";
 import type { OptionShape } from "../options/options.ts";
@@ -90,10 +91,10 @@ export interface ModelSource {
 }
 
 /** A configured model, as a config holds it. */
-export type ModelPlugin = Plugin<"model", readonly [], ModelSource>;
+export type ModelPlugin = Plugin<"model", readonly [Host], ModelSource>;
 
 /** What a model's author writes. */
-export interface ModelDefinition<S extends OptionShape> extends PluginDefinition<S, readonly [], ModelSource> {
+export interface ModelDefinition<S extends OptionShape> extends PluginDefinition<S, readonly [Host], ModelSource> {
   /**
    * Values of config.json's model_type that it reads: `--model <folder or hub id>` then finds it. Such a model has an option
    * `checkpoint`, and may have `revision`; `create` gets the folder, downloaded where need be.
@@ -105,7 +106,7 @@ export interface ModelDefinition<S extends OptionShape> extends PluginDefinition
 export interface ModelFactory<S extends OptionShape = OptionShape> extends TypedPluginFactory<
   "model",
   S,
-  readonly [],
+  readonly [Host],
   ModelSource
 > {
   readonly modelTypes: readonly string[];
@@ -118,8 +119,8 @@ export interface ModelFactory<S extends OptionShape = OptionShape> extends Typed
  * export const logged = defineModel({
  *   name: "logged",
  *   options: defineOptions({ checkpoint: option("string", { help: "folder of the checkpoint" }) }),
- *   create({ checkpoint }) {
- *     const source = gemma2({ checkpoint }).create();
+ *   create({ checkpoint }, host) {
+ *     const source = gemma2({ checkpoint }).create(host);
  *     return {
  *       checkpoint,
  *       outline: (numLabels) => source.outline(numLabels),

@@ -1,5 +1,4 @@
-/** What attention costs, for the profile's rates. */
-import type { Work } from "../../core/device/index.ts";
+import type { Work } from "../../core/device/profile.ts";
 import type { AttentionOptions } from "./options.ts";
 
 /** Products of [D] vectors that a kernel does for each visible (query, key) pair of each head. */

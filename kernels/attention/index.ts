@@ -1,6 +1,7 @@
 import type { Op, Tape } from "../../core/compute/tape.ts";
-import type { Gpu, Kernel } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor, type KernelSpec } from "../../core/device/kernel.ts";
+import type { Kernel } from "../../core/device/pipelines.ts";
 import { expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import keysCode from "./backward-dkv.wgsl" with { type: "text" };
 import queriesCode from "./backward-dq.wgsl" with { type: "text" };

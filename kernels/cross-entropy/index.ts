@@ -1,6 +1,7 @@
 import type { Op, Tape } from "../../core/compute/tape.ts";
-import type { Gpu, Kernel } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/device/kernel.ts";
+import type { Kernel } from "../../core/device/pipelines.ts";
 import { elementCount, expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
 import { lanesFor, reduceSource } from "../reduce.ts";
 import backwardCode from "./backward.wgsl" with { type: "text" };

@@ -1,6 +1,7 @@
 import type { Op, Tape } from "../../core/compute/tape.ts";
-import type { Gpu, Kernel } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/device/kernel.ts";
+import type { Kernel } from "../../core/device/pipelines.ts";
 import { elementCount, expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import { vectorSource, type Width, widthOf } from "../vector.ts";
 import activationCode from "./activation.wgsl" with { type: "text" };

@@ -1,5 +1,4 @@
-/** Products on subgroup matrices (tier `matrix`): the linears of a transformer block, f16 in and out, f32 sums. */
-import type { Gpu } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/device/kernel.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
 import { DEFAULT_VARIANT, matmulSpec, type MatmulVariant, variantKey } from "./gemm.ts";

@@ -1,4 +1,4 @@
-import type { Capabilities } from "../../core/device/index.ts";
+import type { Capabilities } from "../../core/device/probe.ts";
 
 /** The multiply-accumulate that kernels are built from: m x k times k x n, by the lanes of one subgroup. */
 export interface MatrixUnit {

@@ -1,8 +1,8 @@
 /** Dense products with f32 accumulation, in the three layouts that a low-rank branch needs. */
 import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor } from "../../core/device/kernel.ts";
+import { isSoftware } from "../../core/device/software.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
-import { isSoftware } from "../../runtime/device/software.ts";
 import { type DropoutOptions, dropoutScale, dropoutThreshold } from "../dropout/index.ts";
 import { type Layout, matmulSource, matmulUniforms, type SourceOptions, TILE, type Variant } from "./source.ts";
 import sumCode from "./sum-splits.wgsl" with { type: "text" };

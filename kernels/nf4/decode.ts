@@ -1,6 +1,5 @@
 import type { Nf4Weight } from "../../core/compute/linear.ts";
-import type { UniformType } from "../../core/device/kernel.ts";
-import { wgslFloat } from "../../core/device/kernel.ts";
+import { type UniformType, wgslFloat } from "../../core/device/kernel.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { nf4CodeBook } from "../../core/formats/nf4.ts";
 

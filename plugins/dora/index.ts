@@ -17,7 +17,7 @@ import {
   type ParameterSpec,
   parseLoraConfig,
   planLora,
-  saveAdapterFiles,
+  adapterFiles,
   savedModuleKey,
 } from "qlora/core";
 import { doraForward, type DoraBranch } from "./forward.ts";
@@ -83,17 +83,17 @@ function createDora(o: LoraOptions, context: AdapterContext): Adapter {
       addLowRank(weight, { a, b, scale: plan.scale, ...spec });
       setRowLengths(weight, values.get(magnitudeKey(spec.name))!);
     },
-    save(directory, values) {
+    async save(values) {
       const body = `DoRA adapter (r ${o.rank}, alpha ${o.alpha}) and score head of a sequence classifier, trained by qlora.`;
       const card = formatModelCard(context.baseModel, "lora", body);
-      return saveAdapterFiles(directory, {
+      return adapterFiles({
         config: formatLoraConfig({ ...config, useDora: true }),
         card,
         shapes,
         values,
       });
     },
-    load: (directory) => loadAdapterTensors(directory, shapes),
+    load: (folder) => loadAdapterTensors(folder, shapes),
   };
 }
 

@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import {
   defineModel,
   defineOptions,
@@ -40,10 +39,11 @@ export const gemma2 = defineModel({
   name: "gemma2",
   modelTypes: ["gemma2"],
   options,
-  create({ checkpoint, attnLogitSoftcapping, embeddings, keepDequantised }) {
+  create({ checkpoint, attnLogitSoftcapping, embeddings, keepDequantised }, host) {
+    const folder = host.openFolder(checkpoint);
     const readConfig = async (): Promise<Gemma2Config> => {
-      const path = join(checkpoint, "config.json");
-      const config = parseGemma2Config(await readModelConfig(checkpoint), path);
+      const path = `${folder.name}/config.json`;
+      const config = parseGemma2Config(await readModelConfig(folder), path);
       const linears = gemma2Outline(config, 1).linears.map(({ name }) => name);
       requireNf4(config, linears, { path, example: "unsloth/gemma-2-9b-it-bnb-4bit" });
       return config;
@@ -63,7 +63,7 @@ export const gemma2 = defineModel({
       load: async (context) => {
         const config = await readConfig();
         const { baseParameters } = gemma2Outline(config, context.numLabels);
-        await using files = await openWeights(context.gpu, checkpoint, baseParameters, context);
+        await using files = await openWeights(context, folder, baseParameters);
         const softcap = attnLogitSoftcapping ?? config.attnLogitSoftcapping ?? 0;
         return await createGemma2(context, files, config, {
           softcap,

@@ -12,7 +12,7 @@ import {
   matchTargets,
   option,
   pythonPattern,
-  saveAdapterFiles,
+  adapterFiles,
   savedModuleKey,
 } from "qlora/core";
 import { scaleColumns } from "qlora/kernels";
@@ -109,12 +109,12 @@ function createIa3(o: InferOptions<typeof options>, { linears, head, baseModel }
       if (factors === undefined || feedforward(spec)) return;
       for (let i = 0; i < bias.length; i++) bias[i]! *= factors[i]!;
     },
-    save(directory, values) {
+    async save(values) {
       const config = { ...o, targetModules: expandTargets(names, targets) };
       const body = "(IA)^3 adapter and score head of a sequence classifier, trained by qlora.";
       const card = formatModelCard(baseModel, "ia3", body);
-      return saveAdapterFiles(directory, { config: formatIa3Config(config, baseModel), card, shapes, values });
+      return adapterFiles({ config: formatIa3Config(config, baseModel), card, shapes, values });
     },
-    load: (directory) => loadAdapterTensors(directory, shapes),
+    load: (folder) => loadAdapterTensors(folder, shapes),
   };
 }

@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import {
   defineModel,
   defineOptions,
@@ -44,10 +43,11 @@ export const llama = defineModel({
   name: "llama",
   modelTypes: MODEL_TYPES,
   options,
-  create({ checkpoint, embeddings, keepDequantised }) {
+  create({ checkpoint, embeddings, keepDequantised }, host) {
+    const folder = host.openFolder(checkpoint);
     const readConfig = async (): Promise<LlamaConfig> => {
-      const path = join(checkpoint, "config.json");
-      const config = parseLlamaConfig(await readModelConfig(checkpoint), path);
+      const path = `${folder.name}/config.json`;
+      const config = parseLlamaConfig(await readModelConfig(folder), path);
       const linears = llamaOutline(config, 1).linears.map(({ name }) => name);
       requireNf4(config, linears, { path, example: IN_NF4[config.modelType] });
       return config;
@@ -60,7 +60,7 @@ export const llama = defineModel({
       load: async (context) => {
         const config = await readConfig();
         const { baseParameters } = llamaOutline(config, context.numLabels);
-        await using files = await openWeights(context.gpu, checkpoint, baseParameters, context);
+        await using files = await openWeights(context, folder, baseParameters);
         return await createLlama(context, files, config, settlePlacement(placement, context.placement));
       },
     };

@@ -13,7 +13,7 @@ import {
   loraShape,
   parseLoraConfig,
   planLora,
-  saveAdapterFiles,
+  adapterFiles,
 } from "qlora/core";
 
 /**
@@ -48,11 +48,11 @@ function createLora(o: LoraOptions, context: AdapterContext): Adapter {
       const [a, b] = [values.get(loraKey(spec.name, "A"))!, values.get(loraKey(spec.name, "B"))!];
       addLowRank(weight, { a, b, scale: branch.scale, ...spec });
     },
-    save: (directory, values) => {
+    save: async (values) => {
       const body = `LoRA adapter (r ${o.rank}, alpha ${o.alpha}) and score head of a sequence classifier, trained by qlora.`;
       const card = formatModelCard(context.baseModel, "lora", body);
-      return saveAdapterFiles(directory, { config: formatLoraConfig(config), card, shapes, values });
+      return adapterFiles({ config: formatLoraConfig(config), card, shapes, values });
     },
-    load: (directory) => loadAdapterTensors(directory, shapes),
+    load: (folder) => loadAdapterTensors(folder, shapes),
   };
 }

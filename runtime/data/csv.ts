@@ -2,7 +2,7 @@ import { CsvError, parse } from "csv-parse/sync";
 import { isUtf8 } from "node:buffer";
 import { readFileSync } from "node:fs";
 import { DataError } from "../../core/errors.ts";
-import { fileKind, hintFor } from "../files/file-kind.ts";
+import { fileKind, hintFor } from "../../core/formats/file-kind.ts";
 import { scanCsv } from "./csv-scan.ts";
 
 /** A CSV file in memory: its header, and its rows with the line each starts on. */

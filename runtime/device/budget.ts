@@ -1,9 +1,10 @@
+import type { GpuInfo } from "../../core/device/probe.ts";
+
 /** How much of the GPU's memory a run may take: as the user says, else as the system tells. */
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { promisify } from "node:util";
-import type { GpuInfo } from "../../core/device/index.ts";
 import { formatBytes, parseBytes } from "../../core/util/byte-size.ts";
 
 /** Memory that a run may take on the GPU. */

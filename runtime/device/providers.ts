@@ -2,8 +2,8 @@
  * The two bindings of Dawn and every quirk of theirs that qlora knows of. Nothing outside this folder imports them.
  */
 import type { Provider } from "../../core/device/probe.ts";
+import { isSoftware } from "../../core/device/software.ts";
 import { DeviceError } from "../../core/errors.ts";
-import { isSoftware } from "./software.ts";
 
 /** Dawn toggles wanted from the `webgpu` binding. */
 export interface ProviderOptions {

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { ModelError } from "../../core/errors.ts";
 import { ADAPTER_CONFIG_FILE, readAdapterConfig } from "../../core/formats/peft.ts";
+import { openFolder } from "../files/folder.ts";
 import { type AdapterNotes, readAdapterNotes } from "./adapter-notes.ts";
 import {
   type Checkpoint,
@@ -47,7 +48,7 @@ export async function findAdapter(run: string): Promise<TrainedAdapter> {
   if (manifest !== undefined) await requireWhole(directory, manifest, ADAPTER_FILES);
   return {
     directory,
-    config: await readAdapterConfig(join(directory, ADAPTER_CONFIG_FILE)),
+    config: await readAdapterConfig(openFolder(directory)),
     record: own ?? (await readRunRecord(directory)),
     beside: await readAdapterNotes(directory),
     notes: notes.filter((note) => note !== undefined),

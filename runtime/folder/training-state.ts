@@ -5,11 +5,12 @@ import type { SavedTensor } from "../../core/compute/saved-state.ts";
 import type { DType } from "../../core/device/tensor.ts";
 import { ConfigError, ModelError, PluginError } from "../../core/errors.ts";
 import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
-import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../core/formats/safetensors.ts";
+import { type TensorToWrite } from "../../core/formats/safetensors.ts";
 import { showValue } from "../../core/options/describe.ts";
 import type { Adapter } from "../../core/plugin/adapter.ts";
 import type { Optimizer } from "../../core/plugin/optimizer.ts";
 import { writeFileAtomic } from "../files/files.ts";
+import { openSafetensors, writeFiles, writeSafetensors } from "../files/folder.ts";
 import { RUN_FILES, writeJson } from "./folder.ts";
 import { parseTrainingState, type TrainingState } from "./parse-state.ts";
 import { formatTrainerState, parseTrainerState, type TrainerState } from "./trainer-state.ts";
@@ -34,7 +35,7 @@ export async function writeCheckpoint(
   state: TrainingState,
   trainer: TrainerState,
 ): Promise<void> {
-  await adapter.save(directory, values);
+  await writeFiles(directory, await adapter.save(values));
   const tensors = tensorsOf(await optimizer.save(), state.optimizer);
   const metadata = { format: "qlora", optimizer: state.optimizer, step: String(state.step) };
   await writeSafetensors(join(directory, OPTIMIZER), tensors, metadata);

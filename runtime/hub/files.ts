@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { ModelError } from "../../core/errors.ts";
 import { describeMissing, readIndex } from "../../core/formats/checkpoint.ts";
+import { openFolder } from "../files/folder.ts";
 
 /** `config` is what is needed to know a model's shape; `all` adds tokenizer and weights. */
 export type ModelPart = "config" | "all";
@@ -64,7 +65,7 @@ export function smallFiles(id: string, names: readonly string[], part: ModelPart
  */
 export async function weightFiles(id: string, names: readonly string[], directory: string): Promise<string[]> {
   if (names.includes(SINGLE)) return [SINGLE];
-  const places = await readIndex(join(directory, INDEX));
+  const places = await readIndex(openFolder(directory));
   const lost = describeMissing(places, (shard) => names.includes(shard));
   if (lost === undefined) return [...new Set(places.values())];
   throw new ModelError("HUB_FILE_NOT_FOUND", `${id}: ${lost}`, {
@@ -78,7 +79,7 @@ export async function missingFile(directory: string, part: ModelPart): Promise<s
   if (lacks(CONFIG)) return CONFIG;
   if (part === "config" || !lacks(SINGLE)) return undefined;
   if (lacks(INDEX)) return SINGLE;
-  return [...(await readIndex(join(directory, INDEX))).values()].find(lacks);
+  return [...(await readIndex(openFolder(directory))).values()].find(lacks);
 }
 
 /** True where a snapshot has a tokenizer; some models have none. */

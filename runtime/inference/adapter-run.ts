@@ -24,6 +24,7 @@ import { trainingOptions } from "../config/training-options.ts";
 import type { ClassNames } from "../data/classes.ts";
 import { loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { RunListener } from "../events.ts";
+import { openFolder } from "../files/folder.ts";
 import type { TrainedAdapter } from "../folder/find-adapter.ts";
 import type { MemorySettings, GivenSettings } from "../planning/settings.ts";
 import { loadEvaluationData } from "../run/data.ts";
@@ -114,7 +115,7 @@ export async function openAdapterRun(
   if (unknown !== undefined) onEvent?.({ type: "warning", message: unknown });
   const fits = async ({ linears, head }: ModelOutline, baseModel: string): Promise<void> => {
     const made = await plugin.create({ linears, head, baseModel, seed: 0 });
-    const values = await made.load(directory);
+    const values = await made.load(openFolder(directory));
     if (request.allowNonFinite !== true) requireFinite(directory, values);
   };
   const base = { numLabels, onOutline: fits, onEvent };
@@ -295,7 +296,7 @@ function unknownSettings(config: TrainedAdapter["config"]): string | undefined {
 async function adapterLabels({ directory, record, config }: TrainedAdapter): Promise<number> {
   const recorded = record?.data.numLabels;
   if (recorded !== undefined && !existsSync(join(directory, ADAPTER_WEIGHTS_FILE))) return recorded;
-  await using file = await openAdapterTensors(directory);
+  await using file = await openAdapterTensors(openFolder(directory));
   for (const key of file.tensors.keys()) {
     if (isUnsupported(key)) throw surplusTensor(file.path, key);
   }

@@ -1,8 +1,4 @@
-/**
- * The account of memory: the model's own code loads and takes a step on a GPU that only counts, so the bytes are those that
- * the run allocates, pool and rounding included.
- */
-import type { PaperDevice } from "../../core/device/index.ts";
+import type { PaperDevice } from "../../core/device/meta.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { ModelPlacement } from "../../core/plugin/model.ts";
 import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";

@@ -1,6 +1,6 @@
 import type { Checkpointing } from "../../core/compute/blocks.ts";
 import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
-import type { Gpu } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import type { StepLoss } from "../training/step.ts";
 import type { PaperRun } from "./meta-run.ts";
 

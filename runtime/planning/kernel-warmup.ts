@@ -1,5 +1,5 @@
 import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
-import type { Gpu } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import type { RunListener } from "../events.ts";
 import type { KernelWarmup } from "../session/session.ts";
 import type { KernelForecast } from "./forecast.ts";

@@ -1,10 +1,12 @@
+import type { Gpu } from "../../core/device/gpu.ts";
+import { type PaperDevice, paperGpu } from "../../core/device/meta.ts";
+
 /** A model on a GPU that only counts: the real code loads it, takes its steps and evaluates; the planner looks at what that took. */
-import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import type { Checkpointing } from "../../core/compute/blocks.ts";
-import { type Gpu, type PaperDevice, paperGpu } from "../../core/device/index.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import type { ModelPlacement } from "../../core/plugin/model.ts";
 import type { Optimizer } from "../../core/plugin/optimizer.ts";
+import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import type { Sample } from "../data/pack.ts";
 import { openSession, type Session } from "../session/session.ts";
 import { accumulateGradients, readLogits, type StepLoss } from "../training/step.ts";

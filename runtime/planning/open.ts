@@ -1,7 +1,8 @@
-/** A GPU opened together with the plan of what will run on it. */
-import { describeDevice, type Gpu, openGpu, type PaperDevice } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import { describeDevice, type PaperDevice } from "../../core/device/meta.ts";
 import type { DeviceOptions } from "../config/device-options.ts";
 import { memoryBudget } from "../device/budget.ts";
+import { openGpu } from "../device/open.ts";
 import type { StepLoss } from "../training/step.ts";
 import { MemoryAccount } from "./account.ts";
 import type { KernelForecast } from "./forecast.ts";

@@ -3,8 +3,8 @@ import type { TrainingOptions } from "../config/training-options.ts";
 import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
 import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { Sampler } from "../data/sampler.ts";
-import type { UpcomingBatches } from "./kernel-warmup.ts";
 import { isDue } from "../training/schedule.ts";
+import type { UpcomingBatches } from "./kernel-warmup.ts";
 
 /** What the batches of a training run depend on. */
 export interface TrainingBatchesOptions {

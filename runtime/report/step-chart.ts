@@ -2,8 +2,7 @@
  * A curve over optimizer steps as inline SVG. Lengths are percentages of the plot, so that text and strokes keep their
  * size at every width; lines lie in an inner SVG that stretches.
  */
-import type { NumberFormat } from "./format.ts";
-import { formatCount, formatEpoch } from "./format.ts";
+import { formatCount, formatEpoch, type NumberFormat } from "./format.ts";
 import { smooth, thin, type Point } from "./history.ts";
 import { jsonScript, markup, type Markup } from "./markup.ts";
 import { autoScale, linearScale, stepScale, type Scale, type TickStyle } from "./scale.ts";

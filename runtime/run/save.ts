@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { QloraError } from "../../core/errors.ts";
 import { writeFileAtomic } from "../files/files.ts";
+import { writeFiles } from "../files/folder.ts";
 import { writeAdapterNotes } from "../folder/adapter-notes.ts";
 import { pruneCheckpoints, saveCheckpoint } from "../folder/checkpoints.ts";
 import { RUN_FILES } from "../folder/folder.ts";
@@ -59,7 +60,7 @@ export async function finishRun(run: TrainingRun): Promise<string> {
   const values = await session.parameters.readValues();
   requireFinite(values, progress.step);
   await writeAdapterNotes(outputDir, notes);
-  await session.adapter.save(outputDir, values);
+  await writeFiles(outputDir, await session.adapter.save(values));
   const report = await writeSummary(run);
   await run.syncLog();
   await pruneRun(run);

@@ -10,8 +10,9 @@ import type { AdapterNotes } from "../folder/adapter-notes.ts";
 import type { Lineage } from "../folder/lineage.ts";
 import type { LogEntry } from "../folder/trainer-state.ts";
 import type { Session } from "../session/session.ts";
-import { GradScaler } from "../training/grad-scaler.ts";
-import { type RunIdentity, RunProgress } from "./progress.ts";
+import type { GradScaler } from "../training/grad-scaler.ts";
+import type { RunProgress } from "./progress.ts";
+import { type RunIdentity } from "./progress.ts";
 import type { RunWork } from "./task.ts";
 
 /** A run that may take its first step; hold it with `await using`. */

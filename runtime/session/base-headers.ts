@@ -4,6 +4,7 @@ import { hasWeights, isSingle, openCheckpoint, readIndex, WEIGHTS_INDEX } from "
 import { checkNf4Headers, headersOf, type TensorHeaders } from "../../core/formats/nf4-checkpoint.ts";
 import { missingTensor } from "../../core/formats/safetensors.ts";
 import type { ModelOutline } from "../../core/plugin/model.ts";
+import { openFolder } from "../files/folder.ts";
 import type { RemoteHeaders } from "../hub/index.ts";
 
 /** Names of a checkpoint's tensors, and what of their headers is here. */
@@ -26,13 +27,14 @@ export async function checkBaseHeaders(
   outline: ModelOutline,
   part: "index" | "all",
 ): Promise<readonly string[]> {
-  if (!hasWeights(directory)) return [];
-  if (part === "index" && !isSingle(directory)) {
+  const folder = openFolder(directory);
+  if (!(await hasWeights(folder))) return [];
+  if (part === "index" && !(await isSingle(folder))) {
     const index = join(directory, WEIGHTS_INDEX);
-    const names = [...(await readIndex(index)).keys()];
+    const names = [...(await readIndex(folder)).keys()];
     return checkTensors({ names, headers: { infoOf: () => undefined, pathOf: () => index } }, outline);
   }
-  await using checkpoint = await openCheckpoint(directory);
+  await using checkpoint = await openCheckpoint(folder);
   return checkTensors({ names: [...checkpoint.tensors.keys()], headers: headersOf(checkpoint) }, outline);
 }
 

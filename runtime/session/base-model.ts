@@ -4,6 +4,7 @@ import { readModelConfig } from "../../core/formats/checkpoint.ts";
 import type { PluginFactory } from "../../core/plugin/factory.ts";
 import type { ModelFactory, ModelOutline, ModelPlugin, ModelSource } from "../../core/plugin/model.ts";
 import type { RunListener } from "../events.ts";
+import { fileHost, openFolder } from "../files/folder.ts";
 import { type RemoteHeaders, resolveModel, type ResolveOptions } from "../hub/index.ts";
 import { checkBaseHeaders, checkRemoteHeaders } from "./base-headers.ts";
 
@@ -39,12 +40,14 @@ export async function openBaseModel(plugin: ModelPlugin, options: BaseModelOptio
   const { part, signal, onEvent, before } = options;
   const { checkpoint, revision } = plugin.options as { readonly checkpoint?: unknown; readonly revision?: unknown };
   if (typeof checkpoint !== "string") {
-    const source = plugin.create();
+    const source = plugin.create(fileHost);
     return { source, name: source.checkpoint, sha: undefined };
   }
   const pinned = before?.name === checkpoint ? before.sha : undefined;
   const sourceIn = (directory: string): ModelSource =>
-    (directory === checkpoint ? plugin : plugin.factory.configure({ ...plugin.given, checkpoint: directory })).create();
+    (directory === checkpoint ? plugin : plugin.factory.configure({ ...plugin.given, checkpoint: directory })).create(
+      fileHost,
+    );
   const judge = async (
     directory: string,
     known: "index" | "all",
@@ -90,7 +93,7 @@ export async function modelForCheckpoint(
   options: Pick<ResolveOptions, "revision" | "onEvent"> = {},
 ): Promise<ModelFactory> {
   const { directory } = await resolveModel(checkpoint, { ...options, part: "config" });
-  const { model_type: modelType } = await readModelConfig(directory);
+  const { model_type: modelType } = await readModelConfig(openFolder(directory));
   const models = factories.filter(readsCheckpoints);
   const found = models.find(({ modelTypes }) => modelTypes.some((type) => type === modelType));
   if (found !== undefined) return found;

@@ -4,6 +4,7 @@ import { finiteTensors } from "../../core/formats/finite.ts";
 import { isQuantized } from "../../core/formats/nf4-checkpoint.ts";
 import type { ModelOutline, ModelSource } from "../../core/plugin/model.ts";
 import type { RunListener } from "../events.ts";
+import { openFolder } from "../files/folder.ts";
 import { headTensor } from "./base-headers.ts";
 
 /** Where the head is looked for. */
@@ -25,8 +26,9 @@ export async function checkpointHead(
   { source, baseModel = source.checkpoint, allowNonFinite, onEvent }: HeadOptions,
 ): Promise<ReadonlyMap<string, Float32Array<ArrayBuffer>>> {
   const values = new Map<string, Float32Array<ArrayBuffer>>();
-  if (!hasWeights(source.checkpoint)) return values;
-  await using checkpoint = finiteTensors(await openCheckpoint(source.checkpoint), allowNonFinite === true);
+  const folder = openFolder(source.checkpoint);
+  if (!(await hasWeights(folder))) return values;
+  await using checkpoint = finiteTensors(await openCheckpoint(folder), allowNonFinite === true);
   for (const { name, shape } of head) {
     const key = headTensor(name);
     const info = checkpoint.tensors.get(key);

@@ -1,14 +1,17 @@
 import type { AdaptedLinear } from "../../core/compute/linear.ts";
 import { ParameterSet, type ParameterSpec } from "../../core/compute/parameters.ts";
 import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
-import { type Gpu, openGpu } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { ModelError } from "../../core/errors.ts";
 import { requireFinite } from "../../core/formats/finite.ts";
 import type { Adapter, AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { Model, ModelOutline, ModelPlacement, ModelSource } from "../../core/plugin/model.ts";
 import type { DeviceOptions } from "../config/device-options.ts";
 import { memoryBudget } from "../device/budget.ts";
+import { openGpu } from "../device/open.ts";
+import { rollbackOnError } from "../device/rollback.ts";
 import type { RunListener } from "../events.ts";
+import { openFolder } from "../files/folder.ts";
 import { checkpointHead } from "./checkpoint-head.ts";
 
 /** Kernels that compile ahead of the work: what a session asks of them. */
@@ -83,7 +86,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
  * @throws as `openSession`
  */
 export function openSessionOn(gpu: Gpu, options: Omit<SessionOptions, "device" | "gpu" | "kernels">): Promise<Session> {
-  return gpu.memory.undoing(() => loadSession(gpu, options, () => {}));
+  return rollbackOnError(gpu, () => loadSession(gpu, options, () => {}));
 }
 
 async function loadSession(
@@ -100,7 +103,7 @@ async function loadSession(
     seed,
   });
   const { initAdapter } = options;
-  const saved = initAdapter === undefined ? undefined : await adapter.load(initAdapter);
+  const saved = initAdapter === undefined ? undefined : await adapter.load(openFolder(initAdapter));
   if (saved !== undefined && allowNonFinite !== true) requireFinite(initAdapter!, saved);
   if (allowNonFinite === true && !gpu.paper) onEvent?.({ type: "warning", message: ALLOWED });
   const onProgress = (done: number, total: number): void =>

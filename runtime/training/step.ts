@@ -1,12 +1,11 @@
 /** Forward and backward of one optimizer step: the gradient is the mean over its samples, however they are cut. */
-import { crossEntropySoft } from "../../kernels/cross-entropy/index.ts";
-import { crossEntropy } from "../../kernels/cross-entropy/index.ts";
 import { uploadBatch } from "../../core/compute/batch.ts";
 import type { ForwardOptions } from "../../core/compute/blocks.ts";
 import { Tape, type TapeOptions } from "../../core/compute/tape.ts";
 import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
+import { crossEntropy, crossEntropySoft } from "../../kernels/cross-entropy/index.ts";
 import type { LossOutput } from "../config/loss.ts";
 import { cutMicroBatches, packSamples, type PackLimits, type Sample } from "../data/pack.ts";
 import type { Session } from "../session/session.ts";

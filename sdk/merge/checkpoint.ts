@@ -13,10 +13,11 @@ import { f32ToBf16, f32ToF16 } from "../../core/formats/half.ts";
 import { isQuantized, readNf4, readNf4State } from "../../core/formats/nf4-checkpoint.ts";
 import { dequantizeNf4 } from "../../core/formats/nf4.ts";
 import { formatPythonJson, type PythonJson } from "../../core/formats/python-json.ts";
-import { writeSafetensors, type TensorToWrite } from "../../core/formats/safetensors.ts";
+import { type TensorToWrite } from "../../core/formats/safetensors.ts";
 import type { Adapter } from "../../core/plugin/adapter.ts";
 import type { ModelOutline } from "../../core/plugin/model.ts";
 import { writeFileAtomic } from "../../runtime/files/files.ts";
+import { openFolder, writeSafetensors } from "../../runtime/files/folder.ts";
 import { TOKENIZER_FILES } from "../../runtime/hub/files.ts";
 import { headTensor } from "../../runtime/session/base-headers.ts";
 import { mergedConfig } from "./config.ts";
@@ -63,7 +64,7 @@ export interface MergedFiles {
  * @throws ModelError naming the tensor that is missing or damaged
  */
 export async function writeMergedCheckpoint(folder: string, plan: MergePlan): Promise<MergedFiles> {
-  await using checkpoint = finiteTensors(await openCheckpoint(plan.base), plan.allowNonFinite === true);
+  await using checkpoint = finiteTensors(await openCheckpoint(openFolder(plan.base)), plan.allowNonFinite === true);
   const { padding } = plan;
   const changes = padding === undefined ? plan.configChanges : { ...plan.configChanges, pad_token_id: padding.id };
   const config = await mergedConfig(plan.base, plan.numLabels, changes, plan.labelNames);

@@ -7,6 +7,7 @@ import type { ResolveContext } from "../../runtime/config/resolve.ts";
 import type { Dataset } from "../../runtime/data/dataset.ts";
 import type { InfoEvent, RunListener } from "../../runtime/events.ts";
 import { writeFolderAtomic } from "../../runtime/files/files.ts";
+import { openFolder } from "../../runtime/files/folder.ts";
 import { findAdapter, type TrainedAdapter } from "../../runtime/folder/find-adapter.ts";
 import { classesOf, labelNamesOf } from "../../runtime/folder/label-names.ts";
 import {
@@ -85,7 +86,7 @@ export async function mergeAdapter(
     base: source.checkpoint,
     outline,
     adapter,
-    values: await adapter.load(trained.directory),
+    values: await adapter.load(openFolder(trained.directory)),
     numLabels,
     configChanges: source.configChanges ?? {},
     maxShardSize,
@@ -113,7 +114,7 @@ async function whatIsMissing(
 ): Promise<{ readonly plan: Pick<MergePlan, MissingParts>; readonly events: readonly InfoEvent[] }> {
   const padding = await choosePadding(base);
   const changes = await tokenizerChanges(base, { padding, specials });
-  const { pad_token_id: own } = await readModelConfig(base);
+  const { pad_token_id: own } = await readModelConfig(openFolder(base));
   const events: InfoEvent[] = [];
   const tell = (type: InfoEvent["type"], message: string): void => void events.push({ type, message });
   if (padding === undefined) {

@@ -1,13 +1,14 @@
 /** How far merged weights are from the adapter on its 4-bit base: both are run. */
-import { denseLinear } from "../../kernels/lora-linear/dense.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { UploadPace } from "../../core/device/upload-pace.ts";
 import { readFloats, openCheckpoint } from "../../core/formats/checkpoint.ts";
 import { f32ToF16 } from "../../core/formats/half.ts";
 import { defineOptions } from "../../core/options/options.ts";
 import { defineAdapter } from "../../core/plugin/adapter.ts";
+import { denseLinear } from "../../kernels/lora-linear/dense.ts";
 import type { TokenisedDataset } from "../../runtime/data/dataset-tokenizer.ts";
 import type { RunListener } from "../../runtime/events.ts";
+import { openFolder } from "../../runtime/files/folder.ts";
 import type { AdapterRun } from "../../runtime/inference/adapter-run.ts";
 import { type AdapterSession, openAdapterSession } from "../../runtime/inference/adapter-session.ts";
 import { headTensor } from "../../runtime/session/base-headers.ts";
@@ -69,7 +70,7 @@ export async function measureDifference(
       onEvent,
     });
     const { gpu, outline } = session;
-    await using checkpoint = await openCheckpoint(folders.merged);
+    await using checkpoint = await openCheckpoint(openFolder(folders.merged));
     const pace = new UploadPace(gpu, FLUSH_BYTES);
     for (const { name, outFeatures, inFeatures } of outline.linears) {
       const values = await readFloats(checkpoint, `${name}.weight`, [outFeatures, inFeatures]);

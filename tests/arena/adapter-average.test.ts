@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { readFloats } from "../../core/formats/checkpoint.ts";
-import { openSafetensors, writeSafetensors } from "../../core/formats/safetensors.ts";
+import { openSafetensors, writeSafetensors } from "../../runtime/files/folder.ts";
 import { averageAdapters } from "../../sdk/average.ts";
 import { tempDir } from "../data/files.ts";
 import { failure } from "../support/failure.ts";

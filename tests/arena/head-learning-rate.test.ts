@@ -2,8 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { readFloats } from "../../core/formats/checkpoint.ts";
-import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { train, trainer } from "../../index.ts";
+import { openSafetensors } from "../../runtime/files/folder.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 

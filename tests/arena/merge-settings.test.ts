@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { merge } from "../../index.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
 import type { RunEvent } from "../../runtime/events.ts";
+import { fileHost, writeFiles } from "../../runtime/files/folder.ts";
 import { mergedConfig } from "../../sdk/merge/config.ts";
 import { choosePadding } from "../../sdk/merge/padding.ts";
 import { tokenizerChanges, withSettings } from "../../sdk/merge/tokenizer-settings.ts";
@@ -145,12 +146,12 @@ test("merging into a base without a pad token writes one, and says so", async ()
   change("special_tokens_map.json", ["pad_token"]);
   const adapter = join(folder, "adapter");
   mkdirSync(adapter);
-  const { linears, head } = await gemma2({ checkpoint: base }).create().outline(3);
+  const { linears, head } = await gemma2({ checkpoint: base }).create(fileHost).outline(3);
   const made = await lora({ rank: 2 }).create({ linears, head, baseModel: base, seed: 1 });
   const zeros = [...made.parameters, ...head].map(({ name, shape }) => {
     return [name, new Float32Array(shape.reduce((product, n) => product * n, 1))] as const;
   });
-  await made.save(adapter, new Map(zeros));
+  await writeFiles(adapter, await made.save(new Map(zeros)));
   const told: string[] = [];
   const onEvent = (event: RunEvent): void => void ("message" in event && told.push(event.message));
   const out = join(folder, "merged");

@@ -4,10 +4,10 @@ import { existsSync } from "node:fs";
 import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openCheckpoint, readFloats } from "../../core/formats/checkpoint.ts";
-import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { defineAdapter, defineOptions } from "../../core/index.ts";
 import { merge, type MergeRequest } from "../../index.ts";
 import { gemma2, ia3 } from "../../plugins/index.ts";
+import { fileHost, openFolder, openSafetensors } from "../../runtime/files/folder.ts";
 import { mergedConfig } from "../../sdk/merge/config.ts";
 import { mergeAdapter } from "../../sdk/merge/index.ts";
 import { failure } from "../support/failure.ts";
@@ -48,7 +48,7 @@ async function dequantised(base: string, name: string): Promise<Float64Array> {
 }
 
 const bf16 = async (folder: string, name: string): Promise<Uint16Array> => {
-  await using checkpoint = await openCheckpoint(folder);
+  await using checkpoint = await openCheckpoint(openFolder(folder));
   expect(checkpoint.tensors.get(name)!.dtype).toBe("BF16");
   return new Uint16Array((await checkpoint.read(name)).buffer);
 };
@@ -102,8 +102,8 @@ describe("merge", () => {
     const bare = "model.layers.0.mlp.down_proj.weight";
     expect(wrong(await bf16(out, bare), await dequantised(tinyCheckpoint, bare)).wrong).toBe(0);
 
-    await using base = await openCheckpoint(tinyCheckpoint);
-    await using written = await openCheckpoint(out);
+    await using base = await openCheckpoint(openFolder(tinyCheckpoint));
+    await using written = await openCheckpoint(openFolder(out));
     for (const name of ["model.embed_tokens.weight", "model.norm.weight", "model.layers.2.input_layernorm.weight"])
       expect(Buffer.compare(await written.read(name), await base.read(name)), name).toBe(0);
     const head = Float64Array.from(await adapterValues(lora, "base_model.model.score.weight"));
@@ -136,7 +136,7 @@ describe("merge", () => {
 
   test("an option of the model that changes what it computes is in config.json", async () => {
     const changed = async (attnLogitSoftcapping: number): Promise<string> => {
-      const { configChanges } = gemma2({ checkpoint: tinyCheckpoint, attnLogitSoftcapping }).create();
+      const { configChanges } = gemma2({ checkpoint: tinyCheckpoint, attnLogitSoftcapping }).create(fileHost);
       return mergedConfig(tinyCheckpoint, 3, configChanges!);
     };
     expect(await changed(0)).toContain('"attn_logit_softcapping": null');
@@ -154,7 +154,7 @@ describe("merge", () => {
       create: async () => ({
         parameters: [],
         adapt: (spec, weight) => ({ spec, weight }),
-        save: async () => {},
+        save: async () => [],
         load: async () => new Map(),
       }),
     });
@@ -249,8 +249,8 @@ describe("merge", () => {
       if (file.tensors.size > 1) expect(size).toBeLessThan(1_010_000);
     }
     expect(total).toBe(bytes);
-    await using one = await openCheckpoint(whole);
-    await using many = await openCheckpoint(parts);
+    await using one = await openCheckpoint(openFolder(whole));
+    await using many = await openCheckpoint(openFolder(parts));
     expect([...many.tensors.keys()].sort()).toEqual([...one.tensors.keys()].sort());
     for (const name of one.tensors.keys())
       expect(Buffer.compare(await many.read(name), await one.read(name)), name).toBe(0);
@@ -334,7 +334,7 @@ describe.skipIf(tiers.length === 0)("the measured difference", () => {
       expect(measured).toBe(want.rows);
       expect(Math.abs(max / want.max - 1)).toBeLessThan(0.01);
       expect(Math.abs(mean / want.mean - 1)).toBeLessThan(0.01);
-      await using written = await openCheckpoint(join(folder.path, "merged"));
+      await using written = await openCheckpoint(openFolder(join(folder.path, "merged")));
       expect([...written.tensors.keys()].filter((key) => key.startsWith("lm_head."))).toEqual([]);
       expect(written.tensors.has("model.layers.0.self_attn.q_proj.bias")).toBe(name.endsWith("qwen2"));
     },

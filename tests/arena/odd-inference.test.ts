@@ -2,9 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import { cp, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../core/formats/safetensors.ts";
+import { type TensorToWrite } from "../../core/formats/safetensors.ts";
 import { demoCsv } from "../../demo/generate.ts";
 import { bothEmpty, evaluate, predict, type RunEvent, train } from "../../index.ts";
+import { openSafetensors, writeSafetensors } from "../../runtime/files/folder.ts";
 import { withOutOfFold } from "../../sdk/out-of-fold.ts";
 import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";

@@ -1,7 +1,9 @@
+import type { Kernel } from "../../core/device/pipelines.ts";
+import { openGpu } from "../../runtime/device/open.ts";
+
 /** Bind groups are made once for the same buffers, and given up before there are too many of them. */
 import { describe, expect, test } from "bun:test";
 import { Gpu } from "../../core/device/gpu.ts";
-import { type Kernel, openGpu } from "../../core/device/index.ts";
 import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { tiers } from "../support/gpu.ts";

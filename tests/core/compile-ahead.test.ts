@@ -1,7 +1,9 @@
+import type { Gpu } from "../../core/device/gpu.ts";
+import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+
 /** How kernels compile ahead of the steps that need them: in order of need, a few at once, each once, until the run ends. */
 import { describe, expect, test } from "bun:test";
 import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
-import { type Gpu, NVIDIA, paperGpu } from "../../core/device/index.ts";
 import { RunKernels } from "../../runtime/planning/kernel-warmup.ts";
 import { turns, until } from "../support/until.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { accumulate } from "../../core/compute/accumulate.ts";
-import { openGpu } from "../../core/device/index.ts";
+import { openGpu } from "../../runtime/device/open.ts";
 import { tiers } from "../support/gpu.ts";
 
 describe.skipIf(tiers.length === 0)("bounds checks of the driver", () => {

@@ -1,9 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { accumulate } from "../../core/compute/accumulate.ts";
-import { type Gpu, openGpu, type ProfileLine } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import type { ProfileLine } from "../../core/device/profile.ts";
 import { visiblePairs } from "../../kernels/attention/flops.ts";
 import { attentionForward } from "../../kernels/attention/index.ts";
 import { matmulNN } from "../../kernels/matmul/index.ts";
+import { openGpu } from "../../runtime/device/open.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
 
 test("visible pairs are those that a mask, counted pair by pair, lets through", () => {

@@ -7,6 +7,7 @@ import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { ModelSource } from "../../core/plugin/model.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
+import { fileHost } from "../../runtime/files/folder.ts";
 import { openSessionOn } from "../../runtime/session/session.ts";
 import { benchOptions } from "../../sdk/bench-options.ts";
 import { benchSource } from "../../sdk/bench-source.ts";
@@ -103,7 +104,7 @@ test.skipIf(tiers.length === 0)(
       const bytes = await readFile(path);
       bytes.write('"model.norm.weighs":', bytes.indexOf('"model.norm.weight":'));
       await writeFile(path, bytes);
-      const { error, held, took } = await failing(gemma2({ checkpoint: folder }).create(), adapter, gpu);
+      const { error, held, took } = await failing(gemma2({ checkpoint: folder }).create(fileHost), adapter, gpu);
       expect(error).toContain("model.norm.weight");
       expect(held).toBe(0);
       expect(took).toBeGreaterThan(2 ** 20); // the file has 1.6 MB

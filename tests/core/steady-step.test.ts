@@ -2,11 +2,12 @@
  * A training step like those before meets the same buffers, so it makes no bind groups: they would cost time and host
  * memory. The first steps may: they make the buffers.
  */
-import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { describe, expect, test } from "bun:test";
 import { Gpu } from "../../core/device/gpu.ts";
 import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
+import { fileHost } from "../../runtime/files/folder.ts";
 import { openSessionOn } from "../../runtime/session/session.ts";
 import { accumulateGradients } from "../../runtime/training/step.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
@@ -22,7 +23,7 @@ describe.each(["none", "block"] as const)("gradient checkpointing %s", (checkpoi
     };
     const gpu = new Gpu(device, info);
     const session = await openSessionOn(gpu, {
-      source: gemma2({ checkpoint: tinyCheckpoint }).create(),
+      source: gemma2({ checkpoint: tinyCheckpoint }).create(fileHost),
       adapter: lora({ rank: 8, dropout: 0.05, targetModules: "all-linear" }),
       numLabels: 3,
       seed: 1,

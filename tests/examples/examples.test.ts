@@ -2,9 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { demoCsv } from "../../demo/generate.ts";
 import { writeFileAtomic } from "../../index.ts";
+import { openSafetensors } from "../../runtime/files/folder.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { temporaryFolder, testProvider } from "../support/run.ts";

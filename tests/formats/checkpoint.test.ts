@@ -6,6 +6,7 @@ import { expectFloats, openCheckpoint, readFloats } from "../../core/formats/che
 import { bf16ToF32, f32ToF16 } from "../../core/formats/half.ts";
 import { isQuantized, readNf4, readNf4State } from "../../core/formats/nf4-checkpoint.ts";
 import { dequantizeNf4, quantizeNf4, restoreAbsmax } from "../../core/formats/nf4.ts";
+import { openFolder } from "../../runtime/files/folder.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { changeQuantState, corruptCheckpoint, looseTensors, shardCheckpoint, type LooseTensors } from "./malformed.ts";
 import { rejection, sameBits, temporaryFolder } from "./support.ts";
@@ -19,7 +20,7 @@ const folder = () => join(root, `case${next++}`);
 
 describe("openCheckpoint", () => {
   test("a single file: every tensor, config.json as it stands", async () => {
-    await using checkpoint = await openCheckpoint(tinyCheckpoint);
+    await using checkpoint = await openCheckpoint(openFolder(tinyCheckpoint));
     expect(checkpoint.config["model_type"]).toBe("gemma2");
     expect(checkpoint.tensors.size).toBe(186);
     expect(checkpoint.tensors.get("model.embed_tokens.weight")).toMatchObject({ dtype: "BF16", shape: [4096, 128] });
@@ -28,7 +29,7 @@ describe("openCheckpoint", () => {
   });
 
   test("shards: the same tensors, found across them", async () => {
-    await using checkpoint = await openCheckpoint(shardCheckpoint(folder(), 3));
+    await using checkpoint = await openCheckpoint(openFolder(shardCheckpoint(folder(), 3)));
     const tensors = looseTensors();
     expect([...checkpoint.tensors.keys()].toSorted()).toEqual([...tensors.keys()].toSorted());
     for (const [name, { bytes }] of tensors) expect(sameBits(await checkpoint.read(name), bytes)).toBe(true);
@@ -88,14 +89,16 @@ describe("openCheckpoint", () => {
     test(`${what} is a ModelError`, async () => {
       const dir = shardCheckpoint(folder(), 2);
       breakIt(dir);
-      const error = await rejection(openCheckpoint(dir));
+      const error = await rejection(openCheckpoint(openFolder(dir)));
       expect(error).toBeInstanceOf(ModelError);
       for (const part of [dir, ...says]) expect((error as Error).message).toContain(part);
     });
   }
 
   test("a truncated single file is a ModelError", async () => {
-    const error = await rejection(openCheckpoint(corruptCheckpoint(folder(), { bytes: (b) => b.subarray(0, -5) })));
+    const error = await rejection(
+      openCheckpoint(openFolder(corruptCheckpoint(folder(), { bytes: (b) => b.subarray(0, -5) }))),
+    );
     expect(error).toBeInstanceOf(ModelError);
     expect((error as Error).message).toMatch(/model\.safetensors: tensor ".+end beyond the file/);
   });
@@ -105,7 +108,7 @@ describe("openCheckpoint", () => {
     mkdirSync(dir);
     writeFileSync(join(dir, "config.json"), "{}");
     writeFileSync(join(dir, "pytorch_model.bin"), "");
-    const error = await rejection(openCheckpoint(dir));
+    const error = await rejection(openCheckpoint(openFolder(dir)));
     expect((error as ModelError).message).toContain("neither model.safetensors nor");
     expect((error as ModelError).hint).toContain("pytorch_model.bin");
   });
@@ -124,7 +127,7 @@ describe("readFloats", () => {
           if (dtype === "F32") tensor.bytes = Buffer.from(expected.buffer);
         },
       });
-      await using checkpoint = await openCheckpoint(dir);
+      await using checkpoint = await openCheckpoint(openFolder(dir));
       const values = await readFloats(checkpoint, norm, [128]);
       // These norms have bfloat16's eight bits and lie in half precision's range: nothing is lost either way.
       expect(values).toEqual(expected);
@@ -132,7 +135,7 @@ describe("readFloats", () => {
   });
 
   test("another dtype or shape is a ModelError that names the tensor", async () => {
-    await using checkpoint = await openCheckpoint(tinyCheckpoint);
+    await using checkpoint = await openCheckpoint(openFolder(tinyCheckpoint));
     expect(() => expectFloats(checkpoint, norm, [64])).toThrow(`tensor "${norm}" is [128], expected [64]`);
     expect(() => expectFloats(checkpoint, norm, [1, 128])).toThrow("expected [1,128]");
     expect(() => expectFloats(checkpoint, q)).toThrow(`tensor "${q}" is U8`);
@@ -142,7 +145,7 @@ describe("readFloats", () => {
 
 describe("readNf4", () => {
   test("every linear of the tiny checkpoint, checked against its stored quant_state", async () => {
-    await using checkpoint = await openCheckpoint(tinyCheckpoint);
+    await using checkpoint = await openCheckpoint(openFolder(tinyCheckpoint));
     const names = [...checkpoint.tensors.keys()].filter((name) => name.endsWith("_proj.weight"));
     expect(names.length).toBe(28);
     for (const name of names) {
@@ -174,7 +177,7 @@ describe("readNf4", () => {
 
   /** Turns a weight's absmax into plain f32, as without double quantisation. */
   async function plain(tensors: LooseTensors): Promise<Float32Array<ArrayBuffer>> {
-    await using checkpoint = await openCheckpoint(tinyCheckpoint);
+    await using checkpoint = await openCheckpoint(openFolder(tinyCheckpoint));
     const absmax = restoreAbsmax(await readNf4(checkpoint, q));
     tensors.set(`${q}.absmax`, { dtype: "F32", shape: [256], bytes: Buffer.from(absmax.buffer) });
     tensors.delete(`${q}.nested_absmax`);
@@ -192,8 +195,8 @@ describe("readNf4", () => {
         for (const [name, tensor] of tensors) target.set(name, tensor);
       },
     });
-    await using checkpoint = await openCheckpoint(dir);
-    await using original = await openCheckpoint(tinyCheckpoint);
+    await using checkpoint = await openCheckpoint(openFolder(dir));
+    await using original = await openCheckpoint(openFolder(tinyCheckpoint));
     const weight = await readNf4(checkpoint, q);
     expect(weight.absmax).toEqual(absmax);
     expect(weight.nestedAbsmax).toBeUndefined();
@@ -209,7 +212,7 @@ describe("readNf4", () => {
       const dir = corruptCheckpoint(folder(), {
         tensors: (tensors) => Object.assign(tensors.get(q)!, { dtype, shape: [8192 / size, 1] }),
       });
-      await using checkpoint = await openCheckpoint(dir);
+      await using checkpoint = await openCheckpoint(openFolder(dir));
       expect(sameBits((await readNf4(checkpoint, q)).codes, looseTensors().get(q)!.bytes)).toBe(true);
     });
   }
@@ -335,7 +338,7 @@ describe("readNf4", () => {
   for (const [what, breakIt, tensor, says] of broken) {
     test(`${what} is a ModelError that names the tensor`, async () => {
       const dir = corruptCheckpoint(folder(), { tensors: breakIt });
-      await using checkpoint = await openCheckpoint(dir);
+      await using checkpoint = await openCheckpoint(openFolder(dir));
       const error = await rejection(readNf4(checkpoint, q));
       expect(error).toBeInstanceOf(ModelError);
       expect((error as ModelError).message).toContain(`tensor "${tensor}"`);
@@ -347,7 +350,7 @@ describe("readNf4", () => {
   }
 
   test("another shape than the model expects", async () => {
-    await using checkpoint = await openCheckpoint(tinyCheckpoint);
+    await using checkpoint = await openCheckpoint(openFolder(tinyCheckpoint));
     const error = await rejection(readNf4(checkpoint, q, [256, 128]));
     expect((error as Error).message).toContain(`tensor "${q}" is [128,128], expected [256,128]`);
   });

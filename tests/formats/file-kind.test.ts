@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import type { DataError, ModelError } from "../../core/errors.ts";
 import { parseJsonObject } from "../../core/formats/json-object.ts";
-import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { loadDataset } from "../../runtime/data/dataset.ts";
+import { openSafetensors } from "../../runtime/files/folder.ts";
 import { tempDir, tempFile } from "../data/files.ts";
 
 const csv = "text,label\na,0\nb,1\n";

@@ -5,6 +5,7 @@ import { finiteTensors, firstNonFinite } from "../../core/formats/finite.ts";
 import { readNf4Frame } from "../../core/formats/nf4-checkpoint.ts";
 import { openModel } from "../../index.ts";
 import { gemma2 } from "../../plugins/index.ts";
+import { fileHost, openFolder } from "../../runtime/files/folder.ts";
 import { checkpointHead } from "../../runtime/session/checkpoint-head.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
@@ -42,7 +43,7 @@ describe("firstNonFinite", () => {
 });
 
 test("memory that is read into is only written: it may be the GPU's, where a read takes a thousand times as long", async () => {
-  await using checkpoint = await openCheckpoint(tinyCheckpoint);
+  await using checkpoint = await openCheckpoint(openFolder(tinyCheckpoint));
   const into: Uint8Array[] = [];
   const source = finiteTensors(
     {
@@ -87,7 +88,7 @@ describe("a checkpoint with a NaN", () => {
         code: "TENSOR_NOT_FINITE",
         message: `${dir}/model.safetensors: tensor "${name}": element ${element} is NaN or infinite, expected a finite number`,
       };
-      await using checkpoint = await openCheckpoint(dir);
+      await using checkpoint = await openCheckpoint(openFolder(dir));
       const checked = finiteTensors(checkpoint, false);
       const streamed = async (): Promise<void> => {
         for await (const piece of checked.stream(name, 1000)) expect(piece.length).toBeGreaterThan(0);
@@ -113,7 +114,7 @@ describe("the head that a checkpoint has", () => {
 
   async function told(tensors: (loose: LooseTensors) => void, numLabels = 3) {
     const dir = corruptCheckpoint(next(), { tensors });
-    const source = gemma2({ checkpoint: dir }).create();
+    const source = gemma2({ checkpoint: dir }).create(fileHost);
     const messages: string[] = [];
     const values = await checkpointHead(await source.outline(numLabels), {
       source,

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { ModelError } from "../../core/errors.ts";
 import { readModelConfig } from "../../core/formats/checkpoint.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
+import { openFolder } from "../../runtime/files/folder.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 import { looseConfig } from "./malformed.ts";
 
@@ -46,7 +47,7 @@ const nineBillion = {
 };
 
 test("the spelling of transformers 5", async () => {
-  const config = parseGemma2Config(await readModelConfig(tinyCheckpoint), "config.json");
+  const config = parseGemma2Config(await readModelConfig(openFolder(tinyCheckpoint)), "config.json");
   expect(config).toEqual({
     modelType: "gemma2",
     hiddenSize: 128,
@@ -209,7 +210,7 @@ describe("what cannot be run is a ModelError", () => {
     });
   }
   test("a Llama checkpoint", async () => {
-    const json = await readModelConfig(goldenPath("plugins", "tiny-llama-nf4"));
+    const json = await readModelConfig(openFolder(goldenPath("plugins", "tiny-llama-nf4")));
     expect(failure(json)).toMatchObject({ code: "MODEL_TYPE_UNSUPPORTED" });
   });
 });

@@ -19,7 +19,7 @@ import {
   restoreAbsmax,
   type PackedNf4,
 } from "../../core/formats/nf4.ts";
-import { openSafetensors } from "../../core/formats/safetensors.ts";
+import { openSafetensors } from "../../runtime/files/folder.ts";
 import { goldenPath } from "../support/reference.ts";
 import { f32, sameBits, sha256 } from "./support.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { expandTargets, matchTargets, patternValue } from "../../core/adapter/peft-targets.ts";
 import { ConfigError, ModelError } from "../../core/errors.ts";
 import {
@@ -13,7 +13,7 @@ import {
   readAdapterConfig,
   savedModuleKey,
 } from "../../core/formats/peft.ts";
-import { openSafetensors } from "../../core/formats/safetensors.ts";
+import { openFolder, openSafetensors } from "../../runtime/files/folder.ts";
 import { goldenPath } from "../support/reference.ts";
 import { rejection, temporaryFolder } from "./support.ts";
 
@@ -38,7 +38,13 @@ describe("adapter_config.json", () => {
     ["plugins", "parity-dora", "adapter"],
   ]) {
     test(`${parts.join("/")}: read and written back is byte-equal to PEFT's`, async () => {
-      const { config, unknownKeys } = parseLoraConfig(await readAdapterConfig(adapter(...parts)), "x", { dora: true });
+      const { config, unknownKeys } = parseLoraConfig(
+        await readAdapterConfig(openFolder(dirname(adapter(...parts)))),
+        "x",
+        {
+          dora: true,
+        },
+      );
       expect(unknownKeys).toEqual([]);
       expect(formatLoraConfig(config)).toBe(readFileSync(adapter(...parts), "utf8"));
     });
@@ -144,9 +150,13 @@ describe("adapter_config.json", () => {
   }
 
   test("a missing file, and one that is not JSON", async () => {
-    expect(await rejection(readAdapterConfig(join(dir, "none")))).toMatchObject({ code: "ADAPTER_CONFIG_INVALID" });
-    writeFileSync(join(dir, "bad.json"), "{");
-    expect(String(await rejection(readAdapterConfig(join(dir, "bad.json"))))).toContain("bad.json: is not valid JSON");
+    expect(await rejection(readAdapterConfig(openFolder(join(dir, "none"))))).toMatchObject({
+      code: "ADAPTER_CONFIG_INVALID",
+    });
+    writeFileSync(join(dir, "adapter_config.json"), "{");
+    expect(String(await rejection(readAdapterConfig(openFolder(dir))))).toContain(
+      "adapter_config.json: is not valid JSON",
+    );
   });
 });
 

@@ -2,7 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ModelError } from "../../core/errors.ts";
-import { openSafetensors, writeSafetensors, type TensorToWrite } from "../../core/formats/safetensors.ts";
+import { type TensorToWrite } from "../../core/formats/safetensors.ts";
+import { openSafetensors, writeSafetensors } from "../../runtime/files/folder.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 import { joinHeader, rejection, sameBits, splitHeader, temporaryFolder } from "./support.ts";
 

@@ -2,11 +2,12 @@
 import { describe, expect, test } from "bun:test";
 import { cpSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../core/formats/safetensors.ts";
+import { type TensorToWrite } from "../../core/formats/safetensors.ts";
 import { isPluginFactory } from "../../core/plugin/factory.ts";
 import { averageAdapters } from "../../index.ts";
 import * as plugins from "../../plugins/index.ts";
 import type { RunEvent } from "../../runtime/events.ts";
+import { fileHost, openFolder, openSafetensors, writeFiles, writeSafetensors } from "../../runtime/files/folder.ts";
 import { findAdapter } from "../../runtime/folder/find-adapter.ts";
 import { openAdapterRun } from "../../runtime/inference/adapter-run.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
@@ -21,7 +22,7 @@ const shipped = Object.values(plugins).filter((value) => isPluginFactory(value))
 const original = join(folder, "original");
 const saved = (async () => {
   mkdirSync(original);
-  const { linears, head } = await plugins.gemma2({ checkpoint: tinyCheckpoint }).create().outline(3);
+  const { linears, head } = await plugins.gemma2({ checkpoint: tinyCheckpoint }).create(fileHost).outline(3);
   const plugin = plugins.lora({ rank: 2, targetModules: ["q_proj", "v_proj"], layersToTransform: [2, 3] });
   const adapter = await plugin.create({ linears, head, baseModel: tinyCheckpoint, seed: 1 });
   let next = 0;
@@ -31,7 +32,7 @@ const saved = (async () => {
       return [name, Float32Array.from({ length: size }, () => (next++ % 251) / 256)] as const;
     }),
   );
-  await adapter.save(original, values);
+  await writeFiles(original, await adapter.save(values));
   return values;
 })();
 
@@ -66,7 +67,7 @@ async function open(run: string, baseModel: string | null = tinyCheckpoint, onEv
   );
   const { linears, head } = await opened.source.outline(opened.numLabels);
   const made = await opened.plugin.create({ linears, head, baseModel: "", seed: 0 });
-  return { numLabels: opened.numLabels, values: await made.load(run) };
+  return { numLabels: opened.numLabels, values: await made.load(openFolder(run)) };
 }
 
 const rename = (map: Map<string, TensorToWrite>, to: (name: string) => string): void => {
@@ -288,10 +289,10 @@ describe("refused by its true cause, before anything of the base is looked for",
 
   test("a head of one logit as a start of training", async () => {
     const run = await changed({}, (map) => map.set(SCORE, floats(1, 128)));
-    const { linears, head } = await plugins.gemma2({ checkpoint: tinyCheckpoint }).create().outline(3);
+    const { linears, head } = await plugins.gemma2({ checkpoint: tinyCheckpoint }).create(fileHost).outline(3);
     const plugin = plugins.lora({ rank: 2, targetModules: ["q_proj", "v_proj"], layersToTransform: [2, 3] });
     const adapter = await plugin.create({ linears, head, baseModel: "", seed: 1 });
-    expect(await rejection(adapter.load(run))).toMatchObject({ code: "HEAD_OF_ONE_LOGIT" });
+    expect(await rejection(adapter.load(openFolder(run)))).toMatchObject({ code: "HEAD_OF_ONE_LOGIT" });
   });
 
   test("a pickle", async () => {

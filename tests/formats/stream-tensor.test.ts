@@ -8,6 +8,7 @@ import type { TensorSource } from "../../core/formats/safetensors.ts";
 import { TensorStream } from "../../core/formats/tensor-stream.ts";
 import { uploadNf4 } from "../../kernels/nf4/index.ts";
 import { loadNf4 } from "../../kernels/nf4/load.ts";
+import { openFolder } from "../../runtime/files/folder.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 
@@ -109,7 +110,7 @@ describe.skipIf(tiers.length === 0)("TensorStream", () => {
 
   test("an NF4 weight arrives as readNf4 and uploadNf4 bring it", async () => {
     const gpu = await gpuOf("f32");
-    await using files = await openCheckpoint(tinyCheckpoint);
+    await using files = await openCheckpoint(openFolder(tinyCheckpoint));
     for (const [name, outFeatures, inFeatures] of [
       ["model.layers.0.self_attn.k_proj", 64, 128],
       ["model.layers.3.mlp.down_proj", 128, 512],

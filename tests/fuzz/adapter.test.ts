@@ -12,6 +12,7 @@ import {
   savedModuleKey,
 } from "../../core/formats/peft.ts";
 import { dora, ia3, lora } from "../../plugins/index.ts";
+import { openFolder } from "../../runtime/files/folder.ts";
 import { type LooseTensors, packTensors } from "../formats/malformed.ts";
 import { fuzz, inFile } from "./harness.ts";
 
@@ -44,7 +45,7 @@ fuzz({
   kind: "json",
   corpus: [loraJson, ia3Json, JSON.stringify({ ...JSON.parse(loraJson), use_dora: true, target_modules: ".*_proj" })],
   run: async (input) => {
-    const config = await readAdapterConfig(inFile(input, "adapter_config.json"));
+    const config = await readAdapterConfig(openFolder(dirname(inFile(input, "adapter_config.json"))));
     const reader = [lora, dora, ia3].find((factory) => factory.reads(config));
     if (reader === undefined) return;
     const { parameters } = await reader.fromConfig(config).create(context);
@@ -73,7 +74,7 @@ fuzz({
     ),
   ],
   run: async (input) => {
-    const values = await loadAdapterTensors(dirname(inFile(input, "adapter_model.safetensors")), shapes);
+    const values = await loadAdapterTensors(openFolder(dirname(inFile(input, "adapter_model.safetensors"))), shapes);
     for (const { name, shape } of shapes)
       if (values.get(name)?.length !== shape[0]! * shape[1]!) throw new Error(`${name} is missing`);
   },

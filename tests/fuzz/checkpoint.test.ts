@@ -4,12 +4,13 @@ import { openCheckpoint, readFloats, readIndex, readModelConfig } from "../../co
 import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
 import { readNf4, readNf4State } from "../../core/formats/nf4-checkpoint.ts";
 import type { TensorInfo } from "../../core/formats/safetensors-header.ts";
-import { openSafetensors, type TensorSource } from "../../core/formats/safetensors.ts";
+import { type TensorSource } from "../../core/formats/safetensors.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
 import { gemma2Outline } from "../../plugins/gemma2/outline.ts";
 import { gemma2, llama } from "../../plugins/index.ts";
 import { parseLlamaConfig } from "../../plugins/llama/config.ts";
 import { llamaOutline } from "../../plugins/llama/outline.ts";
+import { fileHost, openFolder, openSafetensors } from "../../runtime/files/folder.ts";
 import { checkBaseHeaders } from "../../runtime/session/base-headers.ts";
 import { mergedConfig } from "../../sdk/merge/config.ts";
 import { choosePadding } from "../../sdk/merge/padding.ts";
@@ -102,7 +103,7 @@ fuzz({
     JSON.stringify({ metadata: { total_size: 8 }, weight_map: { a: "model-1.safetensors", b: "model-2.safetensors" } }),
   ],
   run: async (input) => {
-    for (const shard of (await readIndex(inFile(input, "model.safetensors.index.json"))).values())
+    for (const shard of (await readIndex(openFolder(dirname(inFile(input, "model.safetensors.index.json"))))).values())
       if (typeof shard !== "string" || /[/\\\0]/.test(shard) || shard === "..") throw new Error(`shard ${shard}`);
   },
 });
@@ -151,12 +152,14 @@ fuzz({
   corpus: [gemma, llamaConfig, qwen],
   run: async (input) => {
     const folder = dirname(inFile(input, "config.json"));
-    const model = (await readModelConfig(folder))["model_type"] === "gemma2" ? gemma2 : llama;
+    const model = (await readModelConfig(openFolder(folder)))["model_type"] === "gemma2" ? gemma2 : llama;
     sound(
-      (await model({ checkpoint: folder }).create().outline(2)).linears.map(({ name, inFeatures, outFeatures }) => ({
-        name,
-        shape: [inFeatures, outFeatures],
-      })),
+      (await model({ checkpoint: folder }).create(fileHost).outline(2)).linears.map(
+        ({ name, inFeatures, outFeatures }) => ({
+          name,
+          shape: [inFeatures, outFeatures],
+        }),
+      ),
     );
     await mergedConfig(folder, 2, { pad_token_id: (await choosePadding(folder))?.id ?? null });
   },
@@ -173,7 +176,7 @@ fuzz({
     const folder = dirname(inFile(input, "model.safetensors"));
     inFile({ bytes: Buffer.from(gemma), text: gemma }, "config.json");
     const unread = await checkBaseHeaders(folder, outline, "all");
-    await using checkpoint = await openCheckpoint(folder);
+    await using checkpoint = await openCheckpoint(openFolder(folder));
     for (const name of unread) if (!checkpoint.tensors.has(name)) throw new Error(`${name} is not there`);
   },
 });

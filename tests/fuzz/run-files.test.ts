@@ -8,10 +8,10 @@ import { ParameterSet } from "../../core/compute/parameters.ts";
 import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
 import { QloraError } from "../../core/errors.ts";
 import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
-import { writeSafetensors } from "../../core/formats/safetensors.ts";
 import type { OptimizerPlugin } from "../../core/plugin/optimizer.ts";
 import { adamW8bit, lora, sgd } from "../../plugins/index.ts";
 import { trainingOptions } from "../../runtime/config/training-options.ts";
+import { openFolder, writeFiles, writeSafetensors } from "../../runtime/files/folder.ts";
 import { parseEvaluation } from "../../runtime/folder/evaluation-record.ts";
 import { findAdapter } from "../../runtime/folder/find-adapter.ts";
 import { isOnLine, UNRECORDED } from "../../runtime/folder/lineage.ts";
@@ -186,9 +186,11 @@ const shapes = [
   ...adapter.parameters.map(({ name, shape }) => ({ name, shape })),
   { name: "base_model.model.score.weight", shape: [2, 4] },
 ];
-await adapter.save(
+await writeFiles(
   adapterFolder,
-  new Map(shapes.map(({ name, shape }) => [name, new Float32Array(shape.reduce((n, m) => n * m, 1)).fill(0.5)])),
+  await adapter.save(
+    new Map(shapes.map(({ name, shape }) => [name, new Float32Array(shape.reduce((n, m) => n * m, 1)).fill(0.5)])),
+  ),
 );
 
 fuzz({
@@ -197,10 +199,10 @@ fuzz({
   corpus: [readFileSync(join(adapterFolder, "adapter_model.safetensors"))],
   run: async (input) => {
     writeFileSync(join(adapterFolder, "adapter_model.safetensors"), input.bytes);
-    const values = await loadAdapterTensors(adapterFolder, shapes);
+    const values = await loadAdapterTensors(openFolder(adapterFolder), shapes);
     for (const { name, shape } of shapes)
       if (values.get(name)!.length !== shape.reduce((n, m) => n * m, 1)) throw new Error(`${name} of another size`);
-    await adapter.load(adapterFolder);
+    await adapter.load(openFolder(adapterFolder));
   },
 });
 

@@ -3,9 +3,9 @@ import { expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { readAdapterConfig } from "../../core/formats/peft.ts";
-import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { defineConfig, openModel } from "../../index.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
+import { openFolder, openSafetensors } from "../../runtime/files/folder.ts";
 import { expectClose, relativeL2 } from "../support/close.ts";
 import { tiers } from "../support/gpu.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
@@ -18,7 +18,7 @@ test.skipIf(tiers.length === 0)(
     const adapter = join(folder, "adapter");
     const config = defineConfig({
       model: gemma2({ checkpoint: tinyCheckpoint }),
-      adapter: lora.fromConfig(await readAdapterConfig(join(adapter, "adapter_config.json"))),
+      adapter: lora.fromConfig(await readAdapterConfig(openFolder(adapter))),
       optimizer: adamW8bit(),
       device: { gpu: testProvider, tier: "f32" },
     });

@@ -3,9 +3,9 @@ import { describe, expect, test } from "bun:test";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { defineConfig, trainer } from "../../index.ts";
 import { adamW, adamW8bit, accuracy, gemma2, logLoss, lora } from "../../plugins/index.ts";
+import { openSafetensors } from "../../runtime/files/folder.ts";
 import { tiers } from "../support/gpu.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import type { Gpu } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { attentionDelta } from "../../kernels/attention/index.ts";
 import { MATRIX_TUNING, type MatrixTuning, planOf } from "../../kernels/attention/matrix-plan.ts";

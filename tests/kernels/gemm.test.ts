@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { type Gpu, NVIDIA } from "../../core/device/index.ts";
-import { paperGpu } from "../../core/device/meta.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import { paperGpu, NVIDIA } from "../../core/device/meta.ts";
 import { createDynamicMap } from "../../core/formats/dynamic-map.ts";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4 } from "../../core/formats/nf4.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";

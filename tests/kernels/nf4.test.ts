@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import type { Gpu, Tier } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import type { Tier } from "../../core/device/probe.ts";
 import {
   dequantizeNf4,
   nf4CodeBook,
@@ -8,8 +9,8 @@ import {
   type Nf4DType,
   type PackedNf4,
 } from "../../core/formats/nf4.ts";
-import { openSafetensors } from "../../core/formats/safetensors.ts";
 import { dequantise, freeNf4, quantise, uploadNf4 } from "../../kernels/nf4/index.ts";
+import { openSafetensors } from "../../runtime/files/folder.ts";
 import { f32, sameBits } from "../formats/support.ts";
 import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { goldenPath } from "../support/reference.ts";

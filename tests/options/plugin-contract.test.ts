@@ -12,6 +12,7 @@ import {
   type OptimizerPlugin,
 } from "../../core/index.ts";
 import { dryRun, train } from "../../index.ts";
+import { fileHost } from "../../runtime/files/folder.ts";
 import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
@@ -59,12 +60,12 @@ describe("what lacks a part names the plugin, the method and each part", () => {
     ],
     [
       "a model without a checkpoint",
-      () => model({ ...source, checkpoint: null }).create(),
+      () => model({ ...source, checkpoint: null }).create(fileHost),
       "model half: of what create() gives, checkpoint: got null, expected a string",
     ],
     [
       "an empty outline",
-      () => model(source).create().outline(2),
+      () => model(source).create(fileHost).outline(2),
       "model half: of what outline() gives, linears: got nothing, expected a list; head: got nothing, expected a list; " +
         "baseParameters: got nothing, expected a list; vocabSize: got nothing, expected a number",
     ],
@@ -75,7 +76,7 @@ describe("what lacks a part names the plugin, the method and each part", () => {
           ...source,
           load: async () => ({ head: [], record: {}, weight: nothing, bind: nothing, forward: nothing }),
         })
-          .create()
+          .create(fileHost)
           .load(loose({})),
       "model half: of what load() gives, destroy: got nothing, expected a function",
     ],

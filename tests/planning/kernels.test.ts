@@ -1,8 +1,11 @@
+import type { Gpu } from "../../core/device/gpu.ts";
+import { NVIDIA } from "../../core/device/meta.ts";
+
 /** A planned run compiles its kernels while it loads: the first step finds all of them. */
-import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { describe, expect, test } from "bun:test";
-import { type Gpu, NVIDIA } from "../../core/device/index.ts";
+import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
+import { fileHost } from "../../runtime/files/folder.ts";
 import { MemoryAccount } from "../../runtime/planning/account.ts";
 import { RunKernels } from "../../runtime/planning/kernel-warmup.ts";
 import { PaperRun } from "../../runtime/planning/meta-run.ts";
@@ -17,7 +20,7 @@ import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 
 test("kernels are forecast with the model that was measured, loaded once, whatever it was measured with before", async () => {
-  const plugin = gemma2({ checkpoint: tinyCheckpoint }).create();
+  const plugin = gemma2({ checkpoint: tinyCheckpoint }).create(fileHost);
   let loads = 0;
   const source = {
     ...plugin,
@@ -121,7 +124,7 @@ describe("batches of one size class dispatch the same kernels", () => {
 describe.skipIf(tiers.length === 0)("kernels of a planned run", () => {
   for (const provider of ["webgpu", "bun-webgpu"] as const) {
     test(`${provider}: a step compiles nothing`, async () => {
-      const source = gemma2({ checkpoint: tinyCheckpoint }).create();
+      const source = gemma2({ checkpoint: tinyCheckpoint }).create(fileHost);
       const adapter = lora({ rank: 8, alpha: 16, dropout: 0.1, targetModules: ["q_proj", "gate_proj"] });
       const device = { gpu: provider, tier: "f32" } as const;
       const lengths = [40, 17, 3];

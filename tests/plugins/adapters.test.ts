@@ -1,3 +1,5 @@
+import type { Gpu } from "../../core/device/gpu.ts";
+
 /** What peft's recorded runs do not show of the adapters: their start, DoRA's norms and its dropout. */
 import { describe, expect, test } from "bun:test";
 import { accumulate } from "../../core/compute/accumulate.ts";
@@ -5,7 +7,6 @@ import type { Batch } from "../../core/compute/batch.ts";
 import type { Nf4Weight } from "../../core/compute/linear.ts";
 import { ParameterSet } from "../../core/compute/parameters.ts";
 import { Tape } from "../../core/compute/tape.ts";
-import type { Gpu } from "../../core/device/index.ts";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { dropout } from "../../kernels/dropout/index.ts";
 import { project } from "../../kernels/lora-linear/index.ts";
@@ -13,6 +14,7 @@ import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
 import { doraForward, type DoraBranch } from "../../plugins/dora/forward.ts";
 import { weightNorm } from "../../plugins/dora/weight-norm.ts";
 import { dora, gemma2, ia3, lora } from "../../plugins/index.ts";
+import { fileHost } from "../../runtime/files/folder.ts";
 import { readLogits } from "../../runtime/training/step.ts";
 import { expectClose, relativeL2 } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
@@ -188,7 +190,7 @@ test.skipIf(tiers.length === 0)("a fresh adapter changes nothing", async () => {
   ]);
   const logits: Float32Array[] = [];
   for (const adapter of [lora(), ia3(), dora({ targetModules: "all-linear" })]) {
-    using session = await pluginSession(tiers[0]!, gemma2({ checkpoint: tinyCheckpoint }).create(), adapter);
+    using session = await pluginSession(tiers[0]!, gemma2({ checkpoint: tinyCheckpoint }).create(fileHost), adapter);
     logits.push(await readLogits(session, samples));
   }
   expect(logits[0]!.some((value) => Math.abs(value) > 1e-3)).toBe(true);

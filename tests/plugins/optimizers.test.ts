@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { openSafetensors } from "../../core/formats/safetensors.ts";
 import type { OptimizerPlugin } from "../../core/plugin/optimizer.ts";
 import { adafactor, lion8bit, muon, sgd } from "../../plugins/index.ts";
+import { openSafetensors } from "../../runtime/files/folder.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tiers } from "../support/gpu.ts";
 import { OptimizerBench, savedCodes, savedFloats } from "../support/optimizer.ts";

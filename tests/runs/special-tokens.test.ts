@@ -2,8 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { cp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { averageAdapters, predict, train } from "../../index.ts";
-import type { PredictRequest } from "../../index.ts";
+import { averageAdapters, predict, type PredictRequest, train } from "../../index.ts";
 import { loadDataset } from "../../runtime/data/dataset.ts";
 import { type ArenaRow, rowText } from "../../runtime/data/row.ts";
 import { loadTokenizer } from "../../runtime/data/tokenizer.ts";

@@ -1,6 +1,6 @@
-import type { Gpu, Tier } from "../../core/device/index.ts";
-import type { DType, Tensor } from "../../core/device/tensor.ts";
-import { elementCount } from "../../core/device/tensor.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import type { Tier } from "../../core/device/probe.ts";
+import { type DType, elementCount, type Tensor } from "../../core/device/tensor.ts";
 import { testGpu, testTiers } from "../../testing/gpu.ts";
 import { random } from "./random.ts";
 

@@ -1,9 +1,4 @@
-/**
- * Subgroup matrices in plain WGSL, so that kernels of tier `matrix` compute on any device. A lane owns a few neighbouring
- * results of one row, and of the operands it keeps what these need: that row of the left one, those columns of the
- * right one. Slow, but all indexing, masking and ordering is the kernel's own.
- */
-import { Gpu } from "../../core/device/index.ts";
+import { Gpu } from "../../core/device/gpu.ts";
 import type { KernelSpec } from "../../core/device/kernel.ts";
 import type { MatrixUnit } from "../../kernels/matmul-matrix/index.ts";
 

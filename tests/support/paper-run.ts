@@ -1,14 +1,15 @@
+import type { Gpu } from "../../core/device/gpu.ts";
+
 /** Runs whose GPU is of paper: every file is written as a run writes it, and nothing is computed. */
 import { join } from "node:path";
 import type { Parameter } from "../../core/compute/parameters.ts";
-import type { Gpu } from "../../core/device/index.ts";
 import { NVIDIA, type PaperDevice, paperGpu } from "../../core/device/meta.ts";
 import { defineModel, defineOptions, option } from "../../core/index.ts";
 import { defineConfig } from "../../index.ts";
 import { linear } from "../../kernels/score-head/index.ts";
 import { logLoss, lora, sgd } from "../../plugins/index.ts";
-import { setGpuOpener } from "../../runtime/device/open.ts";
 import type { Config, ConfigInput } from "../../runtime/config/config.ts";
+import { setGpuOpener } from "../../runtime/device/open.ts";
 import { writeFileAtomic } from "../../runtime/files/files.ts";
 import type { TrainOptions, TrainResult } from "../../runtime/run/train-types.ts";
 import { trainSteps } from "../../runtime/run/train.ts";

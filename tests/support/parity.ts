@@ -4,10 +4,10 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readAdapterConfig } from "../../core/formats/peft.ts";
-import { openSafetensors } from "../../core/formats/safetensors.ts";
 import type { AdapterFactory } from "../../core/plugin/adapter.ts";
 import { negativeLogLikelihood } from "../../core/plugin/metric-rows.ts";
 import type { ModelSource } from "../../core/plugin/model.ts";
+import { openFolder, openSafetensors, writeFiles } from "../../runtime/files/folder.ts";
 import type { Session } from "../../runtime/session/session.ts";
 import { accumulateGradients, readLogits } from "../../runtime/training/step.ts";
 import { expectClose, relativeL2 } from "./close.ts";
@@ -50,11 +50,11 @@ export function parityTests({ name, adapter, source, gradientName = (key) => key
     const from = join(folder, "adapter");
     const { logits, base_model: baseModel } = await read();
     const { linears, head } = await source(plugins).outline(logits[0]!.length);
-    const plugin = adapter.fromConfig(await readAdapterConfig(join(from, "adapter_config.json")));
+    const plugin = adapter.fromConfig(await readAdapterConfig(openFolder(from)));
     const live = await plugin.create({ linears, head, baseModel, seed: 1 });
     const to = await mkdtemp(join(tmpdir(), `qlora-${name}-`));
     try {
-      await live.save(to, await live.load(from));
+      await writeFiles(to, await live.save(await live.load(openFolder(from))));
       for (const file of ["adapter_config.json", "adapter_model.safetensors"]) {
         expect(Buffer.compare(await readFile(join(to, file)), await readFile(join(from, file))), file).toBe(0);
       }
@@ -67,7 +67,7 @@ export function parityTests({ name, adapter, source, gradientName = (key) => key
     const limits = LIMITS[tier];
     const open = async (): Promise<{ readonly reference: Reference; readonly session: Session }> => {
       const reference = await read();
-      const config = await readAdapterConfig(join(folder, "adapter", "adapter_config.json"));
+      const config = await readAdapterConfig(openFolder(join(folder, "adapter")));
       expect(adapter.reads(config)).toBe(true);
       const plugin = adapter.fromConfig(config);
       return { reference, session: await pluginSession(tier, source(plugins), plugin, join(folder, "adapter")) };

@@ -1,10 +1,10 @@
-import { join } from "node:path";
-import type { Tier } from "../../core/device/index.ts";
+import type { Tier } from "../../core/device/probe.ts";
 import { readAdapterConfig } from "../../core/formats/peft.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { ModelSource } from "../../core/plugin/model.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
 import type { Sample } from "../../runtime/data/pack.ts";
+import { fileHost, openFolder } from "../../runtime/files/folder.ts";
 import { openSession, type Session } from "../../runtime/session/session.ts";
 import { tinyCheckpoint } from "./reference.ts";
 
@@ -13,9 +13,9 @@ const provider = (process.env["QLORA_TEST_GPU"] ?? "auto") as "auto" | "bun-webg
 
 /** The tiny Gemma-2 with a PEFT adapter on it, fresh tensors poisoned. */
 export async function adapterSession(tier: Tier, adapterDir: string, dropout?: number): Promise<Session> {
-  const config = await readAdapterConfig(join(adapterDir, "adapter_config.json"));
+  const config = await readAdapterConfig(openFolder(adapterDir));
   const adapter = lora.fromConfig(dropout === undefined ? config : { ...config, lora_dropout: dropout });
-  return pluginSession(tier, gemma2({ checkpoint: tinyCheckpoint }).create(), adapter, adapterDir);
+  return pluginSession(tier, gemma2({ checkpoint: tinyCheckpoint }).create(fileHost), adapter, adapterDir);
 }
 
 /** Any model with any adapter, whose values are read from a folder; fresh tensors poisoned. */

@@ -1,8 +1,13 @@
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import { openSafetensors } from "../../core/formats/safetensors.ts";
-import { type Adapter, type AdapterPlugin, defineAdapter, defineOptions, readFloats } from "../../core/index.ts";
-import type { Op } from "../../core/index.ts";
+import {
+  type Adapter,
+  type AdapterPlugin,
+  defineAdapter,
+  defineOptions,
+  type Op,
+  readFloats,
+} from "../../core/index.ts";
 import { dora, ia3, lora } from "../../plugins/index.ts";
 import { adapterContract, type AdapterContractOptions } from "../../testing/index.ts";
 import { gpuOf, runSeed, tiers } from "../support/gpu.ts";
@@ -134,7 +139,7 @@ describe.skipIf(tier === undefined)("broken adapters are caught", () => {
 
   test("values lost and shapes not looked at", async () => {
     const lossy = broken((adapter) => ({
-      load: async (directory) => new Map([...(await adapter.load(directory))].map(([k, v]) => [k, v.map(Math.round)])),
+      load: async (from) => new Map([...(await adapter.load(from))].map(([k, v]) => [k, v.map(Math.round)])),
     }));
     const failed = await failing(lossy);
     expect([...failed.keys()]).toEqual([
@@ -142,8 +147,8 @@ describe.skipIf(tier === undefined)("broken adapters are caught", () => {
       "its config file finds it again, with the same logits",
     ]);
     const blind = broken((adapter) => ({
-      load: async (directory) => {
-        await using file = await openSafetensors(join(directory, "adapter_model.safetensors"));
+      load: async (from) => {
+        await using file = await openSafetensors(from, "adapter_model.safetensors");
         const values = new Map<string, Float32Array<ArrayBuffer>>();
         for (const { name } of adapter.parameters) values.set(name, await readFloats(file, name));
         return values;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { Op } from "../../core/compute/tape.ts";
-import type { Gpu } from "../../core/device/index.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { dequantizeNf4, nf4CodeBook, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { attentionReference } from "../../kernels/attention/reference.ts";

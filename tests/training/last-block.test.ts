@@ -4,6 +4,7 @@ import type { ForwardOptions } from "../../core/compute/blocks.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { ModelSource } from "../../core/plugin/model.ts";
 import { dora, gemma2, ia3, llama, lora } from "../../plugins/index.ts";
+import { fileHost } from "../../runtime/files/folder.ts";
 import { norm as l2 } from "../../testing/differences.ts";
 import { ModelBench, randomSamples } from "../../testing/model-bench.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
@@ -18,10 +19,10 @@ function expectSame(got: ArrayLike<number>, want: ArrayLike<number>, limit: numb
 }
 
 const sources: [name: string, source: () => ModelSource][] = [
-  ["gemma2", () => gemma2({ checkpoint: tinyCheckpoint }).create()],
+  ["gemma2", () => gemma2({ checkpoint: tinyCheckpoint }).create(fileHost)],
   ...(["llama", "qwen2"] as const).map((name): (typeof sources)[number] => [
     name,
-    () => llama({ checkpoint: goldenPath("plugins", `tiny-${name}-nf4`) }).create(),
+    () => llama({ checkpoint: goldenPath("plugins", `tiny-${name}-nf4`) }).create(fileHost),
   ]),
 ];
 const all = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];

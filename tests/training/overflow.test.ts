@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import type { RunEvent } from "../../runtime/events.ts";
-import type { ComputeGradients } from "../../runtime/training/gradients.ts";
 import { trainSteps } from "../../runtime/run/train.ts";
+import type { ComputeGradients } from "../../runtime/training/gradients.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 

@@ -12,14 +12,17 @@ import {
   defineOptions,
   type InferInput,
   type InferOptions,
+  type Kernel,
+  type KernelSpec,
   type Metric,
   type MetricPlugin,
   type ModelPlugin,
+  type Op,
   type Optimizer,
-  option,
   type OptimizerPlugin,
+  option,
+  type Tensor,
 } from "../../core/index.ts";
-import { type Kernel, type KernelSpec, type Op, type Tensor } from "../../core/index.ts";
 import {
   type ComputeGradients,
   type Config,

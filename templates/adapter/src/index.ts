@@ -12,7 +12,7 @@ import {
   ModelError,
   option,
   type ParameterSpec,
-  saveAdapterFiles,
+  adapterFiles,
   savedModuleKey,
   uniformValues,
 } from "qlora/core";
@@ -78,7 +78,7 @@ function createAdapter(
       const [a, b] = [set.get(keyOf(spec, "A")), set.get(keyOf(spec, "B"))];
       return { spec, weight, branch: { a, b, scale: alpha / rank, dropout: 0, site: linears.indexOf(spec) } };
     },
-    save(directory, values) {
+    async save(values) {
       const config = {
         peft_type: PEFT_TYPE,
         base_model_name_or_path: baseModel,
@@ -87,8 +87,8 @@ function createAdapter(
         target_modules: expandTargets(names, targets),
       };
       const card = formatModelCard(baseModel, "my-plugin", "Adapter and score head of a sequence classifier.");
-      return saveAdapterFiles(directory, { config: `${JSON.stringify(config, null, 2)}\n`, card, shapes, values });
+      return adapterFiles({ config: `${JSON.stringify(config, null, 2)}\n`, card, shapes, values });
     },
-    load: (directory) => loadAdapterTensors(directory, shapes),
+    load: (folder) => loadAdapterTensors(folder, shapes),
   };
 }

@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import {
   defineModel,
   defineOptions,
@@ -11,6 +10,7 @@ import {
   option,
   type ParameterSet,
   readModelConfig,
+  type Folder,
 } from "qlora/core";
 import { loadNetwork, type NetworkConfig, networkForward, networkLinears } from "./network.ts";
 
@@ -32,8 +32,9 @@ const options = defineOptions({
 export const myPlugin = defineModel({
   name: "my-plugin",
   options,
-  create({ checkpoint, layers }) {
-    const readConfig = () => parseConfig(checkpoint, layers);
+  create({ checkpoint, layers }, host) {
+    const folder = host.openFolder(checkpoint);
+    const readConfig = () => parseConfig(folder, layers);
     return {
       checkpoint,
       async outline(numLabels) {
@@ -59,7 +60,7 @@ export const myPlugin = defineModel({
       },
       async load({ gpu, numLabels, seed, onProgress }): Promise<Model> {
         const config = await readConfig();
-        await using files = await openCheckpoint(checkpoint);
+        await using files = await openCheckpoint(folder);
         const weights = await loadNetwork(gpu, files, config, onProgress);
         let bound: { readonly adapted: Parameters<Model["bind"]>[0]; readonly parameters: ParameterSet } | undefined;
         return {
@@ -90,8 +91,8 @@ export const myPlugin = defineModel({
 });
 
 /** @throws ModelError naming every field of config.json that is wrong */
-async function parseConfig(checkpoint: string, layers: number): Promise<NetworkConfig> {
-  const read = new ModelConfigReader(await readModelConfig(checkpoint));
+async function parseConfig(folder: Folder, layers: number): Promise<NetworkConfig> {
+  const read = new ModelConfigReader(await readModelConfig(folder));
   const config = {
     hiddenSize: read.size("hidden_size"),
     intermediateSize: read.size("intermediate_size"),
@@ -100,5 +101,5 @@ async function parseConfig(checkpoint: string, layers: number): Promise<NetworkC
     blocks: Math.min(layers, read.size("num_hidden_layers")),
   };
   if (read.problems.length === 0) return config;
-  throw invalidModelConfig(join(checkpoint, "config.json"), read.problems, "unsloth/gemma-2-2b-it-bnb-4bit");
+  throw invalidModelConfig(`${folder.name}/config.json`, read.problems, "unsloth/gemma-2-2b-it-bnb-4bit");
 }

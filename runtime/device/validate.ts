@@ -1,5 +1,5 @@
-import { openNullDevice } from "../../runtime/device/providers.ts";
-import { type KernelSpec, moduleText } from "./kernel.ts";
+import { type KernelSpec, moduleText } from "../../core/device/kernel.ts";
+import { openNullDevice } from "./providers.ts";
 
 /**
  * Compiles kernels as far as WGSL goes, on no GPU at all: subgroup matrices and f16 are known, nothing runs.

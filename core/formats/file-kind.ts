@@ -1,5 +1,5 @@
 /** What a file is by its first bytes, where it is not what it is taken for: a message names it, and the hint converts it. */
-import { open } from "node:fs/promises";
+import type { ByteSource, Folder } from "./bytes.ts";
 
 /** Something that files are mistaken for. */
 export interface FileKind {
@@ -66,7 +66,7 @@ const utf = (name: string): FileKind => ({
 });
 
 /** Text of two or four bytes a character: by its mark, else by zeros in every other byte. */
-function wideText(head: Buffer): FileKind | undefined {
+function wideText(head: Uint8Array): FileKind | undefined {
   const starts = (...bytes: number[]): boolean => bytes.every((byte, i) => head[i] === byte);
   if (starts(0xff, 0xfe, 0, 0) || starts(0, 0, 0xfe, 0xff)) return utf("UTF-32");
   if (starts(0xff, 0xfe) || starts(0xfe, 0xff)) return utf("UTF-16");
@@ -80,8 +80,8 @@ function wideText(head: Buffer): FileKind | undefined {
 
 /** What the first bytes of a file say that it is; undefined for what they do not tell. */
 export function fileKind(head: Uint8Array): FileKind | undefined {
-  const bytes = Buffer.from(head.buffer, head.byteOffset, Math.min(head.byteLength, HEAD_BYTES));
-  const text = bytes.toString("latin1");
+  const bytes = head.subarray(0, HEAD_BYTES);
+  const text = String.fromCharCode(...bytes); // one character a byte
   const known = kinds.find(({ starts }) => starts.some((start) => text.startsWith(start)));
   if (known !== undefined) return known;
   // torch.save writes a zip whose first entry is its pickle.
@@ -92,16 +92,20 @@ export function fileKind(head: Uint8Array): FileKind | undefined {
   return wideText(bytes);
 }
 
-/** As {@link fileKind}, of a file on disk; undefined for one that cannot be read. */
-export async function kindOfFile(path: string): Promise<FileKind | undefined> {
-  const file = await open(path, "r").catch(() => undefined); // what opens the file next says why
+/** As {@link fileKind}, of a file; undefined where there is none, or it cannot be read: what opens it next says why. */
+export async function kindOfFile(folder: Folder, file: string): Promise<FileKind | undefined> {
+  const source = await folder.open(file).catch(() => undefined);
+  if (source === undefined) return undefined;
   try {
-    const head = new Uint8Array(HEAD_BYTES);
-    const read = await file?.read(head, 0, HEAD_BYTES, 0).catch(() => undefined); // a folder, say
-    return read && fileKind(head.subarray(0, read.bytesRead));
+    return await kindOf(source);
   } finally {
-    await file?.close();
+    await source.close();
   }
+}
+
+/** As {@link fileKind}, of what is open. */
+export async function kindOf(source: ByteSource): Promise<FileKind | undefined> {
+  return fileKind(await source.read(0, Math.min(HEAD_BYTES, source.size)));
 }
 
 /** A hint with the file's own name in it. */
