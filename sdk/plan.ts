@@ -1,4 +1,4 @@
-import { describeDevice, NVIDIA, type PaperDevice } from "../core/device/meta.ts";
+import { describeDevice, NVIDIA, type MetaDevice } from "../core/device/meta.ts";
 import { DeviceError } from "../core/errors.ts";
 import type { ModelSource } from "../core/plugin/model.ts";
 import type { Config } from "../runtime/config/config.ts";
@@ -71,13 +71,13 @@ export async function reportPlan(
   };
 }
 
-async function thisDevice({ device }: Config): Promise<PaperDevice> {
+async function thisDevice({ device }: Config): Promise<MetaDevice> {
   const gpu = await openGpu(device);
   const described = describeDevice(gpu);
   gpu.destroy();
   return described;
 }
 
-function nvidia({ device: { tier } }: Config): PaperDevice {
+function nvidia({ device: { tier } }: Config): MetaDevice {
   return tier === "auto" ? NVIDIA : { ...NVIDIA, info: { ...NVIDIA.info, tier } };
 }

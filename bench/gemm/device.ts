@@ -1,5 +1,5 @@
 import type { Gpu } from "../../core/device/gpu.ts";
-import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import type { MatrixUnit } from "../../kernels/matmul-matrix/index.ts";
 import { openGpu } from "../../runtime/device/open.ts";
 
@@ -8,7 +8,7 @@ export function benchGpu(robustness = true): Promise<Gpu> {
   return openGpu({ gpu: "webgpu", tier: "matrix", robustness });
 }
 
-/** A device on paper with one matrix unit, to collect the kernels that a bench will ask for. */
+/** A device on the meta device with one matrix unit, to collect the kernels that a bench will ask for. */
 export function collectingGpu({ m, n, k, lanes }: MatrixUnit): Gpu {
   const capabilities = {
     ...NVIDIA.info.capabilities,
@@ -21,5 +21,5 @@ export function collectingGpu({ m, n, k, lanes }: MatrixUnit): Gpu {
       result: "f32",
     })),
   };
-  return paperGpu({ ...NVIDIA, info: { ...NVIDIA.info, capabilities } });
+  return metaGpu({ ...NVIDIA, info: { ...NVIDIA.info, capabilities } });
 }

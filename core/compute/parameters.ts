@@ -141,7 +141,7 @@ function filledSlabs(gpu: Gpu, specs: readonly ParameterSpec[]): Slab[] {
 /** Clears the slabs and writes first values into them, one parameter at a time; yields the bytes of each. */
 function* fill(gpu: Gpu, specs: readonly ParameterSpec[], slabs: readonly Slab[]): Generator<number> {
   for (const { value, grad } of slabs) for (const tensor of [value, grad]) gpu.clear(tensor);
-  if (gpu.paper) return;
+  if (gpu.isMeta) return;
   const parameters = slabs.flatMap((slab) => slab.parameters);
   for (const [i, spec] of specs.entries()) {
     const values = spec.initial();

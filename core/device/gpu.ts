@@ -30,7 +30,7 @@ export class Gpu {
   /** Fill every fresh tensor with NaN bits, so that an element nobody wrote shows. For tests. */
   poison = false;
   /** True for a GPU that only counts bytes: what is written to it is never looked at. */
-  readonly paper: boolean;
+  readonly isMeta: boolean;
 
   readonly #kernels: Kernels;
   readonly #groups: BindGroups;
@@ -51,7 +51,7 @@ export class Gpu {
 
   constructor(device: GPUDevice, info: GpuInfo, { paper = false } = {}) {
     this.device = device;
-    this.paper = paper;
+    this.isMeta = paper;
     this.info = info;
     this.half = info.tier === "f32" ? "f32" : "f16";
     this.memory = new Memory(device, (all) => {
@@ -167,7 +167,7 @@ export class Gpu {
     return this.#kernels.specs;
   }
 
-  /** What the kernels dispatched since the last call are made of; for a GPU on paper. */
+  /** What the kernels dispatched since the last call are made of; for a meta GPU. */
   takeDispatched(): ReadonlyMap<string, KernelSpec> {
     const keys = [...this.#dispatched];
     this.#dispatched.clear();
@@ -175,7 +175,7 @@ export class Gpu {
   }
 
   /**
-   * Compiles kernels up front, those of a GPU on paper: while weights load and steps run, the driver's threads are free. One
+   * Compiles kernels up front, those of a meta GPU: while weights load and steps run, the driver's threads are free. One
    * that is under way already is waited for, not compiled again.
    * @throws DeviceError with the compiler's messages, or saying that the device was lost or its memory refused
    */
@@ -214,7 +214,7 @@ export class Gpu {
     }
     if (grid.some((n) => !(n >= 1 && n <= 65535)))
       throw new RangeError(`kernel ${kernel.key}: grid ${grid.join(" x ")} is outside 1..65535`);
-    if (this.paper) {
+    if (this.isMeta) {
       this.#dispatched.add(kernel.key);
       return;
     }

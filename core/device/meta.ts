@@ -1,12 +1,12 @@
 /**
- * A GPU on paper: buffers have sizes and nothing else, and no work is done. The real code runs on it for the planner's
+ * A meta GPU: buffers have sizes and nothing else, and no work is done. The real code runs on it for the planner's
  * account of memory, so that the account is what the code would allocate and no formula beside it.
  */
 import { Gpu } from "./gpu.ts";
 import type { GpuInfo, MatrixShape } from "./probe.ts";
 
 /** The limits of a device that kernels and allocations depend on. */
-export interface PaperLimits {
+export interface MetaLimits {
   readonly maxBufferSize: number;
   readonly maxStorageBufferBindingSize: number;
   readonly maxStorageBuffersPerShaderStage: number;
@@ -16,9 +16,9 @@ export interface PaperLimits {
 }
 
 /** A device as the planner knows it. */
-export interface PaperDevice {
+export interface MetaDevice {
   readonly info: GpuInfo;
-  readonly limits: PaperLimits;
+  readonly limits: MetaLimits;
   /** Bytes after which an allocation is refused as a driver does it; default: never. */
   readonly capacity?: number | undefined;
 }
@@ -26,7 +26,7 @@ export interface PaperDevice {
 const shape = (m: number, n: number, k: number): MatrixShape => ({ m, n, k, component: "f16", result: "f32" });
 
 /** What Dawn's own binding tells of an NVIDIA card with tensor cores (H100, driver 580). */
-export const NVIDIA: PaperDevice = {
+export const NVIDIA: MetaDevice = {
   info: {
     provider: "webgpu",
     tier: "matrix",
@@ -51,7 +51,7 @@ export const NVIDIA: PaperDevice = {
 };
 
 /** What of a real device the planner needs; the device may be closed afterwards. */
-export function describeDevice(gpu: Gpu): PaperDevice {
+export function describeDevice(gpu: Gpu): MetaDevice {
   const { limits } = gpu.device;
   return {
     info: gpu.info,
@@ -67,13 +67,13 @@ export function describeDevice(gpu: Gpu): PaperDevice {
 }
 
 /** A GPU that allocates as the device would, and computes nothing: reads give zeros. */
-export function paperGpu(paper: PaperDevice): Gpu {
-  return new Gpu(paperDevice(paper), paper.info, { paper: true });
+export function metaGpu(paper: MetaDevice): Gpu {
+  return new Gpu(metaDevice(paper), paper.info, { paper: true });
 }
 
 const nothing = (): void => {};
 
-function paperDevice({ limits, capacity = Infinity }: PaperDevice): GPUDevice {
+function metaDevice({ limits, capacity = Infinity }: MetaDevice): GPUDevice {
   let held = 0;
   const listeners: ((event: { error: { message: string } }) => void)[] = [];
   const createBuffer = ({ size, usage, label = "" }: GPUBufferDescriptor): unknown => {

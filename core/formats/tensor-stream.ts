@@ -49,7 +49,7 @@ export class TensorStream {
     const length = bytes ?? info.end - info.begin - from;
     for (let at = 0; at < length; at += PIECE_BYTES) {
       const size = Math.min(PIECE_BYTES, length - at);
-      if (!this.#gpu.paper) {
+      if (!this.#gpu.isMeta) {
         await this.#staging.write(target, at, size, (piece) => this.source.readInto(name, piece, from + at));
       }
       this.#report(size);
@@ -60,7 +60,7 @@ export class TensorStream {
   async fill(name: string, target: Uint8Array): Promise<void> {
     for (let at = 0; at < target.length; at += PIECE_BYTES) {
       const piece = target.subarray(at, at + PIECE_BYTES);
-      if (!this.#gpu.paper) await this.source.readInto(name, piece, at);
+      if (!this.#gpu.isMeta) await this.source.readInto(name, piece, at);
       this.#report(piece.length);
     }
   }

@@ -1,5 +1,5 @@
 /**
- * A checkpoint on paper: every name, dtype and shape that bitsandbytes would write of a model, and zeros for values. The
+ * A meta checkpoint: every name, dtype and shape that bitsandbytes would write of a model, and zeros for values. The
  * planner loads it where the weights are not on this machine yet.
  */
 import type { Gpu } from "../device/gpu.ts";
@@ -12,7 +12,7 @@ import { tensorBytes, type TensorInfo, type TensorSpec } from "./safetensors-hea
 import { missingTensor, type TensorSource } from "./safetensors.ts";
 
 /**
- * Opens the weights in a checkpoint's folder. On paper they need not be there: `rows`, the outline's `baseParameters`, then say
+ * Opens the weights in a checkpoint's folder. On a meta device they need not be there: `rows`, the outline's `baseParameters`, then say
  * what they would be.
  * @param context what `load` gets; `allowNonFinite`: read NaN and infinite values as they are; otherwise the read of such a tensor throws
  * @throws ModelError as `openCheckpoint`
@@ -22,11 +22,11 @@ export async function openWeights(
   folder: Folder,
   rows: readonly ParameterRow[],
 ): Promise<TensorSource> {
-  if (gpu.paper && !(await hasWeights(folder))) return paperCheckpoint(rows);
+  if (gpu.isMeta && !(await hasWeights(folder))) return metaWeights(rows);
   return finiteTensors(await openCheckpoint(folder), allowNonFinite === true);
 }
 
-function paperCheckpoint(rows: readonly ParameterRow[]): TensorSource {
+function metaWeights(rows: readonly ParameterRow[]): TensorSource {
   const tensors = new Map<string, TensorInfo>();
   const values = new Map<string, Uint8Array<ArrayBuffer>>();
   let at = 0;
@@ -62,14 +62,14 @@ function paperCheckpoint(rows: readonly ParameterRow[]): TensorSource {
   }
   const read = (name: string, begin = 0, end = Infinity): Uint8Array<ArrayBuffer> => {
     const info = tensors.get(name);
-    if (info === undefined) throw missingTensor("checkpoint on paper", name);
+    if (info === undefined) throw missingTensor("meta checkpoint", name);
     const size = Math.min(end, info.end - info.begin) - begin;
     return values.get(name)?.slice(begin, begin + size) ?? new Uint8Array(size);
   };
   const close = async (): Promise<void> => {};
   return {
     tensors,
-    pathOf: () => "checkpoint on paper",
+    pathOf: () => "meta checkpoint",
     read: async (name) => read(name),
     readInto: async (name, target, offset = 0) => target.set(read(name, offset, offset + target.length)),
     async *stream(name, chunkBytes) {

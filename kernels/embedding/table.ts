@@ -54,13 +54,13 @@ export async function loadTokenTable(
       free: () => chunks.forEach(({ tensor }) => gpu.free(tensor)),
     };
   }
-  const table = new Uint8Array(gpu.paper ? 0 : info.end - info.begin);
+  const table = new Uint8Array(gpu.isMeta ? 0 : info.end - info.begin);
   await stream.fill(name, table);
   return {
     lookup: (batch, out) => {
       const tensor = gpu.alloc([batch.tokens, hiddenSize], dtype, "embedding rows", "data");
       const ids = gpu.alloc([batch.tokens], "u32", "embedding order", "data");
-      if (!gpu.paper) {
+      if (!gpu.isMeta) {
         const rows = new Uint8Array(batch.tokens * rowBytes);
         batch.host.inputIds.forEach((id, i) =>
           rows.set(table.subarray(id * rowBytes, (id + 1) * rowBytes), i * rowBytes),

@@ -1,10 +1,10 @@
-import type { PaperDevice } from "../../core/device/meta.ts";
+import type { MetaDevice } from "../../core/device/meta.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { ModelPlacement } from "../../core/plugin/model.ts";
 import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { StepLoss } from "../training/step.ts";
 import { KernelForecast } from "./forecast.ts";
-import { PaperRun } from "./meta-run.ts";
+import { MetaRun } from "./meta-run.ts";
 import type { PlannedWork, PlannedEvaluation, MemorySettings, MemoryFigures, Measured } from "./settings.ts";
 
 /** What a model is loaded anew for. */
@@ -13,11 +13,11 @@ const placementKey = ({ embeddings, keepDequantised }: ModelPlacement): string =
 /** Measures settings of one piece of work for one device. */
 export class MemoryAccount {
   readonly work: PlannedWork;
-  readonly #device: PaperDevice;
-  readonly #runs = new Map<string, PaperRun>();
+  readonly #device: MetaDevice;
+  readonly #runs = new Map<string, MetaRun>();
   readonly #measured = new Map<string, Measured>();
 
-  constructor(work: PlannedWork, device: PaperDevice) {
+  constructor(work: PlannedWork, device: MetaDevice) {
     this.work = work;
     this.#device = device;
   }
@@ -92,11 +92,11 @@ export class MemoryAccount {
     }
   }
 
-  #open(placement: ModelPlacement): Promise<PaperRun> {
-    return PaperRun.open(this.work, this.#device, placement);
+  #open(placement: ModelPlacement): Promise<MetaRun> {
+    return MetaRun.open(this.work, this.#device, placement);
   }
 
-  async #step(run: PaperRun, settings: MemorySettings): Promise<MemoryFigures> {
+  async #step(run: MetaRun, settings: MemorySettings): Promise<MemoryFigures> {
     const { gpu, session } = run;
     const { checkpointing, tokenBudget } = settings;
     const { training, evaluation } = this.work;

@@ -2,7 +2,7 @@ import type { Checkpointing } from "../../core/compute/blocks.ts";
 import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { StepLoss } from "../training/step.ts";
-import type { PaperRun } from "./meta-run.ts";
+import type { MetaRun } from "./meta-run.ts";
 
 type Specs = Gpu["kernelSpecs"];
 
@@ -20,15 +20,15 @@ export interface ForecastOptions {
  */
 const TILE_ROWS = 64;
 
-/** Kernels by kind and size of batch; each size class runs on paper once, when it is first asked for. */
+/** Kernels by kind and size of batch; each size class runs on the meta device once, when it is first asked for. */
 export class KernelForecast {
-  readonly #run: PaperRun;
+  readonly #run: MetaRun;
   readonly #options: ForecastOptions;
   readonly #known = new Map<string, Promise<Specs>>();
   /** One batch at a time: what a batch dispatches is told apart by the time at which it does. */
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(run: PaperRun, options: ForecastOptions) {
+  constructor(run: MetaRun, options: ForecastOptions) {
     this.#run = run;
     this.#options = options;
   }

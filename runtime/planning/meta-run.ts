@@ -1,5 +1,5 @@
 import type { Gpu } from "../../core/device/gpu.ts";
-import { type PaperDevice, paperGpu } from "../../core/device/meta.ts";
+import { type MetaDevice, metaGpu } from "../../core/device/meta.ts";
 
 /** A model on a GPU that only counts: the real code loads it, takes its steps and evaluates; the planner looks at what that took. */
 import type { Checkpointing } from "../../core/compute/blocks.ts";
@@ -12,8 +12,8 @@ import { openSession, type Session } from "../session/session.ts";
 import { accumulateGradients, readLogits, type StepLoss } from "../training/step.ts";
 import type { PlannedWork } from "./settings.ts";
 
-/** A loaded model on paper, which every choice of checkpointing and token budget can use. */
-export class PaperRun {
+/** A loaded meta model, which every choice of checkpointing and token budget can use. */
+export class MetaRun {
   readonly session: Session;
   /** Kernels that loading it dispatched. */
   readonly loading: Gpu["kernelSpecs"];
@@ -31,11 +31,11 @@ export class PaperRun {
   }
 
   /** @throws QloraError of every kind that loading would throw */
-  static async open(work: PlannedWork, device: PaperDevice, placement: ModelPlacement): Promise<PaperRun> {
+  static async open(work: PlannedWork, device: MetaDevice, placement: ModelPlacement): Promise<MetaRun> {
     const { source, adapter, numLabels } = work;
-    const gpu = paperGpu(device);
+    const gpu = metaGpu(device);
     const session = await openSession({ source, adapter, device: {}, gpu, placement, numLabels, seed: 0 });
-    return new PaperRun(session, work);
+    return new MetaRun(session, work);
   }
 
   get gpu(): Gpu {
@@ -45,7 +45,7 @@ export class PaperRun {
   /** Forward and backward of one micro-batch. @param lengths tokens of its samples */
   async gradients(lengths: readonly number[], checkpointing: Checkpointing, loss: StepLoss = {}): Promise<void> {
     const settings = { limits: { maxTokens: Infinity }, checkpointing, lossScale: 1, stepKey: 0 };
-    const paper = lossOnPaper(loss, this.session.numLabels);
+    const paper = lossOnMeta(loss, this.session.numLabels);
     this.gpu.free(await accumulateGradients(this.session, samplesOf(lengths), { ...settings, ...paper }));
   }
 
@@ -64,7 +64,7 @@ export class PaperRun {
 }
 
 /** The same kernels without the rows: nobody's loss is called on numbers that mean nothing. */
-function lossOnPaper({ targets, rowLoss }: StepLoss, numLabels: number): StepLoss {
+function lossOnMeta({ targets, rowLoss }: StepLoss, numLabels: number): StepLoss {
   return {
     targets: targets && {
       terms: targets.terms,

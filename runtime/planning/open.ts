@@ -1,5 +1,5 @@
 import type { Gpu } from "../../core/device/gpu.ts";
-import { describeDevice, type PaperDevice } from "../../core/device/meta.ts";
+import { describeDevice, type MetaDevice } from "../../core/device/meta.ts";
 import type { DeviceOptions } from "../config/device-options.ts";
 import { memoryBudget } from "../device/budget.ts";
 import { openGpu } from "../device/open.ts";
@@ -21,7 +21,7 @@ export function stepsOf(lengths: readonly number[], samplesPerStep: number): num
 }
 
 /** f16 copies of the weights serve the kernels of tier matrix only. */
-export function keepsDequantised({ info }: PaperDevice): boolean {
+export function keepsDequantised({ info }: MetaDevice): boolean {
   return info.tier === "matrix";
 }
 

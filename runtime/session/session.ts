@@ -105,7 +105,7 @@ async function loadSession(
   const { initAdapter } = options;
   const saved = initAdapter === undefined ? undefined : await adapter.load(openFolder(initAdapter));
   if (saved !== undefined && allowNonFinite !== true) requireFinite(initAdapter!, saved);
-  if (allowNonFinite === true && !gpu.paper) onEvent?.({ type: "warning", message: ALLOWED });
+  if (allowNonFinite === true && !gpu.isMeta) onEvent?.({ type: "warning", message: ALLOWED });
   const onProgress = (done: number, total: number): void =>
     onEvent?.({ type: "progress", what: "loading the model", done, total });
   let loaded = false;
@@ -121,7 +121,7 @@ async function loadSession(
     parameters?.free();
   };
   try {
-    const trained = saved === undefined && !gpu.paper ? await checkpointHead(outline, options) : NONE;
+    const trained = saved === undefined && !gpu.isMeta ? await checkpointHead(outline, options) : NONE;
     const specs = [...adapter.parameters, ...model.head].map((spec) =>
       saved === undefined ? withValue(spec, trained.get(spec.name)) : startFrom(spec, saved),
     );

@@ -4,7 +4,7 @@ import { openGpu } from "../../runtime/device/open.ts";
 /** Bind groups are made once for the same buffers, and given up before there are too many of them. */
 import { describe, expect, test } from "bun:test";
 import { Gpu } from "../../core/device/gpu.ts";
-import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { tiers } from "../support/gpu.ts";
 
@@ -26,7 +26,7 @@ function bindPairs(gpu: Gpu, tensors: readonly Tensor[], count: number): void {
 const many = (gpu: Gpu): readonly Tensor[] => Array.from({ length: 384 }, (_, i) => gpu.alloc([1], "f32", `${i}`));
 
 test("a group is made once for the same buffers; beyond 16,384 all are destroyed", () => {
-  const { device, info } = paperGpu(NVIDIA);
+  const { device, info } = metaGpu(NVIDIA);
   const counts = { made: 0, destroyed: 0 };
   device.createBindGroup = () => {
     counts.made++;

@@ -1,5 +1,5 @@
 import type { Gpu } from "../../core/device/gpu.ts";
-import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 
 /** How kernels compile ahead of the steps that need them: in order of need, a few at once, each once, until the run ends. */
 import { describe, expect, test } from "bun:test";
@@ -19,7 +19,7 @@ function slowDriver(): {
   /** Ends the oldest that is under way. */
   readonly finish: (error?: Error) => Promise<void>;
 } {
-  const gpu = paperGpu(NVIDIA);
+  const gpu = metaGpu(NVIDIA);
   const asked: string[] = [];
   const underWay: PromiseWithResolvers<GPUComputePipeline>[] = [];
   let most = 0;

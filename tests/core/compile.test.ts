@@ -4,7 +4,7 @@ import { validateKernels } from "../../runtime/device/validate.ts";
 
 /** Kernels compiled up front, and the kernels of whole steps at the published widths validated without a GPU. */
 import { describe, expect, test } from "bun:test";
-import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";
 import { openSessionOn } from "../../runtime/session/session.ts";
@@ -15,14 +15,14 @@ import { tiers } from "../support/gpu.ts";
 
 const TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"];
 
-/** A GPU of tier matrix on paper that has taken one training step of two blocks. */
+/** A GPU of tier matrix on the meta device that has taken one training step of two blocks. */
 async function stepped(
   shape: "gemma2-2b" | "gemma2-9b" | "gemma2-27b",
   unit: { readonly m: number; readonly n: number; readonly k: number },
   rank: number,
 ): Promise<Gpu> {
   const matrixShapes = [{ ...unit, component: "f16", result: "f32" }];
-  const gpu = paperGpu({
+  const gpu = metaGpu({
     ...NVIDIA,
     info: { ...NVIDIA.info, capabilities: { ...NVIDIA.info.capabilities, matrixShapes } },
   });
@@ -79,7 +79,7 @@ describe("a training step's kernels are valid WGSL in tier matrix", () => {
 describe("a kernel that was not compiled is told as what it is", () => {
   /** What compiling throws where the driver rejects as it would, on a device that says so or not. */
   const thrown = async (message: string, meanwhile: (gpu: Gpu) => void = () => {}): Promise<unknown> => {
-    const gpu = paperGpu({ ...NVIDIA, capacity: 1 << 20 });
+    const gpu = metaGpu({ ...NVIDIA, capacity: 1 << 20 });
     gpu.device.createComputePipelineAsync = async () => {
       meanwhile(gpu);
       throw new Error(message);

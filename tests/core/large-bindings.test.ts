@@ -1,14 +1,14 @@
 /** Byte counts beyond 2^31, which bun-webgpu's limits on NVIDIA reach: int32 arithmetic would make them negative. */
 import { expect, test } from "bun:test";
 import { Gpu } from "../../core/device/gpu.ts";
-import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 
 /** What bun-webgpu tells of an H100. */
 const LARGEST = 2 ** 32 - 4;
 
 /** A GPU that does its encoding, on a device of paper with bindings of almost 4 GiB. */
 function largeGpu(): Gpu {
-  const { device, info } = paperGpu({ ...NVIDIA, limits: { ...NVIDIA.limits, maxStorageBufferBindingSize: LARGEST } });
+  const { device, info } = metaGpu({ ...NVIDIA, limits: { ...NVIDIA.limits, maxStorageBufferBindingSize: LARGEST } });
   return new Gpu(device, info);
 }
 

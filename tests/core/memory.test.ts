@@ -1,14 +1,14 @@
-/** What the allocator does at its limit and where the driver refuses; on paper, so that it needs no GPU. */
+/** What the allocator does at its limit and where the driver refuses; on the meta device, so that it needs no GPU. */
 import { describe, expect, test } from "bun:test";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import { DeviceError } from "../../core/errors.ts";
 
 const MIB = 2 ** 20;
 
 describe("memory", () => {
   test("a refused allocation is an error that names it, what is held, and what to lower", async () => {
-    const gpu = paperGpu({ ...NVIDIA, capacity: 100 * MIB });
+    const gpu = metaGpu({ ...NVIDIA, capacity: 100 * MIB });
     const weights = gpu.alloc([64 * MIB], "u8", "codes", "weights");
     await gpu.idle();
     gpu.alloc([40 * MIB], "u8", "gate activations");
@@ -26,7 +26,7 @@ describe("memory", () => {
 
   test("a lost device says that it may be memory, and a device that says so is believed", async () => {
     const { deviceFailure } = await import("../../core/device/failure.ts");
-    const memory = paperGpu(NVIDIA).memory.report();
+    const memory = metaGpu(NVIDIA).memory.report();
     expect(deviceFailure([], undefined, memory)).toBeUndefined();
     expect(deviceFailure(["bad binding"], undefined, memory)?.code).toBe("DEVICE_ERROR");
     expect(deviceFailure(["[Buffer] is invalid"], "unknown: vkQueueSubmit", memory)?.code).toBe("DEVICE_LOST");
@@ -38,7 +38,7 @@ describe("memory", () => {
   });
 
   test("work that is still encoded when the device is closed is dropped: its tensors are gone", () => {
-    const gpu = paperGpu(NVIDIA);
+    const gpu = metaGpu(NVIDIA);
     let submitted = 0;
     gpu.device.queue.submit = () => {
       submitted++;
@@ -51,7 +51,7 @@ describe("memory", () => {
   });
 
   test("the pool is given up before used and pooled bytes pass the limit together", () => {
-    const gpu = paperGpu(NVIDIA);
+    const gpu = metaGpu(NVIDIA);
     gpu.memory.limit = 100 * MIB;
     const first = gpu.alloc([60 * MIB], "u8", "first");
     gpu.free(first);
@@ -63,7 +63,7 @@ describe("memory", () => {
   });
 
   test("what lives as long as the model takes its own bytes, and serves others when it is freed", () => {
-    const gpu = paperGpu(NVIDIA);
+    const gpu = metaGpu(NVIDIA);
     const { memory } = gpu;
     const bytes = 25_690_112; // 14336 x 3584 codes of four bits: between the classes of 24 and 26 MiB
     const weights = ["weights", "adapter", "gradients", "optimizer"] as const;
@@ -92,8 +92,8 @@ describe("memory", () => {
       for (const size of [500, 800, 1300]) gpu.free(gpu.alloc([size * MIB], "u8", `${size}`));
       return gpu.memory.report().peak;
     };
-    const fresh = paperGpu(NVIDIA);
-    const used = paperGpu(NVIDIA);
+    const fresh = metaGpu(NVIDIA);
+    const used = metaGpu(NVIDIA);
     const large = [1, 2, 3, 4].map((name) => used.alloc([1900 * MIB], "u8", `${name}`));
     for (const tensor of large) used.free(tensor);
     used.memory.trim();

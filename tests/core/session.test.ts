@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { ModelSource } from "../../core/plugin/model.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
@@ -18,7 +18,7 @@ const adapter = lora({ rank: 4, targetModules: "all-linear" });
 const paper = benchSource(benchOptions.parse({ shape: "gemma2-2b", layers: 2 }, "bench"));
 
 /** Bytes held before and after a session that fails to open, the most held meanwhile, and why it failed. */
-async function failing(source: ModelSource, plugin: AdapterPlugin = adapter, gpu = paperGpu(NVIDIA)) {
+async function failing(source: ModelSource, plugin: AdapterPlugin = adapter, gpu = metaGpu(NVIDIA)) {
   gpu.memory.resetPeak();
   const before = gpu.memory.report().used;
   const error: unknown = await openSessionOn(gpu, { source, adapter: plugin, numLabels: 3, seed: 1 }).then(
@@ -65,7 +65,7 @@ describe("a session that fails to open holds no GPU memory", () => {
   });
 
   test("but not what was made meanwhile on the same GPU, in a buffer that the failed load had used too", async () => {
-    const gpu = paperGpu(NVIDIA);
+    const gpu = metaGpu(NVIDIA);
     let half = (): void => {};
     const halfway = new Promise<void>((resolve) => (half = resolve));
     let goOn = (): void => {};

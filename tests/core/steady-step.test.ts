@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "bun:test";
 import { Gpu } from "../../core/device/gpu.ts";
-import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { fileHost } from "../../runtime/files/folder.ts";
@@ -15,7 +15,7 @@ import { tinyCheckpoint } from "../support/reference.ts";
 describe.each(["none", "block"] as const)("gradient checkpointing %s", (checkpointing) => {
   test("the fifth of five equal steps makes no bind groups", async () => {
     // Encodes as on a device that does nothing.
-    const { device, info } = paperGpu(NVIDIA);
+    const { device, info } = metaGpu(NVIDIA);
     let made = 0;
     device.createBindGroup = () => {
       made++;

@@ -14,7 +14,7 @@ import { predictWithAdapter } from "../../sdk/inference.ts";
 import { mergeAdapter } from "../../sdk/merge/index.ts";
 import { startHub } from "../hub/server.ts";
 import { runOver } from "../support/command-line.ts";
-import { onPaper, paperConfig, paperGpus, paperModel, paperTrain } from "../support/paper-run.ts";
+import { onMeta, metaConfig, metaGpus, metaModel, metaTrain } from "../support/meta-run.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { type Walked, walk } from "./walk.ts";
 
@@ -23,7 +23,7 @@ afterAll(() => {
   for (const [name, walked] of totals) console.log(`failpoints of a ${name}:`, JSON.stringify(walked));
 });
 
-const shipped = [paperModel, ...Object.values(plugins).filter((value) => isPluginFactory(value))];
+const shipped = [metaModel, ...Object.values(plugins).filter((value) => isPluginFactory(value))];
 const context = (): ResolveContext => ({ shipped, from: process.cwd() });
 
 /** Every file below a folder with its sha256. */
@@ -45,7 +45,7 @@ async function wholeOrNothing(folder: string, names: readonly string[]): Promise
 
 async function mergeInto(folder: string, overwrite: boolean): Promise<void> {
   const request = { run: join(folder, "run"), outputDir: join(folder, "merged"), overwrite };
-  await onPaper(paperGpus(), () => mergeAdapter({ ...request, rows: 0, maxShardSize: 2e6 }, context()));
+  await onMeta(metaGpus(), () => mergeAdapter({ ...request, rows: 0, maxShardSize: 2e6 }, context()));
 }
 
 test("a merge", async () => {
@@ -54,7 +54,7 @@ test("a merge", async () => {
     async prepare(folder) {
       const model = plugins.gemma2({ checkpoint: tinyCheckpoint });
       const adapter = plugins.lora({ rank: 1, targetModules: ["q_proj"], layersToTransform: [3] });
-      await paperTrain(await paperConfig(folder, { model, adapter, training: { maxSteps: 1, saveStrategy: "no" } }));
+      await metaTrain(await metaConfig(folder, { model, adapter, training: { maxSteps: 1, saveStrategy: "no" } }));
     },
     act: (folder) => mergeInto(folder, false),
     again: (folder) => mergeInto(folder, true),
@@ -71,14 +71,14 @@ test("a prediction through the command line, with the tokens' cache", async () =
     sdk: async () => ({
       ...sdk,
       predict: (request: sdk.PredictRequest, { onEvent }: sdk.EventOptions = {}) =>
-        onPaper(paperGpus(), () => predictWithAdapter(request, context(), { onEvent })),
+        onMeta(metaGpus(), () => predictWithAdapter(request, context(), { onEvent })),
     }),
     plugins: async () => shipped,
   };
   const walked = await walk({
     name: "predict",
     async prepare(folder) {
-      await paperTrain(await paperConfig(folder, { training: { maxSteps: 1, saveStrategy: "no" } }));
+      await metaTrain(await metaConfig(folder, { training: { maxSteps: 1, saveStrategy: "no" } }));
       await writeFileAtomic(join(folder, "rows.csv"), "id,text\na,kind words\nb,clear words\n");
     },
     async act(folder) {

@@ -8,7 +8,7 @@ import type { Config } from "../../index.ts";
 import { findAdapter } from "../../runtime/folder/find-adapter.ts";
 import { crossValidate } from "../../sdk/cross-validate.ts";
 import { verifyRun } from "../../sdk/verify.ts";
-import { onPaper, paperConfig, paperGpus, paperTrain } from "../support/paper-run.ts";
+import { onMeta, metaConfig, metaGpus, metaTrain } from "../support/meta-run.ts";
 import { walk } from "./walk.ts";
 
 const loss = (): number => 0.5;
@@ -49,7 +49,7 @@ async function judge(run: string): Promise<void> {
 
 test("a run with checkpoints, evaluation and TensorBoard's files", async () => {
   const configOf = (folder: string, training: object = {}): Promise<Config> =>
-    paperConfig(folder, {
+    metaConfig(folder, {
       data: { nSplits: 3 },
       training: { saveTotalLimit: 1, evalStrategy: "epoch", maxSteps: 2, reportTo: ["tensorboard"], ...training },
     });
@@ -57,10 +57,10 @@ test("a run with checkpoints, evaluation and TensorBoard's files", async () => {
   const walked = await walk({
     name: "train",
     prepare: async (folder) => void (config = await configOf(folder)),
-    act: async () => void (await paperTrain(config, {}, paperGpus(loss))),
+    act: async () => void (await metaTrain(config, {}, metaGpus(loss))),
     async again(folder) {
       const go = async (training: object): Promise<void> =>
-        void (await paperTrain(await configOf(folder, training), {}, paperGpus(loss)));
+        void (await metaTrain(await configOf(folder, training), {}, metaGpus(loss)));
       await go({ resumeFromCheckpoint: true }).catch((error: unknown) => {
         if (!(error instanceof ConfigError) || error.code !== "CHECKPOINT_NOT_FOUND") throw error;
         return go({ overwriteOutputDir: true });
@@ -80,8 +80,8 @@ test("a cross-validation", async () => {
   const walked = await walk({
     name: "cv",
     prepare: async (folder) =>
-      void (config = await paperConfig(folder, { training: { maxSteps: 1, saveStrategy: "no" } })),
-    act: async () => void (await onPaper(paperGpus(loss), () => crossValidate(config, 2))),
+      void (config = await metaConfig(folder, { training: { maxSteps: 1, saveStrategy: "no" } })),
+    act: async () => void (await onMeta(metaGpus(loss), () => crossValidate(config, 2))),
     async result(folder) {
       const cv = join(folder, "run");
       const folds = await Promise.all(["fold-0", "fold-1"].map((fold) => resultOf(join(cv, fold))));

@@ -1,6 +1,6 @@
 /** Loading in pieces gives the bytes that loading whole tensors gives. */
 import { describe, expect, test } from "bun:test";
-import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { openCheckpoint } from "../../core/formats/checkpoint.ts";
 import { readNf4 } from "../../core/formats/nf4-checkpoint.ts";
@@ -32,8 +32,8 @@ function sourceOf(data: Uint8Array<ArrayBuffer>, reads: number[]): TensorSource 
   };
 }
 
-test("a tensor that the checkpoint lacks is an error that names it, on paper too", async () => {
-  const gpu = paperGpu(NVIDIA);
+test("a tensor that the checkpoint lacks is an error that names it, on the meta device too", async () => {
+  const gpu = metaGpu(NVIDIA);
   const stream = new TensorStream(gpu, sourceOf(new Uint8Array(8), []));
   const target = gpu.alloc([8], "u8", "target");
   for (const bytes of [undefined, 8]) {

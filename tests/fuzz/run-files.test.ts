@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadAdapterTensors } from "../../core/adapter/files.ts";
 import { ParameterSet } from "../../core/compute/parameters.ts";
-import { NVIDIA, paperGpu } from "../../core/device/meta.ts";
+import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import { QloraError } from "../../core/errors.ts";
 import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
 import type { OptimizerPlugin } from "../../core/plugin/optimizer.ts";
@@ -23,17 +23,17 @@ import { readOptimizerState } from "../../runtime/folder/training-state.ts";
 import { parseMetrics } from "../../runtime/report/run.ts";
 import { findStart } from "../../runtime/run/resume.ts";
 import { verifyRun } from "../../sdk/verify.ts";
-import { paperConfig, paperGpus, paperTrain } from "../support/paper-run.ts";
+import { metaConfig, metaGpus, metaTrain } from "../support/meta-run.ts";
 import { fuzz, type FuzzInput } from "./harness.ts";
 
 const root = mkdtempSync(join(tmpdir(), "qlora-fuzz-run-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-const config = await paperConfig(root, { data: { nSplits: 3 }, training: { evalStrategy: "epoch", maxSteps: 3 } });
-await paperTrain(
+const config = await metaConfig(root, { data: { nSplits: 3 }, training: { evalStrategy: "epoch", maxSteps: 3 } });
+await metaTrain(
   config,
   {},
-  paperGpus((step) => (step === 2 ? Number.NaN : 0.5)),
+  metaGpus((step) => (step === 2 ? Number.NaN : 0.5)),
 );
 const run = config.training.outputDir;
 const checkpoint = join(run, "checkpoint-3");
@@ -144,7 +144,7 @@ fuzz({
   },
 });
 
-const gpu = paperGpu(NVIDIA);
+const gpu = metaGpu(NVIDIA);
 const specs = [
   { name: "a", shape: [3, 5], initial: () => new Float32Array(15) },
   { name: "b", shape: [7], initial: () => new Float32Array(7) },

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { paperGpu, NVIDIA } from "../../core/device/meta.ts";
+import { metaGpu, NVIDIA } from "../../core/device/meta.ts";
 import { createDynamicMap } from "../../core/formats/dynamic-map.ts";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4 } from "../../core/formats/nf4.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
@@ -490,7 +490,7 @@ describe("gemm's rules", () => {
     const small = { ...limits, maxComputeWorkgroupStorageSize: 49151 };
     expect(chooseTiling(unit, small, 8192, 3584, [4096], image)?.name).toBe("wide");
     const gpuWith = (over: { shapes?: [number, number, number, string][]; storage?: number }): Gpu =>
-      paperGpu({
+      metaGpu({
         ...NVIDIA,
         info: { ...NVIDIA.info, ...(over.shapes && { capabilities: capabilities(...over.shapes) }) },
         limits: { ...NVIDIA.limits, maxComputeWorkgroupStorageSize: over.storage ?? 49152 },

@@ -8,7 +8,7 @@ import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { fileHost } from "../../runtime/files/folder.ts";
 import { MemoryAccount } from "../../runtime/planning/account.ts";
 import { RunKernels } from "../../runtime/planning/kernel-warmup.ts";
-import { PaperRun } from "../../runtime/planning/meta-run.ts";
+import { MetaRun } from "../../runtime/planning/meta-run.ts";
 import { openPlanned } from "../../runtime/planning/open.ts";
 import { planMemory } from "../../runtime/planning/plan.ts";
 import type { MemorySettings } from "../../runtime/planning/settings.ts";
@@ -96,7 +96,7 @@ describe("batches of one size class dispatch the same kernels", () => {
         keepDequantised: false,
       } as const;
       const forecast = await new MemoryAccount(work, device).forecast(settings);
-      const run = await PaperRun.open(work, device, settings);
+      const run = await MetaRun.open(work, device, settings);
       const keys = (kernels: Gpu["kernelSpecs"]): string[] => [...kernels.keys()].toSorted();
       const met = new Set<string>();
       for (const training of [true, false]) {
@@ -105,7 +105,7 @@ describe("batches of one size class dispatch the same kernels", () => {
           if (training) await run.gradients(lengths, "none");
           else await run.logits(lengths);
           const wanted = keys(run.gpu.takeDispatched());
-          // Another batch of as many tokens may have been the one that ran on paper.
+          // Another batch of as many tokens may have been the one that ran on the meta device.
           expect({ tokens, training, kernels: keys(await forecast.of({ training, lengths })) }).toEqual({
             tokens,
             training,

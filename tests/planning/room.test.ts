@@ -3,7 +3,7 @@ import { NVIDIA } from "../../core/device/meta.ts";
 /** What the driver holds stays within the limit, buffers that earlier batches still use included, whatever the batches. */
 import { expect, test } from "bun:test";
 import { adamW8bit, lora } from "../../plugins/index.ts";
-import { PaperRun } from "../../runtime/planning/meta-run.ts";
+import { MetaRun } from "../../runtime/planning/meta-run.ts";
 import { benchOptions } from "../../sdk/bench-options.ts";
 import { benchSource } from "../../sdk/bench-source.ts";
 import { random, runSeed } from "../support/gpu.ts";
@@ -20,7 +20,7 @@ const work = {
   },
 };
 const placement = { embeddings: "host", keepDequantised: false } as const;
-const open = () => PaperRun.open(work, { ...NVIDIA, info: { ...NVIDIA.info, tier: "matrix" } }, placement);
+const open = () => MetaRun.open(work, { ...NVIDIA, info: { ...NVIDIA.info, tier: "matrix" } }, placement);
 
 const STORAGE = 0x80;
 
@@ -28,7 +28,7 @@ const STORAGE = 0x80;
  * Counts what a driver holds whose GPU is a batch behind: a destroyed buffer stays until the batch that used it last is
  * done, which is when the second after it begins, or the queue has been waited for.
  */
-function watch({ gpu }: PaperRun) {
+function watch({ gpu }: MetaRun) {
   const seen = { most: 0, waits: 0, batch: 0 };
   const { device, memory } = gpu;
   const { queue } = device;

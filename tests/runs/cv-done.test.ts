@@ -6,13 +6,13 @@ import { setFailpoint } from "../../runtime/files/disk.ts";
 import { hasEnded } from "../../runtime/folder/ended.ts";
 import { crossValidate } from "../../sdk/cross-validate.ts";
 import { failure } from "../support/failure.ts";
-import { onPaper, paperConfig, paperGpus } from "../support/paper-run.ts";
+import { onMeta, metaConfig, metaGpus } from "../support/meta-run.ts";
 import { temporaryFolder } from "../support/run.ts";
 
 test("a fold whose end was cut off after its adapter goes on, one that ended is kept", async () => {
   await using folder = await temporaryFolder();
-  const config = await paperConfig(folder.path);
-  const cv = (onEvent?: (event: object) => void) => onPaper(paperGpus(), () => crossValidate(config, 2, { onEvent }));
+  const config = await metaConfig(folder.path);
+  const cv = (onEvent?: (event: object) => void) => onMeta(metaGpus(), () => crossValidate(config, 2, { onEvent }));
   const fold = join(config.training.outputDir, "fold-1");
   // The process ends between the adapter and the files that follow it.
   let adapter = false;

@@ -7,7 +7,7 @@ import { trainingOptions } from "../../runtime/config/training-options.ts";
 import { findAdapter } from "../../runtime/folder/find-adapter.ts";
 import { findStart } from "../../runtime/run/resume.ts";
 import { failure } from "../support/failure.ts";
-import { paperConfig, paperTrain } from "../support/paper-run.ts";
+import { metaConfig, metaTrain } from "../support/meta-run.ts";
 import { random } from "../support/random.ts";
 
 let root = "";
@@ -18,7 +18,7 @@ beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), "qlora-manifest-"));
   run = join(root, "run");
   checkpoint = join(run, "checkpoint-2");
-  await paperTrain(await paperConfig(root));
+  await metaTrain(await metaConfig(root));
 });
 afterAll(() => rm(root, { recursive: true, force: true }));
 
@@ -113,8 +113,8 @@ describe("a checkpoint", () => {
     await writeFile(join(old, "run.json"), JSON.stringify(record));
     const messages: string[] = [];
     const training = { outputDir: old, resumeFromCheckpoint: true as const, maxSteps: 3 };
-    const config = await paperConfig(root, { training });
-    const result = await paperTrain(config, { onEvent: (e) => void (e.type === "info" && messages.push(e.message)) });
+    const config = await metaConfig(root, { training });
+    const result = await metaTrain(config, { onEvent: (e) => void (e.type === "info" && messages.push(e.message)) });
     expect(result.steps).toBe(3);
     const line = `${old}/checkpoint-2 has no manifest.json, as those of qlora 0.1.0: its files are taken unchecked`;
     expect(messages.filter((message) => message.includes("manifest.json"))).toEqual([line]);

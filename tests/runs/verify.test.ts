@@ -8,7 +8,7 @@ import { crossValidate } from "../../sdk/cross-validate.ts";
 import { verifyRun } from "../../sdk/verify.ts";
 import { qlora } from "../support/command-line.ts";
 import { failure } from "../support/failure.ts";
-import { onPaper, paperConfig, paperGpus, paperTrain } from "../support/paper-run.ts";
+import { onMeta, metaConfig, metaGpus, metaTrain } from "../support/meta-run.ts";
 
 let root = "";
 let made = "";
@@ -17,7 +17,7 @@ let run = "";
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), "qlora-verify-"));
   made = join(root, "run");
-  await paperTrain(await paperConfig(root, { training: { maxSteps: 3, evalStrategy: "epoch" }, data: { nSplits: 3 } }));
+  await metaTrain(await metaConfig(root, { training: { maxSteps: 3, evalStrategy: "epoch" }, data: { nSplits: 3 } }));
 });
 beforeEach(async () => {
   run = join(root, "copy");
@@ -116,8 +116,8 @@ test("a checkpoint alone, a run of qlora 0.1.0, and a cross-validation", async (
     "checkpoint-2 unchecked",
     "checkpoint-3 unchecked",
   ]);
-  const config = await paperConfig(root, { training: { outputDir: join(root, "cv") } });
-  await onPaper(paperGpus(), () => crossValidate(config, 2));
+  const config = await metaConfig(root, { training: { outputDir: join(root, "cv") } });
+  await onMeta(metaGpus(), () => crossValidate(config, 2));
   const { parts, whole } = await verifyRun(join(root, "cv"));
   expect([whole, parts.length]).toEqual([true, 15]);
 });

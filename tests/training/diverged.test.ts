@@ -3,17 +3,17 @@ import { expect, test } from "bun:test";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { exitCodeOf } from "../../cli/exit-codes.ts";
-import { paperConfig, paperGpus, paperTrain } from "../support/paper-run.ts";
+import { metaConfig, metaGpus, metaTrain } from "../support/meta-run.ts";
 import { temporaryFolder } from "../support/run.ts";
 
 /** Losses of a run, step by step; the last one stays. */
-const losses = (...values: readonly number[]) => paperGpus((step) => values[Math.min(step, values.length) - 1]!);
+const losses = (...values: readonly number[]) => metaGpus((step) => values[Math.min(step, values.length) - 1]!);
 
 async function diverge(folder: string, values: readonly number[], training: object = {}) {
-  const config = await paperConfig(folder, { training: { maxSteps: 12, saveTotalLimit: 1, ...training } });
+  const config = await metaConfig(folder, { training: { maxSteps: 12, saveTotalLimit: 1, ...training } });
   const messages: string[] = [];
   const onEvent = (event: { type: string; message?: string }): void => void messages.push(event.message ?? event.type);
-  const error = await paperTrain(config, { onEvent }, losses(...values)).catch((thrown: unknown) => thrown);
+  const error = await metaTrain(config, { onEvent }, losses(...values)).catch((thrown: unknown) => thrown);
   const names = (await readdir(config.training.outputDir)).sort();
   const metrics = await readFile(join(config.training.outputDir, "metrics.jsonl"), "utf8");
   return {
@@ -58,23 +58,23 @@ test("a run without a sound step has no checkpoint to go on from", async () => {
 
 test("a step in between is passed over: the mean is that of the others, and its checkpoint waits for the next", async () => {
   await using folder = await temporaryFolder();
-  const config = await paperConfig(folder.path, { training: { maxSteps: 4, saveSteps: 2, loggingSteps: 4 } });
-  const result = await paperTrain(config, {}, losses(1, Number.NaN, 2, 6));
+  const config = await metaConfig(folder.path, { training: { maxSteps: 4, saveSteps: 2, loggingSteps: 4 } });
+  const result = await metaTrain(config, {}, losses(1, Number.NaN, 2, 6));
   expect(result.trainLoss).toBe(3);
   expect(result.history.at(-1)).toMatchObject({ step: 4, train_loss: 3 });
   expect(checkpoints(await readdir(config.training.outputDir)).sort()).toEqual(["checkpoint-3", "checkpoint-4"]);
-  const again = await paperConfig(folder.path, {
+  const again = await metaConfig(folder.path, {
     training: { maxSteps: 5, resumeFromCheckpoint: join(config.training.outputDir, "checkpoint-3") },
   });
-  expect((await paperTrain(again, {}, losses(3, 6))).trainLoss).toBe(3); // (1 + 2 + 3 + 6) / 4
+  expect((await metaTrain(again, {}, losses(3, 6))).trainLoss).toBe(3); // (1 + 2 + 3 + 6) / 4
 });
 
 test("interrupted while its losses are no numbers, a run saves nothing and says so", async () => {
   await using folder = await temporaryFolder();
-  const config = await paperConfig(folder.path, { training: { maxSteps: 9 } });
+  const config = await metaConfig(folder.path, { training: { maxSteps: 9 } });
   const stop = new AbortController();
   const messages: string[] = [];
-  const result = await paperTrain(
+  const result = await metaTrain(
     config,
     {
       signal: stop.signal,

@@ -63,9 +63,9 @@ async function foreground(work: () => Promise<unknown>): Promise<{ compiled: str
   // oxlint-disable-next-line typescript/unbound-method -- called with its `this`
   const original = Gpu.prototype.kernel;
   using _ = spyOn(Gpu.prototype, "kernel").mockImplementation(function (this: Gpu, key, make) {
-    if (!this.paper) used.add(key);
+    if (!this.isMeta) used.add(key);
     return original.call(this, key, () => {
-      if (!this.paper) compiled.push(key);
+      if (!this.isMeta) compiled.push(key);
       return make();
     });
   });

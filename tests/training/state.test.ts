@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { checkResumable, readOptimizerState, readTrainingState } from "../../runtime/folder/training-state.ts";
 import { failure } from "../support/failure.ts";
-import { paperConfig, paperGpus, paperTrain } from "../support/paper-run.ts";
+import { metaConfig, metaGpus, metaTrain } from "../support/meta-run.ts";
 
 type Json = Record<string, unknown>;
 
@@ -15,11 +15,11 @@ let state: Json = {};
 
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), "qlora-state-"));
-  const config = await paperConfig(root, { training: { maxSteps: 3, loggingSteps: 2 } });
-  await paperTrain(
+  const config = await metaConfig(root, { training: { maxSteps: 3, loggingSteps: 2 } });
+  await metaTrain(
     config,
     {},
-    paperGpus((step) => (step === 2 ? Number.NaN : 0.5)),
+    metaGpus((step) => (step === 2 ? Number.NaN : 0.5)),
   );
   checkpoint = join(config.training.outputDir, "checkpoint-3");
   state = JSON.parse(await readFile(join(checkpoint, "training_state.json"), "utf8")) as Json;
@@ -111,7 +111,7 @@ test("rows held out that changed between runs are noticed as training rows are",
   const go = async (answer: number, training: object = {}) => {
     await writeFile(held, `{"id":"a","input_ids":[3,4],"label":${answer}}\n{"id":"b","input_ids":[5],"label":1}\n`);
     const more = { outputDir, evalStrategy: "epoch", maxSteps: 2, ...training } as const;
-    return failure(paperTrain(await paperConfig(root, { data, training: more })));
+    return failure(metaTrain(await metaConfig(root, { data, training: more })));
   };
   expect(await go(0)).toBe("no error");
   const resumed = { resumeFromCheckpoint: true, maxSteps: 3 } as const;

@@ -1,9 +1,9 @@
 import type { Gpu } from "../../core/device/gpu.ts";
 
-/** Runs whose GPU is of paper: every file is written as a run writes it, and nothing is computed. */
+/** Runs whose meta GPUs: every file is written as a run writes it, and nothing is computed. */
 import { join } from "node:path";
 import type { Parameter } from "../../core/compute/parameters.ts";
-import { NVIDIA, type PaperDevice, paperGpu } from "../../core/device/meta.ts";
+import { NVIDIA, type MetaDevice, metaGpu } from "../../core/device/meta.ts";
 import { defineModel, defineOptions, option } from "../../core/index.ts";
 import { defineConfig } from "../../index.ts";
 import { linear } from "../../kernels/score-head/index.ts";
@@ -15,12 +15,12 @@ import type { TrainOptions, TrainResult } from "../../runtime/run/train-types.ts
 import { trainSteps } from "../../runtime/run/train.ts";
 import { tinyCheckpoint } from "./reference.ts";
 
-const device: PaperDevice = { ...NVIDIA, info: { ...NVIDIA.info, tier: "f32" } };
+const device: MetaDevice = { ...NVIDIA, info: { ...NVIDIA.info, tier: "f32" } };
 
-/** Opens GPUs on paper: values are zeros, and so are losses where `loss` gives none for the steps that it takes, 1 the first. */
-export function paperGpus(loss: (step: number) => number = () => 0): () => Promise<Gpu> {
+/** Opens GPUs on the meta device: values are zeros, and so are losses where `loss` gives none for the steps that it takes, 1 the first. */
+export function metaGpus(loss: (step: number) => number = () => 0): () => Promise<Gpu> {
   return async () => {
-    const gpu = paperGpu(device);
+    const gpu = metaGpu(device);
     const read = gpu.readBytes.bind(gpu);
     let step = 0;
     gpu.readBytes = async (tensor) => {
@@ -36,7 +36,7 @@ export function paperGpus(loss: (step: number) => number = () => 0): () => Promi
 }
 
 /** Runs `work` where every GPU is opened by `open`. */
-export async function onPaper<T>(open: () => Promise<Gpu>, work: () => Promise<T>): Promise<T> {
+export async function onMeta<T>(open: () => Promise<Gpu>, work: () => Promise<T>): Promise<T> {
   setGpuOpener(open);
   try {
     return await work();
@@ -52,7 +52,7 @@ const HEAD = "base_model.model.score.weight";
 const SIZE = 4;
 
 /** A model of one linear and a head that does no more than a run needs to go on. */
-export const paperModel = defineModel({
+export const metaModel = defineModel({
   name: "paper",
   options: defineOptions({ checkpoint: option("string", { default: tinyCheckpoint, help: "gives its tokenizer" }) }),
   create: ({ checkpoint }) => ({
@@ -80,12 +80,12 @@ export const paperModel = defineModel({
 });
 
 /** A run of a few short rows of ids, which needs no tokenizer. */
-export async function paperConfig(folder: string, parts: Partial<ConfigInput> = {}): Promise<Config> {
+export async function metaConfig(folder: string, parts: Partial<ConfigInput> = {}): Promise<Config> {
   const file = join(folder, "rows.jsonl");
   const rows = Array.from({ length: 6 }, (_, id) => ({ id: String(id), input_ids: [2, 5 + id, 9], label: id % 2 }));
   await writeFileAtomic(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
   return defineConfig({
-    model: paperModel({}),
+    model: metaModel({}),
     adapter: lora({ rank: 1, targetModules: ["q_proj"] }),
     optimizer: sgd({ momentum: 0.9 }),
     metrics: [logLoss()],
@@ -106,9 +106,9 @@ export async function paperConfig(folder: string, parts: Partial<ConfigInput> = 
   });
 }
 
-/** Trains on paper to the end. */
-export function paperTrain(config: Config, options?: TrainOptions, on = paperGpus()): Promise<TrainResult> {
-  return onPaper(on, async () => {
+/** Trains on the meta device to the end. */
+export function metaTrain(config: Config, options?: TrainOptions, on = metaGpus()): Promise<TrainResult> {
+  return onMeta(on, async () => {
     const steps = trainSteps(config, options);
     for (;;) {
       const { done, value } = await steps.next();
