@@ -8,7 +8,7 @@ const [tier, ...sizes] = process.argv.slice(2);
 const numbers = sizes.map(Number);
 const [samples = 16, length = 128, heads = 4, kvHeads = 2, headDim = 32] = numbers;
 const gpu = await openGpu(tier === undefined ? {} : { tier: tier as Tier });
-const half = gpu.half;
+const half = gpu.computeDtype;
 const rows = samples * length;
 
 const filled = (columns: number, label: string): Tensor => {

@@ -8,7 +8,7 @@ import { openGpu } from "../runtime/device/open.ts";
 
 const tokens = Number(process.argv[2] ?? 500);
 const gpu = await openGpu(process.argv[3] === undefined ? {} : { tier: process.argv[3] as Tier });
-const half = gpu.half;
+const half = gpu.computeDtype;
 const RANK = 64;
 
 const filled = (shape: readonly [number, number], dtype: "f32" | "f16"): Tensor => {

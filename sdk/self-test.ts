@@ -35,7 +35,7 @@ export async function selfTest(gpu: Gpu): Promise<SelfTest[]> {
   const losses = await gpu.readFloats(crossEntropy(tape, input, classes));
   tape.close();
   for (const tensor of [input, weight, classes]) gpu.free(tensor);
-  const half = gpu.half === "f16" ? 2 ** -10 : 1e-5;
+  const half = gpu.computeDtype === "f16" ? 2 ** -10 : 1e-5;
   return [
     { name: "rms-norm", error: relativeError(normed, rmsNormReference(x, w, 1e-6, 1)), tolerance: half },
     {

@@ -78,7 +78,7 @@ class Subject {
   }
 
   get tolerance(): number {
-    return TOLERANCE[this.gpu.half];
+    return TOLERANCE[this.gpu.computeDtype];
   }
 
   outline(): Promise<ModelOutline> {

@@ -21,7 +21,7 @@ export async function expectSameWhenCut(
   samples: readonly Sample[],
   { stepKey = 0, note = "" }: { readonly stepKey?: number; readonly note?: string } = {},
 ): Promise<void> {
-  const tolerance = TOLERANCE[bench.session.gpu.half];
+  const tolerance = TOLERANCE[bench.session.gpu.computeDtype];
   const whole = await bench.gradients(samples, { stepKey });
   const cut = await bench.gradients(samples, { stepKey, maxSamples: 1 });
   const sums = new Map([...whole.keys()].map((name) => [name, 0]));

@@ -19,7 +19,7 @@ export interface GradientOperand {
 
 /** An input of the op under test. */
 export interface GradientInput extends GradientOperand {
-  /** `half` is the tier's operand type (`gpu.half`). Default `f32`. */
+  /** `half` is the tier's operand type (`gpu.computeDtype`). Default `f32`. */
   readonly dtype?: "f32" | "half";
 }
 
@@ -70,7 +70,7 @@ class Runner {
   constructor(gpu: Gpu, problem: GradientProblem) {
     this.#gpu = gpu;
     this.#problem = problem;
-    this.#dtypes = problem.inputs.map(({ dtype = "f32" }) => (dtype === "half" ? gpu.half : "f32"));
+    this.#dtypes = problem.inputs.map(({ dtype = "f32" }) => (dtype === "half" ? gpu.computeDtype : "f32"));
   }
 
   /** Values as the device holds them. */

@@ -10,7 +10,7 @@ import { expectNothingHeld } from "./held.ts";
 export interface KernelInput {
   readonly name: string;
   readonly shape: readonly number[];
-  /** `half` is the tier's operand type (`gpu.half`). Default `f32`. */
+  /** `half` is the tier's operand type (`gpu.computeDtype`). Default `f32`. */
   readonly dtype?: "f32" | "half" | "u32";
   /** Default: seeded normal numbers. A u32 input needs them. */
   readonly values?: ArrayLike<number>;
@@ -31,7 +31,7 @@ export interface KernelProblem {
 
 type Data = Float32Array<ArrayBuffer> | Float16Array<ArrayBuffer> | Uint32Array<ArrayBuffer>;
 
-function dataOf({ name, shape, dtype = "f32", values }: KernelInput, half: Gpu["half"], seed: number): Data {
+function dataOf({ name, shape, dtype = "f32", values }: KernelInput, half: Gpu["computeDtype"], seed: number): Data {
   const size = elementCount(shape);
   expectThat(dtype !== "u32" || values !== undefined, `input ${name} is u32 and has no values`);
   const given = values ?? normalValues(size, 1, seed, name);
@@ -69,11 +69,11 @@ async function check(
   gpu: Gpu,
   { inputs: specs, output: to, run, reference, tolerance, seed = 1 }: KernelProblem,
 ): Promise<number> {
-  const data = specs.map((spec) => dataOf(spec, gpu.half, seed));
+  const data = specs.map((spec) => dataOf(spec, gpu.computeDtype, seed));
   const inputs = specs.map(({ name, shape, dtype = "f32" }, i) =>
-    gpu.upload(data[i]!, shape, dtype === "half" ? gpu.half : dtype, name),
+    gpu.upload(data[i]!, shape, dtype === "half" ? gpu.computeDtype : dtype, name),
   );
-  const dtype = to.dtype === "half" ? gpu.half : "f32";
+  const dtype = to.dtype === "half" ? gpu.computeDtype : "f32";
   const launch = async (): Promise<Float32Array> => {
     const output = gpu.alloc(to.shape, dtype, "output");
     run(gpu, inputs, output);

@@ -28,9 +28,9 @@ export async function mergeLinears(
     adapter.mergeWeight!(spec, dense, values);
     const bias = frozen.bias === undefined ? undefined : await gpu.readFloats(frozen.bias);
     if (bias !== undefined) adapter.mergeBias?.(spec, bias, values);
-    const stored = gpu.half === "f16" ? Float16Array.from(dense) : dense;
+    const stored = gpu.computeDtype === "f16" ? Float16Array.from(dense) : dense;
     merged.set(name, {
-      weight: gpu.upload(stored, [outFeatures, inFeatures], gpu.half, name),
+      weight: gpu.upload(stored, [outFeatures, inFeatures], gpu.computeDtype, name),
       bias: bias && gpu.upload(bias, [outFeatures], "f32", `${name}.bias`),
     });
   }

@@ -85,7 +85,7 @@ export class ModelBench {
     { checkpointing = "none", maxSamples, stepKey = 0 }: PassSettings = {},
   ): Promise<NamedValues> {
     const { gpu, parameters } = this.session;
-    const lossScale = gpu.half === "f16" ? LOSS_SCALE : 1;
+    const lossScale = gpu.computeDtype === "f16" ? LOSS_SCALE : 1;
     const limits = { maxTokens: Number.MAX_SAFE_INTEGER, maxSamples };
     parameters.zeroGrad();
     gpu.free(await accumulateGradients(this.session, samples, { limits, checkpointing, lossScale, stepKey }));

@@ -29,7 +29,7 @@ export async function expectGradientsOfLoss(
   samples: readonly Sample[],
   { most = 12, seed = 1 }: { most?: number; seed?: number } = {},
 ): Promise<void> {
-  const { half } = bench.session.gpu;
+  const { computeDtype: half } = bench.session.gpu;
   const values = await bench.parameters.readValues();
   const gradients = await bench.gradients(samples);
   const check = async (what: string, names: readonly string[], direction: Direction): Promise<void> => {

@@ -78,7 +78,7 @@ class Subject {
   }
 
   get tolerance(): number {
-    return TOLERANCE[this.gpu.half];
+    return TOLERANCE[this.gpu.computeDtype];
   }
 
   get sizes(): readonly number[] {
@@ -237,7 +237,7 @@ async function callsForwards(subject: Subject): Promise<void> {
       const got = `${show(x.shape)} -> ${show(y.shape)} ${y.dtype}`;
       // A last block may run for the last tokens alone.
       const wants = [tokens, samples.length].map(
-        (rows) => `${show([rows, spec.inFeatures])} -> ${show([rows, spec.outFeatures])} ${tape.gpu.half}`,
+        (rows) => `${show([rows, spec.inFeatures])} -> ${show([rows, spec.outFeatures])} ${tape.gpu.computeDtype}`,
       );
       expectThat(
         wants.includes(got),

@@ -26,7 +26,7 @@ export class Gpu {
   readonly info: GpuInfo;
   readonly memory: Memory;
   /** Operand type of this tier: `f16` in tiers f16 and matrix, `f32` in tier f32. */
-  readonly half: "f16" | "f32";
+  readonly computeDtype: "f16" | "f32";
   /** Fill every fresh tensor with NaN bits, so that an element nobody wrote shows. For tests. */
   poison = false;
   /** True for a GPU that only counts bytes: what is written to it is never looked at. */
@@ -53,7 +53,7 @@ export class Gpu {
     this.device = device;
     this.isMeta = paper;
     this.info = info;
-    this.half = info.tier === "f32" ? "f32" : "f16";
+    this.computeDtype = info.tier === "f32" ? "f32" : "f16";
     this.memory = new Memory(device, (all) => {
       this.submit();
       if (all) this.#groups.clear();

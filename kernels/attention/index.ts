@@ -53,9 +53,9 @@ function tiledKernel(gpu: Gpu, part: keyof typeof CODES, headDim: number): Kerne
     bindings: LAYOUTS[part],
     uniforms: { rows: "u32", tiles: "u32", heads: "u32", kv_heads: "u32", window: "u32", scale: "f32", softcap: "f32" },
     constants: { D4: headDim / 4, THREADS: headDim <= 64 ? 64 : 128, OF_KEYS: part === "keys" ? 1 : 0 },
-    types: { X: gpu.half },
+    types: { X: gpu.computeDtype },
   });
-  return gpu.kernel(`attention/${part}/${gpu.half}/${headDim}`, spec);
+  return gpu.kernel(`attention/${part}/${gpu.computeDtype}/${headDim}`, spec);
 }
 
 /** Dispatches a kernel over every tile of rows and each head (or kv head, where the tile is one of keys). */
@@ -90,10 +90,10 @@ export function attentionForward(
   const { segments, heads, kvHeads, headDim } = options;
   const rows = q.shape[0]!;
   expectTensor(segments, [rows, 2], "u32");
-  expectTensor(q, [rows, heads * headDim], gpu.half);
-  expectTensor(k, [rows, kvHeads * headDim], gpu.half);
-  expectTensor(v, [rows, kvHeads * headDim], gpu.half);
-  expectTensor(out, [rows, heads * headDim], gpu.half);
+  expectTensor(q, [rows, heads * headDim], gpu.computeDtype);
+  expectTensor(k, [rows, kvHeads * headDim], gpu.computeDtype);
+  expectTensor(v, [rows, kvHeads * headDim], gpu.computeDtype);
+  expectTensor(out, [rows, heads * headDim], gpu.computeDtype);
   expectTensor(lse, [rows, heads], "f32");
   if (matrixServes(gpu, options, rows)) runMatrixForward(gpu, { q, k, v, out, lse }, options);
   else runTiled(gpu, "forward", [q, k, v, segments, out, lse], options);
@@ -103,14 +103,14 @@ export function attentionForward(
 export function attentionDelta(gpu: Gpu, dOut: Tensor, out: Tensor, delta: Tensor, headDim: number): void {
   const [rows, heads] = delta.shape;
   expectTensor(delta, [rows!, heads!], "f32");
-  expectTensor(out, [rows!, heads! * headDim], gpu.half);
-  expectTensor(dOut, out.shape, gpu.half);
-  const kernel = gpu.kernel(`attention/delta/${gpu.half}/${headDim}`, () => ({
+  expectTensor(out, [rows!, heads! * headDim], gpu.computeDtype);
+  expectTensor(dOut, out.shape, gpu.computeDtype);
+  const kernel = gpu.kernel(`attention/delta/${gpu.computeDtype}/${headDim}`, () => ({
     code: deltaCode,
     bindings: ["read", "read", "write"],
     uniforms: { size: "u32" },
     constants: { D4: headDim / 4 },
-    types: { X: gpu.half },
+    types: { X: gpu.computeDtype },
   }));
   const size = rows! * heads!;
   gpu.dispatch(kernel, [dOut, out, delta], { size }, gridFor(size / 8));
@@ -132,10 +132,10 @@ export function attentionBackward(
   options: AttentionOptions,
 ): void {
   checkOptions(options);
-  expectTensor(dOut, q.shape, gpu.half);
+  expectTensor(dOut, q.shape, gpu.computeDtype);
   const shapes = { queries: q.shape, keys: k.shape, values: v.shape };
   const parts = (["queries", "keys", "values"] as const).filter((part) => gradients[part] !== undefined);
-  for (const part of parts) expectTensor(gradients[part]!, shapes[part], gpu.half);
+  for (const part of parts) expectTensor(gradients[part]!, shapes[part], gpu.computeDtype);
   if (matrixServes(gpu, options, q.shape[0]!)) {
     runMatrixBackward(gpu, { q, k, v, lse, dOut }, delta, gradients, options);
     return;

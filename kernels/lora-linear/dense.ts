@@ -7,7 +7,7 @@ import { matmulNN, matmulNT } from "../matmul/index.ts";
 const op: Op<{ readonly weight: Tensor }> = {
   name: "denseLinear",
   forward(tape, [x], { weight }) {
-    const y = tape.alloc([matrixShape(x!)[0], matrixShape(weight)[0]], tape.gpu.half, weight.label);
+    const y = tape.alloc([matrixShape(x!)[0], matrixShape(weight)[0]], tape.gpu.computeDtype, weight.label);
     matmulNT(tape.gpu, x!, weight, y);
     return { outputs: [y] };
   },
@@ -25,8 +25,8 @@ const op: Op<{ readonly weight: Tensor }> = {
  * @param bias [out] f32
  */
 export function denseLinear(tape: Tape, x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
-  expectTensor(weight, [-1, -1], tape.gpu.half);
-  expectTensor(x, [-1, weight.shape[1]!], tape.gpu.half);
+  expectTensor(weight, [-1, -1], tape.gpu.computeDtype);
+  expectTensor(x, [-1, weight.shape[1]!], tape.gpu.computeDtype);
   const y = tape.run(op, [x], { weight })[0]!;
   if (bias === undefined) return y;
   const sum = addBias(tape, y, bias);

@@ -45,10 +45,10 @@ const op: Op<ProjectAttrs> = {
     if (matrixServes(gpu, attrs.parts)) return matrixForward(tape, x, attrs);
     const kept: Tensor[] = [];
     const outputs = attrs.parts.map(({ weight, branch }) => {
-      const y = tape.alloc([x.shape[0]!, weight.outFeatures], gpu.half, weight.name);
+      const y = tape.alloc([x.shape[0]!, weight.outFeatures], gpu.computeDtype, weight.name);
       nf4Forward(gpu, x, weight, y);
       if (branch === undefined) return y;
-      const u = tape.alloc([x.shape[0]!, branch.a.shape[0]!], gpu.half, `${weight.name} rank`);
+      const u = tape.alloc([x.shape[0]!, branch.a.shape[0]!], gpu.computeDtype, `${weight.name} rank`);
       matmulNT(gpu, x, branch.a.value, u, { dropout: maskOn("a", branch, attrs) });
       matmulNT(gpu, u, branch.b.value, y, { scale: branch.scale, accumulate: true });
       kept.push(u);
@@ -86,7 +86,7 @@ const op: Op<ProjectAttrs> = {
  * @throws RangeError where x, the weights and the branches do not fit together
  */
 export function project(tape: Tape, x: Tensor, parts: readonly ProjectPart[], options: ProjectOptions): Tensor[] {
-  expectTensor(x, [-1, -1], tape.gpu.half);
+  expectTensor(x, [-1, -1], tape.gpu.computeDtype);
   expectTensor(options.rowKeys, [x.shape[0]!], "u32");
   for (const { weight, branch } of parts) {
     expectTensor(x, [-1, weight.inFeatures]);

@@ -17,12 +17,14 @@ function withDequantised(
   use: (rows: Tensor, firstRow: number) => void,
 ): void {
   const { outFeatures, inFeatures } = weight;
-  const fitting = Math.floor(gpu.device.limits.maxStorageBufferBindingSize / (inFeatures * bytesPerElement(gpu.half)));
+  const fitting = Math.floor(
+    gpu.device.limits.maxStorageBufferBindingSize / (inFeatures * bytesPerElement(gpu.computeDtype)),
+  );
   const limit = Math.min(rowLimit, fitting);
   if (limit < outFeatures && (limit < 8 || outFeatures % 4 !== 0)) {
     throw new DeviceError(
       "BINDING_TOO_LARGE",
-      `${weight.name} [${outFeatures},${inFeatures}] ${gpu.half} does not fit into one binding of this adapter (${gpu.device.limits.maxStorageBufferBindingSize} bytes) and cannot be cut into parts of eight rows`,
+      `${weight.name} [${outFeatures},${inFeatures}] ${gpu.computeDtype} does not fit into one binding of this adapter (${gpu.device.limits.maxStorageBufferBindingSize} bytes) and cannot be cut into parts of eight rows`,
       { hint: "Use a device with larger bindings." },
     );
   }
@@ -30,7 +32,7 @@ function withDequantised(
   for (let first = 0; first < outFeatures; first += step) {
     const rows = gpu.alloc(
       [Math.min(step, outFeatures - first), inFeatures],
-      gpu.half,
+      gpu.computeDtype,
       `dequantised ${weight.name}`,
       "scratch",
     );
@@ -53,8 +55,8 @@ export function nf4Forward(
   y: Tensor,
   { rowLimit = Infinity }: Nf4Options = {},
 ): void {
-  expectTensor(x, [-1, weight.inFeatures], gpu.half);
-  expectTensor(y, [x.shape[0]!, weight.outFeatures], gpu.half);
+  expectTensor(x, [-1, weight.inFeatures], gpu.computeDtype);
+  expectTensor(y, [x.shape[0]!, weight.outFeatures], gpu.computeDtype);
   withDequantised(gpu, weight, rowLimit, (rows, first) => matmulNT(gpu, x, rows, y, { cColumn: first }));
 }
 
@@ -72,8 +74,8 @@ export function nf4InputGradient(
   options: Nf4GradientOptions = {},
 ): void {
   const { rowLimit = Infinity, accumulate = false } = options;
-  expectTensor(dY, [-1, weight.outFeatures], gpu.half);
-  expectTensor(dX, [dY.shape[0]!, weight.inFeatures], gpu.half);
+  expectTensor(dY, [-1, weight.outFeatures], gpu.computeDtype);
+  expectTensor(dX, [dY.shape[0]!, weight.inFeatures], gpu.computeDtype);
   withDequantised(gpu, weight, rowLimit, (rows, first) =>
     matmulNN(gpu, dY, rows, dX, { aColumn: first, accumulate: accumulate || first > 0 }),
   );

@@ -144,7 +144,7 @@ function launch(
     vectorC: n % 4 === 0 && cStride % 4 === 0,
     dropout: dropout?.on,
   };
-  const types = { A: a.dtype as Float, B: b.dtype as Float, C: c.dtype as Float, H: gpu.half };
+  const types = { A: a.dtype as Float, B: b.dtype as Float, C: c.dtype as Float, H: gpu.computeDtype };
   const vectors = [source.vectorA, source.vectorB, source.vectorC].map((vector) => (vector ? 4 : 1)).join("");
   const kernel = gpu.kernel(
     `matmul/${layout}/${variant}/${Object.values(types).join("-")}/${vectors}/${dropout?.on ?? "whole"}`,

@@ -52,14 +52,14 @@ function run(
       softcap: "f32",
     },
     constants: { D4: headDim / 4, THREADS, WEIGHTS: Number(weights) },
-    types: { X: gpu.half },
+    types: { X: gpu.computeDtype },
   });
   const [rows, samples] = [segments.shape[0]!, lastTokens.shape[0]!];
   const window = options.window === 0 ? NO_WINDOW : options.window;
   const written = elementCount(tensors.at(-1)!.shape);
   const byElement = part === "lse" || part === "scores" || part === "products";
   gpu.dispatch(
-    gpu.kernel(`pooled-attention/${part}/${weights}/${gpu.half}/${headDim}`, spec),
+    gpu.kernel(`pooled-attention/${part}/${weights}/${gpu.computeDtype}/${headDim}`, spec),
     tensors,
     { rows, samples, heads, kv_heads: kvHeads, window, scale, softcap },
     gridFor(written / (byElement ? 1 : 4) / THREADS),
@@ -109,7 +109,7 @@ const op: Op<PooledAttentionOptions> = {
 export function pooledAttention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, options: PooledAttentionOptions): Tensor {
   checkOptions(options);
   const { segments, lastTokens, heads, kvHeads, headDim } = options;
-  const { half } = tape.gpu;
+  const { computeDtype: half } = tape.gpu;
   expectTensor(segments, [-1, 2], "u32");
   expectTensor(lastTokens, [-1], "u32");
   expectTensor(q, [lastTokens.shape[0]!, heads * headDim], half);

@@ -146,7 +146,7 @@ export function rmsNorm(
   tape: Tape,
   x: Tensor,
   weight: Tensor,
-  { eps, offset, dtype = tape.gpu.half }: RmsNormOptions & { readonly dtype?: FloatType },
+  { eps, offset, dtype = tape.gpu.computeDtype }: RmsNormOptions & { readonly dtype?: FloatType },
 ): Tensor {
   return tape.run(normOp, [x], { weight, eps, offset, dtype })[0]!;
 }

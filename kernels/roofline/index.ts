@@ -67,7 +67,7 @@ function multiplySpec(gpu: Gpu): KernelSpec {
     code: multiplyCode,
     bindings: ["read", "write"],
     uniforms: { turns: "u32" },
-    types: { X: gpu.half },
+    types: { X: gpu.computeDtype },
   };
 }
 
@@ -131,7 +131,7 @@ async function arithmetic(gpu: Gpu): Promise<number> {
       return groups * SUBGROUPS * turns * 2 * TILE * TILE * SLICE;
     });
   }
-  const kernel = gpu.kernel(`ceilings/multiply/${gpu.half}`, () => multiplySpec(gpu));
+  const kernel = gpu.kernel(`ceilings/multiply/${gpu.computeDtype}`, () => multiplySpec(gpu));
   const sums = gpu.alloc([groups * 256], "f32", "sums", "scratch");
   return run(sums, (turns) => {
     gpu.dispatch(kernel, [seeds, sums], { turns }, gridFor(groups));

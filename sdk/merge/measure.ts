@@ -75,8 +75,8 @@ export async function measureDifference(
     for (const { name, outFeatures, inFeatures } of outline.linears) {
       const values = await readFloats(checkpoint, `${name}.weight`, [outFeatures, inFeatures]);
       // A half holds the seven bits after a bf16's point exactly.
-      const stored = gpu.half === "f16" ? f32ToF16(values) : values;
-      const weight = gpu.upload(stored, [outFeatures, inFeatures], gpu.half, name, "weights");
+      const stored = gpu.computeDtype === "f16" ? f32ToF16(values) : values;
+      const weight = gpu.upload(stored, [outFeatures, inFeatures], gpu.computeDtype, name, "weights");
       const biased = checkpoint.tensors.has(`${name}.bias`);
       const bias = biased ? await readFloats(checkpoint, `${name}.bias`, [outFeatures]) : undefined;
       dense.set(name, { weight, bias: bias && gpu.upload(bias, [outFeatures], "f32", `${name}.bias`, "weights") });

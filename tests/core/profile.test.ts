@@ -53,7 +53,7 @@ for (const tier of tiers) {
     test("attention counts the pairs it is told of", async () => {
       const gpu = await gpuOf(tier);
       const segments = gpu.upload(Uint32Array.of(0, 2, 0, 2), [2, 2], "u32", "segments");
-      const [q, k, v, out] = [2, 1, 1, 2].map((heads) => gpu.alloc([2, heads * 32], gpu.half, "x"));
+      const [q, k, v, out] = [2, 1, 1, 2].map((heads) => gpu.alloc([2, heads * 32], gpu.computeDtype, "x"));
       const lse = gpu.alloc([2, 2], "f32", "lse");
       const shape = { heads: 2, kvHeads: 1, headDim: 32, scale: 1, softcap: 0, window: 0, longest: 2 } as const;
       const options = { ...shape, segments, pairs: visiblePairs([0, 2], 0), causal: true } as const;

@@ -199,7 +199,7 @@ for (const tier of tiers)
     for (const seed of seeds)
       test(`draw ${seed}`, async () => {
         const gpu = await gpuOf(tier);
-        const limits = LIMITS[gpu.half];
+        const limits = LIMITS[gpu.computeDtype];
         const { logits, loss, gradients } = await compare(gpu, seed);
         expect(logits).toBeLessThan(limits.logits);
         expect(loss).toBeLessThan(limits.loss);

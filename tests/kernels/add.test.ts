@@ -9,13 +9,13 @@ for (const tier of tiers) {
     for (const size of [1, 17, 257, 70_001]) {
       test(`${size} elements`, async () => {
         const gpu = await gpuOf(tier);
-        const a = rounded(normals(size, runSeed), gpu.half);
-        const b = rounded(normals(size, runSeed + 1), gpu.half);
-        const into = tensorOf(gpu, a, [size], gpu.half);
-        const source = tensorOf(gpu, b, [size], gpu.half);
+        const a = rounded(normals(size, runSeed), gpu.computeDtype);
+        const b = rounded(normals(size, runSeed + 1), gpu.computeDtype);
+        const into = tensorOf(gpu, a, [size], gpu.computeDtype);
+        const source = tensorOf(gpu, b, [size], gpu.computeDtype);
         accumulate(gpu, into, source);
         expectClose(await gpu.readFloats(into), addReference(a, b), {
-          rtol: gpu.half === "f16" ? 2 ** -11 : 2 ** -24,
+          rtol: gpu.computeDtype === "f16" ? 2 ** -11 : 2 ** -24,
           atol: 1e-7,
         });
         gpu.free(into);

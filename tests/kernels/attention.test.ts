@@ -77,9 +77,9 @@ async function run(
   const { rows, reference } = numbers;
   const { heads, kvHeads, headDim } = reference;
   const inputs = {
-    q: tensorOf(gpu, numbers.q, [rows, heads * headDim], gpu.half, "q"),
-    k: tensorOf(gpu, numbers.k, [rows, kvHeads * headDim], gpu.half, "k"),
-    v: tensorOf(gpu, numbers.v, [rows, kvHeads * headDim], gpu.half, "v"),
+    q: tensorOf(gpu, numbers.q, [rows, heads * headDim], gpu.computeDtype, "q"),
+    k: tensorOf(gpu, numbers.k, [rows, kvHeads * headDim], gpu.computeDtype, "k"),
+    v: tensorOf(gpu, numbers.v, [rows, kvHeads * headDim], gpu.computeDtype, "v"),
   };
   const segments = tensorOf(gpu, reference.segments, [rows, 2], "u32", "segments");
   const options: AttentionOptions = { ...reference, segments, longest: rows, causal: true };
@@ -87,8 +87,8 @@ async function run(
   for (const name of wanted) tape.requireGradient(inputs[name]);
   const out = attention(tape, inputs.q, inputs.k, inputs.v, options);
   const values = await gpu.readFloats(out);
-  const seed = tape.alloc(out.shape, gpu.half, "dOut");
-  gpu.write(seed, gpu.half === "f16" ? Float16Array.from(numbers.dOut) : numbers.dOut);
+  const seed = tape.alloc(out.shape, gpu.computeDtype, "dOut");
+  gpu.write(seed, gpu.computeDtype === "f16" ? Float16Array.from(numbers.dOut) : numbers.dOut);
   const found = tape.backward(wanted.length > 0 ? [[out, seed]] : [], [inputs.q, inputs.k, inputs.v]);
   const read = async (t: Tensor | undefined): Promise<Float32Array | undefined> =>
     t === undefined ? undefined : gpu.readFloats(t);
@@ -111,7 +111,7 @@ for (const tier of tiers) {
       // Where a head does not fill whole vectors, only offsets differ: one tier's compile time is enough.
       if (c.headDim % 32 !== 0 && tier !== "f32") continue;
       test(titleOf(c), async () => {
-        const { half } = await gpuOf(tier);
+        const { computeDtype: half } = await gpuOf(tier);
         const numbers = numbersOf(c, half);
         const { q, k, v, dOut, reference } = numbers;
         const got = await run(tier, numbers);
@@ -131,7 +131,7 @@ for (const tier of tiers) {
     }
 
     test("large scores saturate the cap without NaN", async () => {
-      const { half } = await gpuOf(tier);
+      const { computeDtype: half } = await gpuOf(tier);
       const c: Case = { lengths: [40, 70], heads: 2, kvHeads: 1, headDim: 32, softcap: 50, scale: 1 };
       const numbers = numbersOf(c, half, 1000);
       const got = await run(tier, numbers);
@@ -142,7 +142,7 @@ for (const tier of tiers) {
     });
 
     test("only the gradients that are needed are computed", async () => {
-      const { half } = await gpuOf(tier);
+      const { computeDtype: half } = await gpuOf(tier);
       const numbers = numbersOf(shapes[1]!, half);
       const all = await run(tier, numbers);
       const some = await run(tier, numbers, ["v"]);
@@ -152,13 +152,13 @@ for (const tier of tiers) {
     });
 
     test("running twice gives the same bits", async () => {
-      const { half } = await gpuOf(tier);
+      const { computeDtype: half } = await gpuOf(tier);
       const numbers = numbersOf(shapes[2]!, half);
       expect(await run(tier, numbers)).toEqual(await run(tier, numbers));
     });
 
     test("a packed batch gives each sample's own rows", async () => {
-      const { half } = await gpuOf(tier);
+      const { computeDtype: half } = await gpuOf(tier);
       const c: Case = { lengths: [50, 1, 33, 64, 7, 100], heads: 4, kvHeads: 2, headDim: 32, softcap: 50, window: 48 };
       const packed = numbersOf(c, half);
       const got = await run(tier, packed);
@@ -193,7 +193,7 @@ for (const tier of tiers) {
     });
 
     test("shapes that do not fit are refused", async () => {
-      const { half } = await gpuOf(tier);
+      const { computeDtype: half } = await gpuOf(tier);
       const numbers = numbersOf(shapes[1]!, half);
       const tape = new Tape(await gpuOf(tier));
       const t = tensorOf(tape.gpu, numbers.k, [numbers.rows, 64], half);

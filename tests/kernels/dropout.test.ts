@@ -88,23 +88,23 @@ for (const tier of tiers) {
     ] as const) {
       test(`[${rows},${columns}]`, async () => {
         const gpu = await gpuOf(tier);
-        const x = rounded(normals(rows * columns, runSeed), gpu.half);
-        const dY = rounded(normals(rows * columns, runSeed + 1), gpu.half);
+        const x = rounded(normals(rows * columns, runSeed), gpu.computeDtype);
+        const dY = rounded(normals(rows * columns, runSeed + 1), gpu.computeDtype);
         const rowKeys = keys(rows);
         const keyTensor = tensorOf(gpu, rowKeys, [rows], "u32");
-        const input = tensorOf(gpu, x, [rows, columns], gpu.half);
+        const input = tensorOf(gpu, x, [rows, columns], gpu.computeDtype);
         const draw = { site: 7, seed: runSeed, p: 0.25 };
         const run = await runOp(gpu, [input], (tape, t) => dropout(tape, t, { ...draw, rowKeys: keyTensor }), dY);
         const mask = dropoutMask(rowKeys, columns, draw);
         expectClose(
           run.output,
           mask.map((m, i) => m * x[i]!),
-          halfTolerance(gpu.half),
+          halfTolerance(gpu.computeDtype),
         );
         expectClose(
           run.gradients[0]!,
           mask.map((m, i) => m * dY[i]!),
-          halfTolerance(gpu.half),
+          halfTolerance(gpu.computeDtype),
         );
         // The very mask: an element is zero exactly where it should be.
         expect([...run.output].map((v, i) => v === 0 && x[i] !== 0)).toEqual(
@@ -126,7 +126,7 @@ for (const tier of tiers) {
           "u32",
         );
         const ones = Array(order.length * 64).fill(1);
-        const input = tensorOf(gpu, ones, [order.length, 64], gpu.half);
+        const input = tensorOf(gpu, ones, [order.length, 64], gpu.computeDtype);
         const { output } = await runOp(
           gpu,
           [input],
@@ -144,7 +144,7 @@ for (const tier of tiers) {
     test("p = 0 is the identity", async () => {
       const gpu = await gpuOf(tier);
       const keyTensor = tensorOf(gpu, [1], [1], "u32");
-      const input = tensorOf(gpu, [1, 2, 3, 4], [1, 4], gpu.half);
+      const input = tensorOf(gpu, [1, 2, 3, 4], [1, 4], gpu.computeDtype);
       const tape = new Tape(gpu);
       expect(dropout(tape, input, { rowKeys: keyTensor, site: 0, seed: 0, p: 0 })).toBe(input);
       tape.close();

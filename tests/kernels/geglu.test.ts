@@ -47,15 +47,15 @@ for (const tier of tiers) {
         test(`${activation} [${rows},${columns}]`, async () => {
           const gpu = await gpuOf(tier);
           const size = rows * columns;
-          const gate = rounded(normals(size, runSeed, 3), gpu.half);
-          const up = rounded(normals(size, runSeed + 1, 3), gpu.half);
-          const dY = rounded(normals(size, runSeed + 2), gpu.half);
-          const inputs = [gate, up].map((values) => tensorOf(gpu, values, [rows, columns], gpu.half));
+          const gate = rounded(normals(size, runSeed, 3), gpu.computeDtype);
+          const up = rounded(normals(size, runSeed + 1, 3), gpu.computeDtype);
+          const dY = rounded(normals(size, runSeed + 2), gpu.computeDtype);
+          const inputs = [gate, up].map((values) => tensorOf(gpu, values, [rows, columns], gpu.computeDtype));
           const run = await runOp(gpu, inputs, (tape, g, u) => geglu(tape, g, u, activation), dY);
           const want = gegluBackwardReference(gate, up, activation, dY);
-          expectClose(run.output, gegluReference(gate, up, activation), halfTolerance(gpu.half));
-          expectClose(run.gradients[0]!, want.dGate, halfTolerance(gpu.half));
-          expectClose(run.gradients[1]!, want.dUp, halfTolerance(gpu.half));
+          expectClose(run.output, gegluReference(gate, up, activation), halfTolerance(gpu.computeDtype));
+          expectClose(run.gradients[0]!, want.dGate, halfTolerance(gpu.computeDtype));
+          expectClose(run.gradients[1]!, want.dUp, halfTolerance(gpu.computeDtype));
         });
       }
 
@@ -63,7 +63,7 @@ for (const tier of tiers) {
         const gpu = await gpuOf(tier);
         const gate = [60000, 1000, 100, 20, -20, -100, -1000, -60000];
         const ones = Array(8).fill(1);
-        const inputs = [gate, ones].map((values) => tensorOf(gpu, values, [1, 8], gpu.half));
+        const inputs = [gate, ones].map((values) => tensorOf(gpu, values, [1, 8], gpu.computeDtype));
         const run = await runOp(gpu, inputs, (tape, g, u) => geglu(tape, g, u, activation), ones);
         expectClose(run.output, [60000, 1000, 100, 20, 0, 0, 0, 0], { rtol: 1e-6, atol: 1e-6 });
         expectClose(run.gradients[0]!, [1, 1, 1, 1, 0, 0, 0, 0], { atol: 1e-6 });

@@ -60,8 +60,8 @@ for (const tier of tiers) {
               const start = normals(m * n, runSeed + 3);
               // Operands: activations in the half type, f32 masters (read rounded), results in either.
               for (const [ta, tb, tc, accumulate] of [
-                [gpu.half, "f32", gpu.half, true],
-                [gpu.half, gpu.half, "f32", false],
+                [gpu.computeDtype, "f32", gpu.computeDtype, true],
+                [gpu.computeDtype, gpu.computeDtype, "f32", false],
               ] as const) {
                 const av = normals(m * k, runSeed + 1);
                 const bv = normals(n * k, runSeed + 2, 0.5);
@@ -69,7 +69,7 @@ for (const tier of tiers) {
                 const b = tensorOf(gpu, rounded(bv, tb), bShape(m, n, k), tb, "b");
                 const c = accumulate ? tensorOf(gpu, start, [m, n], tc, "c") : gpu.alloc([m, n], tc, "c");
                 run(gpu, a, b, c, { scale: 0.75, accumulate, variant });
-                const want = reference(rounded(av, gpu.half), rounded(bv, gpu.half), m, n, k);
+                const want = reference(rounded(av, gpu.computeDtype), rounded(bv, gpu.computeDtype), m, n, k);
                 const before = rounded(start, tc);
                 const total = want.map((v, i) => 0.75 * v + (accumulate ? before[i]! : 0));
                 const got = await gpu.readFloats(c);
@@ -78,7 +78,7 @@ for (const tier of tiers) {
                 // may cancel the product, so the first is counted from the terms and not from the result.
                 const terms = reference(av.map(Math.abs), bv.map(Math.abs), m, n, k);
                 const magnitudes = terms.map((v, i) => 0.75 * v + (accumulate ? Math.abs(before[i]!) : 0));
-                const errors = sumErrors(magnitudes, k, tb === "f32" ? gpu.half : "f32");
+                const errors = sumErrors(magnitudes, k, tb === "f32" ? gpu.computeDtype : "f32");
                 expectWithin(got, total, storedErrors(errors, total, tc), layout);
                 // On average both are 2^-12, and f32 sums err at random.
                 if (m * n >= ENOUGH_TO_AVERAGE) expectNear(got, total, tc === "f16" ? 5e-4 : 2e-6, layout);
@@ -100,8 +100,8 @@ for (const tier of tiers) {
                 [21, 36, 52],
                 [16, 8, 600],
               ] as const) {
-                const av = rounded(normals(m * k, runSeed + 1), gpu.half);
-                const bv = rounded(normals(n * k, runSeed + 2), gpu.half);
+                const av = rounded(normals(m * k, runSeed + 1), gpu.computeDtype);
+                const bv = rounded(normals(n * k, runSeed + 2), gpu.computeDtype);
                 const shape = { a: aShape(m, n, k), b: bShape(m, n, k), c: [m, n] }[on];
                 const next = random(runSeed);
                 const rowKeys = Array.from({ length: shape[0]! }, () => Math.floor(next() * 2 ** 32));
@@ -112,14 +112,14 @@ for (const tier of tiers) {
                 const want = reference(masked(av, "a"), masked(bv, "b"), m, n, k).map((v, i) =>
                   on === "c" ? v * mask[i]! : v,
                 );
-                const a = tensorOf(gpu, av, aShape(m, n, k), gpu.half, "a");
-                const b = tensorOf(gpu, bv, bShape(m, n, k), gpu.half, "b");
+                const a = tensorOf(gpu, av, aShape(m, n, k), gpu.computeDtype, "a");
+                const b = tensorOf(gpu, bv, bShape(m, n, k), gpu.computeDtype, "b");
                 const keys = tensorOf(gpu, rowKeys, [rowKeys.length], "u32", "row keys");
                 const c = gpu.alloc([m, n], "f32", "c");
                 const options: MatmulOptions = { variant, dropout: { ...settings, on, rowKeys: keys } };
                 run(gpu, a, b, c, options);
                 // A driver may leave out the rounding of a masked operand to half (Mesa does): 2^-12 of each.
-                expectNear(await gpu.readFloats(c), want, gpu.half === "f16" ? 4e-4 : 2e-6, on);
+                expectNear(await gpu.readFloats(c), want, gpu.computeDtype === "f16" ? 4e-4 : 2e-6, on);
                 for (const tensor of [a, b, c, keys]) gpu.free(tensor);
               }
             },
@@ -133,17 +133,17 @@ for (const tier of tiers) {
         async () => {
           const gpu = await gpuOf(tier);
           const [m, n, k] = [9, 24, 40];
-          const av = rounded(normals(m * k, runSeed + 1), gpu.half);
-          const bv = rounded(normals(n * k, runSeed + 2), gpu.half);
-          const a = tensorOf(gpu, av, [m, k], gpu.half, "a");
+          const av = rounded(normals(m * k, runSeed + 1), gpu.computeDtype);
+          const bv = rounded(normals(n * k, runSeed + 2), gpu.computeDtype);
+          const a = tensorOf(gpu, av, [m, k], gpu.computeDtype, "a");
           const c = gpu.alloc([m, n], "f32", "c");
-          const top = tensorOf(gpu, bv.slice(0, 8 * k), [8, k], gpu.half, "b 0-8");
-          const rest = tensorOf(gpu, bv.slice(8 * k), [n - 8, k], gpu.half, "b 8-24");
+          const top = tensorOf(gpu, bv.slice(0, 8 * k), [8, k], gpu.computeDtype, "b 0-8");
+          const rest = tensorOf(gpu, bv.slice(8 * k), [n - 8, k], gpu.computeDtype, "b 8-24");
           matmulNT(gpu, a, top, c, { variant });
           matmulNT(gpu, a, rest, c, { variant, cColumn: 8 });
           expectNear(await gpu.readFloats(c), matmulNTReference(av, bv, m, n, k), 2e-6);
-          const upper = tensorOf(gpu, bv.slice(0, 16 * n), [16, n], gpu.half, "b rows 0-16");
-          const lower = tensorOf(gpu, bv.slice(16 * n), [k - 16, n], gpu.half, "b rows 16-40");
+          const upper = tensorOf(gpu, bv.slice(0, 16 * n), [16, n], gpu.computeDtype, "b rows 0-16");
+          const lower = tensorOf(gpu, bv.slice(16 * n), [k - 16, n], gpu.computeDtype, "b rows 16-40");
           matmulNN(gpu, a, upper, c, { variant });
           matmulNN(gpu, a, lower, c, { variant, aColumn: 16, accumulate: true });
           expectNear(await gpu.readFloats(c), matmulNNReference(av, bv, m, n, k), 2e-6);

@@ -38,13 +38,13 @@ for (const tier of tiers) {
           const gpu = await gpuOf(tier);
           const raw = randomNf4(out, columns);
           const weight = uploadNf4(gpu, raw, "test");
-          const xv = rounded(normals(tokens * columns, runSeed + 1), gpu.half);
-          const dv = rounded(normals(tokens * out, runSeed + 2), gpu.half);
-          const before = rounded(normals(tokens * columns, runSeed + 3), gpu.half);
-          const x = tensorOf(gpu, xv, [tokens, columns], gpu.half, "x");
-          const dY = tensorOf(gpu, dv, [tokens, out], gpu.half, "dY");
-          const dX = tensorOf(gpu, before, [tokens, columns], gpu.half, "dX");
-          const y = gpu.alloc([tokens, out], gpu.half, "y");
+          const xv = rounded(normals(tokens * columns, runSeed + 1), gpu.computeDtype);
+          const dv = rounded(normals(tokens * out, runSeed + 2), gpu.computeDtype);
+          const before = rounded(normals(tokens * columns, runSeed + 3), gpu.computeDtype);
+          const x = tensorOf(gpu, xv, [tokens, columns], gpu.computeDtype, "x");
+          const dY = tensorOf(gpu, dv, [tokens, out], gpu.computeDtype, "dY");
+          const dX = tensorOf(gpu, before, [tokens, columns], gpu.computeDtype, "dX");
+          const y = gpu.alloc([tokens, out], gpu.computeDtype, "y");
           const wantY = nf4ForwardReference(xv, raw);
           const wantX = nf4InputGradientReference(dv, raw);
 
@@ -53,7 +53,12 @@ for (const tier of tiers) {
           // At worst: weights are rounded as they are unpacked (2^-11 of each product, unless the driver leaves it out), the
           // sum is formed in f32, and the result is rounded as it is stored (2^-11 of it).
           const terms = matmulNTReference(xv.map(Math.abs), dequantizeNf4(raw).map(Math.abs), tokens, out, columns);
-          expectWithin(gotY, wantY, storedErrors(sumErrors(terms, columns, gpu.half), wantY, gpu.half), "y");
+          expectWithin(
+            gotY,
+            wantY,
+            storedErrors(sumErrors(terms, columns, gpu.computeDtype), wantY, gpu.computeDtype),
+            "y",
+          );
           if (tokens * out >= ENOUGH_TO_AVERAGE) expectNear(gotY, wantY, limit, "y");
           nf4InputGradient(gpu, dY, weight, dX, { accumulate: true });
           expectNear(

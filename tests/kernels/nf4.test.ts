@@ -49,7 +49,7 @@ for (const tier of tiers) {
         sameBits(await dequantised(gpu, { ...raw, dtype: "float32" }, "f32"), f32(await file.read("dequantised_f32"))),
       ).toBe(true);
       expect(sameBits(await dequantised(gpu, raw, "f32", 8), want.slice(8 * 192))).toBe(true);
-      if (gpu.half === "f16") {
+      if (gpu.computeDtype === "f16") {
         expect(sameBits(await dequantised(gpu, raw, "f16"), Float32Array.from(Float16Array.from(want)))).toBe(true);
       }
     });

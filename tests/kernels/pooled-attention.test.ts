@@ -84,7 +84,7 @@ for (const tier of tiers) {
         const [rows, samples] = [segments.length / 2, lastTokens.length];
         const { heads, kvHeads, headDim } = shared;
         const draw = (n: number, seed: number): Float32Array<ArrayBuffer> =>
-          rounded(normals(n, runSeed + seed), gpu.half);
+          rounded(normals(n, runSeed + seed), gpu.computeDtype);
         const q = draw(samples * heads * headDim, 1);
         const k = draw(rows * kvHeads * headDim, 2);
         const v = draw(rows * kvHeads * headDim, 3);
@@ -96,14 +96,14 @@ for (const tier of tiers) {
           causal: true,
         } as const;
         const inputs = [
-          tensorOf(gpu, q, [samples, heads * headDim], gpu.half),
-          tensorOf(gpu, k, [rows, kvHeads * headDim], gpu.half),
-          tensorOf(gpu, v, [rows, kvHeads * headDim], gpu.half),
+          tensorOf(gpu, q, [samples, heads * headDim], gpu.computeDtype),
+          tensorOf(gpu, k, [rows, kvHeads * headDim], gpu.computeDtype),
+          tensorOf(gpu, v, [rows, kvHeads * headDim], gpu.computeDtype),
         ];
         const got = await runOp(gpu, inputs, (tape, a, b, d) => pooledAttention(tape, a, b, d, options), dOut);
         const reference = { ...shared, segments, lastTokens };
         const want = pooledAttentionBackwardReference(q, k, v, dOut, reference);
-        const limit = limits[gpu.half];
+        const limit = limits[gpu.computeDtype];
         expectNear(got.output, pooledAttentionReference(q, k, v, reference), limit.out, "out");
         expectNear(got.gradients[2]!, want.dV, limit.gradient, "dV");
         // A query that sees one key has no gradient by q and k but rounding.

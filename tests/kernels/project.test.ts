@@ -44,7 +44,7 @@ class Fixture {
       const { codes, absmax } = quantizeNf4(normals(out * IN, runSeed + 10 + i, 0.1));
       return { shape: [out, IN], dtype: "bfloat16", codes, codeBook: nf4CodeBook, ...quantizeAbsmax(absmax) };
     });
-    const values = (n: number, seed: number) => rounded(normals(n, runSeed + seed, 0.2), gpu.half);
+    const values = (n: number, seed: number) => rounded(normals(n, runSeed + seed, 0.2), gpu.computeDtype);
     this.parameters = new ParameterSet(
       gpu,
       settings.flatMap(({ out, rank }, i) =>
@@ -110,8 +110,8 @@ for (const { tier, settings } of runs) {
           const gpu = await gpuOf(tier);
           const fixture = new Fixture(gpu, settings);
           const rowKeys = keysOf(rows);
-          const xv = rounded(normals(rows * IN, runSeed + 1), gpu.half);
-          const x = tensorOf(gpu, xv, [rows, IN], gpu.half, "x");
+          const xv = rounded(normals(rows * IN, runSeed + 1), gpu.computeDtype);
+          const x = tensorOf(gpu, xv, [rows, IN], gpu.computeDtype, "x");
           const keys = tensorOf(gpu, rowKeys, [rows], "u32", "row keys");
           const tape = new Tape(gpu);
           tape.requireGradient(x);
@@ -123,7 +123,7 @@ for (const { tier, settings } of runs) {
           const gradients = outputs.map((y, i) => rounded(normals(rows * settings[i]!.out, runSeed + 40 + i), y.dtype));
           const seeds = outputs.map((y, i): [Tensor, Tensor] => {
             const dY = tape.like(y);
-            gpu.write(dY, gpu.half === "f16" ? Float16Array.from(gradients[i]!) : gradients[i]!);
+            gpu.write(dY, gpu.computeDtype === "f16" ? Float16Array.from(gradients[i]!) : gradients[i]!);
             return [y, dY];
           });
           const [dX] = tape.backward(seeds, [x]);
@@ -151,11 +151,11 @@ for (const { tier, settings } of runs) {
         const fixture = new Fixture(gpu, settings);
         const rows = 9;
         const rowKeys = keysOf(rows);
-        const xv = rounded(normals(rows * IN, runSeed + 1), gpu.half);
-        const x = tensorOf(gpu, xv, [rows, IN], gpu.half, "x");
+        const xv = rounded(normals(rows * IN, runSeed + 1), gpu.computeDtype);
+        const x = tensorOf(gpu, xv, [rows, IN], gpu.computeDtype, "x");
         const keys = tensorOf(gpu, rowKeys, [rows], "u32", "row keys");
         const options = { rowKeys: keys, training: false, seed: SEED };
-        const dv = rounded(normals(rows * settings[1]!.out, runSeed + 2), gpu.half);
+        const dv = rounded(normals(rows * settings[1]!.out, runSeed + 2), gpu.computeDtype);
         const want = projectBackwardReference(xv, dv, rows, IN, await fixture.reference(1, rowKeys, false));
         for (const frozen of [false, true]) {
           fixture.parameters.zeroGrad();
@@ -165,7 +165,7 @@ for (const { tier, settings } of runs) {
           const first = project(tape, x, fixture.parts, options);
           const second = project(tape, x, fixture.parts, options);
           const seeds = [first[1]!, second[1]!].map((y): [Tensor, Tensor] => [y, tape.like(y)]);
-          for (const [, dY] of seeds) gpu.write(dY, gpu.half === "f16" ? Float16Array.from(dv) : dv);
+          for (const [, dY] of seeds) gpu.write(dY, gpu.computeDtype === "f16" ? Float16Array.from(dv) : dv);
           const [dX] = tape.backward(seeds, frozen ? [] : [x]);
           const found = await fixture.parameters.readGradients();
           expectNear(
@@ -207,9 +207,9 @@ for (const { tier, settings } of runs) {
         const fixture = new Fixture(gpu, settings);
         const rows = 40;
         const rowKeys = keysOf(rows);
-        const xv = rounded(normals(rows * IN, runSeed + 1), gpu.half);
+        const xv = rounded(normals(rows * IN, runSeed + 1), gpu.computeDtype);
         const turn = (i: number): number => (i + 13) % rows;
-        const dv = rounded(normals(rows * settings[0]!.out, runSeed + 2), gpu.half);
+        const dv = rounded(normals(rows * settings[0]!.out, runSeed + 2), gpu.computeDtype);
 
         const run = async (
           values: Float32Array<ArrayBuffer>,
@@ -218,7 +218,7 @@ for (const { tier, settings } of runs) {
           checkpointed: boolean,
         ) => {
           fixture.parameters.zeroGrad();
-          const x = tensorOf(gpu, values, [rows, IN], gpu.half, "x");
+          const x = tensorOf(gpu, values, [rows, IN], gpu.computeDtype, "x");
           const keys = tensorOf(gpu, keyValues, [rows], "u32", "row keys");
           const tape = new Tape(gpu);
           tape.requireGradient(x);
@@ -226,7 +226,7 @@ for (const { tier, settings } of runs) {
             project(on, input!, fixture.parts.slice(0, 1), { rowKeys: keys, training: true, seed: SEED });
           const [y] = checkpointed ? tape.checkpoint("block", [x], body) : body(tape, [x]);
           const dY = tape.like(y!);
-          gpu.write(dY, gpu.half === "f16" ? Float16Array.from(dValues) : Float32Array.from(dValues));
+          gpu.write(dY, gpu.computeDtype === "f16" ? Float16Array.from(dValues) : Float32Array.from(dValues));
           const forward = await gpu.readFloats(y!);
           const [dX] = tape.backward([[y!, dY]], [x]);
           const result = {

@@ -36,11 +36,11 @@ for (const tier of tiers) {
           const gpu = await gpuOf(tier);
           const x = normals(rows * columns, runSeed, 30);
           const weight = normals(columns, runSeed + 1, 0.3);
-          const dY = rounded(normals(rows * columns, runSeed + 2), gpu.half);
+          const dY = rounded(normals(rows * columns, runSeed + 2), gpu.computeDtype);
           const w = tensorOf(gpu, weight, [columns], "f32");
           const input = tensorOf(gpu, x, [rows, columns], "f32");
           const run = await runOp(gpu, [input], (tape, t) => rmsNorm(tape, t, w, { eps: EPS, offset }), dY);
-          expectClose(run.output, rmsNormReference(x, weight, EPS, offset), halfTolerance(gpu.half));
+          expectClose(run.output, rmsNormReference(x, weight, EPS, offset), halfTolerance(gpu.computeDtype));
           // With one column the gradient is what is left of two equal numbers; else it is f32 throughout.
           if (columns > 1) {
             expectNear(run.gradients[0]!, rmsNormBackwardReference(x, weight, EPS, offset, dY), 1e-6);
@@ -101,13 +101,13 @@ for (const tier of tiers) {
           (tape, t) => addNorm(tape, t, rmsNorm(tape, t, w1, norm), w2, norm),
           dOut,
         );
-        const x = rounded(rmsNormReference(residual, first, EPS, 1), gpu.half);
+        const x = rounded(rmsNormReference(residual, first, EPS, 1), gpu.computeDtype);
         const want = rmsNormReference(x, second, EPS, 1).map((v, i) => v + residual[i]!);
-        const dX = rounded(rmsNormBackwardReference(x, second, EPS, 1, dOut), gpu.half);
+        const dX = rounded(rmsNormBackwardReference(x, second, EPS, 1, dOut), gpu.computeDtype);
         const dResidual = rmsNormBackwardReference(residual, first, EPS, 1, dX).map((v, i) => v + dOut[i]!);
         // In f16 a rounding of x may fall the other way than here, which moves single elements by 2^-11 of x.
-        expectNear(run.output, want, gpu.half === "f16" ? 5e-5 : 1e-6);
-        expectNear(run.gradients[0]!, dResidual, gpu.half === "f16" ? 5e-5 : 1e-6);
+        expectNear(run.output, want, gpu.computeDtype === "f16" ? 5e-5 : 1e-6);
+        expectNear(run.gradients[0]!, dResidual, gpu.computeDtype === "f16" ? 5e-5 : 1e-6);
         gpu.free(w1);
         gpu.free(w2);
       });
@@ -117,14 +117,21 @@ for (const tier of tiers) {
       const gpu = await gpuOf(tier);
       const [rows, columns] = [17, 128];
       const residual = normals(rows * columns, runSeed, 3);
-      const x = rounded(normals(rows * columns, runSeed + 1, 5), gpu.half);
+      const x = rounded(normals(rows * columns, runSeed + 1, 5), gpu.computeDtype);
       const weight = normals(columns, runSeed + 2, 0.3);
       const dOut = normals(rows * columns, runSeed + 3);
       const w = tensorOf(gpu, weight, [columns], "f32");
-      const inputs = [tensorOf(gpu, residual, [rows, columns], "f32"), tensorOf(gpu, x, [rows, columns], gpu.half)];
+      const inputs = [
+        tensorOf(gpu, residual, [rows, columns], "f32"),
+        tensorOf(gpu, x, [rows, columns], gpu.computeDtype),
+      ];
       const run = await runOp(gpu, inputs, (tape, r, t) => addNorm(tape, r, t, w, { eps: EPS, offset: 1 }), dOut);
       expect([...run.gradients[0]!]).toEqual([...dOut]);
-      expectClose(run.gradients[1]!, rmsNormBackwardReference(x, weight, EPS, 1, dOut), halfTolerance(gpu.half));
+      expectClose(
+        run.gradients[1]!,
+        rmsNormBackwardReference(x, weight, EPS, 1, dOut),
+        halfTolerance(gpu.computeDtype),
+      );
       gpu.free(w);
     });
   });

@@ -52,17 +52,17 @@ for (const tier of tiers) {
         const { positions, segments } = packed(lengths);
         const shape = [positions.length, heads * headDim] as const;
         const frequencies = ropeInverseFrequencies(headDim, 10000);
-        const x = rounded(normals(shape[0] * shape[1], runSeed), gpu.half);
-        const dY = rounded(normals(shape[0] * shape[1], runSeed + 1), gpu.half);
+        const x = rounded(normals(shape[0] * shape[1], runSeed), gpu.computeDtype);
+        const dY = rounded(normals(shape[0] * shape[1], runSeed + 1), gpu.computeDtype);
         const segmentTensor = tensorOf(gpu, segments, [shape[0], 2], "u32");
         const frequencyTensor = tensorOf(gpu, frequencies, [headDim / 2], "f32");
-        const input = tensorOf(gpu, x, shape, gpu.half);
+        const input = tensorOf(gpu, x, shape, gpu.computeDtype);
         const run = await runOp(gpu, [input], (tape, t) => rope(tape, t, segmentTensor, frequencyTensor, headDim), dY);
-        expectClose(run.output, ropeReference(x, shape[1], positions, frequencies), halfTolerance(gpu.half));
+        expectClose(run.output, ropeReference(x, shape[1], positions, frequencies), halfTolerance(gpu.computeDtype));
         expectClose(
           run.gradients[0]!,
           ropeReference(dY, shape[1], positions, frequencies, -1),
-          halfTolerance(gpu.half),
+          halfTolerance(gpu.computeDtype),
         );
         gpu.free(segmentTensor);
         gpu.free(frequencyTensor);

@@ -34,13 +34,13 @@ for (const tier of tiers) {
     ] as const) {
       test(`[${rows},${columns}]${divided ? ", divided" : ""}`, async () => {
         const gpu = await gpuOf(tier);
-        const x = rounded(normals(rows * columns, runSeed), gpu.half);
-        const dY = rounded(normals(rows * columns, runSeed + 1), gpu.half);
+        const x = rounded(normals(rows * columns, runSeed), gpu.computeDtype);
+        const dY = rounded(normals(rows * columns, runSeed + 1), gpu.computeDtype);
         const factor = normals(columns, runSeed + 2);
         const divisor = normals(columns, runSeed + 3).map((v) => (divided ? 1 + Math.abs(v) : 1));
         const set = new ParameterSet(gpu, [{ name: "factor", shape: [columns, 1], initial: () => factor }]);
         const parameter = set.get("factor");
-        const input = tensorOf(gpu, x, [rows, columns], gpu.half);
+        const input = tensorOf(gpu, x, [rows, columns], gpu.computeDtype);
         const run = await runOp(
           gpu,
           [input],
@@ -53,8 +53,8 @@ for (const tier of tiers) {
           dY,
         );
         const want = scaleColumnsBackward(x, factor, divisor, dY);
-        expectClose(run.output, scaleColumnsReference(x, factor, divisor), halfTolerance(gpu.half));
-        expectClose(run.gradients[0]!, want.dX, halfTolerance(gpu.half));
+        expectClose(run.output, scaleColumnsReference(x, factor, divisor), halfTolerance(gpu.computeDtype));
+        expectClose(run.gradients[0]!, want.dX, halfTolerance(gpu.computeDtype));
         const gradient = (await set.readGradients()).get("factor")!;
         expect(relativeL2(gradient, want.dFactor)).toBeLessThan(1e-5);
         for (const { value, grad } of set.slabs) for (const tensor of [value, grad]) gpu.free(tensor);

@@ -113,8 +113,8 @@ for (const tier of tiers) {
         const bias = normals(out, runSeed + 9);
         const weight = { ...plain, bias: tensorOf(gpu, bias, [out], "f32") };
         const { values, set, branch, free } = branchOf(gpu, out, inputs, rank, p);
-        const x = rounded(normals(rows * inputs, runSeed + 4), gpu.half);
-        const dY = rounded(normals(rows * out, runSeed + 5), gpu.half);
+        const x = rounded(normals(rows * inputs, runSeed + 4), gpu.computeDtype);
+        const dY = rounded(normals(rows * out, runSeed + 5), gpu.computeDtype);
         const rowKeys = tensorOf(
           gpu,
           Uint32Array.from({ length: rows }, (_, i) => 77 * i + 1),
@@ -135,7 +135,7 @@ for (const tier of tiers) {
         const forward = doraForward(weight, branch);
         const run = await runOp(
           gpu,
-          [tensorOf(gpu, x, [rows, inputs], gpu.half)],
+          [tensorOf(gpu, x, [rows, inputs], gpu.computeDtype)],
           (tape, input) => {
             const base = (t: typeof input) => {
               const y = project(tape, t, [{ weight }], { rowKeys, ...settings })[0]!;
@@ -143,7 +143,7 @@ for (const tier of tiers) {
                 gpu,
                 Float32Array.from({ length: rows * out }, (_, i) => bias[i % out]!),
                 [rows, out],
-                gpu.half,
+                gpu.computeDtype,
               );
               accumulate(gpu, y, biased);
               gpu.free(biased);
@@ -167,7 +167,7 @@ for (const tier of tiers) {
           });
         };
         const at = { x, ...values };
-        const limit = gpu.half === "f16" ? 2e-3 : 1e-5;
+        const limit = gpu.computeDtype === "f16" ? 2e-3 : 1e-5;
         expect(relativeL2(run.output, reference(at))).toBeLessThan(limit);
         const gradients = await set.readGradients();
         for (const key of ["x", ...keys] as const) {

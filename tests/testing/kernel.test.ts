@@ -119,8 +119,8 @@ for (const tier of tiers) {
     const gpu = await gpuOf(tier);
     const upload = (shape: readonly number[]): Tensor => {
       const size = elementCount(shape);
-      const data = gpu.half === "f16" ? new Float16Array(size) : new Float32Array(size);
-      return gpu.upload(data, shape, gpu.half, "x");
+      const data = gpu.computeDtype === "f16" ? new Float16Array(size) : new Float32Array(size);
+      return gpu.upload(data, shape, gpu.computeDtype, "x");
     };
     const [x, w, y] = [upload([16, 32]), upload([32, 48]), gpu.alloc([16, 48], "f32", "y")];
     gpu.profileStart();
