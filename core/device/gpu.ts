@@ -49,9 +49,9 @@ export class Gpu {
   #profile: Profile | undefined;
   #nan: GPUBuffer | undefined;
 
-  constructor(device: GPUDevice, info: GpuInfo, { paper = false } = {}) {
+  constructor(device: GPUDevice, info: GpuInfo, { isMeta = false } = {}) {
     this.device = device;
-    this.isMeta = paper;
+    this.isMeta = isMeta;
     this.info = info;
     this.computeDtype = info.tier === "f32" ? "f32" : "f16";
     this.memory = new Memory(device, (all) => {

@@ -67,8 +67,8 @@ export function describeDevice(gpu: Gpu): MetaDevice {
 }
 
 /** A GPU that allocates as the device would, and computes nothing: reads give zeros. */
-export function metaGpu(paper: MetaDevice): Gpu {
-  return new Gpu(metaDevice(paper), paper.info, { paper: true });
+export function metaGpu(device: MetaDevice): Gpu {
+  return new Gpu(metaDevice(device), device.info, { isMeta: true });
 }
 
 const nothing = (): void => {};

@@ -45,8 +45,8 @@ export class MetaRun {
   /** Forward and backward of one micro-batch. @param lengths tokens of its samples */
   async gradients(lengths: readonly number[], checkpointing: Checkpointing, loss: StepLoss = {}): Promise<void> {
     const settings = { limits: { maxTokens: Infinity }, checkpointing, lossScale: 1, stepKey: 0 };
-    const paper = lossOnMeta(loss, this.session.numLabels);
-    this.gpu.free(await accumulateGradients(this.session, samplesOf(lengths), { ...settings, ...paper }));
+    const meta = lossOnMeta(loss, this.session.numLabels);
+    this.gpu.free(await accumulateGradients(this.session, samplesOf(lengths), { ...settings, ...meta }));
   }
 
   /** The forward pass of one batch without gradients. */

@@ -6,7 +6,7 @@ import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 /** What bun-webgpu tells of an H100. */
 const LARGEST = 2 ** 32 - 4;
 
-/** A GPU that does its encoding, on a device of paper with bindings of almost 4 GiB. */
+/** A GPU that does its encoding, on a meta device with bindings of almost 4 GiB. */
 function largeGpu(): Gpu {
   const { device, info } = metaGpu({ ...NVIDIA, limits: { ...NVIDIA.limits, maxStorageBufferBindingSize: LARGEST } });
   return new Gpu(device, info);
