@@ -70,6 +70,7 @@ export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./nf4/
 export { crossEntropy, crossEntropySoft } from "./cross-entropy/index.ts";
 
 // ---- optimizer steps and what the loop measures of gradients
+export { adamWOptionShape } from "./adamw/options.ts";
 export { type AdamWOptions, type AdamWScalars, adamWScalars, type AdamWState, adamWStep } from "./adamw/index.ts";
 export { type AdamW8bitState, adamW8bitStep, BLOCK_SIZE, EIGHT_BIT } from "./adamw8bit/index.ts";
 export { gradNorm, type GradNormOptions } from "./grad-norm/index.ts";

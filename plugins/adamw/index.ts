@@ -9,8 +9,7 @@ import {
   type Slab,
   type Tensor,
 } from "qlora/core";
-import { type AdamWOptions, adamWScalars, adamWStep } from "qlora/kernels";
-import { adamWOptionShape } from "./options.ts";
+import { type AdamWOptions, adamWScalars, adamWStep, adamWOptionShape } from "qlora/kernels";
 
 /**
  * AdamW with 32-bit state, in the form of bitsandbytes (see `adamWStep`); equal to torch.optim.AdamW without weight

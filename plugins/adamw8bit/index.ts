@@ -11,8 +11,7 @@ import {
   savedTensor,
   type SavedTensor,
 } from "qlora/core";
-import { adamW8bitStep, adamWScalars } from "qlora/kernels";
-import { adamWOptionShape } from "../adamw/options.ts";
+import { adamW8bitStep, adamWScalars, adamWOptionShape } from "qlora/kernels";
 import { SlabState } from "./slab-state.ts";
 
 const options = defineOptions({

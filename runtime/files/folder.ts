@@ -66,7 +66,7 @@ export const openSafetensors = (path: string): Promise<SafetensorsFile> =>
   openIn(openFolder(dirname(path)), basename(path));
 
 /** Writes a safetensors file, whole or not at all. @throws RangeError as `safetensorsBytes`; QloraError where it cannot be written */
-export function writeSafetensors(
+export async function writeSafetensors(
   path: string,
   tensors: Iterable<readonly [string, TensorToWrite]>,
   metadata?: Readonly<Record<string, string>>,

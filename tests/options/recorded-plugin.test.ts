@@ -195,7 +195,7 @@ test("a package by its name is the user's own where it is installed, not where i
   writeFileSync(
     join(good, "index.ts"),
     `import { defineOptions } from ${JSON.stringify(join(sources, "options/options.ts"))};
-     import { definePlugin } from ${JSON.stringify(join(sources, "plugin/value.ts"))};
+     import { definePlugin } from ${JSON.stringify(join(sources, "plugin/factory.ts"))};
      export const good = definePlugin("adapter", { name: "good", options: defineOptions({}), create() {} });`,
   );
   const run = runFolder({}, "home/run");
@@ -248,7 +248,7 @@ test("what this process has loaded by the same path already is no new code", asy
   writeFileSync(
     path,
     `import { defineOptions } from ${JSON.stringify(join(sources, "options/options.ts"))};
-     import { definePlugin } from ${JSON.stringify(join(sources, "plugin/value.ts"))};
+     import { definePlugin } from ${JSON.stringify(join(sources, "plugin/factory.ts"))};
      export const own = definePlugin("adapter", { name: "own", options: defineOptions({}), create() {} });`,
   );
   const context = { shipped, from: root, run: join(root, "run"), trust: false };

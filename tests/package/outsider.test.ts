@@ -51,7 +51,7 @@ test.skipIf(tiers.length === 0)(
   async () => {
     writeFileSync(
       join(outside.folder, "zero.ts"),
-      `import { defineMetric, defineOptions } from "qlora";
+      `import { defineMetric, defineOptions } from "qlora/core";
 export const zero = defineMetric({ name: "zero", options: defineOptions({}), create: () => ({ add() {}, result: () => ({ zero: 0 }) }) });`,
     );
     writeFileSync(

@@ -1,4 +1,4 @@
-import { option } from "qlora/core";
+import { option } from "../../core/options/options.ts";
 
 /** Options that the AdamW optimizers share: transformers' names and defaults. */
 export const adamWOptionShape = {
