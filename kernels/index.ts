@@ -30,7 +30,7 @@ export { sourceOrInPlace, vectorSource, type Width, widthOf } from "./vector.ts"
 // ---- elementwise
 export { addBias, addResidual, addScaled } from "./add/index.ts";
 export { dropout, type DropoutOptions, dropoutScale, dropoutSource, dropoutThreshold } from "./dropout/index.ts";
-export { type GateActivation, geglu } from "./glu/index.ts";
+export { type GateActivation, glu } from "./glu/index.ts";
 export { scaleColumns } from "./scale-columns/index.ts";
 export { softcap } from "./softcap/index.ts";
 
@@ -39,7 +39,7 @@ export { attention } from "./attention/index.ts";
 export { visiblePairs } from "./attention/flops.ts";
 export { embedding, type EmbeddingChunk } from "./embedding/index.ts";
 export { type EmbeddingPlace, loadTokenTable, type TokenTable, type TokenTableOptions } from "./embedding/table.ts";
-export { pool } from "./last-token/index.ts";
+export { lastToken } from "./last-token/index.ts";
 export { type PooledBlock, runPooledBlocks } from "./last-token/blocks.ts";
 export { pooledAttention, type PooledAttentionOptions } from "./pooled-attention/index.ts";
 export { addNorm, rmsNorm, type RmsNormOptions } from "./rms-norm/index.ts";
@@ -47,7 +47,7 @@ export { rope, ropeInverseFrequencies } from "./rope/index.ts";
 
 // ---- products
 export { denseLinear } from "./lora-linear/dense.ts";
-export { linear } from "./score-head/index.ts";
+export { scoreHead } from "./score-head/index.ts";
 export { matmulNN, matmulNT, type MatmulOptions, matmulTN, type OperandDropout } from "./matmul/index.ts";
 export {
   gemm,
@@ -59,7 +59,7 @@ export {
 } from "./matmul-matrix/index.ts";
 
 export { adaptedLinears } from "./lora-linear/adapted.ts";
-export { project } from "./lora-linear/index.ts";
+export { loraLinears } from "./lora-linear/index.ts";
 
 // ---- NF4 weights and bitsandbytes' 8-bit map
 export { dequantise, freeNf4, quantise, uploadNf4 } from "./nf4/index.ts";
@@ -76,4 +76,4 @@ export { type AdamW8bitState, adamW8bitStep, BLOCK_SIZE, EIGHT_BIT } from "./ada
 export { gradNorm, type GradNormOptions } from "./grad-norm/index.ts";
 export { countNonFinite } from "./non-finite/index.ts";
 export { type AttentionOptions } from "./attention/options.ts";
-export { type ProjectOptions, type ProjectPart } from "./lora-linear/attrs.ts";
+export { type LoraLinearOptions, type LoraLinearPart } from "./lora-linear/attrs.ts";

@@ -7,7 +7,7 @@ import type { AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelSource } from "../core/plugin/model.ts";
 import type { OptimizerPlugin } from "../core/plugin/optimizer.ts";
 import { gradNorm } from "../kernels/grad-norm/index.ts";
-import { type Ceilings, measureCeilings } from "../kernels/roofline/index.ts";
+import { type Roofline, measureRoofline } from "../kernels/roofline/index.ts";
 import type { DeviceOptions } from "../runtime/config/device-options.ts";
 import { cutMicroBatches, type Sample } from "../runtime/data/pack.ts";
 import type { RunListener } from "../runtime/events.ts";
@@ -68,7 +68,7 @@ export interface BenchResult {
   readonly skipped: number;
   readonly profile: readonly ProfileLine[];
   /** What the profile's rates are held against; undefined without a profile. */
-  readonly ceilings: Ceilings | undefined;
+  readonly roofline: Roofline | undefined;
 }
 
 const NUM_LABELS = 3;
@@ -192,12 +192,12 @@ export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
   const hostGrowthBytes = process.memoryUsage.rss() - before.host;
   const gpuGrowthBytes = after.used + after.pooled - before.gpu.used - before.gpu.pooled;
   let profile: readonly ProfileLine[] = [];
-  let ceilings: Ceilings | undefined;
+  let roofline: Roofline | undefined;
   if (options.profile) {
     gpu.profileStart();
     await runStep(warmup + steps);
     profile = await gpu.profileEnd();
-    ceilings = await measureCeilings(gpu);
+    roofline = await measureRoofline(gpu);
   }
   optimizer.destroy();
   gpu.free(control);
@@ -219,6 +219,6 @@ export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
     gpuGrowthBytes,
     skipped,
     profile,
-    ceilings,
+    roofline,
   };
 }

@@ -16,13 +16,13 @@ import { normalValues } from "../core/util/random.ts";
 import { addResidual } from "../kernels/add/index.ts";
 import { attention } from "../kernels/attention/index.ts";
 import { embedding } from "../kernels/embedding/index.ts";
-import { geglu } from "../kernels/glu/index.ts";
-import { pool } from "../kernels/last-token/index.ts";
+import { glu } from "../kernels/glu/index.ts";
+import { lastToken } from "../kernels/last-token/index.ts";
 import { adaptedLinears } from "../kernels/lora-linear/adapted.ts";
 import { freeNf4, uploadNf4 } from "../kernels/nf4/index.ts";
 import { rmsNorm } from "../kernels/rms-norm/index.ts";
 import { rope, ropeInverseFrequencies } from "../kernels/rope/index.ts";
-import { linear } from "../kernels/score-head/index.ts";
+import { scoreHead } from "../kernels/score-head/index.ts";
 
 /** Folder of the Gemma-2 of 1.5M parameters that ships with qlora: NF4, its tokenizer beside it. */
 export const tinyCheckpoint: string = join(import.meta.dir, "../assets/tiny-gemma2-nf4");
@@ -110,7 +110,7 @@ function loadToy(
     });
     const h2 = addResidual(tape, h, run(context, "self_attn.o_proj")[0]!);
     const [gate, up] = run(rmsNorm(tape, h2, norm, NORM), "mlp.gate_proj", "mlp.up_proj");
-    return addResidual(tape, h2, run(geglu(tape, gate!, up!, "silu"), "mlp.down_proj")[0]!);
+    return addResidual(tape, h2, run(glu(tape, gate!, up!, "silu"), "mlp.down_proj")[0]!);
   }
 
   const trains = (layer: number): boolean =>
@@ -142,8 +142,8 @@ function loadToy(
         forward: (inner: Tape, h: Tensor) => block(inner, h, layer, batch, options.training),
       }));
       const h = runBlocks(tape, embedded, blocks, options);
-      const last = rmsNorm(tape, pool(tape, h, batch.lastTokens), norm, { ...NORM, dtype: "f32" });
-      return linear(tape, last, parameters!.get(SCORE));
+      const last = rmsNorm(tape, lastToken(tape, h, batch.lastTokens), norm, { ...NORM, dtype: "f32" });
+      return scoreHead(tape, last, parameters!.get(SCORE));
     },
     destroy() {
       for (const weight of weights.values()) freeNf4(gpu, weight);

@@ -32,20 +32,20 @@ function benchText(result: BenchResult): string {
   ]);
   if (result.profile.length === 0) return head;
   const total = result.profile.reduce((sum, line) => sum + line.ms, 0);
-  const ceilings = result.ceilings!;
+  const roofline = result.roofline!;
   const rows = result.profile.map((line) => [
     line.key,
     String(line.calls),
     line.ms.toFixed(2),
     `${((100 * line.ms) / total).toFixed(1)} %`,
-    ...rateColumns(line, ceilings),
+    ...rateColumns(line, roofline),
   ]);
   const table = columns(
     [["kernel", "calls", "ms", "share", "rate", "of ceiling"], ...rows],
     [false, true, true, true, true, true],
   );
-  const limits = `${flops(ceilings.flopsPerSecond)} in products, ${bandwidth(ceilings.bytesPerSecond)} in a copy`;
-  return `${head}\n${table}total ${total.toFixed(1)} ms; ceilings, measured: ${limits}\n`;
+  const limits = `${flops(roofline.flopsPerSecond)} in products, ${bandwidth(roofline.bytesPerSecond)} in a copy`;
+  return `${head}\n${table}total ${total.toFixed(1)} ms; roofline, measured: ${limits}\n`;
 }
 
 const flops = (perSecond: number): string =>
@@ -55,11 +55,11 @@ const bandwidth = (perSecond: number): string => `${(perSecond / 1e9).toPrecisio
 /** A kernel's rate, and its share of the ceiling that is nearer. */
 function rateColumns(
   { ms, flops: count, bytes }: ProfileLine,
-  ceilings: NonNullable<BenchResult["ceilings"]>,
+  roofline: NonNullable<BenchResult["roofline"]>,
 ): [string, string] {
   if (ms === 0) return ["", ""];
   const [arithmetic, memory] = [(count * 1000) / ms, (bytes * 1000) / ms];
-  const shares = [arithmetic / ceilings.flopsPerSecond, memory / ceilings.bytesPerSecond] as const;
+  const shares = [arithmetic / roofline.flopsPerSecond, memory / roofline.bytesPerSecond] as const;
   const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
   return shares[0] > shares[1] ? [flops(arithmetic), percent(shares[0])] : [bandwidth(memory), percent(shares[1])];
 }

@@ -1,12 +1,12 @@
 /**
- * The recorder remembers which ops ran, and runs their backward passes in reverse.
+ * The tape remembers which ops ran, and runs their backward passes in reverse.
  *
  * Ownership of gradients, the one rule:
  * - An op's `backward` owns the gradients of its outputs. It may hand one on as the gradient of one input (a residual
- *   connection does; the same tensor never serves two inputs), else the recorder frees it.
+ *   connection does; the same tensor never serves two inputs), else the tape frees it.
  * - For each input that needs a gradient it returns one tensor of the input's shape and dtype: a fresh one, written
  *   with `=`; or, where `existing[i]` is given, that tensor, added to with `+=`. If it ignores `existing` and returns a
- *   fresh one, the recorder adds the two.
+ *   fresh one, the tape adds the two.
  * - Gradients of parameters are never returned: they are added (`+=`) into `parameter.grad`, which lives outside.
  * - An input that needs no gradient (frozen, or before the first adapter) gets none, ever.
  */

@@ -48,7 +48,7 @@ function kernelOf(
 }
 
 const op: Op<GegluAttrs> = {
-  name: "geglu",
+  name: "glu",
   forward(tape, [gate, up], { activation }) {
     const y = tape.alloc(gate!.shape, gate!.dtype, activation);
     const width = widthOf(elementCount(y.shape));
@@ -74,7 +74,7 @@ const op: Op<GegluAttrs> = {
  * one dtype. Backward gives both gradients in one pass, up's in the memory of the incoming one.
  * Source: Shazeer 2020 (arXiv 2002.05202); GELU in Hendrycks and Gimpel's tanh form.
  */
-export function geglu(tape: Tape, gate: Tensor, up: Tensor, activation: GateActivation = "gelu_tanh"): Tensor {
+export function glu(tape: Tape, gate: Tensor, up: Tensor, activation: GateActivation = "gelu_tanh"): Tensor {
   expectTensor(gate, [-1, -1], "f32", "f16");
   expectTensor(up, gate.shape, gate.dtype);
   return tape.run(op, [gate, up], { activation })[0]!;

@@ -2,7 +2,7 @@ import type { Batch } from "../../core/compute/batch.ts";
 import { type Block, runBlocks, type ForwardOptions } from "../../core/compute/blocks.ts";
 import type { Tape } from "../../core/compute/tape.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
-import { pool } from "./index.ts";
+import { lastToken } from "./index.ts";
 
 /** A block that can give the last rows alone: [N,C] f32 -> [N,C], or [B,C] where `pooled`. */
 export interface PooledBlock {
@@ -31,7 +31,7 @@ export function runPooledBlocks(
   });
   const h = runBlocks(tape, embedded, body, options);
   if (pooled) return h;
-  const rows = pool(tape, h, batch.lastTokens);
+  const rows = lastToken(tape, h, batch.lastTokens);
   tape.release(h);
   return rows;
 }

@@ -26,7 +26,7 @@ function move(gpu: Gpu, name: "gather" | "scatter", all: Tensor, some: Tensor, l
 }
 
 const op: Op<PoolAttrs> = {
-  name: "pool",
+  name: "lastToken",
   forward(tape, [x], { lastTokens }) {
     const y = tape.alloc([lastTokens.shape[0]!, x!.shape[1]!], "f32", "pooled");
     move(tape.gpu, "gather", x!, y, lastTokens);
@@ -42,7 +42,7 @@ const op: Op<PoolAttrs> = {
 };
 
 /** The row of each sample's last token: x [N,C] f32, lastTokens [B] u32 (`batch.lastTokens`, no two alike) -> [B,C] f32. */
-export function pool(tape: Tape, x: Tensor, lastTokens: Tensor): Tensor {
+export function lastToken(tape: Tape, x: Tensor, lastTokens: Tensor): Tensor {
   expectTensor(x, [-1, -1], "f32");
   expectTensor(lastTokens, [-1], "u32");
   return tape.run(op, [x], { lastTokens })[0]!;

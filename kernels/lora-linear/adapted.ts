@@ -3,8 +3,8 @@ import type { AdaptedLinear, Nf4Weight } from "../../core/compute/linear.ts";
 import type { Tape } from "../../core/compute/tape.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { addBias } from "../add/index.ts";
-import type { ProjectPart } from "./attrs.ts";
-import { project } from "./index.ts";
+import type { LoraLinearPart } from "./attrs.ts";
+import { loraLinears } from "./index.ts";
 
 /**
  * Linears that share their input, each with its adapter: x [N,in] -> y_i [N,out_i] in the tier's operand type. Those with a
@@ -24,13 +24,13 @@ export function adaptedLinears(
     return sum;
   };
   const settings = { rowKeys: batch.rowKeys, ...options };
-  const parts: ProjectPart[] = linears
+  const parts: LoraLinearPart[] = linears
     .filter((l) => l.forward === undefined)
     .map(({ weight, branch }) => ({ weight, branch }));
-  const shared = parts.length === 0 ? [] : [...project(tape, x, parts, settings)];
+  const shared = parts.length === 0 ? [] : [...loraLinears(tape, x, parts, settings)];
   return linears.map(({ weight, forward }) => {
     if (forward === undefined) return biased(shared.shift()!, weight);
-    const base = (input: Tensor): Tensor => biased(project(tape, input, [{ weight }], settings)[0]!, weight);
+    const base = (input: Tensor): Tensor => biased(loraLinears(tape, input, [{ weight }], settings)[0]!, weight);
     return forward(tape, x, base, batch, options);
   });
 }

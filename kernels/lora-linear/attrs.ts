@@ -3,13 +3,13 @@ import type { LowRankBranch, Nf4Weight } from "../../core/compute/linear.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 
 /** One linear of a projection. */
-export interface ProjectPart {
+export interface LoraLinearPart {
   readonly weight: Nf4Weight;
   readonly branch?: LowRankBranch | undefined;
 }
 
 /** How a projection is run. */
-export interface ProjectOptions {
+export interface LoraLinearOptions {
   /** [N] u32 (`batch.rowKeys`): names a token to the dropout generator, whatever batch it lies in. */
   readonly rowKeys: Tensor;
   /** Dropout is on in training only. */
@@ -18,6 +18,6 @@ export interface ProjectOptions {
 }
 
 /** What the op is run with. */
-export interface ProjectAttrs extends ProjectOptions {
-  readonly parts: readonly ProjectPart[];
+export interface LoraLinearAttrs extends LoraLinearOptions {
+  readonly parts: readonly LoraLinearPart[];
 }

@@ -3,7 +3,7 @@ import type { LowRankBranch } from "../../core/compute/linear.ts";
 import type { BackwardContext, Op, Tape } from "../../core/compute/tape.ts";
 import { expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import { matmulNN, matmulNT, matmulTN, type OperandDropout } from "../matmul/index.ts";
-import type { ProjectPart, ProjectOptions, ProjectAttrs } from "./attrs.ts";
+import type { LoraLinearPart, LoraLinearOptions, LoraLinearAttrs } from "./attrs.ts";
 import { matrixBackward, matrixForward, matrixServes } from "./matrix.ts";
 import { nf4Forward, nf4InputGradient } from "./portable.ts";
 
@@ -11,7 +11,7 @@ import { nf4Forward, nf4InputGradient } from "./portable.ts";
 function maskOn(
   on: OperandDropout["on"],
   { dropout, site }: LowRankBranch,
-  { training, rowKeys, seed }: ProjectOptions,
+  { training, rowKeys, seed }: LoraLinearOptions,
 ): OperandDropout | undefined {
   return training ? { on, rowKeys, seed, site, p: dropout } : undefined;
 }
@@ -20,7 +20,7 @@ function maskOn(
 function branchBackward(
   tape: Tape,
   branch: LowRankBranch,
-  attrs: ProjectAttrs,
+  attrs: LoraLinearAttrs,
   x: Tensor,
   u: Tensor,
   dY: Tensor,
@@ -36,8 +36,8 @@ function branchBackward(
   tape.release(dU);
 }
 
-const op: Op<ProjectAttrs> = {
-  name: "project",
+const op: Op<LoraLinearAttrs> = {
+  name: "loraLinears",
 
   forward(tape, [input], attrs) {
     const { gpu } = tape;
@@ -58,7 +58,7 @@ const op: Op<ProjectAttrs> = {
     return { outputs, saved: kept.length === 0 ? [] : [x, ...kept] };
   },
 
-  backward(tape, context: BackwardContext<ProjectAttrs>) {
+  backward(tape, context: BackwardContext<LoraLinearAttrs>) {
     const { attrs, saved, dOutputs, needs, existing, inputs } = context;
     if (matrixServes(tape.gpu, attrs.parts)) return matrixBackward(tape, context);
     const dX = needs[0] === true ? (existing[0] ?? tape.like(inputs[0]!)) : undefined;
@@ -85,7 +85,12 @@ const op: Op<ProjectAttrs> = {
  * The gradients of A_i and B_i are added into their parameters; dropout draws the same mask again in backward.
  * @throws RangeError where x, the weights and the branches do not fit together
  */
-export function project(tape: Tape, x: Tensor, parts: readonly ProjectPart[], options: ProjectOptions): Tensor[] {
+export function loraLinears(
+  tape: Tape,
+  x: Tensor,
+  parts: readonly LoraLinearPart[],
+  options: LoraLinearOptions,
+): Tensor[] {
   expectTensor(x, [-1, -1], tape.gpu.computeDtype);
   expectTensor(options.rowKeys, [x.shape[0]!], "u32");
   for (const { weight, branch } of parts) {

@@ -24,7 +24,7 @@ import {
   type LoraDropout,
   paddedRank,
 } from "../matmul-matrix/index.ts";
-import type { ProjectAttrs, ProjectPart } from "./attrs.ts";
+import type { LoraLinearAttrs, LoraLinearPart } from "./attrs.ts";
 
 /** One branch and its columns in the group's U and dU. */
 interface Member {
@@ -37,11 +37,14 @@ interface Member {
 }
 
 /** Whether `matrixForward` and `matrixBackward` serve these linears; see `gemmRefusal` for the rule. */
-export function matrixServes(gpu: Gpu, parts: readonly ProjectPart[]): boolean {
+export function matrixServes(gpu: Gpu, parts: readonly LoraLinearPart[]): boolean {
   return gpu.tier === "matrix" && parts.every(({ weight }) => gemmSupports(gpu, weight));
 }
 
-function membersOf({ parts, training }: ProjectAttrs): { readonly members: readonly Member[]; readonly width: number } {
+function membersOf({ parts, training }: LoraLinearAttrs): {
+  readonly members: readonly Member[];
+  readonly width: number;
+} {
   const members: Member[] = [];
   let width = 0;
   parts.forEach(({ branch }, part) => {
@@ -53,7 +56,7 @@ function membersOf({ parts, training }: ProjectAttrs): { readonly members: reado
   return { members, width };
 }
 
-function dropoutOf(members: readonly Member[], { training, rowKeys, seed }: ProjectAttrs): LoraDropout | undefined {
+function dropoutOf(members: readonly Member[], { training, rowKeys, seed }: LoraLinearAttrs): LoraDropout | undefined {
   if (!training || members.every(({ branch }) => dropoutThreshold(branch.dropout) === 0)) return undefined;
   return {
     rowKeys,
@@ -90,7 +93,7 @@ function copyA(
 /** How A lies for the input gradient: under dropout it is no operand of the large product. */
 function layoutOfA(
   gpu: Gpu,
-  { parts }: ProjectAttrs,
+  { parts }: LoraLinearAttrs,
   inFeatures: number,
   dropout: LoraDropout | undefined,
 ): OperandLayout {
@@ -123,7 +126,7 @@ interface MatrixForward {
 }
 
 /** y_i [N,out_i] f16 for every part. */
-export function matrixForward(tape: Tape, x: Tensor, attrs: ProjectAttrs): MatrixForward {
+export function matrixForward(tape: Tape, x: Tensor, attrs: LoraLinearAttrs): MatrixForward {
   const { gpu } = tape;
   const [rows, inFeatures] = x.shape as readonly [number, number];
   const { members, width } = membersOf(attrs);
@@ -160,7 +163,7 @@ export function matrixForward(tape: Tape, x: Tensor, attrs: ProjectAttrs): Matri
 /** Adds the branches' gradients into their parameters and returns dX, where it is needed. */
 export function matrixBackward(
   tape: Tape,
-  { attrs, saved, dOutputs, needs, inputs }: BackwardContext<ProjectAttrs>,
+  { attrs, saved, dOutputs, needs, inputs }: BackwardContext<LoraLinearAttrs>,
 ): [Tensor | undefined] {
   const { gpu } = tape;
   const input = inputs[0]!;
@@ -190,7 +193,7 @@ export function matrixBackward(
 
 function inputGradient(
   gpu: Gpu,
-  { parts }: ProjectAttrs,
+  { parts }: LoraLinearAttrs,
   dOutputs: readonly (Tensor | undefined)[],
   dX: Tensor,
   dropout: LoraDropout | undefined,

@@ -48,7 +48,7 @@ async function bandwidth(gpu: Gpu): Promise<number> {
   const bytes = Math.min(COPY_BYTES, gpu.device.limits.maxStorageBufferBindingSize);
   const size = Math.floor(bytes / 16);
   const [from, to] = ["source", "copy"].map((label) => gpu.alloc([size * 4], "f32", label, "scratch"));
-  const kernel = gpu.kernel("ceilings/copy", () => ({
+  const kernel = gpu.kernel("roofline/copy", () => ({
     code: copyCode,
     bindings: ["read", "write"],
     uniforms: { size: "u32" },
@@ -124,14 +124,14 @@ async function arithmetic(gpu: Gpu): Promise<number> {
   };
   if (gpu.tier === "matrix") {
     const unit = unitOf(gpu);
-    const kernel = gpu.kernel("ceilings/matrix", () => matrixCeilingSpec(unit));
+    const kernel = gpu.kernel("roofline/matrix", () => matrixCeilingSpec(unit));
     const sums = gpu.alloc([groups * SUBGROUPS, TILE * TILE], "f32", "sums", "scratch");
     return run(sums, (turns) => {
       gpu.dispatch(kernel, [seeds, sums], { rows: turns }, gridFor(groups));
       return groups * SUBGROUPS * turns * 2 * TILE * TILE * SLICE;
     });
   }
-  const kernel = gpu.kernel(`ceilings/multiply/${gpu.computeDtype}`, () => multiplySpec(gpu));
+  const kernel = gpu.kernel(`roofline/multiply/${gpu.computeDtype}`, () => multiplySpec(gpu));
   const sums = gpu.alloc([groups * 256], "f32", "sums", "scratch");
   return run(sums, (turns) => {
     gpu.dispatch(kernel, [seeds, sums], { turns }, gridFor(groups));
@@ -140,7 +140,7 @@ async function arithmetic(gpu: Gpu): Promise<number> {
 }
 
 /** What a device reaches at most, measured. */
-export interface Ceilings {
+export interface Roofline {
   /** In products of the tier's operand type. */
   readonly flopsPerSecond: number;
   /** In a copy, reads and writes counted. */
@@ -148,9 +148,9 @@ export interface Ceilings {
 }
 
 /**
- * Measures both ceilings of the device's tier: products in the operand type (on tensor cores in tier matrix), and a copy
+ * Measures both roofline of the device's tier: products in the operand type (on tensor cores in tier matrix), and a copy
  * from memory to memory. Takes well under a second on a GPU. Needs the feature timestamp-query.
  */
-export async function measureCeilings(gpu: Gpu): Promise<Ceilings> {
+export async function measureRoofline(gpu: Gpu): Promise<Roofline> {
   return { flopsPerSecond: await arithmetic(gpu), bytesPerSecond: await bandwidth(gpu) };
 }

@@ -40,7 +40,7 @@ function dispatch(
 }
 
 const op: Op<LinearAttrs> = {
-  name: "linear",
+  name: "scoreHead",
   forward(tape, [x], { weight }) {
     const [rows] = matrixShape(x!);
     const y = tape.alloc([rows, weight.shape[0]!], "f32", "logits");
@@ -62,7 +62,7 @@ const op: Op<LinearAttrs> = {
  * A small dense head without bias: x [B,C] f32, weight [L,C] f32 -> logits [B,L] f32. The weight's gradient is added to
  * `weight.grad`, always in the same order.
  */
-export function linear(tape: Tape, x: Tensor, weight: Parameter): Tensor {
+export function scoreHead(tape: Tape, x: Tensor, weight: Parameter): Tensor {
   expectTensor(x, [-1, -1], "f32");
   expectTensor(weight.value, [-1, x.shape[1]!], "f32");
   return tape.run(op, [x], { weight })[0]!;

@@ -6,7 +6,7 @@ import {
   type Tape,
   type Tensor,
 } from "qlora/core";
-import { addBias, addScaled, dropout, project, scaleColumns } from "qlora/kernels";
+import { addBias, addScaled, dropout, loraLinears, scaleColumns } from "qlora/kernels";
 import { weightNorm } from "./weight-norm.ts";
 
 /** What DoRA trains of one linear. */
@@ -23,10 +23,10 @@ export function doraForward(weight: Nf4Weight, branch: DoraBranch): NonNullable<
   const { magnitude, site, dropout: p } = branch;
   // The branch's own dropout is off: W and A see the same input here.
   const part = { weight, branch: { ...branch, dropout: 0 } };
-  const scaled = (tape: Tape, x: Tensor, settings: Parameters<typeof project>[3]): Tensor => {
+  const scaled = (tape: Tape, x: Tensor, settings: Parameters<typeof loraLinears>[3]): Tensor => {
     const norms = tape.alloc([weight.outFeatures], "f32", `norms of ${weight.name}`);
     weightNorm(tape.gpu, weight, branch, norms);
-    const z = project(tape, x, [part], settings)[0]!;
+    const z = loraLinears(tape, x, [part], settings)[0]!;
     const y = scaleColumns(tape, z, magnitude, norms);
     tape.release(z);
     return y;

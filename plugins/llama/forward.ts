@@ -13,9 +13,9 @@ import {
   adaptedLinears,
   addResidual,
   attention,
-  geglu,
-  linear,
-  pool,
+  glu,
+  scoreHead,
+  lastToken,
   pooledAttention,
   rmsNorm,
   rope,
@@ -87,7 +87,7 @@ function block(
 
   // What leaves the block: every row, or the last of each sample, whose keys and values are all rows' nevertheless.
   const rows = pooled ? batch.pooled : batch;
-  const residual = pooled ? pool(tape, h, batch.lastTokens) : h;
+  const residual = pooled ? lastToken(tape, h, batch.lastTokens) : h;
   const x = rmsNorm(tape, h, layer.norms.input_layernorm, norm);
   let context: Tensor;
   if (pooled) {
@@ -115,7 +115,7 @@ function block(
   const y = rmsNorm(tape, h2, layer.norms.post_attention_layernorm, norm);
   const [gate, up] = run(rows, y, layer.gate, layer.up) as [Tensor, Tensor];
   tape.release(y);
-  const activated = geglu(tape, gate, up, "silu");
+  const activated = glu(tape, gate, up, "silu");
   tape.release(gate, up);
   const [down] = run(rows, activated, layer.down) as [Tensor];
   tape.release(activated);
@@ -135,5 +135,5 @@ export function llamaForward(tape: Tape, network: LlamaNetwork, batch: Batch, op
   const last = runPooledBlocks(tape, embedded, body, batch, options);
   // Only the pooled rows are normalised and scored: the same numbers as Hugging Face's, which scores every position.
   const normed = rmsNorm(tape, last, weights.norm, { eps: config.rmsNormEps, offset: 0, dtype: "f32" });
-  return linear(tape, normed, score);
+  return scoreHead(tape, normed, score);
 }

@@ -9,7 +9,7 @@ import { ParameterSet } from "../../core/compute/parameters.ts";
 import { Tape } from "../../core/compute/tape.ts";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { dropout } from "../../kernels/dropout/index.ts";
-import { project } from "../../kernels/lora-linear/index.ts";
+import { loraLinears } from "../../kernels/lora-linear/index.ts";
 import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
 import { doraForward, type DoraBranch } from "../../plugins/dora/forward.ts";
 import { weightNorm } from "../../plugins/dora/weight-norm.ts";
@@ -138,7 +138,7 @@ for (const tier of tiers) {
           [tensorOf(gpu, x, [rows, inputs], gpu.computeDtype)],
           (tape, input) => {
             const base = (t: typeof input) => {
-              const y = project(tape, t, [{ weight }], { rowKeys, ...settings })[0]!;
+              const y = loraLinears(tape, t, [{ weight }], { rowKeys, ...settings })[0]!;
               const biased = tensorOf(
                 gpu,
                 Float32Array.from({ length: rows * out }, (_, i) => bias[i % out]!),

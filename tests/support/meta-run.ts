@@ -6,7 +6,7 @@ import type { Parameter } from "../../core/compute/parameters.ts";
 import { NVIDIA, type MetaDevice, metaGpu } from "../../core/device/meta.ts";
 import { defineModel, defineOptions, option } from "../../core/index.ts";
 import { defineConfig } from "../../index.ts";
-import { linear } from "../../kernels/score-head/index.ts";
+import { scoreHead } from "../../kernels/score-head/index.ts";
 import { logLoss, lora, sgd } from "../../plugins/index.ts";
 import type { Config, ConfigInput } from "../../runtime/config/config.ts";
 import { setGpuOpener } from "../../runtime/device/open.ts";
@@ -72,7 +72,7 @@ export const metaModel = defineModel({
         record: {},
         weight: () => weight,
         bind: (_, parameters) => void (head = parameters.get(HEAD)),
-        forward: (tape, { samples }) => linear(tape, tape.alloc([samples, SIZE], "f32", "hidden states"), head!),
+        forward: (tape, { samples }) => scoreHead(tape, tape.alloc([samples, SIZE], "f32", "hidden states"), head!),
         destroy: () => gpu.free(weight),
       };
     },

@@ -13,10 +13,10 @@ import {
   crossEntropy,
   crossEntropySoft,
   dropout,
-  geglu,
-  linear,
-  pool,
-  project,
+  glu,
+  scoreHead,
+  lastToken,
+  loraLinears,
   rmsNorm,
   rope,
   ropeInverseFrequencies,
@@ -57,7 +57,7 @@ const cases: Readonly<Record<string, (gpu: Gpu) => Case>> = {
         { name: "gate", shape: [5, 31], dtype: "half" },
         { name: "up", shape: [5, 31], dtype: "half" },
       ],
-      run: (tape, [gate, up]) => geglu(tape, gate!, up!),
+      run: (tape, [gate, up]) => glu(tape, gate!, up!),
       reference: (gate, up) => gegluReference(gate, up, "gelu_tanh"),
     },
   }),
@@ -67,7 +67,7 @@ const cases: Readonly<Record<string, (gpu: Gpu) => Case>> = {
         { name: "gate", shape: [4, 32], dtype: "half" },
         { name: "up", shape: [4, 32], dtype: "half" },
       ],
-      run: (tape, [gate, up]) => geglu(tape, gate!, up!, "silu"),
+      run: (tape, [gate, up]) => glu(tape, gate!, up!, "silu"),
       reference: (gate, up) => gegluReference(gate, up, "silu"),
     },
   }),
@@ -131,7 +131,7 @@ const cases: Readonly<Record<string, (gpu: Gpu) => Case>> = {
     return {
       problem: {
         inputs: [{ name: "x", shape: [12, 9] }],
-        run: (tape, [x]) => pool(tape, x!, last),
+        run: (tape, [x]) => lastToken(tape, x!, last),
         reference: (x) => poolReference(x, 9, [4, 11]),
       },
       tensors: [last],
@@ -141,7 +141,7 @@ const cases: Readonly<Record<string, (gpu: Gpu) => Case>> = {
     problem: {
       inputs: [{ name: "x", shape: [5, 33] }],
       parameters: [{ name: "score.weight", shape: [3, 33] }],
-      run: (tape, [x], parameters) => linear(tape, x!, parameters.get("score.weight")),
+      run: (tape, [x], parameters) => scoreHead(tape, x!, parameters.get("score.weight")),
       reference: (x, weight) => linearReference(x, weight, 33),
     },
   }),
@@ -169,7 +169,7 @@ const cases: Readonly<Record<string, (gpu: Gpu) => Case>> = {
         ],
         run: (tape, [x], parameters) => {
           const branch = { ...setting, a: parameters.get("A"), b: parameters.get("B") };
-          return project(tape, x!, [{ weight, branch }], { rowKeys, training: true, seed: 5 })[0]!;
+          return loraLinears(tape, x!, [{ weight, branch }], { rowKeys, training: true, seed: 5 })[0]!;
         },
         reference: (x, a, b) =>
           projectReference(x, 6, 64, {

@@ -20,8 +20,8 @@ import {
   adaptedLinears,
   addNorm,
   freeNf4,
-  geglu,
-  linear,
+  glu,
+  scoreHead,
   loadNf4,
   loadTokenTable,
   rmsNorm,
@@ -129,7 +129,7 @@ export function networkForward(tape: Tape, network: Network, batch: Batch, optio
   tape.release(h);
   const norm = weights.norms.get("model.norm.weight")!;
   const normed = rmsNorm(tape, mean, norm, { eps: config.rmsNormEps, offset: 1, dtype: "f32" });
-  return linear(tape, normed, score);
+  return scoreHead(tape, normed, score);
 }
 
 /** h + norm(down(gelu(gate(x)) up(x))), x = norm(h): residual stream h [N,C] f32 -> [N,C] f32. */
@@ -148,7 +148,7 @@ function block(
     adaptedLinears(tape, x, linears, batch, { training, seed });
   const x = rmsNorm(tape, h, weight("pre_feedforward_layernorm"), norm);
   const [gated, raised] = run(x, gate!, up!);
-  const activated = geglu(tape, gated!, raised!, "gelu_tanh");
+  const activated = glu(tape, gated!, raised!, "gelu_tanh");
   const [lowered] = run(activated, down!);
   return addNorm(tape, h, lowered!, weight("post_feedforward_layernorm"), norm);
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { geglu } from "../../kernels/glu/index.ts";
+import { glu } from "../../kernels/glu/index.ts";
 import { gegluBackwardReference, gegluReference } from "../../kernels/glu/reference.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
@@ -51,7 +51,7 @@ for (const tier of tiers) {
           const up = rounded(normals(size, runSeed + 1, 3), gpu.computeDtype);
           const dY = rounded(normals(size, runSeed + 2), gpu.computeDtype);
           const inputs = [gate, up].map((values) => tensorOf(gpu, values, [rows, columns], gpu.computeDtype));
-          const run = await runOp(gpu, inputs, (tape, g, u) => geglu(tape, g, u, activation), dY);
+          const run = await runOp(gpu, inputs, (tape, g, u) => glu(tape, g, u, activation), dY);
           const want = gegluBackwardReference(gate, up, activation, dY);
           expectClose(run.output, gegluReference(gate, up, activation), halfTolerance(gpu.computeDtype));
           expectClose(run.gradients[0]!, want.dGate, halfTolerance(gpu.computeDtype));
@@ -64,7 +64,7 @@ for (const tier of tiers) {
         const gate = [60000, 1000, 100, 20, -20, -100, -1000, -60000];
         const ones = Array(8).fill(1);
         const inputs = [gate, ones].map((values) => tensorOf(gpu, values, [1, 8], gpu.computeDtype));
-        const run = await runOp(gpu, inputs, (tape, g, u) => geglu(tape, g, u, activation), ones);
+        const run = await runOp(gpu, inputs, (tape, g, u) => glu(tape, g, u, activation), ones);
         expectClose(run.output, [60000, 1000, 100, 20, 0, 0, 0, 0], { rtol: 1e-6, atol: 1e-6 });
         expectClose(run.gradients[0]!, [1, 1, 1, 1, 0, 0, 0, 0], { atol: 1e-6 });
       });
@@ -75,7 +75,7 @@ for (const tier of tiers) {
       const gate = tensorOf(gpu, [1], [1, 1], "f32");
       const up = tensorOf(gpu, [1], [1, 1], "u32");
       expect(
-        String(await runOp(gpu, [], (tape) => geglu(tape, gate, up), []).catch((error: unknown) => error)),
+        String(await runOp(gpu, [], (tape) => glu(tape, gate, up), []).catch((error: unknown) => error)),
       ).toContain("expected [1,1] f32");
       gpu.free(gate);
       gpu.free(up);

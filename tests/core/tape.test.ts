@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { accumulate } from "../../core/compute/accumulate.ts";
 import { type Op, Tape } from "../../core/compute/tape.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
-import { geglu } from "../../kernels/glu/index.ts";
+import { glu } from "../../kernels/glu/index.ts";
 import { addNorm, rmsNorm } from "../../kernels/rms-norm/index.ts";
 import { expectClose } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";
@@ -88,7 +88,7 @@ for (const tier of tiers) {
       const weight = tensorOf(gpu, normals(columns, runSeed + 1), [columns], "f32");
       const body = (tape: Tape, [h]: readonly Tensor[]): [Tensor] => {
         const y = rmsNorm(tape, h!, weight, { eps: 1e-6, offset: 1 });
-        const z = geglu(tape, y, y === undefined ? y : rmsNorm(tape, h!, weight, { eps: 1e-6, offset: 0 }));
+        const z = glu(tape, y, y === undefined ? y : rmsNorm(tape, h!, weight, { eps: 1e-6, offset: 0 }));
         return [addNorm(tape, h!, z, weight, { eps: 1e-6, offset: 1 })];
       };
       const run = async (checkpointed: boolean): Promise<{ gradient: Float32Array; peak: number }> => {

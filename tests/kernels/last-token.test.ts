@@ -1,6 +1,6 @@
 import { describe, test } from "bun:test";
 import { Tape } from "../../core/compute/tape.ts";
-import { pool } from "../../kernels/last-token/index.ts";
+import { lastToken } from "../../kernels/last-token/index.ts";
 import { poolBackwardReference, poolReference } from "../../kernels/last-token/reference.ts";
 import { softcap } from "../../kernels/softcap/index.ts";
 import { softcapBackwardReference } from "../../kernels/softcap/reference.ts";
@@ -21,7 +21,7 @@ for (const tier of tiers) {
         const dY = normals(lastTokens.length * columns, runSeed + 1);
         const last = tensorOf(gpu, lastTokens, [lastTokens.length], "u32");
         const input = tensorOf(gpu, x, [rows, columns], "f32");
-        const run = await runOp(gpu, [input], (tape, t) => pool(tape, t, last), dY);
+        const run = await runOp(gpu, [input], (tape, t) => lastToken(tape, t, last), dY);
         expectClose(run.output, poolReference(x, columns, lastTokens), {});
         expectClose(run.gradients[0]!, poolBackwardReference(rows, columns, lastTokens, dY), {});
         gpu.free(last);
@@ -38,7 +38,7 @@ for (const tier of tiers) {
       const input = tensorOf(gpu, x, [rows, columns], "f32");
       const tape = new Tape(gpu);
       tape.requireGradient(input);
-      const y = pool(tape, input, last);
+      const y = lastToken(tape, input, last);
       const z = softcap(tape, input, 2);
       const seeds = [dY, dZ].map((values, i) => {
         const seed = tape.like([y, z][i]!);

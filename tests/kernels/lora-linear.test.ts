@@ -6,8 +6,8 @@ import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
-import type { ProjectPart } from "../../kernels/lora-linear/attrs.ts";
-import { project } from "../../kernels/lora-linear/index.ts";
+import type { LoraLinearPart } from "../../kernels/lora-linear/attrs.ts";
+import { loraLinears } from "../../kernels/lora-linear/index.ts";
 import { projectBackwardReference, projectReference, type ReferencePart } from "../../kernels/lora-linear/reference.ts";
 import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
 import { sameBits } from "../formats/support.ts";
@@ -31,7 +31,7 @@ const ODD = linears([48, 20, 36]);
 const WHOLE = linears([64, 192, 128]);
 
 class Fixture {
-  readonly parts: readonly ProjectPart[];
+  readonly parts: readonly LoraLinearPart[];
   readonly parameters: ParameterSet;
   readonly raw: readonly PackedNf4[];
   readonly gpu: Gpu;
@@ -115,7 +115,7 @@ for (const { tier, settings } of runs) {
           const keys = tensorOf(gpu, rowKeys, [rows], "u32", "row keys");
           const tape = new Tape(gpu);
           tape.requireGradient(x);
-          const outputs = project(tape, x, fixture.parts, { rowKeys: keys, training: true, seed: SEED });
+          const outputs = loraLinears(tape, x, fixture.parts, { rowKeys: keys, training: true, seed: SEED });
           const references = await Promise.all(settings.map((_, i) => fixture.reference(i, rowKeys, true)));
           for (const [i, y] of outputs.entries()) {
             expectNear(await gpu.readFloats(y), projectReference(xv, rows, IN, references[i]!), limit, `y ${i}`);
@@ -162,8 +162,8 @@ for (const { tier, settings } of runs) {
           const tape = new Tape(gpu);
           if (!frozen) tape.requireGradient(x);
           // Twice the same linears on the same x: the second op to run backward finds a gradient there.
-          const first = project(tape, x, fixture.parts, options);
-          const second = project(tape, x, fixture.parts, options);
+          const first = loraLinears(tape, x, fixture.parts, options);
+          const second = loraLinears(tape, x, fixture.parts, options);
           const seeds = [first[1]!, second[1]!].map((y): [Tensor, Tensor] => [y, tape.like(y)]);
           for (const [, dY] of seeds) gpu.write(dY, gpu.computeDtype === "f16" ? Float16Array.from(dv) : dv);
           const [dX] = tape.backward(seeds, frozen ? [] : [x]);
@@ -223,7 +223,7 @@ for (const { tier, settings } of runs) {
           const tape = new Tape(gpu);
           tape.requireGradient(x);
           const body = (on: Tape, [input]: readonly Tensor[]) =>
-            project(on, input!, fixture.parts.slice(0, 1), { rowKeys: keys, training: true, seed: SEED });
+            loraLinears(on, input!, fixture.parts.slice(0, 1), { rowKeys: keys, training: true, seed: SEED });
           const [y] = checkpointed ? tape.checkpoint("block", [x], body) : body(tape, [x]);
           const dY = tape.like(y!);
           gpu.write(dY, gpu.computeDtype === "f16" ? Float16Array.from(dValues) : Float32Array.from(dValues));

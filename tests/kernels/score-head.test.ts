@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { ParameterSet } from "../../core/compute/parameters.ts";
-import { linear } from "../../kernels/score-head/index.ts";
+import { scoreHead } from "../../kernels/score-head/index.ts";
 import { linearBackwardReference, linearReference } from "../../kernels/score-head/reference.ts";
 import { expectNear } from "../support/close.ts";
 import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";
@@ -46,7 +46,7 @@ for (const tier of tiers) {
         const weight = parameters.get("score.weight");
         const want = linearBackwardReference(x, initial, columns, dY);
         const run = async () =>
-          runOp(gpu, [tensorOf(gpu, x, [samples, columns], "f32")], (tape, t) => linear(tape, t, weight), dY);
+          runOp(gpu, [tensorOf(gpu, x, [samples, columns], "f32")], (tape, t) => scoreHead(tape, t, weight), dY);
         const first = await run();
         expectNear(first.output, linearReference(x, initial, columns), 1e-6);
         expectNear(first.gradients[0]!, want.dX, 1e-6);
