@@ -12,7 +12,7 @@ import type { DeviceOptions } from "../runtime/config/device-options.ts";
 import { cutMicroBatches, type Sample } from "../runtime/data/pack.ts";
 import type { RunListener } from "../runtime/events.ts";
 import { planLine } from "../runtime/planning/format.ts";
-import { RunKernels, type UpcomingBatches } from "../runtime/planning/kernel-warmup.ts";
+import { KernelWarmup, type BatchShapes } from "../runtime/planning/kernel-warmup.ts";
 import { openPlanned, type Planned, stepsOf } from "../runtime/planning/open.ts";
 import type { MemorySettings, MemoryMode } from "../runtime/planning/settings.ts";
 import { batchesOf } from "../runtime/planning/upcoming-batches.ts";
@@ -94,7 +94,7 @@ function stepLengths({ lengths, samplesPerStep }: BenchOptions, step: number): n
 }
 
 /** Micro-batches of every step, the profile's included. */
-async function* benchBatches(options: BenchOptions, maxTokens: number): UpcomingBatches {
+async function* benchBatches(options: BenchOptions, maxTokens: number): BatchShapes {
   for (let step = 0; step <= options.warmup + options.steps; step++) {
     const lengths = stepLengths(options, step);
     yield batchesOf(cutMicroBatches(lengths, { maxTokens }), lengths, true);
@@ -136,7 +136,7 @@ export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
   const { gpu: opened, plan, forecast } = planned;
   if (plan !== undefined) options.onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
   const { checkpointing = "none", tokenBudget = Infinity } = plan?.settings ?? options;
-  const kernels = forecast && new RunKernels({ gpu: opened, forecast }, benchBatches(options, tokenBudget));
+  const kernels = forecast && new KernelWarmup({ gpu: opened, forecast }, benchBatches(options, tokenBudget));
   using session = await openSession({
     source,
     adapter: options.adapter,
@@ -177,7 +177,7 @@ export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
   };
   gpu.memory.resetPeak();
   for (let step = 0; step < warmup; step++) await runStep(step);
-  if (warmup > 0) await kernels?.settled();
+  if (warmup > 0) await kernels?.done();
   const stepSeconds: number[] = [];
   const before = { host: process.memoryUsage.rss(), gpu: gpu.memory.report() };
   let tokens = 0;

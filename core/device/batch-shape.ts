@@ -1,5 +1,5 @@
 /** What of a batch decides which kernels it dispatches and which memory it needs. */
-export interface UpcomingBatch {
+export interface BatchShape {
   /** Tokens of its samples. */
   readonly lengths: readonly number[];
   /** Whether it is trained on, with dropout and a backward pass. */

@@ -190,7 +190,7 @@ export class Gpu {
 
   /** Gives up kernels that wait to be compiled; resolves when none is under way. */
   stopCompiling(): Promise<void> {
-    return this.#kernels.giveUp();
+    return this.#kernels.cancelPending();
   }
 
   /**

@@ -1,12 +1,12 @@
-import type { UpcomingBatch } from "./batch-shape.ts";
-import { LEAST_FILL, sizeClass } from "./size-class.ts";
+import type { BatchShape } from "./batch-shape.ts";
+import { MIN_UTILIZATION, sizeClass } from "./size-class.ts";
 
 /** What a device's memory holds between two batches, in bytes. */
 export interface HeldBytes {
   readonly used: number;
   readonly pooled: number;
   /** Destroyed, but perhaps still used by the GPU. */
-  readonly going: number;
+  readonly pendingDestroy: number;
   readonly limit: number;
 }
 
@@ -37,7 +37,7 @@ interface Needs {
  * buffers and its predecessor's at once. What it will need is what the largest batch of its kind needed, by its tokens,
  * buffer for buffer: a pool of the right total in the wrong sizes serves nothing.
  */
-export class BatchRoom {
+export class Headroom {
   #batch: { readonly training: boolean; readonly tokens: number } | undefined;
   #count = 0;
   /** Whether the batch under way has asked for buffers. */
@@ -49,7 +49,7 @@ export class BatchRoom {
   readonly #needs = new Map<boolean, Needs>();
 
   /** A buffer was handed out for so many bytes. */
-  handed(buffer: GPUBuffer, bytes: number): void {
+  recordUse(buffer: GPUBuffer, bytes: number): void {
     const tokens = this.#batch?.tokens ?? 0;
     if (tokens === 0) return;
     this.#handed = true;
@@ -68,9 +68,9 @@ export class BatchRoom {
    * go too.
    */
   begin(
-    { lengths, training }: UpcomingBatch,
+    { lengths, training }: BatchShape,
     pool: readonly GPUBuffer[],
-    { used, pooled, going, limit }: HeldBytes,
+    { used, pooled, pendingDestroy: pendingDestroy, limit }: HeldBytes,
   ): "wait" | "trim" | undefined {
     this.#learn(pool);
     const tokens = lengths.reduce((sum, length) => sum + length, 0);
@@ -78,9 +78,9 @@ export class BatchRoom {
     this.#count++;
     this.#handed = false;
     this.#reduced = false;
-    if (pooled + going === 0 || limit === Infinity) return undefined;
+    if (pooled + pendingDestroy === 0 || limit === Infinity) return undefined;
     const fresh = this.#fresh(tokens, training, pool);
-    if (used + pooled + going + fresh <= limit * (1 + SPARE)) return undefined;
+    if (used + pooled + pendingDestroy + fresh <= limit * (1 + SPARE)) return undefined;
     return fresh === 0 ? "wait" : "trim";
   }
 
@@ -115,7 +115,7 @@ export class BatchRoom {
     let [fresh, at] = [0, 0];
     for (const bytes of wanted) {
       while (at < offered.length && offered[at]! < bytes) at++;
-      if (at < offered.length && offered[at]! * LEAST_FILL <= bytes) at++;
+      if (at < offered.length && offered[at]! * MIN_UTILIZATION <= bytes) at++;
       else fresh += bytes;
     }
     return fresh;

@@ -1,7 +1,7 @@
 import { DeviceError } from "../errors.ts";
-import type { UpcomingBatch } from "./batch-shape.ts";
-import { BatchRoom } from "./headroom.ts";
-import { classOf, LEAST_FILL, LEAST_FILL_WHEN_SHORT, sizeClass } from "./size-class.ts";
+import type { BatchShape } from "./batch-shape.ts";
+import { Headroom } from "./headroom.ts";
+import { classOf, MIN_UTILIZATION, MIN_UTILIZATION_WHEN_SHORT, sizeClass } from "./size-class.ts";
 
 /** What a GPU buffer is for; bytes are counted by it. */
 export type Purpose = "weights" | "adapter" | "gradients" | "optimizer" | "activations" | "scratch" | "data";
@@ -28,10 +28,10 @@ interface Block {
 const STORAGE = 0x80 | 0x4 | 0x8; // STORAGE | COPY_SRC | COPY_DST
 
 /** Buffers that live as long as the model are made once: rounding them up to a class would only take memory (5 % of 9B's weights). */
-const LASTING: ReadonlySet<Purpose> = new Set(["weights", "adapter", "gradients", "optimizer"]);
+const PERSISTENT: ReadonlySet<Purpose> = new Set(["weights", "adapter", "gradients", "optimizer"]);
 
 /** A pool smaller than this is never given up. */
-const HOARD_BYTES = 256 * 2 ** 20;
+const MAX_POOLED_BYTES = 256 * 2 ** 20;
 
 /** Owns every GPU buffer: allocates, reuses, counts. */
 export class Memory {
@@ -74,7 +74,7 @@ export class Memory {
   /** Bytes ever destroyed, and those of them that the GPU has passed: the driver keeps a buffer until then. */
   #destroyed = 0;
   #passed = 0;
-  readonly #room = new BatchRoom();
+  readonly #room = new Headroom();
 
   /** @param beforeTrim hands encoded work to the queue and, where all of the pool goes, drops bind groups */
   constructor(device: GPUDevice, beforeTrim: (all: boolean) => void) {
@@ -87,7 +87,7 @@ export class Memory {
    * @throws DeviceError where one buffer would exceed the adapter's limit
    */
   alloc(bytes: number, purpose: Purpose, label: string): GPUBuffer {
-    const size = LASTING.has(purpose) ? Math.max(256, Math.ceil(bytes / 256) * 256) : sizeClass(bytes);
+    const size = PERSISTENT.has(purpose) ? Math.max(256, Math.ceil(bytes / 256) * 256) : sizeClass(bytes);
     const limit = this.#device.limits.maxBufferSize;
     if (size > limit) {
       throw new DeviceError(
@@ -98,8 +98,8 @@ export class Memory {
         },
       );
     }
-    const buffer = this.#reuse(size, LEAST_FILL) ?? this.#create(size, label);
-    this.#room.handed(buffer, bytes);
+    const buffer = this.#reuse(size, MIN_UTILIZATION) ?? this.#create(size, label);
+    this.#room.recordUse(buffer, bytes);
     const block: Block = { buffer, bytes: buffer.size, purpose };
     this.#live.set(buffer, block);
     this.onAlloc?.(() => {
@@ -135,13 +135,13 @@ export class Memory {
     const need = Math.max(this.#mostUsed, this.#used + size);
     const hoarded = this.#pooled > need / 4 && this.#used + this.#pooled + size > need * 1.1;
     const excess = this.#used + this.#pooled + size - this.limit;
-    if (excess > 0 || (hoarded && this.#pooled > HOARD_BYTES)) {
+    if (excess > 0 || (hoarded && this.#pooled > MAX_POOLED_BYTES)) {
       const hopeless = need > this.limit;
-      const larger = hopeless ? undefined : this.#reuse(size, LEAST_FILL_WHEN_SHORT);
+      const larger = hopeless ? undefined : this.#reuse(size, MIN_UTILIZATION_WHEN_SHORT);
       if (larger !== undefined) return larger;
       // What is destroyed while the GPU may use it stays for a while: all of it only where all can be made anew beside it.
-      if (hopeless || this.#pooled + this.#going + need <= this.limit) this.trim();
-      else this.#giveUp(Math.max(excess, this.#used + this.#pooled + size - need * 1.1));
+      if (hopeless || this.#pooled + this.#pendingDestroy + need <= this.limit) this.trim();
+      else this.#cancelPending(Math.max(excess, this.#used + this.#pooled + size - need * 1.1));
     }
     const buffer = this.#device.createBuffer({ size, usage: STORAGE, label });
     this.#ages.set(buffer, this.#created++);
@@ -188,7 +188,7 @@ export class Memory {
   }
 
   /** Destroys at least so many bytes of the pool, or all of it; what has lain there longest goes first. */
-  #giveUp(bytes: number): void {
+  #cancelPending(bytes: number): void {
     if (bytes >= this.#pooled) return this.trim();
     this.#room.reduced();
     this.#beforeTrim(false);
@@ -210,13 +210,13 @@ export class Memory {
   }
 
   /** Bytes destroyed that the driver may still hold. */
-  get #going(): number {
+  get #pendingDestroy(): number {
     return this.#destroyed - this.#passed;
   }
 
-  /** Called before a batch: what must happen first, for it to find room. See `BatchRoom`. */
-  begin(batch: UpcomingBatch): "wait" | "trim" | undefined {
-    const held = { used: this.#used, pooled: this.#pooled, going: this.#going, limit: this.limit };
+  /** Called before a batch: what must happen first, for it to find room. See `Headroom`. */
+  begin(batch: BatchShape): "wait" | "trim" | undefined {
+    const held = { used: this.#used, pooled: this.#pooled, pendingDestroy: this.#pendingDestroy, limit: this.limit };
     return this.#room.begin(batch, this.#poolBuffers(), held);
   }
 

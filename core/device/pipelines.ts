@@ -30,7 +30,7 @@ export interface CompileOptions {
 }
 
 /** Most pipelines under way at once: drivers have a lock or a few threads for them, and each that waits in there cannot be overtaken. */
-const MOST_LANES = 8;
+const MAX_CONCURRENT = 8;
 
 function givenUp(key: string): DeviceError {
   return new DeviceError("COMPILE_GIVEN_UP", `kernel ${key} was not compiled: its work was given up before`);
@@ -54,7 +54,7 @@ export class Kernels {
   constructor(device: GPUDevice, background: boolean) {
     this.#device = device;
     this.#background = background;
-    this.#lanes = background ? Math.max(1, Math.min(MOST_LANES, navigator.hardwareConcurrency - 1)) : 1;
+    this.#lanes = background ? Math.max(1, Math.min(MAX_CONCURRENT, navigator.hardwareConcurrency - 1)) : 1;
   }
 
   /** The kernel of this key, compiled on first use. */
@@ -89,7 +89,7 @@ export class Kernels {
   }
 
   /** Gives up what waits to be compiled, and waits for what is under way, whatever becomes of it. */
-  async giveUp(): Promise<void> {
+  async cancelPending(): Promise<void> {
     for (const { key, done } of this.#waiting.splice(0)) {
       this.#coming.delete(key);
       done.reject(givenUp(key));
@@ -100,7 +100,7 @@ export class Kernels {
   /** Before the device goes: gives up what waits, and takes nothing more. */
   close(): void {
     this.#closed = true;
-    void this.giveUp();
+    void this.cancelPending();
   }
 
   #ask(key: string, spec: KernelSpec): Coming {

@@ -1,10 +1,10 @@
 /** Sizes of pooled buffers, and which size a pooled buffer may serve. */
 
 /** A pooled buffer serves sizes down to this share of its own. */
-export const LEAST_FILL = 0.75;
+export const MIN_UTILIZATION = 0.75;
 
 /** The same where memory is short. */
-export const LEAST_FILL_WHEN_SHORT = 0.25;
+export const MIN_UTILIZATION_WHEN_SHORT = 0.25;
 
 /** Bytes between the size classes around so many. */
 const classStep = (bytes: number): number => (bytes <= 2048 ? 256 : 2 ** (Math.floor(Math.log2(bytes)) - 3));

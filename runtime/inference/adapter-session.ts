@@ -4,7 +4,7 @@ import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
 import type { PackLimits } from "../data/pack.ts";
 import type { RunListener } from "../events.ts";
 import { describeInference } from "../planning/format.ts";
-import { RunKernels } from "../planning/kernel-warmup.ts";
+import { KernelWarmup } from "../planning/kernel-warmup.ts";
 import { openPlanned } from "../planning/open.ts";
 import type { MemorySettings, MemoryPlan } from "../planning/settings.ts";
 import { forwardBatches } from "../planning/upcoming-batches.ts";
@@ -56,7 +56,7 @@ export async function openAdapterSession(
         maxSamples: maxSamples * SHORT_ROWS,
       }
     : { maxTokens: settings.tokenBudget ?? Infinity, maxSamples };
-  const kernels = new RunKernels(planned, forwardBatches(data, limits), onEvent);
+  const kernels = new KernelWarmup(planned, forwardBatches(data, limits), onEvent);
   const options = { source, adapter: plugin, device, gpu, kernels, numLabels, seed: 0, initAdapter: values, onEvent };
   const session = await openSession({ ...options, allowNonFinite, placement: settings });
   return { session, settings, limits };

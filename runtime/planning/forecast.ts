@@ -1,5 +1,5 @@
 import type { Checkpointing } from "../../core/compute/blocks.ts";
-import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
+import type { BatchShape } from "../../core/device/batch-shape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { StepLoss } from "../training/step.ts";
 import type { MetaRun } from "./meta-run.ts";
@@ -11,7 +11,7 @@ export interface ForecastOptions {
   readonly checkpointing: Checkpointing;
   readonly loss: StepLoss | undefined;
   /** The largest batch of the work. */
-  readonly largest: UpcomingBatch;
+  readonly largest: BatchShape;
 }
 
 /**
@@ -43,14 +43,14 @@ export class KernelForecast {
   }
 
   /** Kernels of a batch. @throws QloraError of every kind that running it would throw */
-  of(batch: UpcomingBatch): Promise<Specs> {
+  of(batch: BatchShape): Promise<Specs> {
     const key = sizeKey(batch);
     const known = this.#known.get(key) ?? this.#alone(() => this.#take(batch));
     this.#known.set(key, known);
     return known;
   }
 
-  #take({ lengths, training }: UpcomingBatch): Promise<void> {
+  #take({ lengths, training }: BatchShape): Promise<void> {
     const { checkpointing, loss } = this.#options;
     return training ? this.#run.gradients(lengths, checkpointing, loss) : this.#run.logits(lengths);
   }
@@ -67,7 +67,7 @@ export class KernelForecast {
   }
 }
 
-function sizeKey({ lengths, training }: UpcomingBatch): string {
+function sizeKey({ lengths, training }: BatchShape): string {
   const classOf = (rows: number): string =>
     rows < TILE_ROWS ? `${rows}` : `${Math.floor(rows / TILE_ROWS)}-${Math.ceil(rows / TILE_ROWS)}`;
   const tokens = lengths.reduce((sum, length) => sum + length, 0);

@@ -1,20 +1,20 @@
-import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
+import type { BatchShape } from "../../core/device/batch-shape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { RunListener } from "../events.ts";
-import type { KernelWarmup } from "../session/session.ts";
+import type { Warmup } from "../session/session.ts";
 import type { KernelForecast } from "./forecast.ts";
 
 /** Batches of a run in the order in which they will come, as many together as may be waited for at once. */
-export type UpcomingBatches = AsyncIterable<readonly UpcomingBatch[]>;
+export type BatchShapes = AsyncIterable<readonly BatchShape[]>;
 
 /** Which kernels batches dispatch. */
 type Forecast = Pick<KernelForecast, "always" | "of">;
 
 /** Compiles what a run will dispatch, in the order in which it will; hold it with `await using` or end it with `stop`. */
-export class RunKernels implements KernelWarmup, AsyncDisposable {
+export class KernelWarmup implements Warmup, AsyncDisposable {
   readonly #gpu: Gpu;
   readonly #forecast: Forecast;
-  readonly #upcoming: AsyncIterator<readonly UpcomingBatch[]>;
+  readonly #upcoming: AsyncIterator<readonly BatchShape[]>;
   readonly #onEvent: RunListener | undefined;
   /** Asked for; a size class comes up again and again. */
   readonly #asked = new Set<Gpu["kernelSpecs"]>();
@@ -25,7 +25,7 @@ export class RunKernels implements KernelWarmup, AsyncDisposable {
 
   constructor(
     { gpu, forecast }: { readonly gpu: Gpu; readonly forecast: Forecast },
-    upcoming: UpcomingBatches,
+    upcoming: BatchShapes,
     onEvent?: RunListener,
   ) {
     this.#gpu = gpu;
@@ -38,13 +38,13 @@ export class RunKernels implements KernelWarmup, AsyncDisposable {
    * Compiles what the first batches need.
    * @throws DeviceError as `Gpu.compile`; what running the batches would throw, or making them did
    */
-  async first(onProgress: (done: number, total: number) => void): Promise<void> {
+  async compileFirst(onProgress: (done: number, total: number) => void): Promise<void> {
     const always = await this.#forecast.always();
     const begun = this.#gpu.compile(always); // rows may still be on their way
     begun.catch(() => {}); // awaited below, with the rest
     const wanted = new Map(always);
     const { value: batches = [] } = await this.#upcoming.next();
-    for (const batch of batches as readonly UpcomingBatch[]) {
+    for (const batch of batches as readonly BatchShape[]) {
       for (const [key, spec] of await this.#forecast.of(batch)) wanted.set(key, spec);
       await Bun.sleep(0);
     }
@@ -52,7 +52,7 @@ export class RunKernels implements KernelWarmup, AsyncDisposable {
   }
 
   /** Goes on with the batches after the first ones, in the background. */
-  follow(): void {
+  continue(): void {
     this.#following = this.#follow();
   }
 
@@ -60,7 +60,7 @@ export class RunKernels implements KernelWarmup, AsyncDisposable {
    * Before a batch: compiles what it needs and waits for it, where that is not done.
    * @throws as `first`; also where a later batch's kernel did not compile
    */
-  async prepare(batch: UpcomingBatch): Promise<void> {
+  async prepare(batch: BatchShape): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure.error;
     const specs = await this.#forecast.of(batch);
     await this.#gpu.compile(specs, {
@@ -69,7 +69,7 @@ export class RunKernels implements KernelWarmup, AsyncDisposable {
   }
 
   /** Resolves when everything that is known to come is compiled. @throws DeviceError as `Gpu.compile` */
-  async settled(): Promise<void> {
+  async done(): Promise<void> {
     await this.#following;
     await Promise.all(this.#compiling);
   }

@@ -1,10 +1,10 @@
-import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
+import type { BatchShape } from "../../core/device/batch-shape.ts";
 import type { TrainingOptions } from "../config/training-options.ts";
 import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
 import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { Sampler } from "../data/sampler.ts";
 import { isDue } from "../training/schedule.ts";
-import type { UpcomingBatches } from "./kernel-warmup.ts";
+import type { BatchShapes } from "./kernel-warmup.ts";
 
 /** What the batches of a training run depend on. */
 export interface TrainingBatchesOptions {
@@ -21,7 +21,7 @@ export interface TrainingBatchesOptions {
 }
 
 /** Micro-batches of each optimizer step; where the first evaluation is due its batches come too, later ones are the same. @throws DataError */
-export async function* trainingBatches(options: TrainingBatchesOptions): UpcomingBatches {
+export async function* trainingBatches(options: TrainingBatchesOptions): BatchShapes {
   const { training, sampler, trainData, evalData, limits, evalLimits, from, ownGradients } = options;
   const { stepsPerEpoch, totalSteps } = sampler;
   let evaluated = evalData === undefined;
@@ -42,7 +42,7 @@ export async function* trainingBatches(options: TrainingBatchesOptions): Upcomin
 }
 
 /** Batches of forward passes over datasets. @throws DataError */
-export async function* forwardBatches(datasets: readonly TokenisedDataset[], limits: PackLimits): UpcomingBatches {
+export async function* forwardBatches(datasets: readonly TokenisedDataset[], limits: PackLimits): BatchShapes {
   for (const data of datasets) {
     const { lengths } = await data.done();
     for (const batch of batchesOf(lengthSortedBatches(lengths, limits), lengths, false)) yield [batch];
@@ -54,6 +54,6 @@ export function batchesOf(
   cut: readonly (readonly number[])[],
   lengths: ArrayLike<number>,
   training: boolean,
-): UpcomingBatch[] {
+): BatchShape[] {
   return cut.map((members) => ({ lengths: members.map((i) => lengths[i]!), training }));
 }

@@ -9,7 +9,7 @@ import { newLine } from "../folder/lineage.ts";
 import { openRunLog } from "../folder/log.ts";
 import { checkResumable, readOptimizerState, readTrainingState } from "../folder/training-state.ts";
 import { planLine, planRecord } from "../planning/format.ts";
-import { RunKernels } from "../planning/kernel-warmup.ts";
+import { KernelWarmup } from "../planning/kernel-warmup.ts";
 import { openRun } from "../planning/training-plan.ts";
 import { trainingBatches } from "../planning/upcoming-batches.ts";
 import { openBaseModel } from "../session/base-model.ts";
@@ -69,7 +69,7 @@ export async function openTrainingRun(
   const evalLimits = { maxTokens: tokenBudget, maxSamples: training.perDeviceEvalBatchSize };
   onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
   const upcoming = { training, sampler, trainData, evalData, limits, evalLimits, from: state?.step ?? 0 };
-  const kernels = new RunKernels(
+  const kernels = new KernelWarmup(
     planned,
     trainingBatches({ ...upcoming, ownGradients: computeGradients !== undefined }),
     onEvent,

@@ -1,6 +1,6 @@
 import type { AdaptedLinear } from "../../core/compute/linear.ts";
 import { ParameterSet, type ParameterSpec } from "../../core/compute/parameters.ts";
-import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
+import type { BatchShape } from "../../core/device/batch-shape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import { ModelError } from "../../core/errors.ts";
 import { requireFinite } from "../../core/formats/finite.ts";
@@ -15,13 +15,13 @@ import { openFolder } from "../files/folder.ts";
 import { checkpointHead } from "./checkpoint-head.ts";
 
 /** Kernels that compile ahead of the work: what a session asks of them. */
-export interface KernelWarmup {
+export interface Warmup {
   /** Compiles what the first batches need. @throws DeviceError */
-  first(onProgress: (done: number, total: number) => void): Promise<void>;
+  compileFirst(onProgress: (done: number, total: number) => void): Promise<void>;
   /** Continues in the background with the batches after the first ones. */
-  follow(): void;
+  continue(): void;
   /** Before a batch: compiles what it needs and waits for it. @throws DeviceError */
-  prepare(batch: UpcomingBatch): Promise<void>;
+  prepare(batch: BatchShape): Promise<void>;
   /** Compiles nothing more. */
   stop(): void;
 }
@@ -38,7 +38,7 @@ export interface SessionOptions {
   /** What the memory plan chose for the model. */
   readonly placement?: ModelPlacement | undefined;
   /** Kernels to compile while the weights load and later; others compile when they are first used. */
-  readonly kernels?: KernelWarmup | undefined;
+  readonly kernels?: Warmup | undefined;
   readonly numLabels: number;
   readonly seed: number;
   /** Folder of an adapter whose values replace the fresh ones. */
@@ -58,7 +58,7 @@ export interface Session {
   readonly parameters: ParameterSet;
   readonly numLabels: number;
   /** Before a batch: waits for its kernels where they compile ahead of it. @throws DeviceError where one does not */
-  readonly prepare?: ((batch: UpcomingBatch) => Promise<void>) | undefined;
+  readonly prepare?: ((batch: BatchShape) => Promise<void>) | undefined;
   /** Frees the GPU; a second time does nothing. */
   [Symbol.dispose](): void;
 }
@@ -110,7 +110,7 @@ async function loadSession(
     onEvent?.({ type: "progress", what: "loading the model", done, total });
   let loaded = false;
   const { kernels } = options;
-  const compiled = kernels?.first((done, total) => {
+  const compiled = kernels?.compileFirst((done, total) => {
     if (loaded) onEvent?.({ type: "progress", what: "compiling kernels", done, total });
   });
   compiled?.catch(() => {}); // awaited below, where loading has not failed before it
@@ -132,7 +132,7 @@ async function loadSession(
     model.bind(linears, parameters);
     loaded = true;
     await compiled;
-    kernels?.follow();
+    kernels?.continue();
     let open = true;
     const dispose = (): void => {
       if (!open) return;
@@ -141,7 +141,7 @@ async function loadSession(
       free();
       close();
     };
-    const prepare = kernels && ((batch: UpcomingBatch) => kernels.prepare(batch));
+    const prepare = kernels && ((batch: BatchShape) => kernels.prepare(batch));
     return { gpu, source, outline, model, adapter, parameters, numLabels, prepare, [Symbol.dispose]: dispose };
   } catch (error) {
     free();

@@ -2,7 +2,7 @@
 import { uploadBatch } from "../../core/compute/batch.ts";
 import type { ForwardOptions } from "../../core/compute/blocks.ts";
 import { Tape, type TapeOptions } from "../../core/compute/tape.ts";
-import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
+import type { BatchShape } from "../../core/device/batch-shape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { crossEntropy, crossEntropySoft } from "../../kernels/cross-entropy/index.ts";
@@ -92,7 +92,7 @@ export async function accumulateGradients(
 async function makeReady({ gpu, prepare }: Session, samples: readonly Sample[], training: boolean): Promise<void> {
   const batch = { lengths: samples.map(({ inputIds }) => inputIds.length), training };
   await prepare?.(batch);
-  await makeRoom(gpu, batch);
+  await reserve(gpu, batch);
 }
 
 /** A transient of the tape with these values. */
@@ -143,7 +143,7 @@ export async function readLogits(session: Session, samples: readonly Sample[]): 
  * it and gives up the pool; else resolves at once.
  * @throws DeviceError as `Gpu.idle`
  */
-export async function makeRoom(gpu: Gpu, batch: UpcomingBatch): Promise<void> {
+export async function reserve(gpu: Gpu, batch: BatchShape): Promise<void> {
   const first = gpu.memory.begin(batch);
   if (first === undefined) return;
   await gpu.idle();

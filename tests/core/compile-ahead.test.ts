@@ -3,8 +3,8 @@ import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 
 /** How kernels compile ahead of the steps that need them: in order of need, a few at once, each once, until the run ends. */
 import { describe, expect, test } from "bun:test";
-import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
-import { RunKernels } from "../../runtime/planning/kernel-warmup.ts";
+import type { BatchShape } from "../../core/device/batch-shape.ts";
+import { KernelWarmup } from "../../runtime/planning/kernel-warmup.ts";
 import { turns, until } from "../support/until.ts";
 
 const spec = { code: "", bindings: [] };
@@ -105,28 +105,28 @@ test("a GPU that is closed compiles nothing more", async () => {
 });
 
 describe("the kernels of a run", () => {
-  const batch = (tokens: number): UpcomingBatch => ({ lengths: [tokens], training: true });
+  const batch = (tokens: number): BatchShape => ({ lengths: [tokens], training: true });
   /** A batch of n tokens needs the kernel "n" and the kernel "common". */
   const forecast = {
     always: async () => named("common"),
-    of: async ({ lengths }: UpcomingBatch) => named("common", String(lengths[0])),
+    of: async ({ lengths }: BatchShape) => named("common", String(lengths[0])),
   };
-  async function* upcoming(...steps: readonly (readonly number[])[]): AsyncGenerator<UpcomingBatch[]> {
+  async function* upcoming(...steps: readonly (readonly number[])[]): AsyncGenerator<BatchShape[]> {
     for (const step of steps) yield step.map(batch);
   }
 
   test("those of the first step are waited for, the rest come after it, in the order of the steps", async () => {
     const { gpu, asked, finish } = slowDriver();
-    await using kernels = new RunKernels({ gpu, forecast }, upcoming([1, 2], [2, 3], [4]));
-    const first = kernels.first(() => {});
+    await using kernels = new KernelWarmup({ gpu, forecast }, upcoming([1, 2], [2, 3], [4]));
+    const first = kernels.compileFirst(() => {});
     for (let i = 0; i < 3; i++) {
       await until("a kernel is asked for", () => asked.length > i);
       await finish();
     }
     await first;
     expect(asked).toEqual(["common", "1", "2"]);
-    kernels.follow();
-    const all = kernels.settled();
+    kernels.continue();
+    const all = kernels.done();
     for (let i = 0; i < 2; i++) {
       await until("a later kernel is asked for", () => asked.length > 3 + i);
       await finish();
@@ -138,12 +138,12 @@ describe("the kernels of a run", () => {
   test("a step waits for its kernel under way, and says so; for one that nobody foresaw too", async () => {
     const { gpu, asked, finish } = slowDriver();
     const events: unknown[] = [];
-    await using kernels = new RunKernels({ gpu, forecast }, upcoming([], [3]), (event) => events.push(event));
-    const first = kernels.first(() => {});
+    await using kernels = new KernelWarmup({ gpu, forecast }, upcoming([], [3]), (event) => events.push(event));
+    const first = kernels.compileFirst(() => {});
     await until("the first kernel is asked for", () => asked.length === 1);
     await finish();
     await first;
-    kernels.follow();
+    kernels.continue();
     await until("the next is asked for", () => asked.length > 1);
     expect(asked).toEqual(["common", "3"]);
     const prepared = kernels.prepare(batch(3));
@@ -167,12 +167,12 @@ describe("the kernels of a run", () => {
 
   test("one that does not compile in the background fails the next step, whatever it needs", async () => {
     const { gpu, asked, finish } = slowDriver();
-    await using kernels = new RunKernels({ gpu, forecast }, upcoming([], [3]));
-    const first = kernels.first(() => {});
+    await using kernels = new KernelWarmup({ gpu, forecast }, upcoming([], [3]));
+    const first = kernels.compileFirst(() => {});
     await until("the first kernel is asked for", () => asked.length === 1);
     await finish();
     await first;
-    kernels.follow();
+    kernels.continue();
     await until("the next is asked for", () => asked.length > 1);
     await finish(new Error("3:7: unresolved value 'nonsense'"));
     await turns();
@@ -183,12 +183,12 @@ describe("the kernels of a run", () => {
 
   test("stopped, it asks for nothing more, though batches go on coming", async () => {
     const { gpu, asked, finish } = slowDriver();
-    const kernels = new RunKernels({ gpu, forecast }, upcoming([], ...Array.from({ length: 50 }, (_, i) => [i + 1])));
-    const first = kernels.first(() => {});
+    const kernels = new KernelWarmup({ gpu, forecast }, upcoming([], ...Array.from({ length: 50 }, (_, i) => [i + 1])));
+    const first = kernels.compileFirst(() => {});
     await until("the first kernel is asked for", () => asked.length === 1);
     await finish();
     await first;
-    kernels.follow();
+    kernels.continue();
     await until("later ones are asked for", () => asked.length > lanes);
     const before = asked.length;
     const ended = kernels[Symbol.asyncDispose]();
@@ -200,17 +200,17 @@ describe("the kernels of a run", () => {
 
   test("rows that cannot be tokenised end the look ahead: the step that needs them tells", async () => {
     const { gpu, asked, finish } = slowDriver();
-    async function* broken(): AsyncGenerator<UpcomingBatch[]> {
+    async function* broken(): AsyncGenerator<BatchShape[]> {
       yield [];
       throw new Error("row 7 cannot be tokenised");
     }
-    await using kernels = new RunKernels({ gpu, forecast }, broken());
-    const first = kernels.first(() => {});
+    await using kernels = new KernelWarmup({ gpu, forecast }, broken());
+    const first = kernels.compileFirst(() => {});
     await Bun.sleep(0);
     await finish();
     await first;
-    kernels.follow();
-    await kernels.settled();
+    kernels.continue();
+    await kernels.done();
     expect(asked).toEqual(["common"]);
   });
 });

@@ -7,7 +7,7 @@ import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { fileHost } from "../../runtime/files/folder.ts";
 import { MemoryAccount } from "../../runtime/planning/account.ts";
-import { RunKernels } from "../../runtime/planning/kernel-warmup.ts";
+import { KernelWarmup } from "../../runtime/planning/kernel-warmup.ts";
 import { MetaRun } from "../../runtime/planning/meta-run.ts";
 import { openPlanned } from "../../runtime/planning/open.ts";
 import { planMemory } from "../../runtime/planning/plan.ts";
@@ -134,7 +134,7 @@ describe.skipIf(tiers.length === 0)("kernels of a planned run", () => {
       const work = { ...common, training };
       const planned = await openPlanned({ device, mode: "auto", given: {}, work });
       const { gpu } = planned;
-      const kernels = new RunKernels(
+      const kernels = new KernelWarmup(
         planned,
         (async function* () {
           yield [{ lengths, training: true }];

@@ -1,6 +1,6 @@
 /** What a run is known to come to: its batches in their order, those of an evaluation once. */
 import { expect, test } from "bun:test";
-import type { UpcomingBatch } from "../../core/device/batch-shape.ts";
+import type { BatchShape } from "../../core/device/batch-shape.ts";
 import type { TokenisedDataset } from "../../runtime/data/dataset-tokenizer.ts";
 import { createSampler } from "../../runtime/data/sampler.ts";
 import { trainingBatches, type TrainingBatchesOptions } from "../../runtime/planning/upcoming-batches.ts";
@@ -27,7 +27,7 @@ const options = (parts: Partial<TrainingBatchesOptions> = {}): TrainingBatchesOp
 
 async function told(given: TrainingBatchesOptions): Promise<string[]> {
   const steps: string[] = [];
-  const word = ({ lengths, training }: UpcomingBatch): string => `${training ? "train" : "eval"} ${lengths.join("+")}`;
+  const word = ({ lengths, training }: BatchShape): string => `${training ? "train" : "eval"} ${lengths.join("+")}`;
   for await (const batches of trainingBatches(given)) steps.push(batches.map(word).join(", "));
   return steps;
 }
