@@ -12,7 +12,7 @@ import { adamW8bit } from "./plugins/adamw8bit/index.ts";
 import { lora } from "./plugins/lora/index.ts";
 import { type Config, requireConfig } from "./runtime/config/config.ts";
 import { type DeviceOptions, deviceOptions } from "./runtime/config/device-options.ts";
-import { MOST_TOKENS, sampleTokens } from "./runtime/config/limits.ts";
+import { MAX_TOKENS, sampleTokens } from "./runtime/config/limits.ts";
 import type { ResolveContext } from "./runtime/config/resolve.ts";
 import type { InferenceRequest } from "./runtime/inference/adapter-run.ts";
 import { plannedWork } from "./runtime/planning/training-plan.ts";
@@ -235,7 +235,7 @@ async function readLengths(path: string): Promise<readonly number[]> {
   if (counts.length > 0) return counts;
   throw new ConfigError(
     "LENGTHS_INVALID",
-    `lengths: ${path} is no JSON list of token counts from 1 to ${MOST_TOKENS}, such as [512, 1024]`,
+    `lengths: ${path} is no JSON list of token counts from 1 to ${MAX_TOKENS}, such as [512, 1024]`,
   );
 }
 

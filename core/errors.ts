@@ -11,8 +11,8 @@ export interface ErrorDetails {
 }
 
 /** Longest message and hint, in characters: a file of one line of megabytes is quoted by what refuses it. */
-const MOST_MESSAGE = 3000;
-const MOST_HINT = 1000;
+const MAX_MESSAGE = 3000;
+const MAX_HINT = 1000;
 
 /** A text with its middle left out where it is too long. */
 function bounded(text: string, most: number): string {
@@ -42,9 +42,9 @@ export class QloraError extends Error {
   readonly hint: string | undefined;
 
   constructor(code: string, message: string, details: ErrorDetails = {}) {
-    super(bounded(message, MOST_MESSAGE), details.cause === undefined ? undefined : { cause: details.cause });
+    super(bounded(message, MAX_MESSAGE), details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
-    this.hint = details.hint === undefined ? undefined : bounded(details.hint, MOST_HINT);
+    this.hint = details.hint === undefined ? undefined : bounded(details.hint, MAX_HINT);
   }
 }
 
@@ -61,7 +61,7 @@ export class ConfigError extends QloraError {
       list.length === 1 ? list[0]! : `${list.length} problems:\n${list.map((p) => `  - ${p}`).join("\n")}`,
       details,
     );
-    this.problems = list.map((problem) => bounded(problem, MOST_MESSAGE));
+    this.problems = list.map((problem) => bounded(problem, MAX_MESSAGE));
   }
 }
 

@@ -199,13 +199,13 @@ function fitToLabels(
 
 /** What a temperature at the end of its range means; undefined for one that is not. */
 function boundWarning(temperature: number, rows: number): string | undefined {
-  if (temperature === MOST_TEMPERATURE)
+  if (temperature === MAX_TEMPERATURE)
     return (
       `the temperature stopped at ${temperature}, the most that is tried: the labels are fitted best by probabilities that ` +
       "say next to nothing. Check that the labels are of these rows and that both count the classes alike; " +
       "else give weights and a temperature in place of the fit."
     );
-  if (temperature === LEAST_TEMPERATURE)
+  if (temperature === MIN_TEMPERATURE)
     return (
       `the temperature stopped at ${temperature}, the least that is tried: the labels of these ${rows} rows are fitted best by ` +
       "certainty, as where no row is wrong. Fit on more rows, none of which a model was trained on; " +
@@ -236,8 +236,8 @@ function fitWeights(given: readonly (readonly number[])[], start: readonly numbe
 }
 
 /** The range of temperatures that are tried. */
-const LEAST_TEMPERATURE = 0.1;
-const MOST_TEMPERATURE = 10;
+const MIN_TEMPERATURE = 0.1;
+const MAX_TEMPERATURE = 10;
 /** How closely 1/T is found. */
 const PRECISION = 1e-6;
 
@@ -247,14 +247,14 @@ const PRECISION = 1e-6;
  */
 function fitTemperature(loss: (temperature: number) => number): number {
   const ratio = (Math.sqrt(5) - 1) / 2;
-  const [least, most] = [1 / MOST_TEMPERATURE, 1 / LEAST_TEMPERATURE];
+  const [least, most] = [1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE];
   let [low, high] = [least, most];
   while (high - low > PRECISION) {
     const [left, right] = [high - ratio * (high - low), low + ratio * (high - low)];
     if (loss(1 / left) <= loss(1 / right)) high = right;
     else low = left;
   }
-  if (low === least) return MOST_TEMPERATURE;
-  if (high === most) return LEAST_TEMPERATURE;
+  if (low === least) return MAX_TEMPERATURE;
+  if (high === most) return MIN_TEMPERATURE;
   return 2 / (low + high);
 }

@@ -6,7 +6,7 @@ import { ConfigError } from "../errors.ts";
 import { parsePythonRegex, type RegexNode, RegexProblem } from "./python-regex-parser.ts";
 
 /** Far above what honest patterns of module names take. */
-const MOST_STEPS = 20_000_000;
+const MAX_STEPS = 20_000_000;
 
 /**
  * Whether an expression matches the whole of a text.
@@ -29,7 +29,7 @@ export function pythonPattern(source: string, option: string): (text: string) =>
   }
   let steps = 0;
   const step = (): void => {
-    if (++steps > MOST_STEPS) throw fail("takes too long");
+    if (++steps > MAX_STEPS) throw fail("takes too long");
   };
   return (text) => new Matcher(text, step).ends(tree, 0).has(text.length);
 }

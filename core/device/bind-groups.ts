@@ -10,7 +10,7 @@ export function uniformBytes(kernel: Pick<Kernel, "uniforms">): number {
  * Groups of a device at most. Batches of ever new sizes meet ever new sets of pooled buffers, and lavapipe maps memory for
  * each group, of which Linux allows a process 65,530. A step of 42 layers uses some thousand.
  */
-const MOST_GROUPS = 16_384;
+const MAX_GROUPS = 16_384;
 
 /**
  * Bind groups by kernel and buffers: making one costs ten times what a dispatch does, so each is made once, and all are
@@ -39,7 +39,7 @@ export class BindGroups {
     }
     const known = kernel.groups.get(key);
     if (known !== undefined) return known;
-    if (this.#count >= MOST_GROUPS) this.clear();
+    if (this.#count >= MAX_GROUPS) this.clear();
     const entries: GPUBindGroupEntry[] = tensors.map((tensor, binding) => ({ binding, resource: this.#range(tensor) }));
     if (kernel.uniforms.length > 0) {
       entries.push({

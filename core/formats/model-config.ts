@@ -6,7 +6,7 @@ import { ModelError } from "../errors.ts";
 import { isObject } from "./json-object.ts";
 
 const QUANTIZATION = "quantization_config";
-const MOST_OF_ANY = 2 ** 31 - 1;
+const MAX_OF_ANY = 2 ** 31 - 1;
 /** Far above what has been published. */
 const MOST: Readonly<Record<string, number>> = { num_hidden_layers: 10_000, num_labels: 1_000_000 };
 
@@ -38,7 +38,7 @@ export class ModelConfigReader {
 
   /** A positive whole number, no larger than anything of its kind: what is made for each layer has to end. */
   size(key: string, fallback?: number): number {
-    const most = Object.hasOwn(MOST, key) ? MOST[key]! : MOST_OF_ANY;
+    const most = Object.hasOwn(MOST, key) ? MOST[key]! : MAX_OF_ANY;
     const value = this.json[key];
     const large = Number.isSafeInteger(value) && (value as number) > most;
     const expected = large ? `at most ${most}` : "a positive whole number";

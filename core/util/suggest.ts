@@ -35,7 +35,7 @@ export function nearestName(name: string, candidates: Iterable<string>): string 
 }
 
 /** More keys than this are counted, not named. */
-const MOST_TOLD = 20;
+const MAX_TOLD = 20;
 const short = (name: string): string => (name.length > 80 ? `${name.slice(0, 77)}...` : name);
 
 /** A problem for each key of `given` that is not `known`, by its place `at`. @param what such as `option` */
@@ -46,7 +46,7 @@ export function unknownKeys(
   at = (key: string): string => key,
 ): string[] {
   const strange = Object.keys(given).filter((key) => !known.includes(key));
-  const told = strange.slice(0, MOST_TOLD).map((key) => `${at(short(key))}: unknown ${what}${suggestion(key, known)}`);
+  const told = strange.slice(0, MAX_TOLD).map((key) => `${at(short(key))}: unknown ${what}${suggestion(key, known)}`);
   return strange.length > told.length ? [...told, `${strange.length - told.length} more are unknown`] : told;
 }
 

@@ -12,9 +12,9 @@ import multiplyCode from "./multiply.wgsl" with { type: "text" };
 const GROUPS = 1056; // eight to a multiprocessor of the largest cards
 const COPY_BYTES = 256 * 2 ** 20;
 /** A timing shorter than this is repeated with more work. */
-const LEAST_MS = 10;
+const MIN_MS = 10;
 /** Turns that keep the fastest card busy for longer than that. */
-const MOST_TURNS = 2 ** 18;
+const MAX_TURNS = 2 ** 18;
 /** Rows and columns of sums that a subgroup holds, as in the matrix products of training. */
 const TILE = 64;
 const SUBGROUPS = 4;
@@ -30,9 +30,9 @@ async function rate(gpu: Gpu, launch: Launch): Promise<number> {
     gpu.profileStart();
     const flops = launch(turns);
     const ms = (await gpu.profileEnd()).reduce((sum, line) => sum + line.ms, 0);
-    if (ms < LEAST_MS) {
+    if (ms < MIN_MS) {
       turns *= 4;
-      if (turns <= MOST_TURNS) continue;
+      if (turns <= MAX_TURNS) continue;
       throw new DeviceError("TIMESTAMPS_BROKEN", `the driver's timestamps tell ${ms} ms for ${flops} operations`, {
         hint: "Leave out --profile.",
       });

@@ -71,7 +71,7 @@ export interface ConfigOverrides {
 export const CONFIG_FILE = "qlora.config.ts";
 
 const CONFIG_KEYS = ["model", "adapter", "optimizer", "metrics", "loss", "data", "training", "device"];
-const MOST_METRICS = 1000;
+const MAX_METRICS = 1000;
 const SINGLE_KINDS = ["model", "adapter", "optimizer"] as const;
 type SingleKind = (typeof SINGLE_KINDS)[number];
 
@@ -107,9 +107,9 @@ function checkPlugins(input: ConfigInput, problems: string[]): void {
   };
   for (const kind of SINGLE_KINDS) check(kind, kind, input[kind]);
   const metrics: unknown = input.metrics === undefined ? [] : input.metrics;
-  if (Array.isArray(metrics) && metrics.length <= MOST_METRICS)
+  if (Array.isArray(metrics) && metrics.length <= MAX_METRICS)
     Array.from(metrics, (metric: unknown, i) => check(`metrics[${i}]`, "metric", metric)); // holes too
-  else if (Array.isArray(metrics)) problems.push(`metrics: got ${metrics.length}, expected at most ${MOST_METRICS}`);
+  else if (Array.isArray(metrics)) problems.push(`metrics: got ${metrics.length}, expected at most ${MAX_METRICS}`);
   else problems.push(`metrics: got ${showValue(metrics)}, expected a list of metrics`);
 }
 

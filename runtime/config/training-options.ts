@@ -1,6 +1,6 @@
 /** Options of the training loop: transformers' TrainingArguments in camelCase, with their defaults where they serve. */
 import { defineOptions, option, type InferInput, type InferOptions } from "../../core/options/options.ts";
-import { MOST_SAMPLES, samples } from "./limits.ts";
+import { MAX_SAMPLES, samples } from "./limits.ts";
 
 const count = "number.integer >= 1";
 
@@ -89,10 +89,10 @@ export const trainingOptions = defineOptions(
     softLabelTemperature,
     softLabelWeight,
   }) => [
-    ...(perDeviceTrainBatchSize * gradientAccumulationSteps > MOST_SAMPLES
+    ...(perDeviceTrainBatchSize * gradientAccumulationSteps > MAX_SAMPLES
       ? [
           `perDeviceTrainBatchSize: got ${perDeviceTrainBatchSize} with gradientAccumulationSteps ${gradientAccumulationSteps}, ` +
-            `${perDeviceTrainBatchSize * gradientAccumulationSteps} samples a step, expected at most ${MOST_SAMPLES}: lower one of them`,
+            `${perDeviceTrainBatchSize * gradientAccumulationSteps} samples a step, expected at most ${MAX_SAMPLES}: lower one of them`,
         ]
       : []),
     ...(initAdapter !== undefined && resumeFromCheckpoint !== false

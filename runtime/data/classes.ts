@@ -9,7 +9,7 @@ export type ReadRow = DataRow & { readonly labelName?: string };
 export type ClassNames = readonly string[] | "numbers";
 
 /** More names than this are no classes but texts or measures that got into the column. */
-const MOST_NAMES = 1000;
+const MAX_NAMES = 1000;
 
 /**
  * Rows with a number for each label. Names are sorted, as numbers where all of them are.
@@ -33,8 +33,8 @@ function classNames(rows: readonly ReadRow[]): readonly string[] {
   for (const row of rows) {
     const name = nameOf(row);
     if (name !== undefined) names.add(name);
-    if (names.size <= MOST_NAMES) continue;
-    throw new DataError("DATA_LABEL_INVALID", `label: more than ${MOST_NAMES} different names of classes`, row, {
+    if (names.size <= MAX_NAMES) continue;
+    throw new DataError("DATA_LABEL_INVALID", `label: more than ${MAX_NAMES} different names of classes`, row, {
       hint: "Check that the column label holds classes; for so many of them, give their indices from 0.",
     });
   }

@@ -10,11 +10,11 @@ import { planMemory } from "./plan.ts";
 import type { PlannedWork, FavouredSettings, GivenSettings, MemoryMode, MemoryPlan } from "./settings.ts";
 
 /** Steps that are taken of lengths in turn. */
-const MOST_STEPS = 8;
+const MAX_STEPS = 8;
 
 /** Steps of samples that have these lengths in turn: until they repeat, or a few of them. */
 export function stepsOf(lengths: readonly number[], samplesPerStep: number): number[][] {
-  const steps = Math.min(MOST_STEPS, Math.ceil(lengths.length / samplesPerStep));
+  const steps = Math.min(MAX_STEPS, Math.ceil(lengths.length / samplesPerStep));
   return Array.from({ length: steps }, (_, step) =>
     Array.from({ length: samplesPerStep }, (_, i) => lengths[(step * samplesPerStep + i) % lengths.length]!),
   );

@@ -46,12 +46,12 @@ export interface StepAxis {
   readonly epochs: readonly number[];
 }
 
-const MOST_POINTS = 1000;
+const MAX_POINTS = 1000;
 /** Fewer points than this are not smoothed. */
 const SMOOTH_FROM = 30;
 /** A line of at most this many points shows each. */
 const DOTS_UP_TO = 30;
-const MOST_EPOCH_MARKS = 12;
+const MAX_EPOCH_MARKS = 12;
 /** Ticks of steps further right than this would run into the last step's own. */
 const LAST_TICK = 0.78;
 
@@ -59,7 +59,7 @@ const LAST_TICK = 0.78;
 export function stepAxis(lastStep: number, lastEpoch: number): StepAxis {
   const perEpoch = lastEpoch > 0 ? lastStep / lastEpoch : 0;
   const count = Math.floor(lastEpoch + 1e-6);
-  const marks = count > MOST_EPOCH_MARKS || perEpoch === 0 ? 0 : count;
+  const marks = count > MAX_EPOCH_MARKS || perEpoch === 0 ? 0 : count;
   const steps = Array.from({ length: marks }, (_, i) => (i + 1) * perEpoch);
   return { scale: stepScale(lastStep), epochs: steps.filter((step) => step < lastStep - 1e-6) };
 }
@@ -68,7 +68,7 @@ export function stepAxis(lastStep: number, lastEpoch: number): StepAxis {
 export function renderStepChart(chart: StepChart, axis: StepAxis, id: string): Markup {
   const { title, lines, rest } = chart;
   const [scale, references] = chooseScale(chart);
-  const drawn = lines.map((line) => ({ ...line, shown: thin(line.points, MOST_POINTS) }));
+  const drawn = lines.map((line) => ({ ...line, shown: thin(line.points, MAX_POINTS) }));
   const notes = legendOf(lines);
   return markup`
 <figure class="chart${chart.wide === true && " wide"}" aria-labelledby="${id}">
@@ -164,7 +164,7 @@ function paths(line: ChartLine, shown: readonly Point[], x: Scale, y: Scale): Ma
   const path = (points: readonly Point[], name: string): Markup =>
     markup`<path class="${name} ${line.tone}" d="${pathOf(points, x, y)}"/>`;
   if (!isSmoothed(line)) return path(shown, "line");
-  const average = thin(averageOf(line, y.kind), MOST_POINTS);
+  const average = thin(averageOf(line, y.kind), MAX_POINTS);
   return markup`${path(shown, "line faint")}${path(average, "line")}`;
 }
 

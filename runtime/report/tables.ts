@@ -16,7 +16,7 @@ import { bestPoint, metricKeys, pointsOf } from "./history.ts";
 import { markup, type Content, type Markup } from "./markup.ts";
 
 /** A table of more rows than this shows every n-th. */
-const MOST_ROWS = 500;
+const MAX_ROWS = 500;
 
 const TRAINING_COLUMNS: readonly (readonly [key: string, title: string, format: NumberFormat])[] = [
   ["loss", "loss", formatDecimal],
@@ -63,7 +63,7 @@ export function renderEvaluations(evaluations: readonly LogEntry[], strategy: st
 /** The entries of the training log, folded away. */
 export function renderTrainingLog(training: readonly LogEntry[]): Markup | undefined {
   if (training.length === 0) return undefined;
-  const every = Math.ceil(training.length / MOST_ROWS);
+  const every = Math.ceil(training.length / MAX_ROWS);
   const shown = training.filter((_, i) => i % every === 0 || i === training.length - 1);
   const columns = TRAINING_COLUMNS.filter(([key]) => training.some((entry) => key in entry));
   const head = columns.map(([, title]) => markup`<th scope="col">${title}</th>`);

@@ -37,7 +37,7 @@ export interface FuzzTarget {
 }
 
 /** Longest message and hint of an error, in characters. */
-const MOST_MESSAGE = 4096;
+const MAX_MESSAGE = 4096;
 /** No input may hold the thread for so long, however busy the machine is. */
 const HANG_MS = 60_000;
 const DEFAULT_INPUTS = 400;
@@ -108,7 +108,7 @@ async function fault(target: FuzzTarget, input: FuzzInput): Promise<string | und
     if (!(error instanceof QloraError)) {
       const told = error instanceof Error ? (error.stack ?? error.message) : String(error);
       wrong = `is no QloraError: ${told.slice(0, 2000)}`;
-    } else if (error.message.length + (error.hint?.length ?? 0) > MOST_MESSAGE)
+    } else if (error.message.length + (error.hint?.length ?? 0) > MAX_MESSAGE)
       wrong = `has a message of ${error.message.length} characters: ${error.message.slice(0, 200)}`;
   }
   const { user, system } = process.cpuUsage(start);

@@ -35,7 +35,7 @@ function concat(...parts: readonly Uint8Array[]): Uint8Array {
 }
 
 /** No input grows past this, so that a bound on time means something. */
-const MOST_BYTES = 1 << 20;
+const MAX_BYTES = 1 << 20;
 
 /** Flips, cuts, repeats, overwrites or splices bytes, one to four times. */
 export function mutateBytes(input: Uint8Array, roll: Dice, other: Uint8Array = input): Uint8Array {
@@ -88,7 +88,7 @@ export function mutateBytes(input: Uint8Array, roll: Dice, other: Uint8Array = i
         );
     }
   }
-  return bytes.subarray(0, MOST_BYTES);
+  return bytes.subarray(0, MAX_BYTES);
 }
 
 const WORDS = [
@@ -184,7 +184,7 @@ export function mutateText(text: string, roll: Dice, other = text): string {
       default:
         out = out.slice(0, at) + roll.pick(WORDS).repeat(roll.pick([2, 50, 5000])) + out.slice(at);
     }
-    out = out.slice(0, MOST_BYTES);
+    out = out.slice(0, MAX_BYTES);
   }
   return roll.chance(0.1) ? new TextDecoder().decode(mutateBytes(bytesOf(out), roll)) : out;
 }
@@ -337,7 +337,7 @@ export function mutateJson(json: string, roll: Dice): string {
       else if ("entries" in place) changeEntries(place.entries, roll);
     }
   }
-  return write(root).slice(0, MOST_BYTES);
+  return write(root).slice(0, MAX_BYTES);
 }
 
 /** A safetensors file: its header changed as JSON with the length made to fit, or any of its bytes. */
