@@ -1,5 +1,5 @@
 /** Strict reading of a command's arguments: every flag is known, has the value it needs, and fits its option. */
-import { showValue } from "../core/options/describe.ts";
+import { formatValue } from "../core/options/describe.ts";
 import type { Checked, Option, OptionShape } from "../core/options/options.ts";
 import { isSwitch, readOptionText, takesValue } from "../core/options/parse.ts";
 import { nearestName } from "../core/util/suggest.ts";
@@ -184,7 +184,7 @@ function readOwn(
 ): void {
   if (!flag.takesValue) {
     if (text === undefined || /^true$/i.test(text)) canonical.push(`--${flag.name}`);
-    else if (!isTruth(text)) problems.push(`${written}: got ${showValue(text)}, expected no value`);
+    else if (!isTruth(text)) problems.push(`${written}: got ${formatValue(text)}, expected no value`);
     return;
   }
   const expected = flag.choices === undefined ? "a value" : `one of ${flag.choices.join(", ")}`;
@@ -192,7 +192,7 @@ function readOwn(
   const before = flag.repeatable === true ? canonical.findIndex((given) => given.startsWith(`--${flag.name}=`)) : -1;
   if (fits && before >= 0) canonical[before] += ` ${text}`;
   else if (fits) canonical.push(`--${flag.name}=${text}`);
-  else problems.push(`${written}: got ${showValue(text)}, expected ${expected}`);
+  else problems.push(`${written}: got ${formatValue(text)}, expected ${expected}`);
 }
 
 function splitOnce(text: string, mark: string): [head: string, tail: string | undefined] {

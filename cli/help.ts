@@ -1,6 +1,6 @@
 /** Help text: citty's usage for a command's own flags, then its options by group. */
 import { renderUsage } from "citty";
-import { describeDefinition, showValue } from "../core/options/describe.ts";
+import { describeDefinition, formatValue } from "../core/options/describe.ts";
 import type { Option } from "../core/options/options.ts";
 import { toKebab, type FlagGroup } from "./argv.ts";
 import type { AnyCommand } from "./command.ts";
@@ -15,7 +15,7 @@ function optionHelp(option: Option, recorded: boolean): string {
         ? `default: ${toKebab(defaultFrom)}`
         : option.default === undefined || recorded
           ? undefined
-          : `default: ${typeof option.default === "string" ? option.default : showValue(option.default)}`;
+          : `default: ${typeof option.default === "string" ? option.default : formatValue(option.default)}`;
   return `${help} (${[describeDefinition(definition), fallback].filter((part) => part !== undefined).join("; ")})`;
 }
 

@@ -120,7 +120,7 @@ export {
   type ModelLabels,
   type ModelQuantization,
   requireNf4,
-  showJson,
+  formatJson,
 } from "./formats/model-config.ts";
 export { nf4CodeBook, type PackedNf4, quantizeNf4 } from "./formats/nf4.ts";
 export { readNf4 } from "./formats/nf4-checkpoint.ts";

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { ConfigError } from "../core/errors.ts";
 import { isObject } from "../core/formats/json-object.ts";
-import { showValue } from "../core/options/describe.ts";
+import { formatValue } from "../core/options/describe.ts";
 import type { RunListener } from "../runtime/events.ts";
 import { type DiskFile, openToWrite } from "../runtime/files/disk.ts";
 import { explainWriteErrors, writeFileAtomic } from "../runtime/files/files.ts";
@@ -154,7 +154,7 @@ function checkIdentity(
     .filter(([key, value]) => before[key] !== value)
     .map(
       ([key, value]) =>
-        `${path}: ${key}: the rows that are done have ${showValue(before[key])}, got ${showValue(value)}`,
+        `${path}: ${key}: the rows that are done have ${formatValue(before[key])}, got ${formatValue(value)}`,
     );
   if (problems.length === 0) return;
   throw new ConfigError("PREDICT_RESUME", problems, {

@@ -6,7 +6,7 @@ import { ModelError } from "../errors.ts";
 import { type Folder, isFileName, pathIn, readText } from "./bytes.ts";
 import { bf16ToF32, f16ToF32 } from "./half.ts";
 import { isObject, parseJsonObject } from "./json-object.ts";
-import { showJson } from "./model-config.ts";
+import { formatJson } from "./model-config.ts";
 import type { TensorInfo } from "./safetensors-header.ts";
 import { missingTensor, openSafetensors, type SafetensorsFile, type TensorSource } from "./safetensors.ts";
 
@@ -186,13 +186,16 @@ export async function readIndex(folder: Folder): Promise<ReadonlyMap<string, str
   const path = pathIn(folder, INDEX);
   const again = "Fetch the checkpoint again; where that changes nothing, choose another revision of the model.";
   const map = (await readJsonObject(folder, INDEX, again))["weight_map"];
-  if (!isObject(map)) throw checkpointError(`${path}: weight_map is ${showJson(map)}, expected an object`, again);
+  if (!isObject(map)) throw checkpointError(`${path}: weight_map is ${formatJson(map)}, expected an object`, again);
   const places = Object.entries(map);
   if (places.length === 0)
     throw checkpointError(`${path}: weight_map is empty, expected a file for each tensor`, again);
   for (const [name, shard] of places) {
     if (typeof shard === "string" && isFileName(shard)) continue;
-    throw checkpointError(`${path}: tensor ${showJson(name)} lies in ${showJson(shard)}, which is no file name`, again);
+    throw checkpointError(
+      `${path}: tensor ${formatJson(name)} lies in ${formatJson(shard)}, which is no file name`,
+      again,
+    );
   }
   return new Map(places as [string, string][]);
 }

@@ -55,14 +55,14 @@ export class ModelConfigReader {
     if (value === undefined || value === null) return undefined;
     const id: unknown = Array.isArray(value) ? value[0] : value;
     if (Number.isSafeInteger(id) && (id as number) >= 0) return id as number;
-    this.problems.push(`${key} is ${showJson(value)}, expected a token id`);
+    this.problems.push(`${key} is ${formatJson(value)}, expected a token id`);
     return undefined;
   }
 
   text(key: string): string | undefined {
     const value = this.json[key];
     if (value === undefined || value === null || typeof value === "string") return value ?? undefined;
-    this.problems.push(`${key} is ${showJson(value)}, expected a string`);
+    this.problems.push(`${key} is ${formatJson(value)}, expected a string`);
     return undefined;
   }
 
@@ -76,7 +76,7 @@ export class ModelConfigReader {
     }
     const names = isObject(map) ? Object.keys(map).map((_, i) => map[String(i)]) : [];
     if (names.length === 0 || names.some((name) => typeof name !== "string")) {
-      this.problems.push(`id2label is ${showJson(map)}, expected names for the classes 0, 1, ...`);
+      this.problems.push(`id2label is ${formatJson(map)}, expected names for the classes 0, 1, ...`);
     }
     return { numLabels: names.length, id2label: names as string[] };
   }
@@ -86,11 +86,11 @@ export class ModelConfigReader {
     const value = this.json["quantization_config"];
     if (value === undefined || value === null) return undefined;
     if (!isObject(value)) {
-      this.problems.push(`quantization_config is ${showJson(value)}, expected an object`);
+      this.problems.push(`quantization_config is ${formatJson(value)}, expected an object`);
       return undefined;
     }
     const expect = (key: string, ok: boolean, expected: string): boolean => {
-      if (!ok) this.problems.push(`${QUANTIZATION}.${key} is ${showJson(value[key])}, expected ${expected}`);
+      if (!ok) this.problems.push(`${QUANTIZATION}.${key} is ${formatJson(value[key])}, expected ${expected}`);
       return ok;
     };
     const method = value["quant_method"] ?? undefined;
@@ -117,7 +117,7 @@ export class ModelConfigReader {
     if (value === undefined && fallback !== undefined) return fallback;
     if (typeof value === "number" && ok(value)) return value;
     this.problems.push(
-      value === undefined ? `${key} is missing` : `${key} is ${showJson(value)}, expected ${expected}`,
+      value === undefined ? `${key} is missing` : `${key} is ${formatJson(value)}, expected ${expected}`,
     );
     return 1;
   }
@@ -191,16 +191,18 @@ const SHOWN_ENTRIES = 40;
 
 /**
  * A value of JSON as messages show it: as JSON, but for what would never end.
- * @example showJson({ a: [1, "b"] }); // {"a":[1,"b"]}
+ * @example formatJson({ a: [1, "b"] }); // {"a":[1,"b"]}
  */
-export function showJson(value: unknown, depth = 0): string {
+export function formatJson(value: unknown, depth = 0): string {
   if (value === undefined) return "missing";
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
   const isList = Array.isArray(value);
   const [open, close] = isList ? ["[", "]"] : ["{", "}"];
   if (depth === SHOWN_DEPTH) return `${open}...${close}`;
   const entries = Object.entries(value).slice(0, SHOWN_ENTRIES);
-  const shown = entries.map(([key, item]) => `${isList ? "" : `${JSON.stringify(key)}:`}${showJson(item, depth + 1)}`);
+  const shown = entries.map(
+    ([key, item]) => `${isList ? "" : `${JSON.stringify(key)}:`}${formatJson(item, depth + 1)}`,
+  );
   if (Object.keys(value).length > SHOWN_ENTRIES) shown.push("...");
   return `${open}${shown.join(",")}${close}`;
 }

@@ -39,7 +39,7 @@ export function describeDefinition(definition: string): string {
 }
 
 /** A value as a message shows it, cut to one short line. */
-export function showValue(value: unknown): string {
+export function formatValue(value: unknown): string {
   if (value === undefined) return "nothing";
   if (typeof value === "function") return "a function";
   if (typeof value === "number" || typeof value === "bigint") return String(value);

@@ -6,7 +6,7 @@ import { type } from "arktype";
 import { ConfigError } from "../errors.ts";
 import { isObject } from "../formats/json-object.ts";
 import { unknownKeys } from "../util/suggest.ts";
-import { describeDefinition, showValue } from "./describe.ts";
+import { describeDefinition, formatValue } from "./describe.ts";
 
 type ReadonlyValue<V> = V extends readonly (infer E)[] ? readonly E[] : V;
 type ValueOf<D> = ReadonlyValue<type.infer<D>>;
@@ -152,7 +152,10 @@ export function defineOptions<const S extends OptionShape>(
   function check(input: unknown, path = ""): Checked<OptionsOutput<S>> {
     const at = (key: string): string => (path === "" ? key : `${path}.${key}`);
     if (!isObject(input)) {
-      return { ok: false, problems: [`${path || "options"}: got ${showValue(input)}, expected an object of options`] };
+      return {
+        ok: false,
+        problems: [`${path || "options"}: got ${formatValue(input)}, expected an object of options`],
+      };
     }
     const problems = unknownKeys(input, keys, "option", at);
     const values: Record<string, unknown> = {};
@@ -161,7 +164,7 @@ export function defineOptions<const S extends OptionShape>(
       const given = Object.hasOwn(input, key) ? input[key] : undefined;
       values[key] = given === undefined ? standard : given;
       const fits = given === undefined ? presence !== "required" : accepts(given);
-      if (!fits) problems.push(`${at(key)}: got ${showValue(given)}, expected ${expected}`);
+      if (!fits) problems.push(`${at(key)}: got ${formatValue(given)}, expected ${expected}`);
     }
     for (const key of keys) {
       const from = shape[key]!.defaultFrom;

@@ -1,5 +1,5 @@
 /** Option values from the command line, where everything is a string. */
-import { showValue } from "./describe.ts";
+import { formatValue } from "./describe.ts";
 import type { Checked, Option } from "./options.ts";
 
 function asNumber(text: string): number | undefined {
@@ -42,5 +42,5 @@ export function readOptionText(option: Option, text: string, name: string): Chec
   const tried = text.trim() === "" ? [] : readings(text);
   const value = tried.find((reading) => reading !== undefined && option.accepts(reading));
   if (value !== undefined) return { ok: true, value };
-  return { ok: false, problems: [`${name}: got ${showValue(text)}, expected ${option.expected}`] };
+  return { ok: false, problems: [`${name}: got ${formatValue(text)}, expected ${option.expected}`] };
 }

@@ -3,7 +3,7 @@
  * checkpoint that needs a missing part.
  */
 import { PluginError } from "../errors.ts";
-import { showValue } from "../options/describe.ts";
+import { formatValue } from "../options/describe.ts";
 
 const EXPECTED = {
   function: "a function",
@@ -28,7 +28,7 @@ export function partProblems(value: object, parts: Readonly<Record<string, Wante
     const got = (value as Readonly<Record<string, unknown>>)[name];
     const part = wanted.replace("?", "") as Part;
     if (fits(got, part) || (got === undefined && wanted.endsWith("?"))) return [];
-    return [`${name}: got ${showValue(got)}, expected ${EXPECTED[part]}`];
+    return [`${name}: got ${formatValue(got)}, expected ${EXPECTED[part]}`];
   });
 }
 
@@ -47,7 +47,7 @@ export function complete<T extends object>(made: T, parts: Parts<T>, { kind, nam
       hint: `Write what is missing, or mend what is wrong; then hold the plugin against ${kind}Contract of qlora/testing.`,
     });
   if (given instanceof Promise || typeof given !== "object" || given === null) {
-    const got = given instanceof Promise ? "a promise" : showValue(given);
+    const got = given instanceof Promise ? "a promise" : formatValue(given);
     const needed = Object.entries<string>(parts).filter(([, part]) => !part.endsWith("?"));
     throw wrong(`all: got ${got}, expected an object with ${needed.map(([part]) => part).join(", ")}`);
   }

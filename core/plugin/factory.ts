@@ -1,6 +1,6 @@
 /** Plugins as values: a factory stamped with its kind, and what it makes from options. Told apart by `kind` alone. */
 import { ConfigError, PluginError } from "../errors.ts";
-import { showValue } from "../options/describe.ts";
+import { formatValue } from "../options/describe.ts";
 import type { OptionSet, OptionShape, OptionsInput, OptionsOutput } from "../options/options.ts";
 import { unknownKeys } from "../util/suggest.ts";
 import { version } from "../util/version.ts";
@@ -81,10 +81,10 @@ export function definePlugin<const K extends PluginKind, const S extends OptionS
   const known = { create: "function", ...parts } as const;
   const problems = [
     ...unknownKeys(definition, ["name", "options", ...Object.keys(known)], "part"),
-    ...(typeof name === "string" && name !== "" ? [] : [`name: got ${showValue(name)}, expected a name`]),
+    ...(typeof name === "string" && name !== "" ? [] : [`name: got ${formatValue(name)}, expected a name`]),
     ...(typeof (schema as Partial<OptionSet> | undefined)?.check === "function"
       ? []
-      : [`options: got ${showValue(schema)}, expected what defineOptions returns`]),
+      : [`options: got ${formatValue(schema)}, expected what defineOptions returns`]),
     ...partProblems(definition, known),
   ];
   if (problems.length > 0) {

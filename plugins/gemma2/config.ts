@@ -9,7 +9,7 @@ import {
   ModelConfigReader,
   ModelError,
   type ModelQuantization,
-  showJson,
+  formatJson,
 } from "qlora/core";
 
 /** How far a layer looks back: `slidingWindow` tokens, or all of them. */
@@ -66,7 +66,7 @@ export function parseGemma2Config(json: Json, path: string): Gemma2Config {
   if (json["model_type"] !== "gemma2") {
     throw new ModelError(
       "MODEL_TYPE_UNSUPPORTED",
-      `${path}: model_type is ${showJson(json["model_type"])}, expected "gemma2"`,
+      `${path}: model_type is ${formatJson(json["model_type"])}, expected "gemma2"`,
       { hint: "Give a Gemma-2 checkpoint (2B, 9B or 27B), or a model plugin made for this architecture." },
     );
   }
@@ -131,13 +131,13 @@ function checkTogether(config: Gemma2Config, json: Json, problems: string[]): vo
 function ropeTheta(json: Json, problems: string[]): number {
   const parameters = json["rope_parameters"] ?? undefined;
   if (parameters !== undefined && !isObject(parameters)) {
-    problems.push(`rope_parameters is ${showJson(parameters)}, expected an object`);
+    problems.push(`rope_parameters is ${formatJson(parameters)}, expected an object`);
     return 1;
   }
   const scaling = json["rope_scaling"] ?? undefined;
   const scaled = [parameters, scaling].map((part) => (isObject(part) ? (part["rope_type"] ?? part["type"]) : part));
   for (const type of scaled) {
-    if (type !== undefined && type !== "default") problems.push(`RoPE scaling ${showJson(type)} is not supported`);
+    if (type !== undefined && type !== "default") problems.push(`RoPE scaling ${formatJson(type)} is not supported`);
   }
   const [where, theta] =
     parameters === undefined
@@ -145,7 +145,7 @@ function ropeTheta(json: Json, problems: string[]): number {
       : (["rope_parameters.rope_theta", parameters["rope_theta"] ?? json["rope_theta"]] as const);
   if (typeof theta === "number" && Number.isFinite(theta) && theta > 0) return theta;
   problems.push(
-    theta === undefined ? `${where} is missing` : `${where} is ${showJson(theta)}, expected a positive number`,
+    theta === undefined ? `${where} is missing` : `${where} is ${formatJson(theta)}, expected a positive number`,
   );
   return 1;
 }
@@ -156,12 +156,12 @@ function layerTypes(value: unknown, layers: number, problems: string[]): Gemma2L
     return Array.from({ length: layers }, (_, i) => (i % 2 === 0 ? "sliding_attention" : "full_attention"));
   }
   if (!Array.isArray(value)) {
-    problems.push(`layer_types is ${showJson(value)}, expected a list`);
+    problems.push(`layer_types is ${formatJson(value)}, expected a list`);
     return [];
   }
   const unknown = value.find((type) => type !== "sliding_attention" && type !== "full_attention");
   if (unknown !== undefined) {
-    problems.push(`layer_types holds ${showJson(unknown)}, expected "sliding_attention" or "full_attention"`);
+    problems.push(`layer_types holds ${formatJson(unknown)}, expected "sliding_attention" or "full_attention"`);
   }
   return value as Gemma2LayerType[];
 }
@@ -172,7 +172,7 @@ function activation(json: Json, problems: string[]): "gelu_pytorch_tanh" {
     json["hidden_activation"] === undefined || json["hidden_activation"] === null ? "hidden_act" : "hidden_activation";
   const value = json[key] ?? "gelu_pytorch_tanh";
   if (value !== "gelu_pytorch_tanh" && !(key === "hidden_act" && value === "gelu")) {
-    problems.push(`${key} is ${showJson(value)}, expected "gelu_pytorch_tanh"`);
+    problems.push(`${key} is ${formatJson(value)}, expected "gelu_pytorch_tanh"`);
   }
   return "gelu_pytorch_tanh";
 }

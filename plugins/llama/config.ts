@@ -9,7 +9,7 @@ import {
   ModelError,
   type ModelLabels,
   type ModelQuantization,
-  showJson,
+  formatJson,
 } from "qlora/core";
 import type { RopeScaling } from "./rope.ts";
 
@@ -60,7 +60,7 @@ export function parseLlamaConfig(json: Json, path: string): LlamaConfig {
   if (modelType === undefined) {
     throw new ModelError(
       "MODEL_TYPE_UNSUPPORTED",
-      `${path}: model_type is ${showJson(json["model_type"])}, expected one of ${MODEL_TYPES.join(", ")}`,
+      `${path}: model_type is ${formatJson(json["model_type"])}, expected one of ${MODEL_TYPES.join(", ")}`,
       { hint: "Give a Llama, Mistral or Qwen2 checkpoint, or a model plugin made for this architecture." },
     );
   }
@@ -89,7 +89,7 @@ export function parseLlamaConfig(json: Json, path: string): LlamaConfig {
     quantization: read.quantization(),
   };
   const activation = json["hidden_act"] ?? "silu";
-  if (activation !== "silu") problems.push(`hidden_act is ${showJson(activation)}, expected "silu"`);
+  if (activation !== "silu") problems.push(`hidden_act is ${formatJson(activation)}, expected "silu"`);
   if (problems.length === 0) checkTogether(config, problems);
   if (problems.length > 0) throw invalidModelConfig(path, problems, LIKE[modelType]);
   return config;
@@ -127,7 +127,7 @@ function windows(json: Json, modelType: LlamaModelType, layers: number, problems
   const window = json["sliding_window"] === undefined ? 4096 : json["sliding_window"];
   if (window === null) return none;
   if (typeof window !== "number" || !Number.isSafeInteger(window) || window < 1) {
-    problems.push(`sliding_window is ${showJson(window)}, expected a positive whole number or null`);
+    problems.push(`sliding_window is ${formatJson(window)}, expected a positive whole number or null`);
     return none;
   }
   if (modelType === "mistral") return none.map(() => window);
@@ -139,7 +139,7 @@ function windows(json: Json, modelType: LlamaModelType, layers: number, problems
   if (Array.isArray(types) && types.length === layers) {
     return types.map((type) => (type === "sliding_attention" ? window : 0));
   }
-  problems.push(`layer_types is ${showJson(types)}, expected a list of ${layers}`);
+  problems.push(`layer_types is ${formatJson(types)}, expected a list of ${layers}`);
   return none;
 }
 
@@ -148,10 +148,10 @@ function rope(json: Json, problems: string[]): Pick<LlamaConfig, "ropeTheta" | "
   const where = (json["rope_parameters"] ?? undefined) === undefined ? "rope_scaling" : "rope_parameters";
   const found = json[where] ?? {};
   const parameters: Json = typeof found === "object" && !Array.isArray(found) ? (found as Json) : {};
-  if (parameters !== found) problems.push(`${where} is ${showJson(found)}, expected an object`);
+  if (parameters !== found) problems.push(`${where} is ${formatJson(found)}, expected an object`);
   const positive = (key: string, value: unknown): number => {
     if (typeof value === "number" && Number.isFinite(value) && value > 0) return value;
-    problems.push(`${key} is ${showJson(value)}, expected a positive number`);
+    problems.push(`${key} is ${formatJson(value)}, expected a positive number`);
     return 1;
   };
   const field = (key: string): number => positive(`${where}.${key}`, parameters[key]);
@@ -174,7 +174,7 @@ function rope(json: Json, problems: string[]): Pick<LlamaConfig, "ropeTheta" | "
         },
       };
     default:
-      problems.push(`RoPE scaling ${showJson(type)} is not supported, expected default, linear or llama3`);
+      problems.push(`RoPE scaling ${formatJson(type)} is not supported, expected default, linear or llama3`);
       return { ropeTheta, ropeScaling: { type: "default" } };
   }
 }

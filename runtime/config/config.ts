@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ConfigError } from "../../core/errors.ts";
 import { isObject } from "../../core/formats/json-object.ts";
-import { showValue } from "../../core/options/describe.ts";
+import { formatValue } from "../../core/options/describe.ts";
 import type { OptionSet, OptionShape, OptionsOutput } from "../../core/options/options.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { PluginKind } from "../../core/plugin/check.ts";
@@ -103,19 +103,21 @@ function checkPlugins(input: ConfigInput, problems: string[]): void {
       if (problem !== undefined) problems.push(`${path}: ${value.name} ${problem}`);
       return;
     }
-    problems.push(`${path}: got ${showValue(value)}, expected a configured ${kind} (what calling its factory returns)`);
+    problems.push(
+      `${path}: got ${formatValue(value)}, expected a configured ${kind} (what calling its factory returns)`,
+    );
   };
   for (const kind of SINGLE_KINDS) check(kind, kind, input[kind]);
   const metrics: unknown = input.metrics === undefined ? [] : input.metrics;
   if (Array.isArray(metrics) && metrics.length <= MAX_METRICS)
     Array.from(metrics, (metric: unknown, i) => check(`metrics[${i}]`, "metric", metric)); // holes too
   else if (Array.isArray(metrics)) problems.push(`metrics: got ${metrics.length}, expected at most ${MAX_METRICS}`);
-  else problems.push(`metrics: got ${showValue(metrics)}, expected a list of metrics`);
+  else problems.push(`metrics: got ${formatValue(metrics)}, expected a list of metrics`);
 }
 
 function checkLoss({ loss }: ConfigInput, training: TrainingOptions, problems: string[]): void {
   if (loss !== undefined && !isLoss(loss)) {
-    problems.push(`loss: got ${showValue(loss)}, expected a loss (what defineLoss returns)`);
+    problems.push(`loss: got ${formatValue(loss)}, expected a loss (what defineLoss returns)`);
     return;
   }
   if (loss !== undefined && (training.loss !== "auto" || training.classWeights !== undefined))
@@ -139,7 +141,7 @@ function checkLoss({ loss }: ConfigInput, training: TrainingOptions, problems: s
  */
 export function defineConfig(input: ConfigInput): Config {
   if (!isObject(input)) {
-    throw new ConfigError("CONFIG_INVALID", `config: got ${showValue(input)}, expected an object of sections`, {
+    throw new ConfigError("CONFIG_INVALID", `config: got ${formatValue(input)}, expected an object of sections`, {
       hint: "Write defineConfig({ model, adapter, optimizer, ... }).",
     });
   }
@@ -162,7 +164,7 @@ const isConfig = (value: unknown): value is Config =>
 /** `config` itself. @throws ConfigError where it is not what `defineConfig` returns, such as its bare input */
 export function requireConfig(config: Config): Config {
   if (isConfig(config)) return config;
-  throw new ConfigError("CONFIG_EXPECTED", `config: got ${showValue(config)}, expected what defineConfig returns`, {
+  throw new ConfigError("CONFIG_EXPECTED", `config: got ${formatValue(config)}, expected what defineConfig returns`, {
     hint: "Write defineConfig({ model, adapter, optimizer, ... }).",
   });
 }
@@ -202,7 +204,7 @@ export async function loadConfig(
     }
     return exported;
   }
-  throw new ConfigError("CONFIG_EXPORT", `${file}: the default export is ${showValue(exported)}, expected a config`, {
+  throw new ConfigError("CONFIG_EXPORT", `${file}: the default export is ${formatValue(exported)}, expected a config`, {
     hint: "Write export default defineConfig({ ... }).",
   });
 }

@@ -3,7 +3,7 @@ import { existsSync, realpathSync } from "node:fs";
 import { dirname, join, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { PluginError } from "../../core/errors.ts";
-import { showValue } from "../../core/options/describe.ts";
+import { formatValue } from "../../core/options/describe.ts";
 import type { PluginKind } from "../../core/plugin/check.ts";
 import { article, type PluginFactory } from "../../core/plugin/factory.ts";
 import { findPackage, packageNames } from "./package.ts";
@@ -46,7 +46,7 @@ export function checkRecorded(kind: PluginKind, { name, from }: Named, context: 
   if (typeof spec !== "string" || spec === "") {
     throw new PluginError(
       "PLUGIN_RECORD",
-      `run.json of ${context.run}: config.${key}: got ${showValue(spec)}, expected the name of ${article(kind)}`,
+      `run.json of ${context.run}: config.${key}: got ${formatValue(spec)}, expected the name of ${article(kind)}`,
       { hint: "Restore the file; or move it away, and give the files and --base-model." },
     );
   }

@@ -1,7 +1,7 @@
 /** training_state.json, checked as a config is: types, ranges, and that its parts agree with each other. */
 import { ModelError } from "../../core/errors.ts";
 import { isObject } from "../../core/formats/json-object.ts";
-import { showValue } from "../../core/options/describe.ts";
+import { formatValue } from "../../core/options/describe.ts";
 import type { GradScalerState } from "../training/grad-scaler.ts";
 import type { TrainerState, LogEntry } from "./trainer-state.ts";
 
@@ -75,12 +75,12 @@ export function parseTrainingState(json: Json, trainer: TrainerState, path: stri
 function fieldProblems(json: Json, fields: typeof FIELDS, prefix: string): string[] {
   return Object.entries(fields).flatMap(([key, [expected, is]]) => {
     const value = Object.hasOwn(json, key) ? json[key] : undefined;
-    return is(value) ? [] : [`${prefix}${key}: got ${showValue(value)}, expected ${expected}`];
+    return is(value) ? [] : [`${prefix}${key}: got ${formatValue(value)}, expected ${expected}`];
   });
 }
 
 function partProblems(part: unknown, fields: typeof FIELDS, name: string): string[] {
-  if (!isObject(part)) return [`${name}: got ${showValue(part)}, expected an object`];
+  if (!isObject(part)) return [`${name}: got ${formatValue(part)}, expected an object`];
   return fieldProblems(part, fields, `${name}.`);
 }
 
@@ -101,7 +101,7 @@ function contradictions({ step, updates, skipped, nonFinite, sinceLog, scaler, h
   const steps = history.map((entry: unknown) => (isObject(entry) ? entry["step"] : undefined));
   const wrong = steps.findIndex((at, i) => !isCount(at) || Number(at) > step || Number(at) < Number(steps[i - 1] ?? 0));
   if (wrong >= 0)
-    problems.push(`history[${wrong}].step: got ${showValue(steps[wrong])}, expected steps up to ${step} in order`);
+    problems.push(`history[${wrong}].step: got ${formatValue(steps[wrong])}, expected steps up to ${step} in order`);
   return problems;
 }
 

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { ModelError } from "../../core/errors.ts";
 import { isObject, parseJsonObject } from "../../core/formats/json-object.ts";
-import { showValue } from "../../core/options/describe.ts";
+import { formatValue } from "../../core/options/describe.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
 import type { RecordedMemory } from "../planning/settings.ts";
 import { RUN_FILES } from "./folder.ts";
@@ -71,7 +71,7 @@ type Json = Readonly<Record<string, unknown>>;
 function recordProblems(json: Json): string[] {
   const problems: string[] = [];
   const expect = (right: boolean, name: string, value: unknown, expected: string): void => {
-    if (!right) problems.push(`${name} is ${showValue(value)}, expected ${expected}`);
+    if (!right) problems.push(`${name} is ${formatValue(value)}, expected ${expected}`);
   };
   const object = (parent: Json, key: string, name: string): Json => {
     const value = own(parent, key);

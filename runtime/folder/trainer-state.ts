@@ -6,7 +6,7 @@
 import { ModelError } from "../../core/errors.ts";
 import { isObject } from "../../core/formats/json-object.ts";
 import { formatPythonJson, parsePythonJson, pyFloat, type PythonJson } from "../../core/formats/python-json.ts";
-import { showValue } from "../../core/options/describe.ts";
+import { formatValue } from "../../core/options/describe.ts";
 
 /**
  * One line of the log, in the file's own spelling: `{ epoch, step, loss, grad_norm, learning_rate }`,
@@ -92,13 +92,13 @@ export function parseTrainerState(text: string, path: string): TrainerState {
   const number = (key: string, fallback?: number): number => {
     const value = json[key] ?? fallback;
     if (typeof value === "number") return value;
-    problems.push(value === undefined ? `${key} is missing` : `${key} is ${showValue(value)}, expected a number`);
+    problems.push(value === undefined ? `${key} is missing` : `${key} is ${formatValue(value)}, expected a number`);
     return 0;
   };
   const orNull = <T>(key: string, type: "number" | "string"): T | null => {
     const value = json[key] ?? null;
     if (value === null || typeof value === type) return value as T | null;
-    problems.push(`${key} is ${showValue(value)}, expected a ${type} or null`);
+    problems.push(`${key} is ${formatValue(value)}, expected a ${type} or null`);
     return null;
   };
   const history = json["log_history"];

@@ -6,7 +6,7 @@ import type { DType } from "../../core/device/tensor.ts";
 import { ConfigError, ModelError, PluginError } from "../../core/errors.ts";
 import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
 import { type TensorToWrite } from "../../core/formats/safetensors.ts";
-import { showValue } from "../../core/options/describe.ts";
+import { formatValue } from "../../core/options/describe.ts";
 import type { Adapter } from "../../core/plugin/adapter.ts";
 import type { Optimizer } from "../../core/plugin/optimizer.ts";
 import { writeFileAtomic } from "../files/files.ts";
@@ -53,7 +53,7 @@ function tensorsOf(saved: unknown, optimizer: string): (readonly [string, Tensor
         hint: "A tensor is { dtype, shape, data }, as savedTensor makes it; optimizerContract of qlora/testing checks it.",
       },
     );
-  if (!(saved instanceof Map)) throw wrong(showValue(saved));
+  if (!(saved instanceof Map)) throw wrong(formatValue(saved));
   return [...(saved as Map<string, Partial<SavedTensor>>)].map(([name, { dtype, shape, data }]) => {
     if (dtype === undefined || TO_FILE[dtype] === undefined || shape === undefined || !(data instanceof Uint8Array))
       throw wrong(`dtype ${String(dtype)} and data that is ${data?.constructor.name ?? "nothing"} for ${name}`);
@@ -70,7 +70,7 @@ export async function readTrainingState(directory: string): Promise<TrainingStat
   const hint = "Go on from an earlier checkpoint: --resume-from-checkpoint FOLDER.";
   const json = parseJsonObject(await readText(path), damaged(path, hint));
   if (json["version"] !== 1)
-    throw new ModelError("CHECKPOINT_VERSION", `${path}: version ${showValue(json["version"])}, expected 1`);
+    throw new ModelError("CHECKPOINT_VERSION", `${path}: version ${formatValue(json["version"])}, expected 1`);
   const trainerPath = join(directory, RUN_FILES.state);
   return parseTrainingState(json, parseTrainerState(await readText(trainerPath), trainerPath), path);
 }

@@ -5,7 +5,7 @@ import { isUnsupported, oneLogit, openAdapterTensors, surplusTensor } from "../.
 import { ConfigError, ModelError, QloraError } from "../../core/errors.ts";
 import { requireFinite } from "../../core/formats/finite.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, parseLoraConfig, savedModuleKey } from "../../core/formats/peft.ts";
-import { showValue } from "../../core/options/describe.ts";
+import { formatValue } from "../../core/options/describe.ts";
 import type { AdapterFactory, AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { PluginFactory } from "../../core/plugin/factory.ts";
 import {
@@ -169,7 +169,7 @@ export function requestRows(
     const unused = OWN_ROWS.filter((key) => asked[key] !== undefined);
     if (unused.length > 0) {
       const problems = unused.map(
-        (key) => `data.${key}: got ${showValue(asked[key])} with files, whose rows are all taken`,
+        (key) => `data.${key}: got ${formatValue(asked[key])} with files, whose rows are all taken`,
       );
       throw new ConfigError("DATA_FILES_WHOLE", problems, {
         hint: "Leave it out; or leave the files out, for the rows that the run held out.",

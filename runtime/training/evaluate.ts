@@ -1,5 +1,5 @@
 import { PluginError, QloraError } from "../../core/errors.ts";
-import { showValue } from "../../core/options/describe.ts";
+import { formatValue } from "../../core/options/describe.ts";
 import { negativeLogLikelihood } from "../../core/plugin/metric-rows.ts";
 import type { MetricPlugin } from "../../core/plugin/metric.ts";
 import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
@@ -90,9 +90,9 @@ function addResult(into: Record<string, number>, metric: string, values: unknown
   const wrong = (got: string, expected: string): PluginError =>
     new PluginError("METRIC_RESULT", `metric ${metric}: result() gives ${got}, expected ${expected}`);
   if (typeof values !== "object" || values === null || values instanceof Promise)
-    throw wrong(values instanceof Promise ? "a promise" : showValue(values), "an object of numbers");
+    throw wrong(values instanceof Promise ? "a promise" : formatValue(values), "an object of numbers");
   for (const [name, value] of Object.entries(values)) {
-    if (typeof value !== "number") throw wrong(`${name}: ${showValue(value)}`, "an object of numbers");
+    if (typeof value !== "number") throw wrong(`${name}: ${formatValue(value)}`, "an object of numbers");
     if (`eval_${name}` in into) throw wrong(name, "a name that no other metric gives");
     into[`eval_${name}`] = value;
   }
