@@ -122,8 +122,8 @@ export async function train(config: Config, options?: TrainOptions): Promise<Tra
  * Trains every fold of a config's data and predicts each row by the model that did not see it; resumes by itself.
  * @throws QloraError of every kind
  * @example
- * const { data, training } = config.given;
- * const whole = defineConfig({ ...config.given, data: { ...data, nSplits: undefined }, training: { ...training, outputDir } });
+ * const { data, training } = config.input;
+ * const whole = defineConfig({ ...config.input, data: { ...data, nSplits: undefined }, training: { ...training, outputDir } });
  * const { folds, outOfFold } = await crossValidate(whole, 2);
  * console.log(outOfFold, folds.map(({ metrics }) => metrics["eval_log_loss"]));
  */

@@ -75,7 +75,7 @@ export async function prepareConfig(argv: readonly string[], services: Services,
     const override = (kind: keyof typeof plugins): PluginOverride => ({
       factory: plugins[kind],
       options: {
-        ...(preset?.[kind].name === plugins[kind].name ? preset[kind].given : {}),
+        ...(preset?.[kind].name === plugins[kind].name ? preset[kind].input : {}),
         ...(kind === "model" ? model.options : {}),
         ...values[kind],
       },

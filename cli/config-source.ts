@@ -18,7 +18,7 @@ export function configSource(input: ConfigInput, plugins: PluginExports): string
     const name = Object.keys(plugins).find((key) => plugins[key] === plugin.factory);
     if (name === undefined) throw new RangeError(`${plugin.name} is not among the exports`);
     used.add(name);
-    const body = optionLines(plugin.factory.options.shape, plugin.given, `${indent}  `);
+    const body = optionLines(plugin.factory.options.shape, plugin.input, `${indent}  `);
     return body === "" ? `${name}()` : `${name}({\n${body}${indent}})`;
   };
   const section = (shape: OptionShape, given: object = {}): string => `{\n${optionLines(shape, given, "    ")}  }`;

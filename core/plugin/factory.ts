@@ -28,7 +28,7 @@ export interface Plugin<
   /** Parsed options, defaults filled in. */
   readonly options: O;
   /** The options as they were given, so that flags can be laid over them. */
-  readonly given: object;
+  readonly input: object;
   /** Where it came from; `factory.options` is its schema. */
   readonly factory: PluginFactory<K, A, R>;
   /** Makes the live object; the options are bound already. */
@@ -100,7 +100,7 @@ export function definePlugin<const K extends PluginKind, const S extends OptionS
       kind,
       name,
       options,
-      given: input as object,
+      input: input as object,
       factory,
       create: (...args) => complete(name, definition.create(options, ...args)),
     };

@@ -36,10 +36,10 @@ export interface ModelPlacement {
 }
 
 /** What of it the user's options settle; undefined is open. */
-export type GivenPlacement = { readonly [K in keyof ModelPlacement]: ModelPlacement[K] | undefined };
+export type UserPlacement = { readonly [K in keyof ModelPlacement]: ModelPlacement[K] | undefined };
 
 /** The user's options before the plan's choice before what costs least to think about: all on the device, packed. */
-export function settlePlacement(given: GivenPlacement, planned: ModelPlacement | undefined): ModelPlacement {
+export function settlePlacement(given: UserPlacement, planned: ModelPlacement | undefined): ModelPlacement {
   return {
     embeddings: given.embeddings ?? planned?.embeddings ?? "device",
     keepDequantised: given.keepDequantised ?? planned?.keepDequantised ?? false,
@@ -81,7 +81,7 @@ export interface Model {
 export interface ModelSource {
   readonly checkpoint: string;
   /** The parts of `ModelPlacement` that it obeys, each with what is already settled; without it the plan has no say. */
-  readonly placement?: GivenPlacement | undefined;
+  readonly placement?: UserPlacement | undefined;
   /** What the options change of config.json, in its own spelling; `merge` writes it. */
   readonly configChanges?: Readonly<Record<string, PythonJson>> | undefined;
   /** From config.json and, where there are any, the headers; reads no weights. @throws ModelError */

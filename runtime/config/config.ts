@@ -47,7 +47,7 @@ export interface Config extends Required<Omit<ConfigInput, "data" | "training" |
   readonly training: TrainingOptions;
   readonly device: DeviceOptions;
   /** The config as it was given, so that flags can be laid over it before defaults are filled in. */
-  readonly given: ConfigInput;
+  readonly input: ConfigInput;
 }
 
 /** What flags say about one plugin: which it is, and options to lay over the file's where that has the same. */
@@ -151,7 +151,7 @@ export function defineConfig(input: ConfigInput): Config {
   if (problems.length === 0) checkLoss(input, sections.training, problems);
   if (problems.length > 0) throw new ConfigError("CONFIG_INVALID", problems);
   const { model, adapter, optimizer, metrics = [], loss } = input;
-  return { kind: "config", model, adapter, optimizer, metrics, loss, ...sections, given: input };
+  return { kind: "config", model, adapter, optimizer, metrics, loss, ...sections, input: input };
 }
 
 const isConfig = (value: unknown): value is Config =>
@@ -214,12 +214,12 @@ export async function loadConfig(
  * @throws ConfigError listing every problem
  */
 export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): Config {
-  const given = file?.given;
+  const given = file?.input;
   const problems: string[] = [];
   const plugin = <K extends SingleKind>(kind: K): ConfigInput[K] => {
     const fromFile = given?.[kind];
     const { factory, options } = flags[kind];
-    const base = fromFile?.name === factory.name ? fromFile.given : {};
+    const base = fromFile?.name === factory.name ? fromFile.input : {};
     try {
       return factory.configure({ ...base, ...options }) as ConfigInput[K];
     } catch (error) {

@@ -54,7 +54,7 @@ export interface Loss extends Required<LossDefinition> {
  *       return { loss: -(q ** gamma) * log, dLogits: p.map((value, c) => slope * ((c === label ? 1 : 0) - value)) };
  *     },
  *   });
- * await train(defineConfig({ ...config.given, loss: focal(2) }));
+ * await train(defineConfig({ ...config.input, loss: focal(2) }));
  */
 export function defineLoss(definition: LossDefinition): Loss {
   const { name, options = {} } = check(definition);

@@ -26,7 +26,7 @@ import { loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { RunListener } from "../events.ts";
 import { openFolder } from "../files/folder.ts";
 import type { TrainedAdapter } from "../folder/find-adapter.ts";
-import type { MemorySettings, GivenSettings } from "../planning/settings.ts";
+import type { MemorySettings, UserSettings } from "../planning/settings.ts";
 import { loadEvaluationData } from "../run/data.ts";
 import { type BaseModel, type BaseModelOptions, modelForCheckpoint, openBaseModel } from "../session/base-model.ts";
 
@@ -87,7 +87,7 @@ export interface AdapterRun {
   /** Short rows may share a batch of as many tokens as `maxSamples` of the longest have: nobody asked for a size here. */
   readonly packsShortRows: boolean;
   /** What the request and the model's options settle of memory. */
-  readonly given: GivenSettings;
+  readonly given: UserSettings;
   /** The rest as the run's memory plan settled it, else all on the device, packed and uncut. */
   readonly settings: MemorySettings;
   /** Whether the run recorded a memory plan. */

@@ -3,7 +3,7 @@ import { DeviceError } from "../../core/errors.ts";
 import type { ModelPlacement } from "../../core/plugin/model.ts";
 import { formatBytes, formatGib } from "../../core/util/byte-size.ts";
 import type { MemoryBudget } from "../device/budget.ts";
-import type { Measured, MemorySettings, PlannedWork, GivenSettings, MemoryMode, MemoryPlan } from "./settings.ts";
+import type { Measured, MemorySettings, PlannedWork, UserSettings, MemoryMode, MemoryPlan } from "./settings.ts";
 
 /** What a shortage says of training, and of forward passes alone. */
 const TRAINING = {
@@ -24,7 +24,7 @@ const INFERENCE = {
 /** The error that names what is short, by how much, and what to lower. */
 export function shortage(
   { training }: PlannedWork,
-  given: GivenSettings,
+  given: UserSettings,
   budget: MemoryBudget,
   figures: Measured,
   settings: MemorySettings,
@@ -93,7 +93,7 @@ export function describeSettings(settings: MemorySettings): string {
 }
 
 /** Why a plan is what it is. */
-export function reasonOf(mode: MemoryMode, given: GivenSettings, budget: MemoryBudget): string {
+export function reasonOf(mode: MemoryMode, given: UserSettings, budget: MemoryBudget): string {
   const settled = [
     ...(given.checkpointing === undefined ? [] : ["gradientCheckpointing"]),
     ...(given.tokenBudget === undefined ? [] : ["tokenBudget"]),

@@ -7,7 +7,7 @@ import type { StepLoss } from "../training/step.ts";
 import { MemoryAccount } from "./account.ts";
 import type { KernelForecast } from "./forecast.ts";
 import { planMemory } from "./plan.ts";
-import type { PlannedWork, FavouredSettings, GivenSettings, MemoryMode, MemoryPlan } from "./settings.ts";
+import type { PlannedWork, FavouredSettings, UserSettings, MemoryMode, MemoryPlan } from "./settings.ts";
 
 /** Steps that are taken of lengths in turn. */
 const MAX_STEPS = 8;
@@ -29,7 +29,7 @@ export function keepsDequantised({ info }: MetaDevice): boolean {
 export interface OpenRequest {
   readonly device: Partial<DeviceOptions>;
   readonly mode: MemoryMode;
-  readonly given: GivenSettings;
+  readonly given: UserSettings;
   /** Taken where they fit. */
   readonly favoured?: FavouredSettings | undefined;
   readonly work: PlannedWork;

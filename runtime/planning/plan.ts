@@ -6,7 +6,7 @@ import type {
   MemoryFigures,
   MemorySettings,
   MemoryMode,
-  GivenSettings,
+  UserSettings,
   FavouredSettings,
   MemoryPlan,
 } from "./settings.ts";
@@ -115,7 +115,7 @@ const smallest = (open: readonly Choice[], checkpointing: Checkpointing = "block
 /** What is planned for. */
 export interface PlanRequest {
   readonly mode: MemoryMode;
-  readonly given: GivenSettings;
+  readonly given: UserSettings;
   readonly budget: MemoryBudget;
   readonly keeps: boolean;
   /** Taken where they fit. */
@@ -126,7 +126,7 @@ type Choice = Omit<MemorySettings, "checkpointing">;
 
 /** Every combination of what is left open but for checkpointing; the one with the least memory last. */
 function openChoices(
-  given: GivenSettings,
+  given: UserSettings,
   mode: MemoryMode,
   { keeps, known, account }: { readonly keeps: boolean; readonly known: boolean; readonly account: MemoryAccount },
 ): Choice[] {

@@ -2,7 +2,7 @@
 import type { Checkpointing } from "../../core/compute/blocks.ts";
 import type { MemoryReport } from "../../core/device/memory.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
-import type { ModelPlacement, ModelSource, GivenPlacement } from "../../core/plugin/model.ts";
+import type { ModelPlacement, ModelSource, UserPlacement } from "../../core/plugin/model.ts";
 import type { Optimizer } from "../../core/plugin/optimizer.ts";
 import type { MemoryBudget } from "../device/budget.ts";
 import type { Session } from "../session/session.ts";
@@ -60,11 +60,11 @@ export type Measured = MemoryFigures | { readonly tooLarge: string };
 export type MemoryMode = "lean" | "auto" | "fast";
 
 /** What the user settled; the plan chooses the rest. */
-export interface GivenSettings {
+export interface UserSettings {
   readonly checkpointing?: Checkpointing | undefined;
   readonly tokenBudget?: number | undefined;
   /** Undefined for a model that has no such choice. */
-  readonly placement?: GivenPlacement | undefined;
+  readonly placement?: UserPlacement | undefined;
   /** A run goes on with its own settings: micro-batches that were not cut stay so, since a cut changes the last bits. */
   readonly resumed?: boolean | undefined;
 }

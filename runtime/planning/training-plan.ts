@@ -4,7 +4,7 @@ import type { Config } from "../config/config.ts";
 import { createOptimizer } from "../training/head-optimizer.ts";
 import type { StepLoss } from "../training/step.ts";
 import { openPlanned, type Planned, stepsOf } from "./open.ts";
-import type { MemorySettings, PlannedWork, GivenSettings, MemoryMode, RecordedMemory } from "./settings.ts";
+import type { MemorySettings, PlannedWork, UserSettings, MemoryMode, RecordedMemory } from "./settings.ts";
 
 /** The work of a config. @param lengths tokens of samples, in turn; default: all as long as may come */
 export function plannedWork(
@@ -31,7 +31,7 @@ export function plannedWork(
 }
 
 /** What the config settles of memory. */
-export function givenSettings({ training }: Config, source: ModelSource): GivenSettings {
+export function givenSettings({ training }: Config, source: ModelSource): UserSettings {
   return {
     checkpointing: training.gradientCheckpointing,
     tokenBudget: training.tokenBudget,
@@ -65,16 +65,16 @@ export function memoryRequest(
   config: Config,
   source: ModelSource,
   recorded?: RecordedMemory,
-): { readonly mode: MemoryMode; readonly given: GivenSettings } {
+): { readonly mode: MemoryMode; readonly given: UserSettings } {
   const given = givenSettings(config, source);
-  const named = config.given.training?.memory;
+  const named = config.input.training?.memory;
   if (recorded === undefined || (named !== undefined && named !== recorded.mode)) {
     return { mode: config.training.memory, given };
   }
   return { mode: recorded.mode, given: resumed(given, recorded.settings) };
 }
 
-function resumed({ checkpointing, tokenBudget, placement }: GivenSettings, before: MemorySettings): GivenSettings {
+function resumed({ checkpointing, tokenBudget, placement }: UserSettings, before: MemorySettings): UserSettings {
   return {
     resumed: true,
     checkpointing: checkpointing ?? before.checkpointing,

@@ -45,7 +45,7 @@ export async function openBaseModel(plugin: ModelPlugin, options: BaseModelOptio
   }
   const pinned = before?.name === checkpoint ? before.sha : undefined;
   const sourceIn = (directory: string): ModelSource =>
-    (directory === checkpoint ? plugin : plugin.factory.configure({ ...plugin.given, checkpoint: directory })).create(
+    (directory === checkpoint ? plugin : plugin.factory.configure({ ...plugin.input, checkpoint: directory })).create(
       fileHost,
     );
   const judge = async (

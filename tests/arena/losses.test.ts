@@ -105,7 +105,7 @@ describe("the loss of a run", () => {
     expect(() => of({ loss: "pairwise", classWeights: [1, 1, 1] })).toThrow("got pairwise with classWeights");
     expect(() => of({ pairwiseWeight: 0.5 })).toThrow("pairwiseWeight: got 0.5 with loss auto");
     await using folder = await temporaryFolder();
-    const { given } = await smallRun(folder.path);
+    const { input: given } = await smallRun(folder.path);
     const loss = defineLoss({ name: "mine", compute: ({ logits }) => ({ loss: 0, dLogits: logits }) });
     expect(() => defineConfig({ ...given, loss, training: { loss: "pairwise" } })).toThrow(
       "loss: got mine together with training.loss or training.classWeights",

@@ -77,7 +77,7 @@ export function exampleModule({ code, file }: DocExample, folder: string): strin
     return list.length === 0 ? [] : [`import { ${list.join(", ")} } from ${JSON.stringify(from)};`];
   });
   const body = FRAGMENT.test(code)
-    ? `defineConfig({ ...config.given,\n${code}\n});`
+    ? `defineConfig({ ...config.input,\n${code}\n});`
     : code
         .replaceAll(/^export default (.*)$/gm, "void ($1")
         .replaceAll(/^void \((.*);$/gm, "void ($1);")

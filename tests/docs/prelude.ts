@@ -38,7 +38,7 @@ export const config: Config = defineConfig({
 
 /** Folder of a finished run. */
 export const run = join(folder, "run");
-await train(defineConfig({ ...config.given, training: { ...config.given.training, outputDir: run } }));
+await train(defineConfig({ ...config.input, training: { ...config.input.training, outputDir: run } }));
 
 /** The smallest tier of this machine's GPU. */
 export const gpu = await testGpu("f32");

@@ -8,7 +8,7 @@ import type {
   MemoryFigures,
   MemorySettings,
   PlannedWork,
-  GivenSettings,
+  UserSettings,
   MemoryMode,
 } from "../../runtime/planning/settings.ts";
 import { memoryRequest } from "../../runtime/planning/training-plan.ts";
@@ -119,7 +119,7 @@ test("forward passes alone: Gemma-2-9B as a large card trained it fits 7 GiB", a
 
 describe("choosing", () => {
   const account = accountOf("gemma2-2b", 8, 6);
-  const planned = (mode: MemoryMode, gib: number | undefined, given: GivenSettings = {}, of = account) => {
+  const planned = (mode: MemoryMode, gib: number | undefined, given: UserSettings = {}, of = account) => {
     const placement = { embeddings: undefined, keepDequantised: undefined };
     const bytes = gib === undefined ? undefined : gib * GIB;
     return planMemory(of, {

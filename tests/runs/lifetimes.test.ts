@@ -7,7 +7,7 @@ import { smallRun, temporaryFolder } from "../support/run.ts";
 
 test("a config that defineConfig did not make is told as such", async () => {
   await using folder = await temporaryFolder();
-  const { given } = await smallRun(folder.path);
+  const { input: given } = await smallRun(folder.path);
   for (const [config, got] of [
     [undefined, "nothing"],
     [{}, "{}"],

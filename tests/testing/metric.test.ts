@@ -19,7 +19,7 @@ const shipped = [
 ];
 
 for (const plugin of shipped) {
-  describe(`${plugin.name} ${JSON.stringify(plugin.given)}`, () => {
+  describe(`${plugin.name} ${JSON.stringify(plugin.input)}`, () => {
     for (const { name, run } of metricContract(plugin)) test(name, run);
   });
 }

@@ -22,7 +22,7 @@ const shipped: readonly (readonly [OptimizerPlugin, OptimizerContractOptions])[]
 
 for (const tier of tiers) {
   for (const [plugin, options] of shipped) {
-    describe(`${plugin.name} ${JSON.stringify(plugin.given)}, tier ${tier} (seed ${runSeed})`, () => {
+    describe(`${plugin.name} ${JSON.stringify(plugin.input)}, tier ${tier} (seed ${runSeed})`, () => {
       for (const { name, run } of optimizerContract(gpuOf(tier), plugin, { ...options, seed: runSeed })) {
         test(name, run, 30_000);
       }
