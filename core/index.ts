@@ -19,7 +19,7 @@ export {
   type ModelPlacement,
   type ModelPlugin,
   type ModelSource,
-  settlePlacement,
+  resolvePlacement,
 } from "./plugin/model.ts";
 export {
   type Adapter,
@@ -95,7 +95,7 @@ export { type Batch, uploadBatch } from "./compute/batch.ts";
 export { bindDecoderLinears, type DecoderLinears, decoderLinears, type DecoderWidths } from "./compute/decoder.ts";
 export {
   type AdaptedLinear,
-  branchTrains,
+  isTrainable,
   type LinearSpec,
   type LowRankBranch,
   type Nf4Weight,

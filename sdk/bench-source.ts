@@ -1,6 +1,6 @@
 /** Where `qlora bench` gets its model: the bundled checkpoint, a folder, or random weights of a published shape. */
 import { join } from "node:path";
-import { type ModelSource, settlePlacement } from "../core/plugin/model.ts";
+import { type ModelSource, resolvePlacement } from "../core/plugin/model.ts";
 import { gemma2 } from "../plugins/gemma2/index.ts";
 import { createGemma2 } from "../plugins/gemma2/model.ts";
 import { gemma2Outline } from "../plugins/gemma2/outline.ts";
@@ -31,7 +31,7 @@ export function benchSource(options: SourceOptions): ModelSource {
     load: (context) =>
       createGemma2(context, source, config, {
         softcap: config.attnLogitSoftcapping ?? 0,
-        ...settlePlacement(placement, context.placement),
+        ...resolvePlacement(placement, context.placement),
       }),
   };
 }

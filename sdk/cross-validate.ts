@@ -19,7 +19,7 @@ import { loadRunData } from "../runtime/run/data.ts";
 import { checkAdapterFolder } from "../runtime/run/resume.ts";
 import type { TrainOptions } from "../runtime/run/train-types.ts";
 import { trainSteps } from "../runtime/run/train.ts";
-import { logarithms, scoreLogits } from "../runtime/training/evaluate.ts";
+import { logProbabilities, scoreLogits } from "../runtime/training/evaluate.ts";
 import { formatProbabilities, probabilityColumns, requireUniqueIds } from "./probabilities.ts";
 
 /** Files beside the folds' folders. */
@@ -76,7 +76,7 @@ export async function crossValidate(
 
   const done: HeldOut[] = [];
   const score = (rows: HeldOut["rows"]): Record<string, number> => {
-    const logits = logarithms(rows.map(({ values }) => values));
+    const logits = logProbabilities(rows.map(({ values }) => values));
     const labels = rows.map(({ label }) => label);
     return scoreLogits(logits, labels, numLabels, config.metrics);
   };

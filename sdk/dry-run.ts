@@ -1,7 +1,7 @@
 import type { Config } from "../runtime/config/config.ts";
 import { planLine } from "../runtime/planning/format.ts";
 import { openRun } from "../runtime/planning/training-plan.ts";
-import { findStart } from "../runtime/run/resume.ts";
+import { resolveResume } from "../runtime/run/resume.ts";
 import { readWork } from "../runtime/run/task.ts";
 import { openBaseModel } from "../runtime/session/base-model.ts";
 import { inspectConfig } from "./inspect.ts";
@@ -22,7 +22,7 @@ export interface DryRunResult {
 
 /** What a run would do, without training. @throws QloraError of every kind, as `train` would */
 export async function dryRun(config: Config): Promise<DryRunResult> {
-  const { record } = await findStart(config.training);
+  const { record } = await resolveResume(config.training);
   const work = readWork(config);
   const { rows, samplesPerStep, sampler } = work;
   const { trainableParameters, allParameters } = await inspectConfig(config);

@@ -31,7 +31,7 @@ import { openAdapterSession } from "../runtime/inference/adapter-session.ts";
 import { openRunTokeniser, reportCuts } from "../runtime/run/data.ts";
 import { inferenceSpecials } from "../runtime/run/specials.ts";
 import type { EventOptions } from "../runtime/run/train-types.ts";
-import { computeLogits, logarithms, scoreLogits } from "../runtime/training/evaluate.ts";
+import { computeLogits, logProbabilities, scoreLogits } from "../runtime/training/evaluate.ts";
 import { PartialLogits, type PartialIdentity } from "./partial.ts";
 import { applyPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
 import {
@@ -150,7 +150,9 @@ export async function evaluateAdapter(
   const { dataset, numLabels, values } = await inferenceLogits(request, adapter, plugins, views, onEvent);
   const labels = dataset.rows.map((row) => row.label!);
   const logits =
-    request.tta === "swap" ? logarithms(averagedRows(dataset, values, numLabels).map((row) => row.values)) : values[0]!;
+    request.tta === "swap"
+      ? logProbabilities(averagedRows(dataset, values, numLabels).map((row) => row.values))
+      : values[0]!;
   return { samples: labels.length, metrics: scoreLogits(logits, labels, numLabels, metrics) };
 }
 

@@ -10,7 +10,7 @@ import { removeLeftovers, writeFileAtomic } from "../runtime/files/files.ts";
 import { openFolder, openSafetensors } from "../runtime/files/folder.ts";
 import { type Checkpoint, readCheckpoints, removeCheckpoint } from "../runtime/folder/checkpoints.ts";
 import { EVALUATION_FILE, parseEvaluation } from "../runtime/folder/evaluation-record.ts";
-import { holdRunFolder, isFolder, RUN_FILES } from "../runtime/folder/folder.ts";
+import { lockRunFolder, isFolder, RUN_FILES } from "../runtime/folder/folder.ts";
 import { type Lineage, UNRECORDED, UNRECORDED_LINE } from "../runtime/folder/lineage.ts";
 import { MANIFEST_FILE, manifestProblems, readManifest } from "../runtime/folder/manifest.ts";
 import { readOwnRecord } from "../runtime/folder/record.ts";
@@ -91,7 +91,7 @@ const inNaturalOrder = new Intl.Collator("en", { numeric: true }).compare;
 
 async function runParts(outputDir: string, repair: boolean): Promise<VerifiedPart[]> {
   if (!repair) return lookAt(outputDir, false);
-  await using _ = await holdRunFolder(outputDir);
+  await using _ = await lockRunFolder(outputDir);
   return lookAt(outputDir, true);
 }
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Batch } from "../core/compute/batch.ts";
 import { runBlocks } from "../core/compute/blocks.ts";
 import { decoderLinears } from "../core/compute/decoder.ts";
-import { type AdaptedLinear, branchTrains, type LinearSpec, type Nf4Weight } from "../core/compute/linear.ts";
+import { type AdaptedLinear, isTrainable, type LinearSpec, type Nf4Weight } from "../core/compute/linear.ts";
 import type { ParameterSet } from "../core/compute/parameters.ts";
 import type { Tape } from "../core/compute/tape.ts";
 import type { Tensor } from "../core/device/tensor.ts";
@@ -114,7 +114,7 @@ function loadToy(
   }
 
   const trains = (layer: number): boolean =>
-    [...adapted.values()].some((each) => each.spec.layer === layer && branchTrains(each));
+    [...adapted.values()].some((each) => each.spec.layer === layer && isTrainable(each));
 
   return {
     head: [

@@ -1,5 +1,5 @@
 /** The block of a Llama-like decoder, which Gemma-2, Llama, Mistral and Qwen2 share: seven linears by Hugging Face's names. */
-import { type AdaptedLinear, branchTrains, type LinearSpec } from "./linear.ts";
+import { type AdaptedLinear, isTrainable, type LinearSpec } from "./linear.ts";
 
 /** Widths of a decoder, as config.json gives them. */
 export interface DecoderWidths {
@@ -65,5 +65,5 @@ export function bindDecoderLinears(linears: ReadonlyMap<string, AdaptedLinear>, 
     up: of("mlp.up_proj"),
     down: of("mlp.down_proj"),
   };
-  return { ...parts, trains: Object.values(parts).some(branchTrains) };
+  return { ...parts, trains: Object.values(parts).some(isTrainable) };
 }

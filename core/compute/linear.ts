@@ -75,6 +75,6 @@ export interface AdaptedLinear {
 }
 
 /** Whether anything of an adapted linear trains. */
-export function branchTrains(linear: AdaptedLinear): boolean {
+export function isTrainable(linear: AdaptedLinear): boolean {
   return linear.branch !== undefined || linear.forward !== undefined;
 }

@@ -136,7 +136,7 @@ export async function readNf4State(
 }
 
 /** What is small of an NF4 weight: all but its codes and its absmax. */
-export interface Nf4Frame extends Nf4State {
+export interface Nf4QuantState extends Nf4State {
   readonly codeBook: Float32Array<ArrayBuffer>;
   /** Of a weight whose absmax values are double-quantised. */
   readonly nested: Pick<NestedAbsmax, "nestedAbsmax" | "nestedMap" | "nestedOffset"> | undefined;
@@ -152,7 +152,7 @@ export async function readNf4Frame(
   source: TensorSource,
   name: string,
   shape?: readonly [outFeatures: number, inFeatures: number],
-): Promise<Nf4Frame> {
+): Promise<Nf4QuantState> {
   const state = await readNf4State(source, name, shape);
   const codeBook = await readF32(source, `${name}.quant_map`);
   if (codeBook.some((value, i) => value !== nf4CodeBook[i])) {

@@ -39,7 +39,7 @@ export interface ModelPlacement {
 export type UserPlacement = { readonly [K in keyof ModelPlacement]: ModelPlacement[K] | undefined };
 
 /** The user's options before the plan's choice before what costs least to think about: all on the device, packed. */
-export function settlePlacement(given: UserPlacement, planned: ModelPlacement | undefined): ModelPlacement {
+export function resolvePlacement(given: UserPlacement, planned: ModelPlacement | undefined): ModelPlacement {
   return {
     embeddings: given.embeddings ?? planned?.embeddings ?? "device",
     keepDequantised: given.keepDequantised ?? planned?.keepDequantised ?? false,

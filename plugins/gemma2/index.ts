@@ -6,7 +6,7 @@ import {
   pyFloat,
   readModelConfig,
   requireNf4,
-  settlePlacement,
+  resolvePlacement,
 } from "qlora/core";
 import { type Gemma2Config, parseGemma2Config } from "./config.ts";
 import { createGemma2 } from "./model.ts";
@@ -67,7 +67,7 @@ export const gemma2 = defineModel({
         const softcap = attnLogitSoftcapping ?? config.attnLogitSoftcapping ?? 0;
         return await createGemma2(context, files, config, {
           softcap,
-          ...settlePlacement(placement, context.placement),
+          ...resolvePlacement(placement, context.placement),
         });
       },
     };

@@ -9,7 +9,7 @@ import {
   option,
   readModelConfig,
   requireNf4,
-  settlePlacement,
+  resolvePlacement,
   type TensorSource,
 } from "qlora/core";
 import { freeNf4 } from "qlora/kernels";
@@ -61,7 +61,7 @@ export const llama = defineModel({
         const config = await readConfig();
         const { baseParameters } = llamaOutline(config, context.numLabels);
         await using files = await openWeights(context, folder, baseParameters);
-        return await createLlama(context, files, config, settlePlacement(placement, context.placement));
+        return await createLlama(context, files, config, resolvePlacement(placement, context.placement));
       },
     };
   },

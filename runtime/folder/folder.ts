@@ -76,7 +76,7 @@ export function checkRunFolder(outputDir: string, overwrite: boolean): void {
  * Makes the folder of a run where there is none, and holds it until disposed: two runs would mix their files.
  * @throws ConfigError where another run holds it; QloraError where it cannot be written
  */
-export async function holdRunFolder(outputDir: string): Promise<AsyncDisposable> {
+export async function lockRunFolder(outputDir: string): Promise<AsyncDisposable> {
   const path = join(outputDir, LOCK_FILE);
   const lock = await explainWriteErrors(outputDir, () => tryLock(path));
   if (lock !== undefined) return lock;

@@ -13,7 +13,7 @@ import {
   type ModelPlacement,
   type ModelPlugin,
   type ModelSource,
-  settlePlacement,
+  resolvePlacement,
 } from "../../core/plugin/model.ts";
 import { dataOptions, type DataOptions, type DataOptionsInput } from "../config/data-options.ts";
 import { deviceOptions, type DeviceOptions } from "../config/device-options.ts";
@@ -138,7 +138,7 @@ export async function openAdapterRun(
     settings: {
       checkpointing: "none",
       tokenBudget: request.tokenBudget ?? planned?.tokenBudget ?? saved?.tokenBudget,
-      ...settlePlacement(source.placement ?? { embeddings: undefined, keepDequantised: undefined }, planned),
+      ...resolvePlacement(source.placement ?? { embeddings: undefined, keepDequantised: undefined }, planned),
     },
     planned: planned !== undefined,
     allowNonFinite: request.allowNonFinite === true,

@@ -168,7 +168,7 @@ function paths(line: ChartLine, shown: readonly Point[], x: Scale, y: Scale): Ma
   return markup`${path(shown, "line faint")}${path(average, "line")}`;
 }
 
-/** On a logarithmic axis the average is of the logarithms, so that it runs through the middle of what one sees. */
+/** On a logarithmic axis the average is of the logProbabilities, so that it runs through the middle of what one sees. */
 function averageOf(line: ChartLine, kind: Scale["kind"]): Point[] {
   const weight = 1 - 1 / smoothingWindow(line);
   if (kind === "linear") return smooth(line.points, weight);

@@ -26,7 +26,7 @@ export interface RunStart {
  * Finds what a run goes on from, and that a new one may begin: cheap, and before anything is read or downloaded.
  * @throws ConfigError for an output folder that is taken, an adapter or a checkpoint that is not there; ModelError
  */
-export async function findStart(training: TrainingOptions): Promise<RunStart> {
+export async function resolveResume(training: TrainingOptions): Promise<RunStart> {
   const { outputDir, overwriteOutputDir, initAdapter, resumeFromCheckpoint } = training;
   if (resumeFromCheckpoint === false) {
     checkRunFolder(outputDir, overwriteOutputDir);

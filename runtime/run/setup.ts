@@ -4,7 +4,7 @@ import { version } from "../../core/util/version.ts";
 import { type Config, configToJson } from "../config/config.ts";
 import { removeLeftovers } from "../files/files.ts";
 import { id2label } from "../folder/adapter-notes.ts";
-import { createRunFolder, holdRunFolder, RUN_FILES, writeJson } from "../folder/folder.ts";
+import { createRunFolder, lockRunFolder, RUN_FILES, writeJson } from "../folder/folder.ts";
 import { newLine } from "../folder/lineage.ts";
 import { openRunLog } from "../folder/log.ts";
 import { checkResumable, readOptimizerState, readTrainingState } from "../folder/training-state.ts";
@@ -19,7 +19,7 @@ import { createOptimizer } from "../training/head-optimizer.ts";
 import { openRunTokeniser, reportCuts } from "./data.ts";
 import { rewindEvaluation } from "./evaluation.ts";
 import { RunProgress } from "./progress.ts";
-import { findStart } from "./resume.ts";
+import { resolveResume } from "./resume.ts";
 import { trainingSpecials } from "./specials.ts";
 import { readWork } from "./task.ts";
 import type { TrainOptions } from "./train-types.ts";
@@ -31,13 +31,13 @@ export async function openTrainingRun(
   { onEvent, signal, computeGradients }: TrainOptions,
 ): Promise<TrainingRun> {
   const { training, data, device } = config;
-  const { resume, record, lineage: before, notes } = await findStart(training);
+  const { resume, record, lineage: before, notes } = await resolveResume(training);
   for (const message of notes) onEvent?.({ type: "info", message });
   const work = readWork(config, onEvent);
   const { rows, numLabels, labelNames, samplesPerStep, sampler } = work;
 
   await using opened = new AsyncDisposableStack();
-  opened.use(await holdRunFolder(training.outputDir));
+  opened.use(await lockRunFolder(training.outputDir));
   if (resume === undefined) await createRunFolder(training.outputDir, training.overwriteOutputDir);
   else await removeLeftovers(resume);
 

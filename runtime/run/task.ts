@@ -3,7 +3,7 @@ import type { Config } from "../config/config.ts";
 import { countLabels, missingLabels } from "../data/labels.ts";
 import { createSampler, type Sampler } from "../data/sampler.ts";
 import type { RunListener } from "../events.ts";
-import { tryMetrics } from "../training/evaluate.ts";
+import { validateMetrics } from "../training/evaluate.ts";
 import { createStepLoss } from "../training/step-loss.ts";
 import type { StepLoss } from "../training/step.ts";
 import { loadTrainingData, type RunData } from "./data.ts";
@@ -27,7 +27,7 @@ export function readWork(config: Config, onEvent?: RunListener): RunWork {
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
   const odd = missingLabels(rows.train, numLabels);
   if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
-  tryMetrics(config.metrics, numLabels);
+  validateMetrics(config.metrics, numLabels);
   const stepLoss = createStepLoss(rows.train.rows, config, numLabels, onEvent);
   const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
   const sampler = createSampler({

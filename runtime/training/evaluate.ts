@@ -61,7 +61,7 @@ export async function computeLogits(
 }
 
 /** Logs of rows of probabilities, end to end: what stands in the place of logits, since their softmax is the probabilities. */
-export function logarithms(rows: readonly (readonly number[])[]): Float32Array<ArrayBuffer> {
+export function logProbabilities(rows: readonly (readonly number[])[]): Float32Array<ArrayBuffer> {
   return Float32Array.from(rows.flatMap((row) => row.map((value) => Math.log(Math.max(value, Number.MIN_VALUE)))));
 }
 
@@ -102,7 +102,7 @@ function addResult(into: Record<string, number>, metric: string, values: unknown
 const TRIED_CLASSES = 256;
 
 /** Scores a made-up row of each class: a metric that cannot work is to be known before hours of training. @throws PluginError */
-export function tryMetrics(metrics: readonly MetricPlugin[], numLabels: number): void {
+export function validateMetrics(metrics: readonly MetricPlugin[], numLabels: number): void {
   if (numLabels > TRIED_CLASSES) return;
   const labels = Array.from({ length: numLabels }, (_, label) => label);
   scoreLogits(new Float32Array(numLabels * numLabels), labels, numLabels, metrics);

@@ -21,7 +21,7 @@ import { parseRunRecord } from "../../runtime/folder/record.ts";
 import { formatTrainerState, parseTrainerState } from "../../runtime/folder/trainer-state.ts";
 import { readOptimizerState } from "../../runtime/folder/training-state.ts";
 import { parseMetrics } from "../../runtime/report/run.ts";
-import { findStart } from "../../runtime/run/resume.ts";
+import { resolveResume } from "../../runtime/run/resume.ts";
 import { verifyRun } from "../../sdk/verify.ts";
 import { metaConfig, metaGpus, metaTrain } from "../support/meta-run.ts";
 import { fuzz, type FuzzInput } from "./harness.ts";
@@ -234,7 +234,7 @@ fuzz({
       if (!same && parts.find((part) => part.path === checkpoint)!.state === "whole")
         throw new Error(`${name} was called whole`);
       const training = trainingOptions.parse({ outputDir: run, resumeFromCheckpoint: checkpoint });
-      const resumed = await findStart(training).then(
+      const resumed = await resolveResume(training).then(
         () => true,
         (error: unknown) => told(error),
       );

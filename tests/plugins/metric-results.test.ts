@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { defineMetric, defineOptions, type MetricPlugin } from "../../core/index.ts";
 import { train } from "../../index.ts";
 import { accuracy, auc, brier, confusion, ece, f1, logLoss, mcc } from "../../plugins/index.ts";
-import { scoreLogits, tryMetrics } from "../../runtime/training/evaluate.ts";
+import { scoreLogits, validateMetrics } from "../../runtime/training/evaluate.ts";
 import { failure } from "../support/failure.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 
@@ -32,5 +32,5 @@ test("numbers that are not finite are a metric's to give; every shipped one can 
   const [logits, labels] = [Float32Array.of(0, 0), [1]];
   expect(scoreLogits(logits, labels, 2, [metric(() => ({ a: NaN }))])).toEqual({ eval_loss: Math.log(2), eval_a: NaN });
   const shipped = [accuracy(), auc(), brier(), confusion(), ece(), f1(), logLoss(), mcc()];
-  for (const numLabels of [2, 3, 200]) expect(() => tryMetrics(shipped, numLabels)).not.toThrow();
+  for (const numLabels of [2, 3, 200]) expect(() => validateMetrics(shipped, numLabels)).not.toThrow();
 });

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { trainingOptions } from "../../runtime/config/training-options.ts";
 import { findAdapter } from "../../runtime/folder/find-adapter.ts";
-import { findStart } from "../../runtime/run/resume.ts";
+import { resolveResume } from "../../runtime/run/resume.ts";
 import { failure } from "../support/failure.ts";
 import { metaConfig, metaTrain } from "../support/meta-run.ts";
 import { random } from "../support/random.ts";
@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => rm(root, { recursive: true, force: true }));
 
 const resume = (from: string | true = checkpoint): Promise<string> =>
-  failure(findStart(trainingOptions.parse({ outputDir: run, resumeFromCheckpoint: from })));
+  failure(resolveResume(trainingOptions.parse({ outputDir: run, resumeFromCheckpoint: from })));
 
 /** Calls `look` while a bit of a file is another. */
 async function flipped(path: string, bit: number, look: () => Promise<string>): Promise<string> {
@@ -121,7 +121,7 @@ describe("a checkpoint", () => {
     expect((await findAdapter(join(old, "checkpoint-2"))).notes).toEqual([line]);
     // What it saved itself is checked again.
     expect((await findAdapter(old)).notes).toEqual([]);
-    expect(await failure(findStart({ ...config.training, resumeFromCheckpoint: true }))).toBe("no error");
+    expect(await failure(resolveResume({ ...config.training, resumeFromCheckpoint: true }))).toBe("no error");
   });
 });
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { appendFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { holdRunFolder } from "../../runtime/folder/folder.ts";
+import { lockRunFolder } from "../../runtime/folder/folder.ts";
 import { crossValidate } from "../../sdk/cross-validate.ts";
 import { verifyRun } from "../../sdk/verify.ts";
 import { qlora } from "../support/command-line.ts";
@@ -97,7 +97,7 @@ test("through the command line: a table, the problems beside it, and the exit co
 });
 
 test("a run that is being written, and a folder that holds none", async () => {
-  await using _ = await holdRunFolder(run);
+  await using _ = await lockRunFolder(run);
   expect(await failure(verifyRun(run))).toContain("another run is writing");
   expect(await odd(false)).toEqual([]);
   expect(await failure(verifyRun(join(root, "cache")))).toContain("holds no run, no checkpoint and no adapter");

@@ -13,7 +13,7 @@ import { findAdapter } from "../../runtime/folder/find-adapter.ts";
 import { createRunFolder } from "../../runtime/folder/folder.ts";
 import { openAdapterRun } from "../../runtime/inference/adapter-run.ts";
 import { loadTrainingData } from "../../runtime/run/data.ts";
-import { findStart } from "../../runtime/run/resume.ts";
+import { resolveResume } from "../../runtime/run/resume.ts";
 import { averageAdapters } from "../../sdk/average.ts";
 import { checkOutputFolder } from "../../sdk/merge/output-folder.ts";
 import { failure } from "../support/failure.ts";
@@ -73,7 +73,7 @@ test("an adapter to start from that is not there, before the base model is looke
     expect(await failure(act)).toContain(wanted);
   expect(existsSync(run.outputDir)).toBe(false);
   const start = (initAdapter: string, overwriteOutputDir = false): Promise<string> =>
-    failure(findStart(trainingOptions.parse({ ...run, initAdapter, overwriteOutputDir })));
+    failure(resolveResume(trainingOptions.parse({ ...run, initAdapter, overwriteOutputDir })));
   expect(await start(rows)).toContain(`${rows} is a file, expected`);
   expect(await start(folder.path)).toContain(`${folder.path} holds no adapter_model.safetensors, expected`);
   await writeFile(join(folder.path, "adapter_model.safetensors"), "");

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crossValidate, train, trainer } from "../../index.ts";
-import { createRunFolder, holdRunFolder } from "../../runtime/folder/folder.ts";
+import { createRunFolder, lockRunFolder } from "../../runtime/folder/folder.ts";
 import { readTrainingState } from "../../runtime/folder/training-state.ts";
 import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
@@ -23,18 +23,18 @@ test("a folder that cannot be made is one sentence", async () => {
   const file = join(folder.path, "file");
   await writeFile(file, "");
   const run = join(file, "run");
-  for (const made of [holdRunFolder(run), createRunFolder(run, false)])
+  for (const made of [lockRunFolder(run), createRunFolder(run, false)])
     expect(await failure(made)).toStartWith(`QloraError: ${run}: could not be written (ENOTDIR`);
 });
 
 test("a folder is held by one run at a time", async () => {
   await using folder = await temporaryFolder();
   const run = join(folder.path, "run");
-  const held = await holdRunFolder(run);
-  expect(await failure(holdRunFolder(run))).toBe(`ConfigError: outputDir: another run is writing ${run} now`);
+  const held = await lockRunFolder(run);
+  expect(await failure(lockRunFolder(run))).toBe(`ConfigError: outputDir: another run is writing ${run} now`);
   const { ino } = await stat(join(run, ".lock"));
   await held[Symbol.asyncDispose]();
-  await (await holdRunFolder(run))[Symbol.asyncDispose]();
+  await (await lockRunFolder(run))[Symbol.asyncDispose]();
   // Who opened the file while another held it waits for that very file: it must stay.
   expect((await stat(join(run, ".lock"))).ino).toBe(ino);
 });
@@ -58,11 +58,11 @@ test("three processes that take a folder in turn never hold it together", async 
 test("a lock file that somebody removed or replaced is not taken for the folder's", async () => {
   await using folder = await temporaryFolder();
   const path = join(folder.path, ".lock");
-  await using _ = await holdRunFolder(folder.path);
+  await using _ = await lockRunFolder(folder.path);
   await rm(path);
   // Its holder is not seen any more; whoever comes next locks what lies there, and everybody after it sees that.
-  await using __ = await holdRunFolder(folder.path);
-  expect(await failure(holdRunFolder(folder.path))).toContain("another run is writing");
+  await using __ = await lockRunFolder(folder.path);
+  expect(await failure(lockRunFolder(folder.path))).toContain("another run is writing");
 });
 
 test("a checkpoint's state or a cross-validation's record that is cut off is one sentence", async () => {
@@ -91,7 +91,7 @@ describe.skipIf(tiers.length === 0)("with a GPU", () => {
     expect(await failure(train(second))).toContain(`another run is writing ${outputDir} now`);
     expect(existsSync(join(outputDir, "run.json"))).toBe(true);
     await steps.return(undefined as never);
-    await (await holdRunFolder(outputDir))[Symbol.asyncDispose]();
+    await (await lockRunFolder(outputDir))[Symbol.asyncDispose]();
   }, 240_000);
 
   test("a run interrupted before its first step goes on from checkpoint-0 to the same bytes", async () => {

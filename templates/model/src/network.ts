@@ -2,7 +2,7 @@
 import {
   type AdaptedLinear,
   type Batch,
-  branchTrains,
+  isTrainable,
   type ForwardOptions,
   type Gpu,
   type LinearSpec,
@@ -122,7 +122,7 @@ export function networkForward(tape: Tape, network: Network, batch: Batch, optio
       network.adapted.get(`model.layers.${layer}.mlp.${part}`)!,
     );
     const forward = (inner: Tape, h: Tensor): Tensor => block(inner, h, layer, parts, network, batch, options.training);
-    return { trains: parts.some(branchTrains), forward };
+    return { trains: parts.some(isTrainable), forward };
   });
   const h = runBlocks(tape, embedded, blocks, options);
   const mean = meanPool(tape, h, batch.segments, batch.lastTokens);
