@@ -15,10 +15,10 @@ export {
   defineModel,
   type Model,
   type ModelContext,
-  type ModelOutline,
+  type ModelSpec,
   type ModelPlacement,
   type ModelPlugin,
-  type ModelSource,
+  type ModelLoader,
   resolvePlacement,
 } from "./plugin/model.ts";
 export {
@@ -127,7 +127,7 @@ export { readNf4 } from "./formats/nf4-checkpoint.ts";
 export { formatPythonJson, pyFloat, type PythonJson } from "./formats/python-json.ts";
 export { missingTensor, openSafetensors, type TensorSource } from "./formats/safetensors.ts";
 export { type LoadProgress, TensorStream } from "./formats/tensor-stream.ts";
-export { openWeights, type ParameterRow } from "./formats/weights.ts";
+export { openWeights, type BaseTensorSpec } from "./formats/weights.ts";
 
 // ---- an adapter's files, as PEFT lays them out
 export {

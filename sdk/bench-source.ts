@@ -1,6 +1,6 @@
 /** Where `qlora bench` gets its model: the bundled checkpoint, a folder, or random weights of a published shape. */
 import { join } from "node:path";
-import { type ModelSource, resolvePlacement } from "../core/plugin/model.ts";
+import { type ModelLoader, resolvePlacement } from "../core/plugin/model.ts";
 import { gemma2 } from "../plugins/gemma2/index.ts";
 import { createGemma2 } from "../plugins/gemma2/model.ts";
 import { gemma2Outline } from "../plugins/gemma2/outline.ts";
@@ -18,7 +18,7 @@ const SEED = 1;
 type SourceOptions = Pick<BenchCommandOptions, "shape"> & Partial<BenchCommandOptions>;
 
 /** The model to time. */
-export function benchSource(options: SourceOptions): ModelSource {
+export function benchSource(options: SourceOptions): ModelLoader {
   const { shape, layers, checkpoint, absmax, normScale, embeddings, keepDequantised } = options;
   if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings, keepDequantised }).create(fileHost);
   if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings, keepDequantised }).create(fileHost);

@@ -4,7 +4,7 @@ import { openGpu } from "../runtime/device/open.ts";
 /** Times whole optimizer steps on random ids: forward, backward, clip and update, dropout on. */
 import type { Checkpointing } from "../core/compute/blocks.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
-import type { ModelSource } from "../core/plugin/model.ts";
+import type { ModelLoader } from "../core/plugin/model.ts";
 import type { OptimizerPlugin } from "../core/plugin/optimizer.ts";
 import { gradNorm } from "../kernels/grad-norm/index.ts";
 import { type Roofline, measureRoofline } from "../kernels/roofline/index.ts";
@@ -21,7 +21,7 @@ import { accumulateGradients } from "../runtime/training/step.ts";
 
 /** What to time. */
 export interface BenchOptions {
-  readonly source: ModelSource;
+  readonly source: ModelLoader;
   readonly adapter: AdapterPlugin;
   readonly optimizer: OptimizerPlugin;
   readonly device: DeviceOptions;

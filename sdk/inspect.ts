@@ -1,5 +1,5 @@
 import { elementCount } from "../core/device/tensor.ts";
-import type { ModelSource } from "../core/plugin/model.ts";
+import type { ModelLoader } from "../core/plugin/model.ts";
 import type { Config } from "../runtime/config/config.ts";
 import { countLabels } from "../runtime/data/labels.ts";
 import { loadRunData } from "../runtime/run/data.ts";
@@ -45,7 +45,7 @@ export async function inspectConfig(config: Config): Promise<InspectReport> {
 }
 
 /** Classes of a config: its data's, else the checkpoint's. @throws DataError, ModelError */
-export async function labelsOf(config: Config, source: ModelSource): Promise<number> {
+export async function labelsOf(config: Config, source: ModelLoader): Promise<number> {
   if (config.data.trainFiles.length > 0) return countLabels([loadRunData(config.data).train]);
   const { numLabels } = await source.outline(DEFAULT_LABELS);
   return numLabels ?? DEFAULT_LABELS;

@@ -1,6 +1,6 @@
 import { describeDevice, NVIDIA, type MetaDevice } from "../core/device/meta.ts";
 import { DeviceError } from "../core/errors.ts";
-import type { ModelSource } from "../core/plugin/model.ts";
+import type { ModelLoader } from "../core/plugin/model.ts";
 import type { Config } from "../runtime/config/config.ts";
 import { type MemoryBudget, memoryBudget } from "../runtime/device/budget.ts";
 import { openGpu } from "../runtime/device/open.ts";
@@ -39,7 +39,7 @@ export type PlanDevice = "this" | "nvidia";
  */
 export async function reportPlan(
   config: Config,
-  { source, work, on }: { readonly source: ModelSource; readonly work: PlannedWork; readonly on: PlanDevice },
+  { source, work, on }: { readonly source: ModelLoader; readonly work: PlannedWork; readonly on: PlanDevice },
 ): Promise<PlanReport> {
   const device = on === "this" ? await thisDevice(config) : nvidia(config);
   const budget =

@@ -13,7 +13,7 @@ import {
 } from "../core/formats/peft.ts";
 import { defineRequest } from "../core/options/request.ts";
 import type { Adapter, AdapterFactory, AdapterPlugin } from "../core/plugin/adapter.ts";
-import type { ModelOutline, ModelSource } from "../core/plugin/model.ts";
+import type { ModelSpec, ModelLoader } from "../core/plugin/model.ts";
 import { openFolder, openSafetensors, writeFiles, writeSafetensors } from "../runtime/files/folder.ts";
 import { bareAdapter } from "./bare-adapter.ts";
 import {
@@ -34,7 +34,7 @@ import { toyModel } from "./toy-model.ts";
 /** What the adapter contract is held with. */
 export interface AdapterContractOptions {
   /** Model to adapt. Default `toyModel()`, which has the linears of a Llama or Gemma-2. */
-  readonly model?: ModelSource;
+  readonly model?: ModelLoader;
   /** Elements that train on that model, the head not counted, where you know the number. */
   readonly trainable?: number;
   /** False for an adapter that changes the model's output before any training. Default true. */
@@ -65,7 +65,7 @@ const show = (shape: readonly number[]): string => `[${shape.join(",")}]`;
 class Subject {
   readonly gpu: Gpu;
   readonly plugin: AdapterPlugin;
-  readonly source: ModelSource;
+  readonly source: ModelLoader;
   readonly options: AdapterContractOptions;
   readonly seed: number;
 
@@ -81,7 +81,7 @@ class Subject {
     return TOLERANCE[this.gpu.computeDtype];
   }
 
-  outline(): Promise<ModelOutline> {
+  outline(): Promise<ModelSpec> {
     return this.source.outline(CLASSES);
   }
 

@@ -7,7 +7,7 @@ import type { ParameterSet } from "../core/compute/parameters.ts";
 import { Tape } from "../core/compute/tape.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
-import type { ModelSource } from "../core/plugin/model.ts";
+import type { ModelLoader } from "../core/plugin/model.ts";
 import { uniformValues } from "../core/util/random.ts";
 import { crossEntropy } from "../kernels/cross-entropy/index.ts";
 import { packSamples, type Sample } from "../runtime/data/pack.ts";
@@ -55,7 +55,7 @@ export class ModelBench {
   /** @throws ModelError, DeviceError */
   static async open(
     gpu: Gpu,
-    source: ModelSource,
+    source: ModelLoader,
     adapter: AdapterPlugin,
     { numLabels = 3, seed = 1, initAdapter }: SessionSettings = {},
   ): Promise<ModelBench> {

@@ -4,7 +4,7 @@ import type { Gpu } from "../core/device/gpu.ts";
 import { elementCount } from "../core/device/tensor.ts";
 import { defineRequest } from "../core/options/request.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
-import type { ModelOutline, ModelPlugin, ModelSource } from "../core/plugin/model.ts";
+import type { ModelSpec, ModelPlugin, ModelLoader } from "../core/plugin/model.ts";
 import { normalValues } from "../core/util/random.ts";
 import { fileHost } from "../runtime/files/folder.ts";
 import { bareAdapter, wrappingAdapter } from "./bare-adapter.ts";
@@ -66,7 +66,7 @@ function branches(seed: number): AdapterPlugin {
 /** The model under test. */
 class Subject {
   readonly gpu: Gpu;
-  readonly source: ModelSource;
+  readonly source: ModelLoader;
   readonly options: ModelContractOptions;
   readonly seed: number;
 
@@ -133,7 +133,7 @@ async function outlinesItself(subject: Subject): Promise<void> {
 
 async function keepsItsOutline(subject: Subject): Promise<void> {
   await subject.with(bareAdapter(), async ({ session: { model, outline } }) => {
-    const described = (head: ModelOutline["head"]): string =>
+    const described = (head: ModelSpec["head"]): string =>
       head.map(({ name, shape }) => `${name} ${show(shape)}`).join(", ");
     expectThat(
       described(model.head) === described(outline.head),

@@ -11,7 +11,7 @@ import type { Tape } from "../core/compute/tape.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import { ModelError } from "../core/errors.ts";
 import { nf4CodeBook, quantizeNf4 } from "../core/formats/nf4.ts";
-import type { Model, ModelContext, ModelOutline, ModelSource } from "../core/plugin/model.ts";
+import type { Model, ModelContext, ModelSpec, ModelLoader } from "../core/plugin/model.ts";
 import { normalValues } from "../core/util/random.ts";
 import { addResidual } from "../kernels/add/index.ts";
 import { attention } from "../kernels/attention/index.ts";
@@ -49,7 +49,7 @@ const WIDTHS = {
  * and the same for the same seed; nothing is read from disk.
  * @example const { linears } = await toyModel({ layers: 1 }).outline(3);
  */
-export function toyModel({ layers = 2, seed = 1 }: { layers?: number; seed?: number } = {}): ModelSource {
+export function toyModel({ layers = 2, seed = 1 }: { layers?: number; seed?: number } = {}): ModelLoader {
   const linears = Array.from({ length: layers }, (_, layer) => decoderLinears(WIDTHS, layer)).flat();
   return {
     checkpoint: "toy",
@@ -58,7 +58,7 @@ export function toyModel({ layers = 2, seed = 1 }: { layers?: number; seed?: num
   };
 }
 
-function toyOutline(linears: readonly LinearSpec[], numLabels: number): ModelOutline {
+function toyOutline(linears: readonly LinearSpec[], numLabels: number): ModelSpec {
   return {
     linears,
     head: [{ name: SCORE, shape: [numLabels, HIDDEN] }],

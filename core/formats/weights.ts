@@ -20,13 +20,13 @@ import { missingTensor, type TensorSource } from "./safetensors.ts";
 export async function openWeights(
   { gpu, allowNonFinite }: { readonly gpu: Gpu; readonly allowNonFinite?: boolean | undefined },
   folder: Folder,
-  rows: readonly ParameterRow[],
+  rows: readonly BaseTensorSpec[],
 ): Promise<TensorSource> {
   if (gpu.isMeta && !(await hasWeights(folder))) return metaWeights(rows);
   return finiteTensors(await openCheckpoint(folder), allowNonFinite === true);
 }
 
-function metaWeights(rows: readonly ParameterRow[]): TensorSource {
+function metaWeights(rows: readonly BaseTensorSpec[]): TensorSource {
   const tensors = new Map<string, TensorInfo>();
   const values = new Map<string, Uint8Array<ArrayBuffer>>();
   let at = 0;
@@ -82,7 +82,7 @@ function metaWeights(rows: readonly ParameterRow[]): TensorSource {
 }
 
 /** One row of `inspect`'s table. */
-export interface ParameterRow {
+export interface BaseTensorSpec {
   readonly name: string;
   readonly shape: readonly number[];
   /** As the checkpoint stores it: `NF4`, `BF16` … */

@@ -8,7 +8,7 @@ import type { Gpu } from "../device/gpu.ts";
 import type { Tensor } from "../device/tensor.ts";
 import type { Host } from "../formats/bytes.ts";
 import type { PythonJson } from "../formats/python-json.ts";
-import type { ParameterRow } from "../formats/weights.ts";
+import type { BaseTensorSpec } from "../formats/weights.ts";
 import type { OptionShape } from "../options/options.ts";
 import { type Parts, complete } from "./check.ts";
 import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./factory.ts";
@@ -47,13 +47,13 @@ export function resolvePlacement(given: UserPlacement, planned: ModelPlacement |
 }
 
 /** What is known of a model before its weights are read. */
-export interface ModelOutline {
+export interface ModelSpec {
   /** Linears that an adapter may wrap, in Hugging Face's order. */
   readonly linears: readonly LinearSpec[];
   /** Trainable parameters of the head, saved beside the adapter whatever the adapter is. */
   readonly head: readonly ParameterShape[];
   /** Every tensor of the frozen base as Hugging Face counts it. */
-  readonly baseParameters: readonly ParameterRow[];
+  readonly baseParameters: readonly BaseTensorSpec[];
   /** Tokens the embedding knows. */
   readonly vocabSize: number;
   /** Classes where the checkpoint fixes them. */
@@ -78,23 +78,23 @@ export interface Model {
  * What a model plugin makes from its options, before a GPU is open. `checkpoint` is the folder that also holds the
  * tokenizer.
  */
-export interface ModelSource {
+export interface ModelLoader {
   readonly checkpoint: string;
   /** The parts of `ModelPlacement` that it obeys, each with what is already settled; without it the plan has no say. */
   readonly placement?: UserPlacement | undefined;
   /** What the options change of config.json, in its own spelling; `merge` writes it. */
   readonly configChanges?: Readonly<Record<string, PythonJson>> | undefined;
   /** From config.json and, where there are any, the headers; reads no weights. @throws ModelError */
-  outline(numLabels: number): Promise<ModelOutline>;
+  outline(numLabels: number): Promise<ModelSpec>;
   /** Streams the weights to the GPU. @throws ModelError, DeviceError */
   load(context: ModelContext): Promise<Model>;
 }
 
 /** A configured model, as a config holds it. */
-export type ModelPlugin = Plugin<"model", readonly [Host], ModelSource>;
+export type ModelPlugin = Plugin<"model", readonly [Host], ModelLoader>;
 
 /** What a model's author writes. */
-export interface ModelDefinition<S extends OptionShape> extends PluginDefinition<S, readonly [Host], ModelSource> {
+export interface ModelDefinition<S extends OptionShape> extends PluginDefinition<S, readonly [Host], ModelLoader> {
   /**
    * Values of config.json's model_type that it reads: `--model <folder or hub id>` then finds it. Such a model has an option
    * `checkpoint`, and may have `revision`; `create` gets the folder, downloaded where need be.
@@ -107,7 +107,7 @@ export interface ModelFactory<S extends OptionShape = OptionShape> extends Typed
   "model",
   S,
   readonly [Host],
-  ModelSource
+  ModelLoader
 > {
   readonly modelTypes: readonly string[];
 }
@@ -115,7 +115,7 @@ export interface ModelFactory<S extends OptionShape = OptionShape> extends Typed
 /**
  * Declares a model.
  * @example
- * // A model in front of another: what `create` returns is a ModelSource.
+ * // A model in front of another: what `create` returns is a ModelLoader.
  * export const logged = defineModel({
  *   name: "logged",
  *   options: defineOptions({ checkpoint: option("string", { help: "folder of the checkpoint" }) }),
@@ -137,7 +137,7 @@ export function defineModel<const S extends OptionShape>(definition: ModelDefini
   return Object.assign(factory, { modelTypes: definition.modelTypes ?? [] });
 }
 
-const SOURCE: Parts<ModelSource> = {
+const SOURCE: Parts<ModelLoader> = {
   checkpoint: "string",
   placement: "object?",
   configChanges: "object?",
@@ -145,7 +145,7 @@ const SOURCE: Parts<ModelSource> = {
   load: "function",
 };
 
-const OUTLINE: Parts<ModelOutline> = {
+const OUTLINE: Parts<ModelSpec> = {
   linears: "list",
   head: "list",
   baseParameters: "list",
@@ -163,7 +163,7 @@ const MODEL: Parts<Model> = {
 };
 
 /** The source, whose outline and model are checked too when they are made. @throws PluginError */
-function completeSource(name: string, made: ModelSource): ModelSource {
+function completeSource(name: string, made: ModelLoader): ModelLoader {
   const plugin = { kind: "model", name } as const;
   const source = complete(made, SOURCE, { ...plugin, method: "create" });
   return {

@@ -1,4 +1,4 @@
-import { decoderLinears, type LinearSpec, type ModelOutline, type ParameterRow } from "qlora/core";
+import { decoderLinears, type LinearSpec, type ModelSpec, type BaseTensorSpec } from "qlora/core";
 import type { Gemma2Config } from "./config.ts";
 
 /** Name of the score head in PEFT's files. */
@@ -13,16 +13,16 @@ export const LAYER_NORMS = [
 ] as const;
 
 /** The model's structure from its config alone. */
-export function gemma2Outline(config: Gemma2Config, numLabels: number): ModelOutline {
+export function gemma2Outline(config: Gemma2Config, numLabels: number): ModelSpec {
   const { hiddenSize, numHiddenLayers, vocabSize } = config;
   const linears: LinearSpec[] = [];
-  const norm = (name: string): ParameterRow => ({ name, shape: [hiddenSize], dtype: "F32" });
-  const rows: ParameterRow[] = [{ name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], dtype: "BF16" }];
+  const norm = (name: string): BaseTensorSpec => ({ name, shape: [hiddenSize], dtype: "F32" });
+  const rows: BaseTensorSpec[] = [{ name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], dtype: "BF16" }];
   for (let layer = 0; layer < numHiddenLayers; layer++) {
     const specs = decoderLinears(config, layer);
     linears.push(...specs);
     rows.push(
-      ...specs.map((s): ParameterRow => ({
+      ...specs.map((s): BaseTensorSpec => ({
         name: `${s.name}.weight`,
         shape: [s.outFeatures, s.inFeatures],
         dtype: "NF4",

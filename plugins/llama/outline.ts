@@ -1,4 +1,4 @@
-import { decoderLinears, type LinearSpec, type ModelOutline, type ParameterRow, savedModuleKey } from "qlora/core";
+import { decoderLinears, type LinearSpec, type ModelSpec, type BaseTensorSpec, savedModuleKey } from "qlora/core";
 import type { LlamaConfig } from "./config.ts";
 
 /** Name of the score head in PEFT's files. */
@@ -13,11 +13,11 @@ export function hasBias({ biased }: LlamaConfig, { name }: LinearSpec): boolean 
 }
 
 /** The model's structure from its config alone. */
-export function llamaOutline(config: LlamaConfig, numLabels: number): ModelOutline {
+export function llamaOutline(config: LlamaConfig, numLabels: number): ModelSpec {
   const { hiddenSize, numHiddenLayers, vocabSize } = config;
   const linears: LinearSpec[] = [];
-  const floats = (name: string, ...shape: number[]): ParameterRow => ({ name, shape, dtype: "F32" });
-  const rows: ParameterRow[] = [{ name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], dtype: "BF16" }];
+  const floats = (name: string, ...shape: number[]): BaseTensorSpec => ({ name, shape, dtype: "F32" });
+  const rows: BaseTensorSpec[] = [{ name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], dtype: "BF16" }];
   for (let layer = 0; layer < numHiddenLayers; layer++) {
     for (const spec of decoderLinears(config, layer)) {
       linears.push(spec);

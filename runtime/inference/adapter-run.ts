@@ -9,10 +9,10 @@ import { formatValue } from "../../core/options/describe.ts";
 import type { AdapterFactory, AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { PluginFactory } from "../../core/plugin/factory.ts";
 import {
-  type ModelOutline,
+  type ModelSpec,
   type ModelPlacement,
   type ModelPlugin,
-  type ModelSource,
+  type ModelLoader,
   resolvePlacement,
 } from "../../core/plugin/model.ts";
 import { dataOptions, type DataOptions, type DataOptionsInput } from "../config/data-options.ts";
@@ -77,7 +77,7 @@ export const recordedContext = (
 
 /** Everything about a trained adapter that is known before a GPU is open. */
 export interface AdapterRun {
-  readonly source: ModelSource;
+  readonly source: ModelLoader;
   /** The base model as the config or the adapter's files name it. */
   readonly baseModel: string;
   readonly plugin: AdapterPlugin;
@@ -113,7 +113,7 @@ export async function openAdapterRun(
   const numLabels = await adapterLabels(adapter);
   const unknown = unknownSettings(adapter.config);
   if (unknown !== undefined) onEvent?.({ type: "warning", message: unknown });
-  const fits = async ({ linears, head }: ModelOutline, baseModel: string): Promise<void> => {
+  const fits = async ({ linears, head }: ModelSpec, baseModel: string): Promise<void> => {
     const made = await plugin.create({ linears, head, baseModel, seed: 0 });
     const values = await made.load(openFolder(directory));
     if (request.allowNonFinite !== true) requireFinite(directory, values);

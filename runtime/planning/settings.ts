@@ -2,14 +2,14 @@
 import type { Checkpointing } from "../../core/compute/blocks.ts";
 import type { MemoryReport } from "../../core/device/memory.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
-import type { ModelPlacement, ModelSource, UserPlacement } from "../../core/plugin/model.ts";
+import type { ModelPlacement, ModelLoader, UserPlacement } from "../../core/plugin/model.ts";
 import type { Optimizer } from "../../core/plugin/optimizer.ts";
 import type { MemoryBudget } from "../device/budget.ts";
 import type { Session } from "../session/session.ts";
 
 /** What runs: training, evaluation or both. */
 export interface PlannedWork {
-  readonly source: ModelSource;
+  readonly source: ModelLoader;
   readonly adapter: AdapterPlugin;
   readonly numLabels: number;
   readonly training?: PlannedTraining | undefined;

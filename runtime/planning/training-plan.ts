@@ -1,5 +1,5 @@
 /** The memory plan of a training run, from its config. */
-import type { ModelSource } from "../../core/plugin/model.ts";
+import type { ModelLoader } from "../../core/plugin/model.ts";
 import type { Config } from "../config/config.ts";
 import { createOptimizer } from "../training/head-optimizer.ts";
 import type { StepLoss } from "../training/step.ts";
@@ -9,7 +9,7 @@ import type { MemorySettings, PlannedWork, UserSettings, MemoryMode, RecordedMem
 /** The work of a config. @param lengths tokens of samples, in turn; default: all as long as may come */
 export function plannedWork(
   config: Config,
-  source: ModelSource,
+  source: ModelLoader,
   numLabels: number,
   lengths: readonly number[] = [config.data.maxLength],
 ): PlannedWork {
@@ -31,7 +31,7 @@ export function plannedWork(
 }
 
 /** What the config settles of memory. */
-export function givenSettings({ training }: Config, source: ModelSource): UserSettings {
+export function givenSettings({ training }: Config, source: ModelLoader): UserSettings {
   return {
     checkpointing: training.gradientCheckpointing,
     tokenBudget: training.tokenBudget,
@@ -49,7 +49,7 @@ export function openRun(
   {
     source,
     work,
-  }: { readonly source: ModelSource; readonly work: { readonly numLabels: number; readonly stepLoss: StepLoss } },
+  }: { readonly source: ModelLoader; readonly work: { readonly numLabels: number; readonly stepLoss: StepLoss } },
   recorded?: RecordedMemory,
 ): Promise<Planned> {
   const planned = plannedWork(config, source, work.numLabels);
@@ -63,7 +63,7 @@ export function openRun(
  */
 export function memoryRequest(
   config: Config,
-  source: ModelSource,
+  source: ModelLoader,
   recorded?: RecordedMemory,
 ): { readonly mode: MemoryMode; readonly given: UserSettings } {
   const given = givenSettings(config, source);

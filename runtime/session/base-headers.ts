@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { hasWeights, isSingle, openCheckpoint, readIndex, WEIGHTS_INDEX } from "../../core/formats/checkpoint.ts";
 import { checkNf4Headers, headersOf, type TensorHeaders } from "../../core/formats/nf4-checkpoint.ts";
 import { missingTensor } from "../../core/formats/safetensors.ts";
-import type { ModelOutline } from "../../core/plugin/model.ts";
+import type { ModelSpec } from "../../core/plugin/model.ts";
 import { openFolder } from "../files/folder.ts";
 import type { RemoteHeaders } from "../hub/index.ts";
 
@@ -24,7 +24,7 @@ export const headTensor = (name: string): string => name.replace(/^base_model\.m
  */
 export async function checkBaseHeaders(
   directory: string,
-  outline: ModelOutline,
+  outline: ModelSpec,
   part: "index" | "all",
 ): Promise<readonly string[]> {
   const folder = openFolder(directory);
@@ -39,7 +39,7 @@ export async function checkBaseHeaders(
 }
 
 /** The same for weights that are still on the hub. @throws ModelError as {@link checkBaseHeaders} */
-export function checkRemoteHeaders(headers: RemoteHeaders, outline: ModelOutline): readonly string[] {
+export function checkRemoteHeaders(headers: RemoteHeaders, outline: ModelSpec): readonly string[] {
   const pathOf = (name: string): string => headers.get(name)?.file ?? "the headers on the hub";
   return checkTensors(
     { names: [...headers.keys()], headers: { infoOf: (name) => headers.get(name), pathOf } },
@@ -48,7 +48,7 @@ export function checkRemoteHeaders(headers: RemoteHeaders, outline: ModelOutline
 }
 
 /** A plugin may read other names than its outline has: then only what is there is judged. */
-function checkTensors({ names, headers }: KnownTensors, { baseParameters, head }: ModelOutline): readonly string[] {
+function checkTensors({ names, headers }: KnownTensors, { baseParameters, head }: ModelSpec): readonly string[] {
   const own = new Set(baseParameters.map(({ name }) => name));
   const parts = new Map<string, string[]>();
   const unread: string[] = [];

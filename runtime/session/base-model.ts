@@ -2,7 +2,7 @@
 import { ConfigError } from "../../core/errors.ts";
 import { readModelConfig } from "../../core/formats/checkpoint.ts";
 import type { PluginFactory } from "../../core/plugin/factory.ts";
-import type { ModelFactory, ModelOutline, ModelPlugin, ModelSource } from "../../core/plugin/model.ts";
+import type { ModelFactory, ModelSpec, ModelPlugin, ModelLoader } from "../../core/plugin/model.ts";
 import type { RunListener } from "../events.ts";
 import { fileHost, openFolder } from "../files/folder.ts";
 import { type RemoteHeaders, resolveModel, type ResolveOptions } from "../hub/index.ts";
@@ -10,7 +10,7 @@ import { checkBaseHeaders, checkRemoteHeaders } from "./base-headers.ts";
 
 /** A model whose checkpoint is a folder here. */
 export interface BaseModel {
-  readonly source: ModelSource;
+  readonly source: ModelLoader;
   /** As the config names it, a folder or a hub id; PEFT's base_model_name_or_path. */
   readonly name: string;
   /** Commit of a hub model. */
@@ -28,7 +28,7 @@ export interface BaseModelOptions {
   /** Classes that the outline is made for; default 3. */
   readonly numLabels?: number | undefined;
   /** Judges the outline as soon as config.json is here; what it throws comes before any weights. */
-  readonly onOutline?: ((outline: ModelOutline, name: string) => Promise<void>) | undefined;
+  readonly onOutline?: ((outline: ModelSpec, name: string) => Promise<void>) | undefined;
 }
 
 /**
@@ -44,7 +44,7 @@ export async function openBaseModel(plugin: ModelPlugin, options: BaseModelOptio
     return { source, name: source.checkpoint, sha: undefined };
   }
   const pinned = before?.name === checkpoint ? before.sha : undefined;
-  const sourceIn = (directory: string): ModelSource =>
+  const sourceIn = (directory: string): ModelLoader =>
     (directory === checkpoint ? plugin : plugin.factory.configure({ ...plugin.input, checkpoint: directory })).create(
       fileHost,
     );

@@ -2,14 +2,14 @@
 import { hasWeights, openCheckpoint, readFloats } from "../../core/formats/checkpoint.ts";
 import { finiteTensors } from "../../core/formats/finite.ts";
 import { isQuantized } from "../../core/formats/nf4-checkpoint.ts";
-import type { ModelOutline, ModelSource } from "../../core/plugin/model.ts";
+import type { ModelSpec, ModelLoader } from "../../core/plugin/model.ts";
 import type { RunListener } from "../events.ts";
 import { openFolder } from "../files/folder.ts";
 import { headTensor } from "./base-headers.ts";
 
 /** Where the head is looked for. */
 export interface HeadOptions {
-  readonly source: ModelSource;
+  readonly source: ModelLoader;
   /** What messages call the checkpoint; default its folder. */
   readonly baseModel?: string | undefined;
   readonly allowNonFinite?: boolean | undefined;
@@ -22,7 +22,7 @@ export interface HeadOptions {
  * @throws ModelError TENSOR_NOT_FINITE
  */
 export async function checkpointHead(
-  { head }: ModelOutline,
+  { head }: ModelSpec,
   { source, baseModel = source.checkpoint, allowNonFinite, onEvent }: HeadOptions,
 ): Promise<ReadonlyMap<string, Float32Array<ArrayBuffer>>> {
   const values = new Map<string, Float32Array<ArrayBuffer>>();

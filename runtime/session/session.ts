@@ -5,7 +5,7 @@ import type { Gpu } from "../../core/device/gpu.ts";
 import { ModelError } from "../../core/errors.ts";
 import { requireFinite } from "../../core/formats/finite.ts";
 import type { Adapter, AdapterPlugin } from "../../core/plugin/adapter.ts";
-import type { Model, ModelOutline, ModelPlacement, ModelSource } from "../../core/plugin/model.ts";
+import type { Model, ModelSpec, ModelPlacement, ModelLoader } from "../../core/plugin/model.ts";
 import type { DeviceOptions } from "../config/device-options.ts";
 import { memoryBudget } from "../device/budget.ts";
 import { openGpu } from "../device/open.ts";
@@ -28,7 +28,7 @@ export interface Warmup {
 
 /** What a session is opened with. */
 export interface SessionOptions {
-  readonly source: ModelSource;
+  readonly source: ModelLoader;
   /** What the adapter's files call the base model; its folder where it is undefined. */
   readonly baseModel?: string | undefined;
   readonly adapter: AdapterPlugin;
@@ -51,8 +51,8 @@ export interface SessionOptions {
 /** Everything that lives on the GPU between steps, but for the optimizer. */
 export interface Session {
   readonly gpu: Gpu;
-  readonly source: ModelSource;
-  readonly outline: ModelOutline;
+  readonly source: ModelLoader;
+  readonly outline: ModelSpec;
   readonly model: Model;
   readonly adapter: Adapter;
   readonly parameters: ParameterSet;

@@ -15,7 +15,7 @@ import { dequantizeNf4 } from "../../core/formats/nf4.ts";
 import { formatPythonJson, type PythonJson } from "../../core/formats/python-json.ts";
 import { type TensorToWrite } from "../../core/formats/safetensors.ts";
 import type { Adapter } from "../../core/plugin/adapter.ts";
-import type { ModelOutline } from "../../core/plugin/model.ts";
+import type { ModelSpec } from "../../core/plugin/model.ts";
 import { writeFileAtomic } from "../../runtime/files/files.ts";
 import { openFolder, writeSafetensors } from "../../runtime/files/folder.ts";
 import { TOKENIZER_FILES } from "../../runtime/hub/files.ts";
@@ -33,7 +33,7 @@ const PIECE_BYTES = 4 * 2 ** 20;
 export interface MergePlan {
   /** Folder of the base model. */
   readonly base: string;
-  readonly outline: ModelOutline;
+  readonly outline: ModelSpec;
   readonly adapter: Adapter;
   /** By parameter name, head included. */
   readonly values: ReadonlyMap<string, Float32Array<ArrayBuffer>>;

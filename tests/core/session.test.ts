@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
-import type { ModelSource } from "../../core/plugin/model.ts";
+import type { ModelLoader } from "../../core/plugin/model.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
 import { fileHost } from "../../runtime/files/folder.ts";
 import { openSessionOn } from "../../runtime/session/session.ts";
@@ -18,7 +18,7 @@ const adapter = lora({ rank: 4, targetModules: "all-linear" });
 const paper = benchSource(benchOptions.parse({ shape: "gemma2-2b", layers: 2 }, "bench"));
 
 /** Bytes held before and after a session that fails to open, the most held meanwhile, and why it failed. */
-async function failing(source: ModelSource, plugin: AdapterPlugin = adapter, gpu = metaGpu(NVIDIA)) {
+async function failing(source: ModelLoader, plugin: AdapterPlugin = adapter, gpu = metaGpu(NVIDIA)) {
   gpu.memory.resetPeak();
   const before = gpu.memory.report().used;
   const error: unknown = await openSessionOn(gpu, { source, adapter: plugin, numLabels: 3, seed: 1 }).then(
@@ -70,7 +70,7 @@ describe("a session that fails to open holds no GPU memory", () => {
     const halfway = new Promise<void>((resolve) => (half = resolve));
     let goOn = (): void => {};
     const other = new Promise<void>((resolve) => (goOn = resolve));
-    const source: ModelSource = {
+    const source: ModelLoader = {
       ...paper,
       async load({ gpu: device }) {
         device.alloc([1 << 20], "f32", "weights");

@@ -6,7 +6,7 @@ import type { Gpu } from "../../core/device/gpu.ts";
  */
 import { describe, expect, test } from "bun:test";
 import { mix } from "../../core/compute/batch.ts";
-import type { ModelSource } from "../../core/plugin/model.ts";
+import type { ModelLoader } from "../../core/plugin/model.ts";
 import { uniformValues } from "../../core/util/random.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
@@ -78,7 +78,7 @@ type Drawn = ReturnType<typeof draw>;
 
 function sourceOf({ config, absmax, embeddings }: Drawn, seed: number) {
   const weights = syntheticSource(config, { seed, absmax });
-  const model: ModelSource = {
+  const model: ModelLoader = {
     checkpoint: "random",
     outline: async (numLabels) => gemma2Outline(config, numLabels),
     load: (context) =>

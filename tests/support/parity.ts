@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { readAdapterConfig } from "../../core/formats/peft.ts";
 import type { AdapterFactory } from "../../core/plugin/adapter.ts";
 import { negativeLogLikelihood } from "../../core/plugin/metric-rows.ts";
-import type { ModelSource } from "../../core/plugin/model.ts";
+import type { ModelLoader } from "../../core/plugin/model.ts";
 import { openFolder, openSafetensors, writeFiles } from "../../runtime/files/folder.ts";
 import type { Session } from "../../runtime/session/session.ts";
 import { accumulateGradients, readLogits } from "../../runtime/training/step.ts";
@@ -34,7 +34,7 @@ export interface ParityOptions {
   readonly name: string;
   readonly adapter: AdapterFactory;
   /** @param plugins the folder tests/golden/data/plugins */
-  readonly source: (plugins: string) => ModelSource;
+  readonly source: (plugins: string) => ModelLoader;
   /** The adapter's name of a gradient that the reference calls otherwise. */
   readonly gradientName?: (name: string) => string;
 }

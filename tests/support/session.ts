@@ -1,7 +1,7 @@
 import type { Tier } from "../../core/device/probe.ts";
 import { readAdapterConfig } from "../../core/formats/peft.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
-import type { ModelSource } from "../../core/plugin/model.ts";
+import type { ModelLoader } from "../../core/plugin/model.ts";
 import { gemma2, lora } from "../../plugins/index.ts";
 import type { Sample } from "../../runtime/data/pack.ts";
 import { fileHost, openFolder } from "../../runtime/files/folder.ts";
@@ -21,7 +21,7 @@ export async function adapterSession(tier: Tier, adapterDir: string, dropout?: n
 /** Any model with any adapter, whose values are read from a folder; fresh tensors poisoned. */
 export async function pluginSession(
   tier: Tier,
-  source: ModelSource,
+  source: ModelLoader,
   adapter: AdapterPlugin,
   adapterDir?: string,
 ): Promise<Session> {

@@ -1,7 +1,7 @@
-import type { ModelSource } from "../../core/plugin/model.ts";
+import type { ModelLoader } from "../../core/plugin/model.ts";
 
 /** The model with every row of its last block computed, as for somebody who looks at hidden states. */
-export function withWholeBlocks(source: ModelSource): ModelSource {
+export function withWholeBlocks(source: ModelLoader): ModelLoader {
   return {
     ...source,
     async load(context) {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { defineModel, defineOptions, type Model, type ModelOutline, type ModelPlugin } from "../../core/index.ts";
+import { defineModel, defineOptions, type Model, type ModelSpec, type ModelPlugin } from "../../core/index.ts";
 import { gemma2, llama } from "../../plugins/index.ts";
 import { modelContract, type ModelContractOptions, toyModel } from "../../testing/index.ts";
 import { gpuOf, runSeed, tiers } from "../support/gpu.ts";
@@ -49,7 +49,7 @@ const tier = tiers[0];
 describe.skipIf(tier === undefined)("broken models are caught", () => {
   /** The toy with `outline` and `model` laid over it. */
   const broken = (
-    outline: (outline: ModelOutline) => Partial<ModelOutline> = () => ({}),
+    outline: (outline: ModelSpec) => Partial<ModelSpec> = () => ({}),
     model: (model: Model) => Partial<Model> = () => ({}),
   ): ModelPlugin =>
     defineModel({

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import type { ForwardOptions } from "../../core/compute/blocks.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
-import type { ModelSource } from "../../core/plugin/model.ts";
+import type { ModelLoader } from "../../core/plugin/model.ts";
 import { dora, gemma2, ia3, llama, lora } from "../../plugins/index.ts";
 import { fileHost } from "../../runtime/files/folder.ts";
 import { norm as l2 } from "../../testing/differences.ts";
@@ -18,7 +18,7 @@ function expectSame(got: ArrayLike<number>, want: ArrayLike<number>, limit: numb
     throw new Error(`${what}: differ by ${difference / size} of their size`);
 }
 
-const sources: [name: string, source: () => ModelSource][] = [
+const sources: [name: string, source: () => ModelLoader][] = [
   ["gemma2", () => gemma2({ checkpoint: tinyCheckpoint }).create(fileHost)],
   ...(["llama", "qwen2"] as const).map((name): (typeof sources)[number] => [
     name,
