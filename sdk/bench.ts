@@ -9,7 +9,7 @@ import type { OptimizerPlugin } from "../core/plugin/optimizer.ts";
 import { gradNorm } from "../kernels/grad-norm/index.ts";
 import { type Roofline, measureRoofline } from "../kernels/roofline/index.ts";
 import type { DeviceOptions } from "../runtime/config/device-options.ts";
-import { cutMicroBatches, type Sample } from "../runtime/data/pack.ts";
+import { splitMicroBatches, type Sample } from "../runtime/data/pack.ts";
 import type { RunListener } from "../runtime/events.ts";
 import { planLine } from "../runtime/planning/format.ts";
 import { KernelWarmup, type BatchShapes } from "../runtime/planning/kernel-warmup.ts";
@@ -97,7 +97,7 @@ function stepLengths({ lengths, samplesPerStep }: BenchOptions, step: number): n
 async function* benchBatches(options: BenchOptions, maxTokens: number): BatchShapes {
   for (let step = 0; step <= options.warmup + options.steps; step++) {
     const lengths = stepLengths(options, step);
-    yield batchesOf(cutMicroBatches(lengths, { maxTokens }), lengths, true);
+    yield batchesOf(splitMicroBatches(lengths, { maxTokens }), lengths, true);
   }
 }
 

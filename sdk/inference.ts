@@ -28,7 +28,7 @@ import {
   requestRows,
 } from "../runtime/inference/adapter-run.ts";
 import { openAdapterSession } from "../runtime/inference/adapter-session.ts";
-import { openRunTokeniser, reportCuts } from "../runtime/run/data.ts";
+import { openRunTokeniser, reportTruncation } from "../runtime/run/data.ts";
 import { inferenceSpecials } from "../runtime/run/specials.ts";
 import type { EventOptions } from "../runtime/run/train-types.ts";
 import { computeLogits, logProbabilities, scoreLogits } from "../runtime/training/evaluate.ts";
@@ -321,6 +321,6 @@ async function inferenceLogits(
   }
   const odd = notFinite(dataset, values, numLabels);
   if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
-  await reportCuts({ input: tokens[0] }, data, onEvent);
+  await reportTruncation({ input: tokens[0] }, data, onEvent);
   return { dataset, numLabels, values };
 }

@@ -3,7 +3,7 @@ import type { TokenLengths } from "./token-store.ts";
 import { CUT, LOST_RESPONSE_A, LOST_RESPONSE_B } from "./truncation.ts";
 
 /** What truncation did to a dataset. */
-export interface CutReport {
+export interface TruncationReport {
   readonly rows: number;
   /** Rows that lost tokens. */
   readonly cut: number;
@@ -16,7 +16,7 @@ export interface CutReport {
 }
 
 /** Counts rows cut, and rows that lost a whole response where there are any to lose. */
-export function cutReport({ rows }: Dataset, { cuts, fullLengths }: TokenLengths): CutReport {
+export function truncationReport({ rows }: Dataset, { cuts, fullLengths }: TokenLengths): TruncationReport {
   const count = (bits: number): number => cuts.reduce((sum, row) => sum + ((row & bits) === 0 ? 0 : 1), 0);
   const countLost = rows.some(({ kind }) => kind === "arena") ? count : () => undefined;
   return {
@@ -30,7 +30,12 @@ export function cutReport({ rows }: Dataset, { cuts, fullLengths }: TokenLengths
 }
 
 /** The report as one sentence; undefined where nothing was cut. */
-export function cutMessage(what: string, report: CutReport, maxLength: number, truncate: string): string | undefined {
+export function truncationMessage(
+  what: string,
+  report: TruncationReport,
+  maxLength: number,
+  truncate: string,
+): string | undefined {
   const { rows, cut, lostAResponse, longest } = report;
   if (cut === 0) return undefined;
   const lost = lostAResponse === undefined ? "" : `, ${lostAResponse} lost a whole response`;

@@ -24,7 +24,7 @@ type Bin = { readonly members: number[]; tokens: number };
  * @returns positions in `lengths`, one list for each micro-batch
  * @throws ConfigError
  */
-export function cutMicroBatches(lengths: ArrayLike<number>, limits: PackLimits): number[][] {
+export function splitMicroBatches(lengths: ArrayLike<number>, limits: PackLimits): number[][] {
   checkLimits(limits);
   const { maxTokens, maxSamples = Infinity } = limits;
   const bins: Bin[] = [];

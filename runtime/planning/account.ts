@@ -1,7 +1,7 @@
 import type { MetaDevice } from "../../core/device/meta.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { ModelPlacement } from "../../core/plugin/model.ts";
-import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
+import { splitMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { StepLoss } from "../training/step.ts";
 import { KernelForecast } from "./forecast.ts";
 import { MetaRun } from "./meta-run.ts";
@@ -129,7 +129,7 @@ function cut(
   tokenBudget: number | undefined,
 ): MicroBatch[] {
   const limits: PackLimits = { maxTokens: tokenBudget ?? Infinity, maxSamples };
-  return cutMicroBatches(lengths, limits).map((members) => {
+  return splitMicroBatches(lengths, limits).map((members) => {
     const own = members.map((i) => lengths[i]!);
     return { lengths: own, tokens: own.reduce((sum, length) => sum + length, 0) };
   });

@@ -1,7 +1,7 @@
 import type { BatchShape } from "../../core/device/batch-shape.ts";
 import type { TrainingOptions } from "../config/training-options.ts";
 import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
-import { cutMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
+import { splitMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { Sampler } from "../data/sampler.ts";
 import { isDue } from "../training/schedule.ts";
 import type { BatchShapes } from "./kernel-warmup.ts";
@@ -30,7 +30,7 @@ export async function* trainingBatches(options: TrainingBatchesOptions): BatchSh
     const told = !ownGradients || step === from;
     if (told) {
       const lengths = (await trainData.ready(rows)).map((ids) => ids.length);
-      yield batchesOf(cutMicroBatches(lengths, limits), lengths, true);
+      yield batchesOf(splitMicroBatches(lengths, limits), lengths, true);
     }
     step++;
     const endsEpoch = step % stepsPerEpoch === 0 || step === totalSteps;

@@ -3,7 +3,7 @@ import { ConfigError } from "../../core/errors.ts";
 import type { Config } from "../config/config.ts";
 import type { DataOptions } from "../config/data-options.ts";
 import type { ClassNames } from "../data/classes.ts";
-import { cutMessage, cutReport, type CutReport } from "../data/cut-report.ts";
+import { truncationMessage, truncationReport, type TruncationReport } from "../data/cut-report.ts";
 import { openTokeniser, type TokenisedDataset, type Tokeniser } from "../data/dataset-tokenizer.ts";
 import { loadData, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { StepSample } from "../data/pack.ts";
@@ -104,17 +104,17 @@ export async function samplesOf(data: TokenisedDataset, rows: ArrayLike<number>)
 }
 
 /** What truncation took from each dataset, once all are tokenised; cut rows are told as info events. @throws DataError */
-export async function reportCuts(
+export async function reportTruncation(
   datasets: Readonly<Record<string, TokenisedDataset | undefined>>,
   { maxLength, truncate }: DataOptions,
   onEvent: RunListener | undefined,
-): Promise<Readonly<Record<string, CutReport>>> {
-  const reports: Record<string, CutReport> = {};
+): Promise<Readonly<Record<string, TruncationReport>>> {
+  const reports: Record<string, TruncationReport> = {};
   for (const [name, data] of Object.entries(datasets)) {
     if (data === undefined) continue;
-    const report = cutReport(data.dataset, await data.done());
+    const report = truncationReport(data.dataset, await data.done());
     reports[name] = report;
-    const message = cutMessage(`${name} data`, report, maxLength, truncate);
+    const message = truncationMessage(`${name} data`, report, maxLength, truncate);
     if (message !== undefined) onEvent?.({ type: "info", message });
   }
   return reports;

@@ -16,7 +16,7 @@ import { openBaseModel } from "../session/base-model.ts";
 import { openSession } from "../session/session.ts";
 import { GradScaler } from "../training/grad-scaler.ts";
 import { createOptimizer } from "../training/head-optimizer.ts";
-import { openRunTokeniser, reportCuts } from "./data.ts";
+import { openRunTokeniser, reportTruncation } from "./data.ts";
 import { rewindEvaluation } from "./evaluation.ts";
 import { RunProgress } from "./progress.ts";
 import { resolveResume } from "./resume.ts";
@@ -129,7 +129,7 @@ export async function openTrainingRun(
     ended = true;
     await recorded.catch(() => {});
   });
-  const cuts = reportCuts({ train: trainData, evaluation: evalData }, data, onEvent).then((truncation) => {
+  const cuts = reportTruncation({ train: trainData, evaluation: evalData }, data, onEvent).then((truncation) => {
     if (!ended) recorded = writeRecord({ truncation });
     return recorded;
   });

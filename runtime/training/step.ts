@@ -7,7 +7,7 @@ import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { crossEntropy, crossEntropySoft } from "../../kernels/cross-entropy/index.ts";
 import type { LossOutput } from "../config/loss.ts";
-import { cutMicroBatches, packSamples, type PackLimits, type Sample } from "../data/pack.ts";
+import { splitMicroBatches, packSamples, type PackLimits, type Sample } from "../data/pack.ts";
 import type { Session } from "../session/session.ts";
 import type { TargetTerm } from "./targets.ts";
 
@@ -48,7 +48,7 @@ export async function accumulateGradients(
   const { targets } = settings;
   const dLoss = settings.lossScale / (settings.stepSamples ?? samples.length);
   const all = gpu.alloc([samples.length * (targets?.terms ?? 1)], "f32", "losses", "data");
-  const cut = cutMicroBatches(
+  const cut = splitMicroBatches(
     samples.map((sample) => sample.inputIds.length),
     settings.limits,
   );

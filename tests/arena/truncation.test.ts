@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { cutMessage, cutReport } from "../../runtime/data/cut-report.ts";
+import { truncationMessage, truncationReport } from "../../runtime/data/cut-report.ts";
 import { loadTokenizer, type Tokenizer } from "../../runtime/data/tokenizer.ts";
 import {
   allotTokens,
@@ -137,9 +137,9 @@ describe("the report", () => {
   test("counts rows cut and rows that lost a whole response", () => {
     const cuts = Uint32Array.of(0, CUT, CUT | LOST_RESPONSE_B, CUT | LOST_RESPONSE_A | LOST_RESPONSE_B);
     const arena = { ...origin, kind: "arena", prompt: "p", responseA: "a", responseB: "b" } as const;
-    const report = cutReport({ files: [], rows: [arena, arena, arena, arena] }, { cuts, fullLengths, lengths });
+    const report = truncationReport({ files: [], rows: [arena, arena, arena, arena] }, { cuts, fullLengths, lengths });
     expect(report).toEqual({ rows: 4, cut: 3, lostResponseA: 1, lostResponseB: 2, lostAResponse: 2, longest: 40 });
-    expect(cutMessage("training data", report, 8, "right")).toBe(
+    expect(truncationMessage("training data", report, 8, "right")).toBe(
       "training data: 3 of 4 rows cut to 8 tokens (--truncate right; the longest has 40), 2 lost a whole response",
     );
   });
@@ -147,9 +147,9 @@ describe("the report", () => {
   test("says nothing of responses where rows are plain texts", () => {
     const text = { ...origin, kind: "text", text: "t" } as const;
     const cuts = Uint32Array.of(0, CUT, CUT, CUT);
-    const report = cutReport({ files: [], rows: [text, text, text, text] }, { cuts, fullLengths, lengths });
+    const report = truncationReport({ files: [], rows: [text, text, text, text] }, { cuts, fullLengths, lengths });
     expect(Object.keys(JSON.parse(JSON.stringify(report)) as object)).toEqual(["rows", "cut", "longest"]);
-    expect(cutMessage("training data", report, 8, "right")).toBe(
+    expect(truncationMessage("training data", report, 8, "right")).toBe(
       "training data: 3 of 4 rows cut to 8 tokens (--truncate right; the longest has 40)",
     );
   });

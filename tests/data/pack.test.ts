@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import {
-  cutMicroBatches,
+  splitMicroBatches,
   lengthSortedBatches,
   packSamples,
   restoreOrder,
@@ -20,7 +20,7 @@ const cases = Array.from({ length: 200 }, (_, seed) => {
 const total = (lengths: readonly number[], batch: readonly number[]) => batch.reduce((sum, i) => sum + lengths[i]!, 0);
 
 describe.each([
-  ["cutMicroBatches", cutMicroBatches],
+  ["splitMicroBatches", splitMicroBatches],
   ["lengthSortedBatches", lengthSortedBatches],
 ] as const)("%s", (_, cut) => {
   test("holds every sample once, within budget and count; only a longer sample stands alone above it", () => {
@@ -44,17 +44,17 @@ describe.each([
 
 describe("order", () => {
   test("micro-batches are levelled and keep order inside", () => {
-    expect(cutMicroBatches([4, 5, 3, 9, 2, 1], { maxTokens: 8 })).toEqual([[0, 2], [1, 4, 5], [3]]);
-    expect(cutMicroBatches([4, 5, 3, 9, 2, 1], { maxTokens: 8, maxSamples: 2 })).toEqual([[0, 5], [1], [2, 4], [3]]);
-    expect(cutMicroBatches([1, 2, 3], { maxTokens: Infinity, maxSamples: 2 })).toEqual([[0, 1], [2]]);
+    expect(splitMicroBatches([4, 5, 3, 9, 2, 1], { maxTokens: 8 })).toEqual([[0, 2], [1, 4, 5], [3]]);
+    expect(splitMicroBatches([4, 5, 3, 9, 2, 1], { maxTokens: 8, maxSamples: 2 })).toEqual([[0, 5], [1], [2, 4], [3]]);
+    expect(splitMicroBatches([1, 2, 3], { maxTokens: Infinity, maxSamples: 2 })).toEqual([[0, 1], [2]]);
     for (const { lengths, ...limits } of cases) {
-      for (const batch of cutMicroBatches(lengths, limits)) expect(batch).toEqual(batch.toSorted((a, b) => a - b));
+      for (const batch of splitMicroBatches(lengths, limits)) expect(batch).toEqual(batch.toSorted((a, b) => a - b));
     }
   });
 
   test("a step of very many batches is cut in a moment", () => {
     const lengths = new Array<number>(65_536).fill(64);
-    expect(cutMicroBatches(lengths, { maxTokens: Infinity, maxSamples: 1 })).toEqual(lengths.map((_, i) => [i]));
+    expect(splitMicroBatches(lengths, { maxTokens: Infinity, maxSamples: 1 })).toEqual(lengths.map((_, i) => [i]));
   }, 1000);
 
   test("evaluation batches go from long to short, and results return to input order", () => {
