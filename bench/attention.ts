@@ -38,8 +38,7 @@ const options: AttentionOptions = {
   scale: headDim ** -0.5,
   softcap: 50,
   window: 0,
-  longest: length,
-  causal: true,
+  maxSeqlen: length,
 };
 
 /** Prints one line: the best of five timings of four runs each; `products` is how many matrix products there are. */

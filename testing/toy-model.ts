@@ -105,8 +105,7 @@ function loadToy(
       scale: HEAD_DIM ** -0.5,
       softcap: 0,
       window: 0,
-      longest: batch.longest,
-      causal: true,
+      maxSeqlen: batch.maxSeqlen,
     });
     const h2 = addResidual(tape, h, run(context, "self_attn.o_proj")[0]!);
     const [gate, up] = run(rmsNorm(tape, h2, norm, NORM), "mlp.gate_proj", "mlp.up_proj");

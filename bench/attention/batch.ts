@@ -88,8 +88,7 @@ export function batchOf(
     scale: headDim ** -0.5,
     softcap: 50,
     window,
-    longest: Math.max(...lengths),
-    causal: true,
+    maxSeqlen: Math.max(...lengths),
   };
   const { q, k, v, dOut } = inputs;
   return {

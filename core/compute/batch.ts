@@ -8,7 +8,7 @@ export interface Batch {
   /** B. */
   readonly samples: number;
   /** Tokens of the longest sample. */
-  readonly longest: number;
+  readonly maxSeqlen: number;
   readonly host: PackedArrays;
   /** [N] u32. */
   readonly ids: Tensor;
@@ -48,21 +48,21 @@ export function uploadBatch(gpu: Gpu, host: PackedArrays, stepKey: number): Batc
   const samples = host.cuSeqlens.length - 1;
   const rowKeys = new Uint32Array(tokens);
   const lastTokens = new Uint32Array(samples);
-  let longest = 0;
+  let maxSeqlen = 0;
   for (let b = 0; b < samples; b++) {
     const start = host.cuSeqlens[b]!;
     const end = host.cuSeqlens[b + 1]!;
     if (end <= start) throw new RangeError(`sample ${b} of the batch has no tokens`);
     lastTokens[b] = end - 1;
-    longest = Math.max(longest, end - start);
+    maxSeqlen = Math.max(maxSeqlen, end - start);
     for (let i = start; i < end; i++) rowKeys[i] = mix(stepKey, host.sampleIndex[b]!, i - start);
   }
-  const batch = { tokens, samples, longest, host, rowKeys, lastTokens };
+  const batch = { tokens, samples, maxSeqlen, host, rowKeys, lastTokens };
   return onDevice(gpu, batch, onDevice(gpu, lastRows(batch)));
 }
 
 /** What a batch is before it lies on the GPU. */
-interface HostBatch extends Pick<Batch, "tokens" | "samples" | "longest" | "host"> {
+interface HostBatch extends Pick<Batch, "tokens" | "samples" | "maxSeqlen" | "host"> {
   readonly rowKeys: Uint32Array<ArrayBuffer>;
   readonly lastTokens: Uint32Array<ArrayBuffer>;
 }
@@ -83,12 +83,12 @@ function lastRows({ samples, host, rowKeys, lastTokens }: HostBatch): HostBatch 
     sampleIndex: host.sampleIndex,
   };
   const keys = Uint32Array.from(lastTokens, (row) => rowKeys[row]!);
-  return { tokens: samples, samples, longest: 1, host: pooled, rowKeys: keys, lastTokens: rows };
+  return { tokens: samples, samples, maxSeqlen: 1, host: pooled, rowKeys: keys, lastTokens: rows };
 }
 
 /** @param pooled its last rows; undefined where it is all last rows itself */
 function onDevice(gpu: Gpu, batch: HostBatch, pooled?: Batch): Batch {
-  const { tokens, samples, longest, host } = batch;
+  const { tokens, samples, maxSeqlen, host } = batch;
   const tensors = {
     ids: gpu.upload(host.inputIds, [tokens], "u32", "input ids"),
     segments: gpu.upload(host.segments, [tokens, 2], "u32", "segments"),
@@ -99,7 +99,7 @@ function onDevice(gpu: Gpu, batch: HostBatch, pooled?: Batch): Batch {
   return {
     tokens,
     samples,
-    longest,
+    maxSeqlen,
     host,
     ...tensors,
     get pooled() {

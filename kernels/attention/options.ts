@@ -18,11 +18,9 @@ export interface AttentionOptions {
   /** A row sees itself and the window - 1 rows before it; 0 sees all of them. */
   readonly window: number;
   /** Rows of the longest sample. */
-  readonly longest: number;
+  readonly maxSeqlen: number;
   /** `visiblePairs` of the batch, for the profile's rate. */
   readonly pairs?: number | undefined;
-  /** A row never sees later rows. */
-  readonly causal: true;
 }
 
 /** What the backward pass reads. */

@@ -1,7 +1,7 @@
 import type { AttentionOptions } from "./options.ts";
 
 /** What the reference needs to know; `segments` as numbers. */
-export type ReferenceOptions = Omit<AttentionOptions, "segments" | "longest" | "causal"> & {
+export type ReferenceOptions = Omit<AttentionOptions, "segments" | "maxSeqlen"> & {
   /** [2N]: first row of each row's sample, row after its last. */
   readonly segments: ArrayLike<number>;
 };

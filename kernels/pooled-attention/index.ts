@@ -15,7 +15,7 @@ import scatterCode from "./scatter.wgsl" with { type: "text" };
 import scoresCode from "./scores.wgsl" with { type: "text" };
 
 /** Options of `attention`, and the last row of each sample: [B] u32, ascending (`batch.lastTokens`). */
-export interface PooledAttentionOptions extends Omit<AttentionOptions, "longest" | "pairs"> {
+export interface PooledAttentionOptions extends Omit<AttentionOptions, "maxSeqlen" | "pairs"> {
   readonly lastTokens: Tensor;
 }
 

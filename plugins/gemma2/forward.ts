@@ -84,7 +84,6 @@ function block(
     scale: config.queryPreAttnScalar ** -0.5,
     softcap,
     window: layer.window,
-    causal: true,
   } as const;
 
   // What leaves the block: every row, or the last of each sample, whose keys and values are all rows' nevertheless.
@@ -106,7 +105,7 @@ function block(
     tape.release(x);
     const [turnedQ, turnedK] = [turn(batch, q), turn(batch, k)];
     const pairs = visiblePairs(batch.host.cuSeqlens, layer.window);
-    context = attention(tape, turnedQ, turnedK, v, { ...attend, longest: batch.longest, pairs });
+    context = attention(tape, turnedQ, turnedK, v, { ...attend, maxSeqlen: batch.maxSeqlen, pairs });
     tape.release(turnedQ, turnedK, v);
   }
   const [attended] = run(rows, context, layer.o) as [Tensor];

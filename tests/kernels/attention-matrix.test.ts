@@ -67,8 +67,7 @@ async function check(gpu: Gpu, c: Case, headDim: number, tunings: MatrixTunings,
     window,
     scale: headDim ** -0.5,
     segments: keep(tensorOf(gpu, segmentNumbers, [rows, 2], "u32", "segments")),
-    longest: Math.max(...c.lengths),
-    causal: true,
+    maxSeqlen: Math.max(...c.lengths),
   };
   const saved = {
     q: up(q, heads, "q"),

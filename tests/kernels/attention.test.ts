@@ -82,7 +82,7 @@ async function run(
     v: tensorOf(gpu, numbers.v, [rows, kvHeads * headDim], gpu.computeDtype, "v"),
   };
   const segments = tensorOf(gpu, reference.segments, [rows, 2], "u32", "segments");
-  const options: AttentionOptions = { ...reference, segments, longest: rows, causal: true };
+  const options: AttentionOptions = { ...reference, segments, maxSeqlen: rows };
   const tape = new Tape(gpu);
   for (const name of wanted) tape.requireGradient(inputs[name]);
   const out = attention(tape, inputs.q, inputs.k, inputs.v, options);
@@ -198,7 +198,7 @@ for (const tier of tiers) {
       const tape = new Tape(await gpuOf(tier));
       const t = tensorOf(tape.gpu, numbers.k, [numbers.rows, 64], half);
       const segments = tensorOf(tape.gpu, numbers.reference.segments, [numbers.rows, 2], "u32");
-      const options: AttentionOptions = { ...numbers.reference, segments, longest: 1, causal: true };
+      const options: AttentionOptions = { ...numbers.reference, segments, maxSeqlen: 1 };
       expect(() => attention(tape, t, t, t, options)).toThrow("expected [58,128]");
       expect(() => attention(tape, t, t, t, { ...options, headDim: 260 })).toThrow("head_dim 260");
       expect(() => attention(tape, t, t, t, { ...options, kvHeads: 3 })).toThrow("kv heads");

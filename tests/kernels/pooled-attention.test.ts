@@ -93,7 +93,6 @@ for (const tier of tiers) {
           ...shared,
           segments: tensorOf(gpu, segments, [rows, 2], "u32"),
           lastTokens: tensorOf(gpu, lastTokens, [samples], "u32"),
-          causal: true,
         } as const;
         const inputs = [
           tensorOf(gpu, q, [samples, heads * headDim], gpu.computeDtype),

@@ -120,7 +120,7 @@ const cases: Readonly<Record<string, (gpu: Gpu) => Case>> = {
           { name: "k", shape: [12, 32], dtype: "half" },
           { name: "v", shape: [12, 32], dtype: "half" },
         ],
-        run: (tape, [q, k, v]) => attention(tape, q!, k!, v!, { ...shape, segments: table, longest: 7, causal: true }),
+        run: (tape, [q, k, v]) => attention(tape, q!, k!, v!, { ...shape, segments: table, maxSeqlen: 7 }),
         reference: (q, k, v) => attentionReference(q, k, v, { ...shape, segments }).out,
       },
       tensors: [table],

@@ -101,7 +101,7 @@ describe.skipIf(tier === undefined)("broken models are caught", () => {
       forward: (tape, batch, options) => {
         const told = segments(batch.tokens);
         if (told !== undefined) tape.gpu.write(batch.segments, Uint32Array.from(told));
-        return model.forward(tape, { ...batch, longest: batch.tokens }, options);
+        return model.forward(tape, { ...batch, maxSeqlen: batch.tokens }, options);
       },
     }));
   const tokens = (count: number, start: number, end: number): readonly number[] =>
