@@ -15,7 +15,7 @@ import { type DeviceOptions, deviceOptions } from "./runtime/config/device-optio
 import { MAX_TOKENS, sampleTokens } from "./runtime/config/limits.ts";
 import type { ResolveContext } from "./runtime/config/resolve.ts";
 import type { InferenceRequest } from "./runtime/inference/adapter-run.ts";
-import { plannedWork } from "./runtime/planning/training-plan.ts";
+import { workloadOf } from "./runtime/planning/training-plan.ts";
 import {
   checkEventOptions,
   checkTrainOptions,
@@ -219,7 +219,7 @@ export async function plan(config: Config, options: Partial<PlanCommandOptions> 
     shape === undefined
       ? (await openBaseModel(config.model, { part: "config" })).source
       : benchSource({ shape, layers, embeddings, keepDequantised });
-  const work = plannedWork(config, source, await labelsOf(config, source), lengths);
+  const work = workloadOf(config, source, await labelsOf(config, source), lengths);
   return reportPlan(config, { source, work, on });
 }
 

@@ -1,8 +1,8 @@
 import type { Config } from "../runtime/config/config.ts";
 import { planLine } from "../runtime/planning/format.ts";
-import { openRun } from "../runtime/planning/training-plan.ts";
+import { planTrainingRun } from "../runtime/planning/training-plan.ts";
 import { resolveResume } from "../runtime/run/resume.ts";
-import { readWork } from "../runtime/run/task.ts";
+import { readTask } from "../runtime/run/task.ts";
 import { openBaseModel } from "../runtime/session/base-model.ts";
 import { inspectConfig } from "./inspect.ts";
 
@@ -23,11 +23,11 @@ export interface DryRunResult {
 /** What a run would do, without training. @throws QloraError of every kind, as `train` would */
 export async function dryRun(config: Config): Promise<DryRunResult> {
   const { record } = await resolveResume(config.training);
-  const work = readWork(config);
+  const work = readTask(config);
   const { rows, samplesPerStep, sampler } = work;
   const { trainableParameters, allParameters } = await inspectConfig(config);
   const { source } = await openBaseModel(config.model, { part: "config" });
-  const { gpu, plan } = await openRun(config, { source, work }, record?.memory);
+  const { gpu, plan } = await planTrainingRun(config, { source, work }, record?.memory);
   const { adapter, provider, tier } = gpu.info;
   gpu.destroy();
   return {

@@ -7,7 +7,7 @@ import { openGpu } from "../runtime/device/open.ts";
 import { MemoryAccount } from "../runtime/planning/account.ts";
 import { keepsDequantised } from "../runtime/planning/open.ts";
 import { planMemory } from "../runtime/planning/plan.ts";
-import type { PlannedWork, MemoryMode, MemoryPlan } from "../runtime/planning/settings.ts";
+import type { Workload, MemoryMode, MemoryPlan } from "../runtime/planning/settings.ts";
 import { givenSettings } from "../runtime/planning/training-plan.ts";
 
 /** A mode's plan, or why it has none. */
@@ -39,7 +39,7 @@ export type PlanDevice = "this" | "nvidia";
  */
 export async function reportPlan(
   config: Config,
-  { source, work, on }: { readonly source: ModelLoader; readonly work: PlannedWork; readonly on: PlanDevice },
+  { source, work, on }: { readonly source: ModelLoader; readonly work: Workload; readonly on: PlanDevice },
 ): Promise<PlanReport> {
   const device = on === "this" ? await thisDevice(config) : nvidia(config);
   const budget =

@@ -6,7 +6,7 @@ import type { KernelSpec } from "./kernel.ts";
 import { Memory, type Purpose } from "./memory.ts";
 import { type CompileOptions, type Kernel, Kernels } from "./pipelines.ts";
 import type { GpuInfo, Tier } from "./probe.ts";
-import { Profile, type ProfileLine, type Work } from "./profile.ts";
+import { Profile, type ProfileLine, type KernelCost } from "./profile.ts";
 import { byteSize, bytesPerElement, describe, type DType, elementCount, type Tensor, wholeWords } from "./tensor.ts";
 
 const UNIFORM = 0x40 | 0x8;
@@ -205,7 +205,7 @@ export class Gpu {
     tensors: readonly Tensor[],
     uniforms: Readonly<Record<string, number>>,
     grid: readonly [number, number, number],
-    work: Work = {},
+    work: KernelCost = {},
   ): void {
     if (tensors.length !== kernel.storageBindings) {
       throw new RangeError(

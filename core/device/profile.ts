@@ -11,7 +11,7 @@ export interface ProfileLine {
 }
 
 /** What a dispatch has to do at least, for the profile. */
-export interface Work {
+export interface KernelCost {
   /** Multiplications and additions of its products; default 0. */
   readonly flops?: number;
   /** Read and written, each once; default the size of all tensors it binds. */
@@ -28,7 +28,7 @@ export class Profile {
   readonly #buffer: GPUBuffer;
   readonly #pending: Promise<void>[] = [];
   readonly #totals = new Map<string, ProfileLine>();
-  #open: { readonly key: string; readonly work: Work }[] = [];
+  #open: { readonly key: string; readonly work: KernelCost }[] = [];
   #staging: GPUBuffer | undefined;
 
   constructor(device: GPUDevice) {
@@ -41,7 +41,7 @@ export class Profile {
     return this.#open.length * 2 >= QUERIES;
   }
 
-  begin(key: string, work: Work, open: (writes: GPUComputePassTimestampWrites) => void): void {
+  begin(key: string, work: KernelCost, open: (writes: GPUComputePassTimestampWrites) => void): void {
     const at = this.#open.length * 2;
     this.#open.push({ key, work });
     open({ querySet: this.#set, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 });
@@ -71,7 +71,7 @@ export class Profile {
     this.#pending.push(read);
   }
 
-  #add(key: string, { flops = 0, bytes = 0 }: Work, ms: number): void {
+  #add(key: string, { flops = 0, bytes = 0 }: KernelCost, ms: number): void {
     const line = this.#totals.get(key) ?? { calls: 0, ms: 0, flops: 0, bytes: 0 };
     this.#totals.set(key, {
       key,

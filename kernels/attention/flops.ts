@@ -1,11 +1,14 @@
-import type { Work } from "../../core/device/profile.ts";
+import type { KernelCost } from "../../core/device/profile.ts";
 import type { AttentionOptions } from "./options.ts";
 
 /** Products of [D] vectors that a kernel does for each visible (query, key) pair of each head. */
 const PRODUCTS = { forward: 2, queries: 3, keys: 3, values: 2, keysAndValues: 4 } as const;
 
 /** Work of one kernel; none where the options do not say how many pairs there are. */
-export function attentionWork({ pairs = 0, heads, headDim }: AttentionOptions, part: keyof typeof PRODUCTS): Work {
+export function attentionWork(
+  { pairs = 0, heads, headDim }: AttentionOptions,
+  part: keyof typeof PRODUCTS,
+): KernelCost {
   return { flops: 2 * PRODUCTS[part] * headDim * heads * pairs };
 }
 

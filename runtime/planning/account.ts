@@ -5,19 +5,19 @@ import { splitMicroBatches, lengthSortedBatches, type PackLimits } from "../data
 import type { StepLoss } from "../training/step.ts";
 import { KernelForecast } from "./forecast.ts";
 import { MetaRun } from "./meta-run.ts";
-import type { PlannedWork, PlannedEvaluation, MemorySettings, MemoryFigures, Measured } from "./settings.ts";
+import type { Workload, EvaluationLoad, MemorySettings, MemoryFigures, Measured } from "./settings.ts";
 
 /** What a model is loaded anew for. */
 const placementKey = ({ embeddings, keepDequantised }: ModelPlacement): string => `${embeddings} ${keepDequantised}`;
 
 /** Measures settings of one piece of work for one device. */
 export class MemoryAccount {
-  readonly work: PlannedWork;
+  readonly work: Workload;
   readonly #device: MetaDevice;
   readonly #runs = new Map<string, MetaRun>();
   readonly #measured = new Map<string, Measured>();
 
-  constructor(work: PlannedWork, device: MetaDevice) {
+  constructor(work: Workload, device: MetaDevice) {
     this.work = work;
     this.#device = device;
   }
@@ -147,7 +147,7 @@ function distinct(batches: readonly MicroBatch[]): MicroBatch[] {
 }
 
 /** Token counts of the largest batch. */
-function evaluationBatch({ maxSamples, longest }: PlannedEvaluation, tokenBudget: number | undefined): number[] {
+function evaluationBatch({ maxSamples, longest }: EvaluationLoad, tokenBudget: number | undefined): number[] {
   const rows = new Array<number>(maxSamples).fill(longest);
   const [batch] = lengthSortedBatches(rows, { maxTokens: tokenBudget ?? Infinity, maxSamples });
   return batch!.map((i) => rows[i]!);

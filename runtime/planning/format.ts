@@ -3,7 +3,7 @@ import { DeviceError } from "../../core/errors.ts";
 import type { ModelPlacement } from "../../core/plugin/model.ts";
 import { formatBytes, formatGib } from "../../core/util/byte-size.ts";
 import type { MemoryBudget } from "../device/budget.ts";
-import type { Measured, MemorySettings, PlannedWork, UserSettings, MemoryMode, MemoryPlan } from "./settings.ts";
+import type { Measured, MemorySettings, Workload, UserSettings, MemoryMode, MemoryPlan } from "./settings.ts";
 
 /** What a shortage says of training, and of forward passes alone. */
 const TRAINING = {
@@ -23,7 +23,7 @@ const INFERENCE = {
 
 /** The error that names what is short, by how much, and what to lower. */
 export function shortage(
-  { training }: PlannedWork,
+  { training }: Workload,
   given: UserSettings,
   budget: MemoryBudget,
   figures: Measured,

@@ -10,7 +10,7 @@ import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import type { Sample } from "../data/pack.ts";
 import { openSession, type Session } from "../session/session.ts";
 import { accumulateGradients, readLogits, type StepLoss } from "../training/step.ts";
-import type { PlannedWork } from "./settings.ts";
+import type { Workload } from "./settings.ts";
 
 /** A loaded meta model, which every choice of checkpointing and token budget can use. */
 export class MetaRun {
@@ -20,7 +20,7 @@ export class MetaRun {
   /** Undefined where nothing is trained. */
   readonly #update: { readonly optimizer: Optimizer; readonly control: Tensor } | undefined;
 
-  private constructor(session: Session, { training }: PlannedWork) {
+  private constructor(session: Session, { training }: Workload) {
     const { gpu } = session;
     this.session = session;
     this.#update = training && {
@@ -31,7 +31,7 @@ export class MetaRun {
   }
 
   /** @throws QloraError of every kind that loading would throw */
-  static async open(work: PlannedWork, device: MetaDevice, placement: ModelPlacement): Promise<MetaRun> {
+  static async open(work: Workload, device: MetaDevice, placement: ModelPlacement): Promise<MetaRun> {
     const { source, adapter, numLabels } = work;
     const gpu = metaGpu(device);
     const session = await openSession({ source, adapter, device: {}, gpu, placement, numLabels, seed: 0 });

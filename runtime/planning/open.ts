@@ -7,7 +7,7 @@ import type { StepLoss } from "../training/step.ts";
 import { MemoryAccount } from "./account.ts";
 import type { KernelForecast } from "./forecast.ts";
 import { planMemory } from "./plan.ts";
-import type { PlannedWork, FavouredSettings, UserSettings, MemoryMode, MemoryPlan } from "./settings.ts";
+import type { Workload, FavouredSettings, UserSettings, MemoryMode, MemoryPlan } from "./settings.ts";
 
 /** Steps that are taken of lengths in turn. */
 const MAX_STEPS = 8;
@@ -32,7 +32,7 @@ export interface OpenRequest {
   readonly given: UserSettings;
   /** Taken where they fit. */
   readonly favoured?: FavouredSettings | undefined;
-  readonly work: PlannedWork;
+  readonly work: Workload;
   /** Of training steps; default: cross entropy with the samples' labels. */
   readonly loss?: StepLoss | undefined;
 }

@@ -8,16 +8,16 @@ import type { MemoryBudget } from "../device/budget.ts";
 import type { Session } from "../session/session.ts";
 
 /** What runs: training, evaluation or both. */
-export interface PlannedWork {
+export interface Workload {
   readonly source: ModelLoader;
   readonly adapter: AdapterPlugin;
   readonly numLabels: number;
-  readonly training?: PlannedTraining | undefined;
-  readonly evaluation?: PlannedEvaluation | undefined;
+  readonly training?: TrainingLoad | undefined;
+  readonly evaluation?: EvaluationLoad | undefined;
 }
 
 /** What is trained, and on how long samples. */
-export interface PlannedTraining {
+export interface TrainingLoad {
   readonly optimizer: (session: Session) => Optimizer;
   /** Optimizer steps to take, each as the token counts of its samples; the longest that may come. */
   readonly steps: readonly (readonly number[])[];
@@ -26,7 +26,7 @@ export interface PlannedTraining {
 }
 
 /** Batches of forward passes alone. */
-export interface PlannedEvaluation {
+export interface EvaluationLoad {
   /** Most samples of a batch. */
   readonly maxSamples: number;
   /** Tokens of the longest sample that may come. */

@@ -4,15 +4,15 @@ import type { Config } from "../config/config.ts";
 import { createOptimizer } from "../training/head-optimizer.ts";
 import type { StepLoss } from "../training/step.ts";
 import { openPlanned, type Planned, stepsOf } from "./open.ts";
-import type { MemorySettings, PlannedWork, UserSettings, MemoryMode, RecordedMemory } from "./settings.ts";
+import type { MemorySettings, Workload, UserSettings, MemoryMode, RecordedMemory } from "./settings.ts";
 
 /** The work of a config. @param lengths tokens of samples, in turn; default: all as long as may come */
-export function plannedWork(
+export function workloadOf(
   config: Config,
   source: ModelLoader,
   numLabels: number,
   lengths: readonly number[] = [config.data.maxLength],
-): PlannedWork {
+): Workload {
   const { adapter, training } = config;
   return {
     source,
@@ -44,7 +44,7 @@ export function givenSettings({ training }: Config, source: ModelLoader): UserSe
  * @param recorded as `memoryRequest`
  * @throws DeviceError as `openPlanned`
  */
-export function openRun(
+export function planTrainingRun(
   config: Config,
   {
     source,
@@ -52,7 +52,7 @@ export function openRun(
   }: { readonly source: ModelLoader; readonly work: { readonly numLabels: number; readonly stepLoss: StepLoss } },
   recorded?: RecordedMemory,
 ): Promise<Planned> {
-  const planned = plannedWork(config, source, work.numLabels);
+  const planned = workloadOf(config, source, work.numLabels);
   const request = { ...memoryRequest(config, source, recorded), work: planned, loss: work.stepLoss };
   return openPlanned({ device: config.device, ...request });
 }

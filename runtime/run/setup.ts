@@ -10,7 +10,7 @@ import { openRunLog } from "../folder/log.ts";
 import { checkResumable, readOptimizerState, readTrainingState } from "../folder/training-state.ts";
 import { planLine, planRecord } from "../planning/format.ts";
 import { KernelWarmup } from "../planning/kernel-warmup.ts";
-import { openRun } from "../planning/training-plan.ts";
+import { planTrainingRun } from "../planning/training-plan.ts";
 import { trainingBatches } from "../planning/upcoming-batches.ts";
 import { openBaseModel } from "../session/base-model.ts";
 import { openSession } from "../session/session.ts";
@@ -21,7 +21,7 @@ import { rewindEvaluation } from "./evaluation.ts";
 import { RunProgress } from "./progress.ts";
 import { resolveResume } from "./resume.ts";
 import { trainingSpecials } from "./specials.ts";
-import { readWork } from "./task.ts";
+import { readTask } from "./task.ts";
 import type { TrainOptions } from "./train-types.ts";
 import type { TrainingRun } from "./training-run.ts";
 
@@ -33,7 +33,7 @@ export async function openTrainingRun(
   const { training, data, device } = config;
   const { resume, record, lineage: before, notes } = await resolveResume(training);
   for (const message of notes) onEvent?.({ type: "info", message });
-  const work = readWork(config, onEvent);
+  const work = readTask(config, onEvent);
   const { rows, numLabels, labelNames, samplesPerStep, sampler } = work;
 
   await using opened = new AsyncDisposableStack();
@@ -59,7 +59,7 @@ export async function openTrainingRun(
   if (state !== undefined) checkResumable(state, identity, resume!);
   const lineage = newLine(before, state?.step ?? 0);
 
-  const planned = await openRun(config, { source, work }, record?.memory);
+  const planned = await planTrainingRun(config, { source, work }, record?.memory);
   const { plan } = planned;
   const { checkpointing, tokenBudget = Infinity } = plan.settings;
   const limits = {

@@ -9,7 +9,7 @@ import type { StepLoss } from "../training/step.ts";
 import { loadTrainingData, type RunData } from "./data.ts";
 
 /** Rows, and what is done with them. */
-export interface RunWork {
+export interface TrainingTask {
   readonly rows: RunData;
   readonly numLabels: number;
   /** Names of the classes, where they have any. */
@@ -21,7 +21,7 @@ export interface RunWork {
 }
 
 /** Reads the rows of a run. @throws ConfigError, DataError where config and rows do not fit; PluginError for a metric that cannot work */
-export function readWork(config: Config, onEvent?: RunListener): RunWork {
+export function readTask(config: Config, onEvent?: RunListener): TrainingTask {
   const { training } = config;
   const rows = loadTrainingData(config);
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);

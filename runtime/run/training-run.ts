@@ -13,13 +13,13 @@ import type { Session } from "../session/session.ts";
 import type { GradScaler } from "../training/grad-scaler.ts";
 import type { RunProgress } from "./progress.ts";
 import { type RunIdentity } from "./progress.ts";
-import type { RunWork } from "./task.ts";
+import type { TrainingTask } from "./task.ts";
 
 /** A run that may take its first step; hold it with `await using`. */
 export interface TrainingRun extends AsyncDisposable {
   readonly config: Config;
   readonly onEvent: RunListener | undefined;
-  readonly work: RunWork;
+  readonly work: TrainingTask;
   readonly trainData: TokenisedDataset;
   readonly evalData: TokenisedDataset | undefined;
   readonly identity: RunIdentity;

@@ -7,7 +7,7 @@ import { planMemory } from "../../runtime/planning/plan.ts";
 import type {
   MemoryFigures,
   MemorySettings,
-  PlannedWork,
+  Workload,
   UserSettings,
   MemoryMode,
 } from "../../runtime/planning/settings.ts";
@@ -26,7 +26,7 @@ function accountOf(
   layers?: number,
   { maxSamples, maxEvalSamples }: { readonly maxSamples?: number; readonly maxEvalSamples?: number } = {},
 ): MemoryAccount {
-  const work: PlannedWork = {
+  const work: Workload = {
     source: benchSource({ shape, layers }),
     adapter: lora({ rank: 64, alpha: 32, dropout: 0.05, targetModules }),
     numLabels: 3,
