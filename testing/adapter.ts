@@ -15,7 +15,6 @@ import { defineRequest } from "../core/options/request.ts";
 import type { Adapter, AdapterFactory, AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelSpec, ModelLoader } from "../core/plugin/model.ts";
 import { openFolder, openSafetensors, writeFiles, writeSafetensors } from "../runtime/files/folder.ts";
-import { bareAdapter } from "./bare-adapter.ts";
 import {
   type Check,
   expectFinite,
@@ -25,10 +24,11 @@ import {
   expectSameBits,
   expectThat,
 } from "./contract.ts";
-import { expectSameWhenCut } from "./cuts.ts";
 import { freeMerged, mergedAdapter, mergeLinears } from "./merged.ts";
+import { expectSameWhenCut } from "./micro-batches.ts";
 import { ModelBench, type NamedValues, randomSamples } from "./model-bench.ts";
 import { expectGradientsOfLoss } from "./model-differences.ts";
+import { bareAdapter } from "./no-adapter.ts";
 import { toyModel } from "./toy-model.ts";
 
 /** What the adapter contract is held with. */

@@ -1,4 +1,4 @@
-import { norm } from "./differences.ts";
+import { norm } from "./finite-differences.ts";
 
 /** One named promise of a contract: `for (const { name, run } of checks) test(name, run)`, whatever runs your tests. */
 export interface Check {

@@ -6,8 +6,8 @@ import { Tape } from "../core/compute/tape.ts";
 import { type DType, elementCount, type Tensor } from "../core/device/tensor.ts";
 import { normalValues, uniformValues } from "../core/util/random.ts";
 import { ContractError, expectFinite, expectNear, expectThat } from "./contract.ts";
-import { differences, directional, dot, norm } from "./differences.ts";
-import { expectNothingHeld } from "./held.ts";
+import { differences, directional, dot, norm } from "./finite-differences.ts";
+import { expectNothingHeld } from "./leaks.ts";
 
 /** An input or a parameter of the op under test. */
 export interface GradientOperand {

@@ -25,5 +25,5 @@ export { ModelBench, type NamedValues, type PassSettings, randomSamples, type Se
 export { tinyCheckpoint, toyModel } from "./toy-model.ts";
 export { modelContract, type ModelContractOptions } from "./model.ts";
 export { OptimizerBench, type BenchParameter, type BenchStep, savedCodes, savedFloats } from "./optimizer-bench.ts";
-export { differences, directional, dot } from "./differences.ts";
+export { differences, directional, dot } from "./finite-differences.ts";
 export { testGpu, testTiers } from "./gpu.ts";

@@ -4,7 +4,7 @@ import { defineRequest } from "../core/options/request.ts";
 import { normalValues } from "../core/util/random.ts";
 import { type Check, expectFinite, expectNear, expectSameBits, expectThat } from "./contract.ts";
 import { testGpu, testTiers } from "./gpu.ts";
-import { expectNothingHeld } from "./held.ts";
+import { expectNothingHeld } from "./leaks.ts";
 
 /** An input of the kernel under test. */
 export interface KernelInput {

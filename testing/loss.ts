@@ -2,7 +2,7 @@ import { defineRequest } from "../core/options/request.ts";
 import { normalValues, uniformValues } from "../core/util/random.ts";
 import { computeLoss, type Loss } from "../runtime/config/loss.ts";
 import { type Check, expectNear, expectSameBits, expectThat } from "./contract.ts";
-import { differences } from "./differences.ts";
+import { differences } from "./finite-differences.ts";
 
 /** What the loss contract is held with. */
 export interface LossContractOptions {

@@ -3,8 +3,8 @@ import type { Tensor } from "../core/device/tensor.ts";
 import { denseLinear } from "../kernels/lora-linear/dense.ts";
 import { dequantise } from "../kernels/nf4/index.ts";
 import type { Session } from "../runtime/session/session.ts";
-import { wrappingAdapter } from "./bare-adapter.ts";
 import type { NamedValues } from "./model-bench.ts";
+import { wrappingAdapter } from "./no-adapter.ts";
 
 /** A merged linear on the GPU. */
 interface MergedLinear {

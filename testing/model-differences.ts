@@ -1,7 +1,7 @@
 import { uniformValues } from "../core/util/random.ts";
 import type { Sample } from "../runtime/data/pack.ts";
 import { expectThat } from "./contract.ts";
-import { dot } from "./differences.ts";
+import { dot } from "./finite-differences.ts";
 import type { ModelBench, NamedValues } from "./model-bench.ts";
 
 /** Allowed error of a gradient along a direction, relative to its norm. */

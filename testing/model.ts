@@ -7,7 +7,6 @@ import type { AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelSpec, ModelPlugin, ModelLoader } from "../core/plugin/model.ts";
 import { normalValues } from "../core/util/random.ts";
 import { fileHost } from "../runtime/files/folder.ts";
-import { bareAdapter, wrappingAdapter } from "./bare-adapter.ts";
 import {
   type Check,
   expectFinite,
@@ -17,9 +16,10 @@ import {
   expectSameBits,
   expectThat,
 } from "./contract.ts";
-import { expectSameWhenCut } from "./cuts.ts";
+import { expectSameWhenCut } from "./micro-batches.ts";
 import { ModelBench, randomSamples } from "./model-bench.ts";
 import { expectGradientsOfLoss } from "./model-differences.ts";
+import { bareAdapter, wrappingAdapter } from "./no-adapter.ts";
 
 /** What the model contract is held with. */
 export interface ModelContractOptions {

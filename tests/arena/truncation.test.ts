@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { truncationMessage, truncationReport } from "../../runtime/data/cut-report.ts";
 import { loadTokenizer, type Tokenizer } from "../../runtime/data/tokenizer.ts";
+import { truncationMessage, truncationReport } from "../../runtime/data/truncation-report.ts";
 import {
   allotTokens,
   CUT,

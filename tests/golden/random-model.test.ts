@@ -14,7 +14,7 @@ import { createGemma2 } from "../../plugins/gemma2/model.ts";
 import { gemma2Outline } from "../../plugins/gemma2/outline.ts";
 import { lora } from "../../plugins/lora/index.ts";
 import { syntheticConfigJson, syntheticSource } from "../../sdk/synthetic-checkpoint.ts";
-import { norm as l2 } from "../../testing/differences.ts";
+import { norm as l2 } from "../../testing/finite-differences.ts";
 import { ModelBench, randomSamples } from "../../testing/model-bench.ts";
 import {
   blockInF64,

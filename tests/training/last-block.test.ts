@@ -5,7 +5,7 @@ import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { ModelLoader } from "../../core/plugin/model.ts";
 import { dora, gemma2, ia3, llama, lora } from "../../plugins/index.ts";
 import { fileHost } from "../../runtime/files/folder.ts";
-import { norm as l2 } from "../../testing/differences.ts";
+import { norm as l2 } from "../../testing/finite-differences.ts";
 import { ModelBench, randomSamples } from "../../testing/model-bench.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";

@@ -1,7 +1,7 @@
 import type { LinearSpec } from "../core/compute/linear.ts";
 import type { Sample } from "../runtime/data/pack.ts";
 import { expectThat } from "./contract.ts";
-import { norm } from "./differences.ts";
+import { norm } from "./finite-differences.ts";
 import type { ModelBench } from "./model-bench.ts";
 
 /** Allowed error of a gradient from sums in another order, relative to what is rounded, by operand type. */
