@@ -5,16 +5,16 @@
  */
 import { defineOptimizer, defineOptions, gridFor, option } from "qlora/core";
 
-// The prelude declares `params` (the uniforms) and group_index; control is [unscale and clip, skip, norm, unused].
+// The prelude declares `params` (the uniforms) and group_index; gradState is [unscale and clip, skip, norm, unused].
 const code = /* wgsl */ `
 @group(0) @binding(0) var<storage, read_write> value: array<f32>;
 @group(0) @binding(1) var<storage, read> grad: array<f32>;
-@group(0) @binding(2) var<storage, read> control: array<f32>;
+@group(0) @binding(2) var<storage, read> gradState: array<f32>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let i = group_index(wg, count) * 256u + lane;
-  if (control[1] != 0.0 || i >= params.size) {
+  if (gradState[1] != 0.0 || i >= params.size) {
     return;
   }
   value[i] -= params.learningRate * (sign(grad[i]) + params.weightDecay * value[i]);
@@ -26,14 +26,14 @@ export const signSgd = defineOptimizer({
     weightDecay: option("number >= 0", { default: 0, help: "decay of the parameters, times the learning rate" }),
   }),
   create: ({ weightDecay }, { gpu, parameters }) => ({
-    step({ learningRate, control }) {
+    step({ learningRate, gradState }) {
       const kernel = gpu.kernel("sign-sgd", () => ({
         code,
         bindings: ["write", "read", "read"],
         uniforms: { size: "u32", learningRate: "f32", weightDecay: "f32" },
       }));
       for (const { size, value, grad } of parameters.slabs)
-        gpu.dispatch(kernel, [value, grad, control], { size, learningRate, weightDecay }, gridFor(size / 256));
+        gpu.dispatch(kernel, [value, grad, gradState], { size, learningRate, weightDecay }, gridFor(size / 256));
     },
     save: async () => new Map(), // no state: nothing to save
     load: () => {},

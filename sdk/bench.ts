@@ -151,7 +151,7 @@ export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
   const { gpu, parameters } = session;
   const loadSeconds = (performance.now() - started) / 1000;
   const optimizer = plugin.create({ gpu, parameters });
-  const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
+  const gradState = gpu.alloc([4], "f32", "gradient gradState", "optimizer");
   const lossScale = gpu.tier === "f32" ? 1 : 1024;
   let lastLoss = Number.NaN;
   let skipped = 0;
@@ -166,12 +166,12 @@ export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
       stepKey: step,
     };
     const losses = await accumulateGradients(session, samples, settings);
-    gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: 1 });
-    optimizer.step({ learningRate: 1e-4, update: step + 1, control });
+    gradNorm(gpu, parameters.slabs, gradState, { lossScale, maxNorm: 1 });
+    optimizer.step({ learningRate: 1e-4, update: step + 1, gradState });
     const values = await gpu.readFloats(losses);
     gpu.free(losses);
     lastLoss = values.reduce((sum, v) => sum + v, 0) / values.length;
-    if ((await gpu.readFloats(control))[1] !== 0) skipped++;
+    if ((await gpu.readFloats(gradState))[1] !== 0) skipped++;
     if (step === 0) secondsToFirstStep = (performance.now() - started) / 1000;
     return samples.reduce((sum, s) => sum + s.inputIds.length, 0);
   };
@@ -200,7 +200,7 @@ export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
     roofline = await measureRoofline(gpu);
   }
   optimizer.destroy();
-  gpu.free(control);
+  gpu.free(gradState);
   const seconds = stepSeconds.reduce((sum, s) => sum + s, 0);
   return {
     device: gpu.info.adapter.description || gpu.info.adapter.device,

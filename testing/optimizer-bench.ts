@@ -35,7 +35,7 @@ export class OptimizerBench {
   readonly parameters: ParameterSet;
   readonly optimizer: Optimizer;
   readonly #gpu: Gpu;
-  readonly #control: Tensor;
+  readonly #gradState: Tensor;
 
   constructor(gpu: Gpu, plugin: OptimizerPlugin, parameters: readonly BenchParameter[]) {
     this.#gpu = gpu;
@@ -44,7 +44,7 @@ export class OptimizerBench {
       parameters.map((parameter) => ({ ...parameter, initial: () => parameter.initial })),
     );
     this.optimizer = plugin.create({ gpu, parameters: this.parameters });
-    this.#control = gpu.upload(Float32Array.of(1, 0, 0, 0), [4], "f32", "control");
+    this.#gradState = gpu.upload(Float32Array.of(1, 0, 0, 0), [4], "f32", "gradState");
   }
 
   /** One update; a parameter without gradients gets zeros. */
@@ -54,8 +54,8 @@ export class OptimizerBench {
   ): void {
     this.parameters.zeroGrad();
     for (const [name, gradient] of Object.entries(gradients)) this.#gpu.write(this.parameters.get(name).grad, gradient);
-    this.#gpu.write(this.#control, Float32Array.of(factor, skip ? 1 : 0, 0, 0));
-    this.optimizer.step({ learningRate, update, control: this.#control });
+    this.#gpu.write(this.#gradState, Float32Array.of(factor, skip ? 1 : 0, 0, 0));
+    this.optimizer.step({ learningRate, update, gradState: this.#gradState });
   }
 
   /** A parameter's value, read back. */
@@ -72,7 +72,7 @@ export class OptimizerBench {
   destroy(): void {
     this.optimizer.destroy();
     this.parameters.free();
-    this.#gpu.free(this.#control);
+    this.#gpu.free(this.#gradState);
   }
 }
 

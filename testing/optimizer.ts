@@ -298,7 +298,7 @@ export function optimizerContract(
     check("a gradient that is not finite never reaches a parameter", containsBrokenGradients),
     check("zero gradients leave parameters finite", survivesZeroGradients),
     check("learning rate 0 leaves parameters alone", standsStillAtZeroRate),
-    check("the control's factor multiplies gradients", appliesTheFactor),
+    check("the gradState's factor multiplies gradients", appliesTheFactor),
     check("what lies between parameters stays zero", (subject, device) => leavesPadding(device, subject)),
     check("destroy gives all memory back", (subject, device) => freesItsMemory(device, subject)),
   ];

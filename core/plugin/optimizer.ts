@@ -22,7 +22,7 @@ export interface OptimizerStep {
    * [4] f32 on the GPU: the factor that unscales and clips gradients; 1 where the step must be skipped (a gradient was
    * not finite), else 0; the gradient norm before clipping; unused.
    */
-  readonly control: Tensor;
+  readonly gradState: Tensor;
 }
 
 /** Updates parameters from their gradients, in place, on the GPU. */

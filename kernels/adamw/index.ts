@@ -71,17 +71,17 @@ export interface AdamWState {
 }
 
 /**
- * AdamW in place over a slab, 32-bit state, in bitsandbytes' form (`kOptimizer32bit2State`), g = grad * control[0]:
+ * AdamW in place over a slab, 32-bit state, in bitsandbytes' form (`kOptimizer32bit2State`), g = grad * gradState[0]:
  * m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p += -lr c2 / c1 * m / (sqrt(v) + c2 eps);
  * then, after the update as in its CUDA kernels (torch decays before it), p *= 1 - lr * weightDecay.
- * Does nothing where control[1] is not 0. An element whose gradient is not finite keeps its value and its moments
+ * Does nothing where gradState[1] is not 0. An element whose gradient is not finite keeps its value and its moments
  * become 0 (the rule of bitsandbytes' 8-bit kernel).
- * @param control [4] f32, see `gradNorm`
+ * @param gradState [4] f32, see `gradNorm`
  * @throws RangeError for a tensor of another shape
  */
-export function adamWStep(gpu: Gpu, slab: Slab, state: AdamWState, control: Tensor, scalars: AdamWScalars): void {
+export function adamWStep(gpu: Gpu, slab: Slab, state: AdamWState, gradState: Tensor, scalars: AdamWScalars): void {
   for (const tensor of [slab.value, slab.grad, state.state1, state.state2]) expectTensor(tensor, [slab.size], "f32");
-  expectTensor(control, [4], "f32");
+  expectTensor(gradState, [4], "f32");
   expectTensor(state.applied, [1], "u32");
   const kernel = gpu.kernel("adamw", () => ({
     code,
@@ -91,7 +91,7 @@ export function adamWStep(gpu: Gpu, slab: Slab, state: AdamWState, control: Tens
   const vectors = slab.size / 4;
   gpu.dispatch(
     kernel,
-    [slab.value, slab.grad, state.state1, state.state2, control, state.applied],
+    [slab.value, slab.grad, state.state1, state.state2, gradState, state.applied],
     { vectors, ...scalars },
     gridFor(vectors / 256),
   );

@@ -7,7 +7,7 @@
 @group(0) @binding(4) var<storage, read_write> exact: array<vec4<f32>>;
 // Signed map, unsigned map (f32 bits), then a word per block: EIGHT_BIT or its place among the exact blocks.
 @group(0) @binding(5) var<storage, read> tables: array<u32>;
-@group(0) @binding(6) var<storage, read> control: array<f32>;
+@group(0) @binding(6) var<storage, read> gradState: array<f32>;
 @group(0) @binding(7) var<storage, read_write> applied: array<u32>;
 
 const SIGNED = 0u;
@@ -56,7 +56,7 @@ fn largest(x: vec4<f32>) -> f32 {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let block = group_index(wg, count);
-  if (control[1] != 0.0 || block >= params.blocks) {
+  if (gradState[1] != 0.0 || block >= params.blocks) {
     return;
   }
   let i = block * 64u + lane;
@@ -84,7 +84,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
 
   let bits = grad[i];
   let finite = (bits & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u);
-  let g = bitcast<vec4<f32>>(select(vec4<u32>(), bits, finite)) * control[0];
+  let g = bitcast<vec4<f32>>(select(vec4<u32>(), bits, finite)) * gradState[0];
   m = select(vec4<f32>(), params.beta1 * m + params.rest1 * g, finite);
   v = select(vec4<f32>(), params.beta2 * v + params.rest2 * g * g, finite);
   let before = value[i];

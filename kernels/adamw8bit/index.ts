@@ -29,16 +29,16 @@ export interface AdamW8bitState {
  * AdamW in place over a slab with blockwise 8-bit state (bitsandbytes `kOptimizerStatic8bit2StateBlockwise`, block 256):
  * the update of `adamWStep`, from moments decoded as code * absmax; the parameter moves by the new moments before they
  * are quantised. A new code is the nearest, ties to the even index, and a first moment never changes its sign.
- * Blocks that the table marks as exact keep f32 moments. Does nothing where control[1] is not 0; an element whose
+ * Blocks that the table marks as exact keep f32 moments. Does nothing where gradState[1] is not 0; an element whose
  * gradient is not finite keeps its value and its moments become 0.
- * @param control [4] f32, see `gradNorm`
+ * @param gradState [4] f32, see `gradNorm`
  * @throws RangeError for a tensor of another shape
  */
 export function adamW8bitStep(
   gpu: Gpu,
   slab: Slab,
   state: AdamW8bitState,
-  control: Tensor,
+  gradState: Tensor,
   scalars: AdamWScalars,
 ): void {
   const blocks = slab.size / BLOCK_SIZE;
@@ -48,7 +48,7 @@ export function adamW8bitStep(
   expectTensor(state.exact, [2, -1, BLOCK_SIZE], "f32");
   expectTensor(state.tables, [512 + blocks], "u32");
   expectTensor(state.applied, [1], "u32");
-  expectTensor(control, [4], "f32");
+  expectTensor(gradState, [4], "f32");
   const kernel = gpu.kernel("adamw8bit", () => ({
     code,
     bindings: ["write", "read", "write", "write", "write", "read", "read", "write"],
@@ -57,7 +57,7 @@ export function adamW8bitStep(
   }));
   gpu.dispatch(
     kernel,
-    [slab.value, slab.grad, state.codes, state.absmax, state.exact, state.tables, control, state.applied],
+    [slab.value, slab.grad, state.codes, state.absmax, state.exact, state.tables, gradState, state.applied],
     { blocks, exactBlocks: state.exact.shape[1]!, ...scalars },
     gridFor(blocks),
   );

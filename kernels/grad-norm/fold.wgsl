@@ -1,6 +1,6 @@
-// Folds the partial sums of all slabs into control = [coefficient, skip, norm, 0], written as bits to hold infinity.
+// Folds the partial sums of all slabs into gradState = [coefficient, skip, norm, 0], written as bits to hold infinity.
 @group(0) @binding(0) var<storage, read> partials: array<vec2<f32>>;
-@group(0) @binding(1) var<storage, read_write> control: array<u32>;
+@group(0) @binding(1) var<storage, read_write> gradState: array<u32>;
 
 var<workgroup> shared_sums: array<vec2<f32>, 256>;
 
@@ -24,18 +24,18 @@ fn main(@builtin(local_invocation_index) lane: u32) {
   // A sum that left f32 has no usable norm: it counts as not finite.
   let overflow = (bitcast<u32>(total.x) & 0x7f800000u) == 0x7f800000u;
   if (total.y != 0.0 || overflow) {
-    control[0] = 0u;
-    control[1] = bitcast<u32>(1.0);
-    control[2] = 0x7f800000u;
+    gradState[0] = 0u;
+    gradState[1] = bitcast<u32>(1.0);
+    gradState[2] = 0x7f800000u;
   } else {
     let norm = sqrt(total.x) / params.lossScale;
     var clip = 1.0;
     if (params.maxNorm > 0.0) {
       clip = min(1.0, params.maxNorm / (norm + 1e-6));
     }
-    control[0] = bitcast<u32>(clip / params.lossScale);
-    control[1] = 0u;
-    control[2] = bitcast<u32>(norm);
+    gradState[0] = bitcast<u32>(clip / params.lossScale);
+    gradState[1] = 0u;
+    gradState[2] = bitcast<u32>(norm);
   }
-  control[3] = 0u;
+  gradState[3] = 0u;
 }

@@ -18,18 +18,18 @@ const VECTORS = 4096;
 
 /**
  * The global L2 norm over the gradients of all slabs, divided by the loss scale, in a fixed order of additions.
- * Writes `control` [4] f32 = [coefficient, skip, norm, 0]:
+ * Writes `gradState` [4] f32 = [coefficient, skip, norm, 0]:
  * coefficient = min(1, maxNorm / (norm + 1e-6)) / lossScale (torch's clip_grad_norm_ and unscaling in one);
  * where a gradient is infinite or NaN, or the scaled norm exceeds 1.8e19, it is [0, 1, Infinity, 0].
- * @throws RangeError for a control of another shape or a loss scale that is not positive
+ * @throws RangeError for a gradState of another shape or a loss scale that is not positive
  */
 export function gradNorm(
   gpu: Gpu,
   slabs: readonly Slab[],
-  control: Tensor,
+  gradState: Tensor,
   { lossScale, maxNorm }: GradNormOptions,
 ): void {
-  expectTensor(control, [4], "f32");
+  expectTensor(gradState, [4], "f32");
   if (!(lossScale > 0 && Number.isFinite(lossScale)))
     throw new RangeError(`loss scale ${lossScale} is not a positive number`);
   if (!(maxNorm >= 0)) throw new RangeError(`maxNorm ${maxNorm} is negative or not a number`);
@@ -55,6 +55,6 @@ export function gradNorm(
     first += groups;
   }
   const limit = Number.isFinite(maxNorm) ? maxNorm : 0;
-  gpu.dispatch(foldKernel, [partials, control], { count, lossScale, maxNorm: limit }, [1, 1, 1]);
+  gpu.dispatch(foldKernel, [partials, gradState], { count, lossScale, maxNorm: limit }, [1, 1, 1]);
   gpu.free(partials);
 }

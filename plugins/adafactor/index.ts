@@ -53,8 +53,8 @@ function stateOf(gpu: Gpu, slab: Slab): AdafactorState {
 function createAdafactor(config: InferOptions<typeof options>, { gpu, parameters }: OptimizerContext): Optimizer {
   const states = parameters.slabs.map((slab) => ({ slab, state: stateOf(gpu, slab) }));
   return {
-    step({ learningRate, update, control }) {
-      for (const { slab, state } of states) adafactorStep(gpu, slab, state, control, config, learningRate, update);
+    step({ learningRate, update, gradState }) {
+      for (const { slab, state } of states) adafactorStep(gpu, slab, state, gradState, config, learningRate, update);
     },
     async save() {
       const saved = new Map<string, SavedTensor>();

@@ -51,10 +51,10 @@ function kernelOf(gpu: Gpu, name: keyof typeof KERNELS): Kernel {
 }
 
 /**
- * Adafactor in place over a slab, g = grad * control[0], as torch.optim.Adafactor: row and column means of g^2 move
+ * Adafactor in place over a slab, g = grad * gradState[0], as torch.optim.Adafactor: row and column means of g^2 move
  * towards the new ones by t^beta2Decay; V = R C / max(mean(R), eps1); u = g / max(sqrt(V), eps1), clipped to a root mean
  * square of clipThreshold; p *= 1 - lr * weightDecay; p -= max(eps2, rms(p)) min(lr, 1/sqrt(t)) u. A vector keeps its
- * whole V. Does nothing where control[1] is not 0; a gradient that is not finite counts as 0.
+ * whole V. Does nothing where gradState[1] is not 0; a gradient that is not finite counts as 0.
  * Source: Shazeer and Stern 2018 (arXiv 1804.04235), algorithms 4 and 5.
  * @param update t, 1 for the first
  */
@@ -62,13 +62,13 @@ export function adafactorStep(
   gpu: Gpu,
   slab: Slab,
   { layout, factors, ownerOf, owners }: AdafactorState,
-  control: Tensor,
+  gradState: Tensor,
   options: AdafactorOptions,
   learningRate: number,
   update: number,
 ): void {
   for (const tensor of [slab.value, slab.grad]) expectTensor(tensor, [slab.size], "f32");
-  expectTensor(control, [4], "f32");
+  expectTensor(gradState, [4], "f32");
   const blocks = slab.size / 256;
   const count = slab.parameters.length;
   const squares = gpu.alloc([blocks, 2], "f32", "adafactor squares", "scratch");
@@ -88,13 +88,13 @@ export function adafactorStep(
   const run = (name: keyof typeof KERNELS, tensors: readonly Tensor[], groups: number): void =>
     gpu.dispatch(kernelOf(gpu, name), tensors, uniforms, gridFor(groups));
 
-  const moments = [factors, slab.grad, ownerOf, owners, control];
+  const moments = [factors, slab.grad, ownerOf, owners, gradState];
   if (layout.rows > 0) run("rows", moments, layout.rows);
   run("columns", moments, (layout.factors - layout.rows) / 64);
   run("rowMean", [scales, factors, owners], count);
-  run("squares", [squares, slab.value, slab.grad, ownerOf, owners, factors, scales, control], blocks);
+  run("squares", [squares, slab.value, slab.grad, ownerOf, owners, factors, scales, gradState], blocks);
   run("stepSize", [scales, squares, owners], count);
-  run("apply", [slab.value, slab.grad, ownerOf, owners, factors, scales, control], blocks);
+  run("apply", [slab.value, slab.grad, ownerOf, owners, factors, scales, gradState], blocks);
   gpu.free(squares);
   gpu.free(scales);
 }

@@ -3,12 +3,12 @@
 @group(0) @binding(1) var<storage, read> grad: array<u32>;
 @group(0) @binding(2) var<storage, read> owner_of: array<u32>;
 @group(0) @binding(3) var<storage, read> owners: array<Owner>;
-@group(0) @binding(4) var<storage, read> control: array<f32>;
+@group(0) @binding(4) var<storage, read> gradState: array<f32>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let row = group_index(wg, count);
-  if (control[1] != 0.0 || row >= params.rows) {
+  if (gradState[1] != 0.0 || row >= params.rows) {
     return;
   }
   let owner = owners[owner_of[row]];

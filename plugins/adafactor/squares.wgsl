@@ -6,7 +6,7 @@
 @group(0) @binding(4) var<storage, read> owners: array<Owner>;
 @group(0) @binding(5) var<storage, read> factors: array<f32>;
 @group(0) @binding(6) var<storage, read> scales: array<vec2<f32>>;
-@group(0) @binding(7) var<storage, read> control: array<f32>;
+@group(0) @binding(7) var<storage, read> gradState: array<f32>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -39,10 +39,10 @@ function createAdamW(options: AdamWOptions, { gpu, parameters }: OptimizerContex
   for (const tensor of tensors) gpu.clear(tensor);
 
   return {
-    step({ learningRate, update, control }) {
+    step({ learningRate, update, gradState }) {
       const scalars = adamWScalars(options, learningRate, update);
       for (const { slab, state1, state2 } of states)
-        adamWStep(gpu, slab, { state1, state2, applied }, control, scalars);
+        adamWStep(gpu, slab, { state1, state2, applied }, gradState, scalars);
     },
     async save() {
       const saved = new Map<string, SavedTensor>([["step", savedTensor("u32", [1], await gpu.readBytes(applied))]]);

@@ -37,9 +37,9 @@ function createAdamW8bit(config: InferOptions<typeof options>, { gpu, parameters
   const states = parameters.slabs.map((slab) => new SlabState(gpu, slab, config.min8bitSize, applied));
 
   return {
-    step({ learningRate, update, control }) {
+    step({ learningRate, update, gradState }) {
       const scalars = adamWScalars(config, learningRate, update);
-      for (const { slab, tensors } of states) adamW8bitStep(gpu, slab, tensors, control, scalars);
+      for (const { slab, tensors } of states) adamW8bitStep(gpu, slab, tensors, gradState, scalars);
     },
     async save() {
       const saved = new Map<string, SavedTensor>([

@@ -51,8 +51,8 @@ function createLion(config: InferOptions<typeof options>, { gpu, parameters }: O
     .flatMap((slab) => slabRuns(slab, (p) => p.size >= config.min8bitSize))
     .map(({ kind: eight, slab }) => (eight ? coded(gpu, slab) : exact(gpu, slab)));
   return {
-    step({ learningRate, control }) {
-      for (const { slab, tensors } of runs) lionStep(gpu, slab, tensors, control, config, learningRate);
+    step({ learningRate, gradState }) {
+      for (const { slab, tensors } of runs) lionStep(gpu, slab, tensors, gradState, config, learningRate);
     },
     async save() {
       const saved = new Map<string, SavedTensor>([["qmap1", savedTensor("f32", [256], signedMap)]]);

@@ -40,8 +40,8 @@ const uniforms: Readonly<Record<string, UniformType>> = {
 };
 
 /**
- * Lion in place over a slab, g = grad * control[0]: p *= 1 - lr * weightDecay; p -= lr * sign(beta1 m + (1 - beta1) g);
- * m = beta2 m + (1 - beta2) g. Does nothing where control[1] is not 0. An 8-bit m is code * absmax; a new code is the
+ * Lion in place over a slab, g = grad * gradState[0]: p *= 1 - lr * weightDecay; p -= lr * sign(beta1 m + (1 - beta1) g);
+ * m = beta2 m + (1 - beta2) g. Does nothing where gradState[1] is not 0. An 8-bit m is code * absmax; a new code is the
  * nearest, ties to the even index, and never of another sign than m.
  * Source: Chen et al. 2023 (arXiv 2302.06675); bitsandbytes csrc/kernels.cu, `kOptimizerStatic8bit1StateBlockwise`.
  */
@@ -49,12 +49,12 @@ export function lionStep(
   gpu: Gpu,
   slab: Slab,
   state: LionState,
-  control: Tensor,
+  gradState: Tensor,
   options: LionOptions,
   learningRate: number,
 ): void {
   for (const tensor of [slab.value, slab.grad]) expectTensor(tensor, [slab.size], "f32");
-  expectTensor(control, [4], "f32");
+  expectTensor(gradState, [4], "f32");
   const eight = state.kind === "8bit";
   const kernel = gpu.kernel(`lion/${state.kind}`, () => ({
     code: stepCode + (eight ? eightBitCode : exactCode),
@@ -66,7 +66,7 @@ export function lionStep(
   const [beta1, beta2] = [Math.fround(options.beta1), Math.fround(options.beta2)];
   gpu.dispatch(
     kernel,
-    [slab.value, slab.grad, ...(eight ? [state.codes, state.absmax, state.map] : [state.momentum]), control],
+    [slab.value, slab.grad, ...(eight ? [state.codes, state.absmax, state.map] : [state.momentum]), gradState],
     {
       blocks,
       beta1,

@@ -62,7 +62,7 @@ function matrices(gpu: Gpu, slab: Slab, config: Config): Part {
   const state = { chunks, starts, momentum: momentum.tensor };
   return {
     states: [momentum],
-    step: ({ learningRate, control }) => muonStep(gpu, slab, state, control, config, learningRate),
+    step: ({ learningRate, gradState }) => muonStep(gpu, slab, state, gradState, config, learningRate),
     destroy: () => gpu.free(starts),
   };
 }
@@ -72,8 +72,8 @@ function others(gpu: Gpu, slab: Slab, config: Config, applied: Tensor): Part {
   const tensors = { state1: state1.tensor, state2: state2.tensor, applied };
   return {
     states: [state1, state2],
-    step({ learningRate, update, control }) {
-      adamWStep(gpu, slab, tensors, control, adamWScalars({ ...config, weightDecay: 0 }, learningRate, update));
+    step({ learningRate, update, gradState }) {
+      adamWStep(gpu, slab, tensors, gradState, adamWScalars({ ...config, weightDecay: 0 }, learningRate, update));
     },
     destroy() {},
   };

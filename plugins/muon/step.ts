@@ -32,21 +32,21 @@ function stepSize(learningRate: number, { rows, columns }: Chunk, adjust: MuonOp
 }
 
 /**
- * Muon in place over a slab of matrices, g = grad * control[0], as torch.optim.Muon: m += (1 - momentum) (g - m);
+ * Muon in place over a slab of matrices, g = grad * gradState[0], as torch.optim.Muon: m += (1 - momentum) (g - m);
  * u = orthogonalise(nesterov ? g + momentum (m - g) : m); p *= 1 - lr * weightDecay; p -= lr * ratio * u.
- * Does nothing where control[1] is not 0; a gradient that is not finite counts as 0.
+ * Does nothing where gradState[1] is not 0; a gradient that is not finite counts as 0.
  * Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025 (arXiv 2502.16982).
  */
 export function muonStep(
   gpu: Gpu,
   slab: Slab,
   { chunks, starts, momentum }: MuonState,
-  control: Tensor,
+  gradState: Tensor,
   options: MuonOptions,
   learningRate: number,
 ): void {
   for (const tensor of [slab.value, slab.grad, momentum]) expectTensor(tensor, [slab.size], "f32");
-  expectTensor(control, [4], "f32");
+  expectTensor(gradState, [4], "f32");
   const prepare = gpu.kernel("muon/prepare", () => ({
     code: bf16Code + prepareCode,
     bindings: ["write", "write", "read", "read", "read"],
@@ -66,10 +66,10 @@ export function muonStep(
     const x = gpu.alloc(shape, "f32", "muon update", "scratch");
     const spare = gpu.alloc(shape, "f32", "muon next update", "scratch");
     const grid = gridFor((matrices * rows * columns) / 256);
-    gpu.dispatch(prepare, [momentum, x, slab.grad, starts, control], { ...chunk, share, nesterov }, grid);
+    gpu.dispatch(prepare, [momentum, x, slab.grad, starts, gradState], { ...chunk, share, nesterov }, grid);
     const update = orthogonalise(gpu, x, spare, options.nsSteps, options.eps);
     const size = stepSize(learningRate, chunk, options.adjustLrFn);
-    gpu.dispatch(apply, [slab.value, update, starts, control], { ...chunk, decay, stepSize: size }, grid);
+    gpu.dispatch(apply, [slab.value, update, starts, gradState], { ...chunk, decay, stepSize: size }, grid);
     gpu.free(x);
     gpu.free(spare);
   }

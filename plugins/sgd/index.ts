@@ -40,8 +40,8 @@ function createSgd(
 ): Optimizer {
   const states = parameters.slabs.map((slab) => ({ slab, buffer: new SlabState(gpu, slab, "momentum_buffer", "sgd") }));
   return {
-    step({ learningRate, update, control }) {
-      expectTensor(control, [4], "f32");
+    step({ learningRate, update, gradState }) {
+      expectTensor(gradState, [4], "f32");
       const kernel = gpu.kernel("sgd", () => ({
         code,
         bindings: ["write", "read", "write", "read"],
@@ -58,7 +58,7 @@ function createSgd(
       for (const { slab, buffer } of states) {
         const { size } = slab;
         const scalars = { size, learningRate, momentum, share, weightDecay, nesterov: nesterov ? 1 : 0 };
-        gpu.dispatch(kernel, [slab.value, slab.grad, buffer.tensor, control], scalars, gridFor(size / 256));
+        gpu.dispatch(kernel, [slab.value, slab.grad, buffer.tensor, gradState], scalars, gridFor(size / 256));
       }
     },
     async save() {

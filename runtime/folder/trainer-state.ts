@@ -139,8 +139,8 @@ function parseObject(text: string, path: string): Readonly<Record<string, unknow
 }
 
 function trainingStops(callbacks: unknown): boolean {
-  const control = isObject(callbacks) ? callbacks["TrainerControl"] : undefined;
-  const args = isObject(control) ? control["args"] : undefined;
+  const gradState = isObject(callbacks) ? callbacks["TrainerControl"] : undefined;
+  const args = isObject(gradState) ? gradState["args"] : undefined;
   return isObject(args) && args["should_training_stop"] === true;
 }
 

@@ -18,13 +18,13 @@ export class MetaRun {
   /** Kernels that loading it dispatched. */
   readonly loading: Gpu["kernelSpecs"];
   /** Undefined where nothing is trained. */
-  readonly #update: { readonly optimizer: Optimizer; readonly control: Tensor } | undefined;
+  readonly #update: { readonly optimizer: Optimizer; readonly gradState: Tensor } | undefined;
 
   private constructor(session: Session, { training }: Workload) {
     const { gpu } = session;
     this.session = session;
     this.#update = training && {
-      control: gpu.alloc([4], "f32", "gradient control", "optimizer"),
+      gradState: gpu.alloc([4], "f32", "gradient gradState", "optimizer"),
       optimizer: training.optimizer(session),
     };
     this.loading = gpu.takeDispatched();
@@ -57,9 +57,9 @@ export class MetaRun {
   /** What follows the last micro-batch of a step: clipping and the optimizer; nothing where nothing is trained. */
   update(): void {
     if (this.#update === undefined) return;
-    const { control, optimizer } = this.#update;
-    gradNorm(this.gpu, this.session.parameters.slabs, control, { lossScale: 1, maxNorm: 1 });
-    optimizer.step({ learningRate: 0, update: 1, control });
+    const { gradState, optimizer } = this.#update;
+    gradNorm(this.gpu, this.session.parameters.slabs, gradState, { lossScale: 1, maxNorm: 1 });
+    optimizer.step({ learningRate: 0, update: 1, gradState });
   }
 }
 

@@ -94,7 +94,7 @@ export async function openTrainingRun(
   const optimizer = createOptimizer(config, session, sampler.totalSteps);
   if (resume !== undefined) optimizer.load(await readOptimizerState(resume, state!));
   const scaler = gpu.tier === "f32" ? undefined : new GradScaler(state?.scaler ?? undefined);
-  const control = gpu.alloc([4], "f32", "gradient control", "optimizer");
+  const gradState = gpu.alloc([4], "f32", "gradient gradState", "optimizer");
   const progress = new RunProgress(sampler, state);
 
   if (state !== undefined) await rewindEvaluation(training.outputDir, state.step);
@@ -147,7 +147,7 @@ export async function openTrainingRun(
     session,
     optimizer,
     scaler,
-    control,
+    gradState,
     checkpointing,
     limits,
     evalLimits,

@@ -23,7 +23,7 @@ export async function* trainSteps(config: Config, options: TrainOptions = {}): A
   const { training } = config;
   const { onEvent, signal, computeGradients } = options;
   await using run = await openTrainingRun(config, options);
-  const { work, session, optimizer, scaler, control, limits, checkpointing, progress } = run;
+  const { work, session, optimizer, scaler, gradState, limits, checkpointing, progress } = run;
   const { totalSteps } = work.sampler;
   const { gpu, parameters } = session;
 
@@ -43,11 +43,11 @@ export async function* trainSteps(config: Config, options: TrainOptions = {}): A
     const lossScale = scaler?.scale ?? 1;
     const settings = { limits, checkpointing, lossScale, stepKey: before, ...work.stepLoss };
     const { losses, count } = await stepGradients(session, { step: before, samples }, settings, computeGradients);
-    gradNorm(gpu, parameters.slabs, control, { lossScale, maxNorm: training.maxGradNorm });
+    gradNorm(gpu, parameters.slabs, gradState, { lossScale, maxNorm: training.maxGradNorm });
     const learningRate = learningRateAt(training, totalSteps, progress.updates);
-    optimizer.step({ learningRate, update: progress.updates + 1, control });
+    optimizer.step({ learningRate, update: progress.updates + 1, gradState });
 
-    const [, overflow, totalNorm] = (await gpu.readFloats(control)) as Float32Array & [number, number, number];
+    const [, overflow, totalNorm] = (await gpu.readFloats(gradState)) as Float32Array & [number, number, number];
     let lossSum = 0;
     for (const part of losses) {
       lossSum = (await gpu.readFloats(part)).reduce((sum, value) => sum + value, lossSum);
@@ -158,7 +158,7 @@ export async function* trainSteps(config: Config, options: TrainOptions = {}): A
   if (interrupted && progress.unsound === 0) await pruneRun(run);
   const report = interrupted ? await writeSummary(run) : await finishRun(run);
   optimizer.destroy();
-  gpu.free(control);
+  gpu.free(gradState);
   return {
     outputDir: training.outputDir,
     steps: step,

@@ -30,7 +30,7 @@ export interface TrainingRun extends AsyncDisposable {
   /** Undefined in tier f32, which needs no loss scale. */
   readonly scaler: GradScaler | undefined;
   /** [4] f32: what `gradNorm` writes. */
-  readonly control: Tensor;
+  readonly gradState: Tensor;
   readonly checkpointing: Checkpointing;
   /** Of a micro-batch, and of a batch in evaluation. */
   readonly limits: PackLimits;

@@ -34,7 +34,7 @@ async function stepped(
     seed: 1,
   });
   const optimizer = adamW8bit().create({ gpu, parameters: session.parameters });
-  const control = gpu.alloc([4], "f32", "control", "optimizer");
+  const gradState = gpu.alloc([4], "f32", "gradState", "optimizer");
   for (const lengths of [
     [1024, 1024],
     [300, 17, 1],
@@ -43,8 +43,8 @@ async function stepped(
     const settings = { limits: { maxTokens: 4096 }, checkpointing: "none", lossScale: 1024, stepKey: 0 } as const;
     gpu.free(await accumulateGradients(session, samples, settings));
   }
-  gradNorm(gpu, session.parameters.slabs, control, { lossScale: 1024, maxNorm: 1 });
-  optimizer.step({ learningRate: 1e-4, update: 1, control });
+  gradNorm(gpu, session.parameters.slabs, gradState, { lossScale: 1024, maxNorm: 1 });
+  optimizer.step({ learningRate: 1e-4, update: 1, gradState });
   return gpu;
 }
 

@@ -29,7 +29,7 @@ describe.each(["none", "block"] as const)("gradient checkpointing %s", (checkpoi
       seed: 1,
     });
     const optimizer = adamW8bit().create({ gpu, parameters: session.parameters });
-    const control = gpu.alloc([4], "f32", "control", "optimizer");
+    const gradState = gpu.alloc([4], "f32", "gradState", "optimizer");
     const samples = [100, 3, 64, 64, 17, 90].map((tokens, index) => ({
       index,
       inputIds: new Uint32Array(tokens),
@@ -40,8 +40,8 @@ describe.each(["none", "block"] as const)("gradient checkpointing %s", (checkpoi
       made = 0;
       const settings = { limits: { maxTokens: 128 }, checkpointing, lossScale: 1024, stepKey: update } as const;
       gpu.free(await accumulateGradients(session, samples, settings));
-      gradNorm(gpu, session.parameters.slabs, control, { lossScale: 1024, maxNorm: 1 });
-      optimizer.step({ learningRate: 1e-4, update, control });
+      gradNorm(gpu, session.parameters.slabs, gradState, { lossScale: 1024, maxNorm: 1 });
+      optimizer.step({ learningRate: 1e-4, update, gradState });
       counts.push(made);
     }
     expect(counts[0]).toBeGreaterThan(100);

@@ -14,11 +14,11 @@ async function run(gpu: Gpu, grads: readonly Float32Array[], options: GradNormOp
     const tensor = tensorOf(gpu, grad, [grad.length], "f32");
     return { index, size: grad.length, value: tensor, grad: tensor, parameters: [] };
   });
-  const control = gpu.alloc([4], "f32", "control");
-  gradNorm(gpu, slabs, control, options);
-  const result = await gpu.readFloats(control);
+  const gradState = gpu.alloc([4], "f32", "gradState");
+  gradNorm(gpu, slabs, gradState, options);
+  const result = await gpu.readFloats(gradState);
   for (const slab of slabs) gpu.free(slab.grad);
-  gpu.free(control);
+  gpu.free(gradState);
   return result;
 }
 

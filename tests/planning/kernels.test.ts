@@ -156,7 +156,7 @@ describe.skipIf(tiers.length === 0)("kernels of a planned run", () => {
       expect(new Set(compiled).size).toBe(compiled.length);
       const before = compiled.length;
       const optimizer = make(session);
-      const control = gpu.alloc([4], "f32", "control", "optimizer");
+      const gradState = gpu.alloc([4], "f32", "gradState", "optimizer");
       const samples = lengths.map((tokens, index) => ({
         index,
         inputIds: new Uint32Array(tokens).fill(7),
@@ -164,8 +164,8 @@ describe.skipIf(tiers.length === 0)("kernels of a planned run", () => {
       }));
       const settings = { limits: { maxTokens: 1000 }, checkpointing: "none", lossScale: 1, stepKey: 0 } as const;
       gpu.free(await accumulateGradients(session, samples, settings));
-      gradNorm(gpu, session.parameters.slabs, control, { lossScale: 1, maxNorm: 1 });
-      optimizer.step({ learningRate: 1e-4, update: 1, control });
+      gradNorm(gpu, session.parameters.slabs, gradState, { lossScale: 1, maxNorm: 1 });
+      optimizer.step({ learningRate: 1e-4, update: 1, gradState });
       await gpu.idle();
       expect(compiled.slice(before)).toEqual([]);
       optimizer.destroy();

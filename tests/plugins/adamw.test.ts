@@ -61,7 +61,7 @@ for (const tier of tiers) {
       bench.destroy();
     });
 
-    test("control 1 skips everything, the step count too; a non-finite gradient leaves its element alone", async () => {
+    test("gradState 1 skips everything, the step count too; a non-finite gradient leaves its element alone", async () => {
       const bench = new OptimizerBench(await gpuOf(tier), adamW(options), [
         { name: "w", shape: [5], initial: Float32Array.of(1, 2, 3, 4, 5) },
       ]);

@@ -174,7 +174,7 @@ for (const tier of tiers) {
       bench.destroy();
     });
 
-    test("control 1 skips everything; a non-finite gradient leaves its element alone and clears its moments", async () => {
+    test("gradState 1 skips everything; a non-finite gradient leaves its element alone and clears its moments", async () => {
       const specs = [
         { name: "w", shape: [4096], initial: normals(4096, runSeed) },
         { name: "s", shape: [7], initial: normals(7, runSeed + 1) },

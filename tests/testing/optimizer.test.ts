@@ -64,11 +64,11 @@ describe.skipIf(tier === undefined)("broken optimizers are caught", () => {
     expect(await failing(plugin)).toContain("a state that does not fit is refused by name and changes nothing");
   });
 
-  test("a step that does not look at the control", async () => {
+  test("a step that does not look at the gradState", async () => {
     const plugin = broken((optimizer, { gpu }) => {
       const always = gpu.upload(Float32Array.of(1, 0, 0, 0), [4], "f32", "always", "optimizer");
       return {
-        step: (step) => optimizer.step({ ...step, control: always }),
+        step: (step) => optimizer.step({ ...step, gradState: always }),
         destroy() {
           gpu.free(always);
           optimizer.destroy();
@@ -77,7 +77,7 @@ describe.skipIf(tier === undefined)("broken optimizers are caught", () => {
     });
     expect(await failing(plugin)).toEqual([
       "a step marked to be skipped changes nothing",
-      "the control's factor multiplies gradients",
+      "the gradState's factor multiplies gradients",
     ]);
   });
 

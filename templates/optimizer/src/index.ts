@@ -31,7 +31,7 @@ function createOptimizer(
   // Parameters lie end to end in a few slabs; the state has a tensor beside each.
   const states = parameters.slabs.map((slab) => ({ slab, mean: new SlabState(gpu, slab, "mean", "my-plugin") }));
   return {
-    step({ learningRate, control }) {
+    step({ learningRate, gradState }) {
       const kernel = gpu.kernel("my-plugin/step", () => ({
         code,
         bindings: ["write", "read", "write", "read"],
@@ -39,7 +39,7 @@ function createOptimizer(
       }));
       for (const { slab, mean } of states) {
         const uniforms = { size: slab.size, learningRate, momentum, weightDecay };
-        gpu.dispatch(kernel, [slab.value, slab.grad, mean.tensor, control], uniforms, gridFor(slab.size / 256));
+        gpu.dispatch(kernel, [slab.value, slab.grad, mean.tensor, gradState], uniforms, gridFor(slab.size / 256));
       }
     },
     async save() {

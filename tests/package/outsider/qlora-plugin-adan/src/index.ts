@@ -34,7 +34,7 @@ function createAdan(
     parts: KEYS.map((key) => new SlabState(gpu, slab, key, "adan")),
   }));
   return {
-    step({ learningRate, update, control }) {
+    step({ learningRate, update, gradState }) {
       const kernel = gpu.kernel("adan/step", () => ({
         code,
         bindings: ["write", "read", "write", "write", "write", "write", "read"],
@@ -65,7 +65,7 @@ function createAdan(
         correction3: 1 - beta3 ** update,
       };
       for (const { slab, parts } of states) {
-        const tensors = [slab.value, slab.grad, ...parts.map((part) => part.tensor), control];
+        const tensors = [slab.value, slab.grad, ...parts.map((part) => part.tensor), gradState];
         gpu.dispatch(kernel, tensors, { size: slab.size, ...scalars }, gridFor(slab.size / 256));
       }
     },
