@@ -6,7 +6,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openTokeniser } from "../runtime/data/dataset-tokenizer.ts";
+import { openDatasetTokenizer } from "../runtime/data/dataset-tokenizer.ts";
 import { loadDataset } from "../runtime/data/dataset.ts";
 import type { Tokenizer } from "../runtime/data/tokenizer.ts";
 import { writeFileAtomic } from "../runtime/files/files.ts";
@@ -60,7 +60,7 @@ try {
     return result;
   };
   const tokenise = async (): Promise<Uint32Array> => {
-    const tokeniser = openTokeniser({ tokenizer, vocabSize: 256_000, maxLength: 1024, cacheDir: folder });
+    const tokeniser = openDatasetTokenizer({ tokenizer, vocabSize: 256_000, maxLength: 1024, cacheDir: folder });
     const { lengths } = await (await tokeniser.tokenise(dataset)).done();
     await tokeniser.close();
     return lengths;

@@ -28,7 +28,7 @@ import {
   requestRows,
 } from "../runtime/inference/adapter-run.ts";
 import { openAdapterSession } from "../runtime/inference/adapter-session.ts";
-import { openRunTokeniser, reportTruncation } from "../runtime/run/data.ts";
+import { openRunTokenizer, reportTruncation } from "../runtime/run/data.ts";
 import { inferenceSpecials } from "../runtime/run/specials.ts";
 import type { EventOptions } from "../runtime/run/train-types.ts";
 import { computeLogits, logProbabilities, scoreLogits } from "../runtime/training/evaluate.ts";
@@ -292,7 +292,7 @@ async function inferenceLogits(
 
   const specials = inferenceSpecials(source.checkpoint, request.data, adapter);
   if (specials !== undefined && dataset.rows.some(isText)) onEvent?.({ type: "info", message: specials.message });
-  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, specials, onEvent);
+  await using tokeniser = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent);
   const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
   const { maxLength } = data;
   const { addBosToken, addEosToken } = specials ?? data;

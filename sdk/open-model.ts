@@ -5,7 +5,7 @@ import type { Tensor } from "../core/device/tensor.ts";
 import { ConfigError, QloraError } from "../core/errors.ts";
 import { defineRequest } from "../core/options/request.ts";
 import type { Config } from "../runtime/config/config.ts";
-import { openTokeniser } from "../runtime/data/dataset-tokenizer.ts";
+import { openDatasetTokenizer } from "../runtime/data/dataset-tokenizer.ts";
 import { packSamples, type Sample } from "../runtime/data/pack.ts";
 import type { RunListener } from "../runtime/events.ts";
 import { checkAdapterFolder } from "../runtime/run/resume.ts";
@@ -73,7 +73,7 @@ export async function openConfigModel(config: Config, options: OpenModelOptions 
     async encode(texts) {
       requireOpen();
       const specials = trainingSpecials(source.checkpoint, config.data);
-      const tokeniser = openTokeniser({
+      const tokeniser = openDatasetTokenizer({
         dir: source.checkpoint,
         addBos: specials?.addBosToken,
         addEos: specials?.addEosToken,

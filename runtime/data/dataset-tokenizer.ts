@@ -34,7 +34,7 @@ export type TokeniserOptions = RowEncodeOptions & {
 };
 
 /** Tokenises datasets one after the other with one tokenizer. */
-export interface Tokeniser {
+export interface DatasetTokenizer {
   /**
    * Starts on a dataset, after those given before.
    * @param order rows in the order in which they will be asked for; default: as they stand
@@ -46,7 +46,7 @@ export interface Tokeniser {
 }
 
 /** Opens a tokeniser; the tokenizer itself is loaded when a dataset is not in the cache. */
-export function openTokeniser(options: TokeniserOptions): Tokeniser {
+export function openDatasetTokenizer(options: TokeniserOptions): DatasetTokenizer {
   const { maxLength, addBos, addEos, truncation = "right", promptMaxTokens } = options;
   const encodeOptions: RowEncodeOptions = { maxLength, addBos, addEos, truncation, promptMaxTokens };
   const cutting = truncation === "prompt-cap" ? [truncation, promptMaxTokens ?? null] : [truncation];

@@ -3,7 +3,7 @@ import { ConfigError } from "../../core/errors.ts";
 import type { Config } from "../config/config.ts";
 import type { DataOptions } from "../config/data-options.ts";
 import type { ClassNames } from "../data/classes.ts";
-import { openTokeniser, type TokenisedDataset, type Tokeniser } from "../data/dataset-tokenizer.ts";
+import { openDatasetTokenizer, type TokenisedDataset, type DatasetTokenizer } from "../data/dataset-tokenizer.ts";
 import { loadData, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { StepSample } from "../data/pack.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
@@ -73,14 +73,14 @@ export function loadEvaluationData(options: DataOptions, labelNames: ClassNames)
 }
 
 /** A tokeniser of a checkpoint's folder with the run's options; hold it with `await using`. */
-export function openRunTokeniser(
+export function openRunTokenizer(
   checkpoint: string,
   vocabSize: number,
   options: DataOptions,
   specials: SpecialSettings | undefined,
   onEvent?: RunListener,
-): Tokeniser & AsyncDisposable {
-  const tokeniser = openTokeniser({
+): DatasetTokenizer & AsyncDisposable {
+  const tokeniser = openDatasetTokenizer({
     dir: checkpoint,
     addBos: specials?.addBosToken,
     addEos: specials?.addEosToken,

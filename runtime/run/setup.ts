@@ -16,7 +16,7 @@ import { openBaseModel } from "../session/base-model.ts";
 import { openSession } from "../session/session.ts";
 import { GradScaler } from "../training/grad-scaler.ts";
 import { createOptimizer } from "../training/head-optimizer.ts";
-import { openRunTokeniser, reportTruncation } from "./data.ts";
+import { openRunTokenizer, reportTruncation } from "./data.ts";
 import { rewindEvaluation } from "./evaluation.ts";
 import { RunProgress } from "./progress.ts";
 import { resolveResume } from "./resume.ts";
@@ -45,7 +45,7 @@ export async function openTrainingRun(
   const { source } = base;
   const { vocabSize } = await source.outline(numLabels);
   const specialTokens = trainingSpecials(source.checkpoint, data);
-  const tokeniser = opened.use(openRunTokeniser(source.checkpoint, vocabSize, data, specialTokens, onEvent));
+  const tokeniser = opened.use(openRunTokenizer(source.checkpoint, vocabSize, data, specialTokens, onEvent));
   const trainData = await tokeniser.tokenise(rows.train, sampler.order(0));
   const evalData = rows.evaluation === undefined ? undefined : await tokeniser.tokenise(rows.evaluation);
   const identity = {

@@ -17,7 +17,7 @@ import {
   requestData,
   requestRows,
 } from "../../runtime/inference/adapter-run.ts";
-import { openRunTokeniser } from "../../runtime/run/data.ts";
+import { openRunTokenizer } from "../../runtime/run/data.ts";
 import { inferenceSpecials } from "../../runtime/run/specials.ts";
 import { type MergedFiles, type MergePlan, writeMergedCheckpoint } from "./checkpoint.ts";
 import { type LogitDifference, measureDifference } from "./measure.ts";
@@ -99,7 +99,7 @@ export async function mergeAdapter(
   });
   for (const event of missing.events) onEvent?.(event);
   if (dataset === undefined) return { outputDir, ...files!, difference: undefined };
-  await using tokeniser = openRunTokeniser(source.checkpoint, run.vocabSize, data, specials, onEvent);
+  await using tokeniser = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent);
   const tokens = await tokeniser.tokenise(dataset);
   const folders = { adapter: trained.directory, merged: outputDir };
   const difference = await measureDifference(run, tokens, folders, data.maxLength, onEvent);

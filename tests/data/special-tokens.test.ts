@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { openTokeniser } from "../../runtime/data/dataset-tokenizer.ts";
+import { openDatasetTokenizer } from "../../runtime/data/dataset-tokenizer.ts";
 import { loadDataset } from "../../runtime/data/dataset.ts";
 import { readSpecialRules } from "../../runtime/data/special-tokens.ts";
 import { loadTokenizer } from "../../runtime/data/tokenizer.ts";
@@ -123,7 +123,7 @@ test("ids kept on disk are those of these specials; what 0.1.0 put there too kee
   const data = loadDataset(tempFile("rows.jsonl", '{"text":"abc","label":0}\n{"text":"abc","label":1}\n'));
   const cacheDir = tempDir();
   const run = async (dir: string, options: { addBos?: boolean; addEos?: boolean } = {}) => {
-    const tokenised = await openTokeniser({ dir, cacheDir, ...options }).tokenise(data);
+    const tokenised = await openDatasetTokenizer({ dir, cacheDir, ...options }).tokenise(data);
     await tokenised.done();
     return { ids: [...(await tokenised.get(0))], fingerprint: tokenised.fingerprint };
   };

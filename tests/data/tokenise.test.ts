@@ -1,7 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { openTokeniser, type TokenisedDataset, type TokeniserOptions } from "../../runtime/data/dataset-tokenizer.ts";
+import {
+  openDatasetTokenizer,
+  type TokenisedDataset,
+  type TokeniserOptions,
+} from "../../runtime/data/dataset-tokenizer.ts";
 import { loadDataset, type Dataset } from "../../runtime/data/dataset.ts";
 import { permutation } from "../../runtime/data/sampler.ts";
 import { readTokenCache, tokenCacheFile, writeTokenCache } from "../../runtime/data/token-cache.ts";
@@ -37,7 +41,7 @@ function fakeTokenizer(gate: (texts: readonly string[]) => Promise<void> = async
 }
 
 const open = (options: TokeniserOptions) =>
-  openTokeniser({
+  openDatasetTokenizer({
     cacheDir: tempDir(),
     onWarning: (m) => {
       throw new Error(m);
