@@ -199,7 +199,7 @@ export async function inspect(config: Config): Promise<InspectReport> {
  * @throws ConfigError, DataError, ModelError, DeviceError
  * @example
  * using model = await openModel(config);
- * const [states] = await model.hiddenStates(await model.encode(["What colour is the sky?"]), 2);
+ * const [states] = await model.hiddenStates(await model.encode(["What color is the sky?"]), 2);
  */
 export async function openModel(config: Config, options?: OpenModelOptions): Promise<OpenedModel> {
   return openConfigModel(requireConfig(config), options);
@@ -214,11 +214,11 @@ export async function plan(config: Config, options: Partial<PlanCommandOptions> 
   requireConfig(config);
   const { shape, layers, on, lengths: file } = planOptions.parse(options, "plan");
   const lengths = file === undefined ? undefined : await readLengths(file);
-  const { embeddings, keepDequantised } = config.model.options as Partial<ModelPlacement>;
+  const { embeddings, keepDequantized } = config.model.options as Partial<ModelPlacement>;
   const source =
     shape === undefined
       ? (await openBaseModel(config.model, { part: "config" })).source
-      : benchSource({ shape, layers, embeddings, keepDequantised });
+      : benchSource({ shape, layers, embeddings, keepDequantized });
   const work = workloadOf(config, source, await labelsOf(config, source), lengths);
   return reportPlan(config, { source, work, on });
 }

@@ -3,7 +3,7 @@ import type { Tensor } from "../core/device/tensor.ts";
 import { nf4CodeBook, quantizeNf4 } from "../core/formats/nf4.ts";
 import { nf4Forward, nf4InputGradient } from "../kernels/lora-linear/portable.ts";
 import { matmulNN, matmulNT, matmulTN, variantOf } from "../kernels/matmul/index.ts";
-import { dequantise, uploadNf4 } from "../kernels/nf4/index.ts";
+import { dequantize, uploadNf4 } from "../kernels/nf4/index.ts";
 import { openGpu } from "../runtime/device/open.ts";
 
 const tokens = Number(process.argv[2] ?? 500);
@@ -66,9 +66,9 @@ for (const [name, out, columns] of [
   const base = 2 * tokens * out * columns;
   const [down, up] = [2 * tokens * RANK * columns, 2 * tokens * RANK * out];
   console.log(`${name}: [${out},${columns}]`);
-  await measure("  dequantise (operations: one a weight)", out * columns, () => dequantise(gpu, weight, scratch));
-  await measure("  x W^T, with dequantisation", base, () => nf4Forward(gpu, x, weight, y));
-  await measure("  dY W, with dequantisation", base, () => nf4InputGradient(gpu, y, weight, x));
+  await measure("  dequantize (operations: one a weight)", out * columns, () => dequantize(gpu, weight, scratch));
+  await measure("  x W^T, with dequantization", base, () => nf4Forward(gpu, x, weight, y));
+  await measure("  dY W, with dequantization", base, () => nf4InputGradient(gpu, y, weight, x));
   await measure("  x A^T", down, () => matmulNT(gpu, x, a, u));
   await measure("  dropout(x) A^T", down, () => matmulNT(gpu, x, a, u, { dropout: { ...dropout, on: "a" } }));
   await measure("  y += s u B^T", up, () => matmulNT(gpu, u, b, y, { scale: 0.5, accumulate: true }));

@@ -1,5 +1,5 @@
 /**
- * Times the start of a run on the competition's size, once tokenised: reading the CSV, and finding its ids in the cache.
+ * Times the start of a run on the competition's size, once tokenized: reading the CSV, and finding its ids in the cache.
  * usage: bun bench/token-cache.ts [rows]
  * Rows are random words of about 630 tokens; ids are made up, since a hit does not look at what they are.
  */
@@ -59,17 +59,17 @@ try {
     console.log(`${what.padEnd(28)}${((performance.now() - begun) / 1000).toFixed(2)} s`);
     return result;
   };
-  const tokenise = async (): Promise<Uint32Array> => {
-    const tokeniser = openDatasetTokenizer({ tokenizer, vocabSize: 256_000, maxLength: 1024, cacheDir: folder });
-    const { lengths } = await (await tokeniser.tokenise(dataset)).done();
-    await tokeniser.close();
+  const tokenize = async (): Promise<Uint32Array> => {
+    const datasetTokenizer = openDatasetTokenizer({ tokenizer, vocabSize: 256_000, maxLength: 1024, cacheDir: folder });
+    const { lengths } = await (await datasetTokenizer.tokenize(dataset)).done();
+    await datasetTokenizer.close();
     return lengths;
   };
   console.log(`${ROWS} rows, ${(Bun.file(file).size / 1e6).toFixed(0)} MB`);
   const dataset = await timed("reading the CSV", () => loadDataset(file));
-  const lengths = await tokenise();
+  const lengths = await tokenize();
   console.log(`${(lengths.reduce((sum, length) => sum + length, 0) / ROWS).toFixed(0)} tokens a row`);
-  for (let round = 0; round < 3; round++) await timed("hit", tokenise);
+  for (let round = 0; round < 3; round++) await timed("hit", tokenize);
 } finally {
   await rm(folder, { recursive: true });
 }

@@ -27,7 +27,7 @@ function groupHelp({ title, section, flat, shape, recorded = false }: FlagGroup)
   return rows.length === 0 ? "" : `\n${title.toUpperCase()}\n\n${columns(rows)}`;
 }
 
-/** The whole help text of `command`, without colours where stdout is no terminal. */
+/** The whole help text of `command`, without colors where stdout is no terminal. */
 export async function helpText(
   command: AnyCommand,
   groups: readonly FlagGroup[],

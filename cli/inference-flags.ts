@@ -69,7 +69,7 @@ export function inferenceRequest(
     tokenBudget: training["tokenBudget"] as number | undefined,
     allowNonFinite: training["allowNonFinite"] as boolean | undefined,
     embeddings: model["embeddings"] as InferenceRequest["embeddings"],
-    keepDequantised: model["keepDequantised"] as boolean | undefined,
+    keepDequantized: model["keepDequantized"] as boolean | undefined,
     device,
     trustRemoteCode,
   };

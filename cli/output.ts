@@ -46,7 +46,7 @@ export const notes = createConsola({
 
 const ansi = new RegExp(`${String.fromCodePoint(27)}\\[[0-9;]*m`, "g");
 
-/** `text` without its colours unless `stream` shows them. */
+/** `text` without its colors unless `stream` shows them. */
 export const plainFor = (stream: NodeJS.WriteStream, text: string): string =>
   stream.isTTY && process.env["NO_COLOR"] === undefined ? text : text.replaceAll(ansi, "");
 

@@ -62,7 +62,7 @@ export { adaptedLinears } from "./lora-linear/adapted.ts";
 export { loraLinears } from "./lora-linear/index.ts";
 
 // ---- NF4 weights and bitsandbytes' 8-bit map
-export { dequantise, freeNf4, quantise, uploadNf4 } from "./nf4/index.ts";
+export { dequantize, freeNf4, quantize, uploadNf4 } from "./nf4/index.ts";
 export { loadNf4 } from "./nf4/load.ts";
 export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./nf4/index.ts";
 

@@ -19,11 +19,11 @@ type SourceOptions = Pick<BenchCommandOptions, "shape"> & Partial<BenchCommandOp
 
 /** The model to time. */
 export function benchSource(options: SourceOptions): ModelLoader {
-  const { shape, layers, checkpoint, absmax, normScale, embeddings, keepDequantised } = options;
-  if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings, keepDequantised }).create(fileHost);
-  if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings, keepDequantised }).create(fileHost);
+  const { shape, layers, checkpoint, absmax, normScale, embeddings, keepDequantized } = options;
+  if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings, keepDequantized }).create(fileHost);
+  if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings, keepDequantized }).create(fileHost);
   const { config, source } = syntheticGemma2(shape, { seed: SEED, absmax, normScale }, layers);
-  const placement = { embeddings, keepDequantised };
+  const placement = { embeddings, keepDequantized };
   return {
     placement,
     checkpoint: `synthetic ${shape}`,

@@ -1,7 +1,7 @@
 /** What distinguishes runs: the values of their configs, data and devices that differ, and their figures. */
 import { isObject } from "../core/formats/json-object.ts";
 import { readReportRun, type JsonObject } from "../runtime/report/run.ts";
-import { summariseRun, type RunSummary } from "./runs.ts";
+import { summarizeRun, type RunSummary } from "./runs.ts";
 
 /** Runs side by side. */
 export interface RunComparison {
@@ -31,7 +31,7 @@ const FACTS = [
  * for (const [key, values] of Object.entries(differences)) console.log(key, values);
  */
 export async function compareRuns(paths: readonly string[]): Promise<RunComparison> {
-  const runs = await Promise.all(paths.map((path) => summariseRun(path)));
+  const runs = await Promise.all(paths.map((path) => summarizeRun(path)));
   const values = await Promise.all(paths.map(async (path) => valuesOf((await readReportRun(path)).record)));
   const keys = new Set(values.flatMap((map) => [...map.keys()]));
   const differences = [...keys].flatMap((key) => {

@@ -13,9 +13,9 @@ import {
 export interface EnsembleRequest {
   /** Probability files, as `predict` writes them. */
   readonly files: readonly string[];
-  /** One weight for each file, normalised to a sum of 1; default: equal. */
+  /** One weight for each file, normalized to a sum of 1; default: equal. */
   readonly weights?: readonly number[] | undefined;
-  /** Probabilities become p^(1/T), normalised; above 1 is less certain. Default 1. */
+  /** Probabilities become p^(1/T), normalized; above 1 is less certain. Default 1. */
   readonly temperature?: number | undefined;
   /** CSV of labels by id, in place of weights and temperature: both are fitted to it. */
   readonly fit?: string | undefined;
@@ -29,7 +29,7 @@ const check = defineRequest<EnsembleRequest>("ensemble", {
 });
 
 export interface EnsembleResult extends ProbabilityTable {
-  /** Normalised, one for each file. */
+  /** Normalized, one for each file. */
   readonly weights: readonly number[];
   readonly temperature: number;
   /** What the fit reached; undefined without labels. */
@@ -66,7 +66,7 @@ export function ensemble(request: EnsembleRequest): EnsembleResult {
   const members = tables.map((table, i) => joinToFirst(tables[0]!, table, files[0]!, files[i]!));
   const fitted =
     fit === undefined ? undefined : fitToLabels(rows, members, readLabels(fit, columns), fit, columns.length);
-  const weights = fitted?.weights ?? normalise(request.weights ?? files.map(() => 1));
+  const weights = fitted?.weights ?? normalize(request.weights ?? files.map(() => 1));
   const temperature = fitted?.temperature ?? request.temperature ?? 1;
   const mixed = rows.map(({ id }, i) => ({
     id,
@@ -120,22 +120,22 @@ function joinToFirst(
   return joined;
 }
 
-function normalise(values: readonly number[]): number[] {
+function normalize(values: readonly number[]): number[] {
   const sum = values.reduce((total, value) => total + value, 0);
   if (sum !== Infinity) return values.map((value) => value / sum);
   const top = Math.max(...values);
-  return normalise(values.map((value) => value / top));
+  return normalize(values.map((value) => value / top));
 }
 
 function mix(members: readonly (readonly number[])[], weights: readonly number[]): number[] {
-  return normalise(members[0]!.map((_, c) => members.reduce((sum, values, k) => sum + weights[k]! * values[c]!, 0)));
+  return normalize(members[0]!.map((_, c) => members.reduce((sum, values, k) => sum + weights[k]! * values[c]!, 0)));
 }
 
 function temper(values: readonly number[], temperature: number): number[] {
   if (temperature === 1) return [...values];
   const logs = values.map((value) => Math.log(Math.max(value, LEAST)));
   const top = Math.max(...logs);
-  return normalise(logs.map((log) => Math.exp((log - top) / temperature)));
+  return normalize(logs.map((log) => Math.exp((log - top) / temperature)));
 }
 
 interface Fitted {
@@ -176,7 +176,7 @@ function fitToLabels(
       );
       return sum - Math.log(Math.max(temper(values, temperature)[label]!, LEAST));
     }, 0) / known.length;
-  const equal = normalise(members.map(() => 1));
+  const equal = normalize(members.map(() => 1));
   // [rows][members] probability that each member gave to the label.
   const given = known.map(({ row, label }) => members.map((member) => Math.max(member[row]![label]!, LEAST)));
   const weights = fitWeights(given, equal);
@@ -215,7 +215,7 @@ function boundWarning(temperature: number, rows: number): string | undefined {
 }
 
 /**
- * Weights of a mixture with the least log loss, by expectation and maximisation: the loss is convex in them, never grows
+ * Weights of a mixture with the least log loss, by expectation and maximization: the loss is convex in them, never grows
  * from step to step, and after t steps from equal weights of K members is at most log(K) / t above the least.
  */
 function fitWeights(given: readonly (readonly number[])[], start: readonly number[]): readonly number[] {
@@ -227,7 +227,7 @@ function fitWeights(given: readonly (readonly number[])[], start: readonly numbe
       const total = shares.reduce((sum, share) => sum + share, 0);
       shares.forEach((share, k) => (sums[k]! += share / total));
     }
-    const next = normalise(sums);
+    const next = normalize(sums);
     const moved = Math.max(...next.map((weight, k) => Math.abs(weight - weights[k]!)));
     weights = next;
     if (moved < 1e-9) break;

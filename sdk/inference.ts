@@ -292,8 +292,8 @@ async function inferenceLogits(
 
   const specials = inferenceSpecials(source.checkpoint, request.data, adapter);
   if (specials !== undefined && dataset.rows.some(isText)) onEvent?.({ type: "info", message: specials.message });
-  await using tokeniser = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent);
-  const tokens = await Promise.all(views.map((view) => tokeniser.tokenise(view)));
+  await using tokenizer = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent);
+  const tokens = await Promise.all(views.map((view) => tokenizer.tokenize(view)));
   const { maxLength } = data;
   const { addBosToken, addEosToken } = specials ?? data;
   const rows = dataset.rows.length;

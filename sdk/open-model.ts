@@ -73,7 +73,7 @@ export async function openConfigModel(config: Config, options: OpenModelOptions 
     async encode(texts) {
       requireOpen();
       const specials = trainingSpecials(source.checkpoint, config.data);
-      const tokeniser = openDatasetTokenizer({
+      const tokenizer = openDatasetTokenizer({
         dir: source.checkpoint,
         addBos: specials?.addBosToken,
         addEos: specials?.addEosToken,
@@ -85,10 +85,10 @@ export async function openConfigModel(config: Config, options: OpenModelOptions 
         return { kind: "text", text, id: String(i), file: "texts", line: i + 1, label: undefined } as const;
       });
       try {
-        const data = await tokeniser.tokenise({ files: ["texts"], rows });
+        const data = await tokenizer.tokenize({ files: ["texts"], rows });
         return await data.ready(texts.map((_, i) => i));
       } finally {
-        await tokeniser.close();
+        await tokenizer.close();
       }
     },
     async logits(ids) {

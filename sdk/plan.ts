@@ -5,7 +5,7 @@ import type { Config } from "../runtime/config/config.ts";
 import { type MemoryBudget, memoryBudget } from "../runtime/device/budget.ts";
 import { openGpu } from "../runtime/device/open.ts";
 import { MemoryAccount } from "../runtime/planning/account.ts";
-import { keepsDequantised } from "../runtime/planning/open.ts";
+import { keepsDequantized } from "../runtime/planning/open.ts";
 import { planMemory } from "../runtime/planning/plan.ts";
 import type { Workload, MemoryMode, MemoryPlan } from "../runtime/planning/settings.ts";
 import { givenSettings } from "../runtime/planning/training-plan.ts";
@@ -51,7 +51,7 @@ export async function reportPlan(
   const modes: PlannedMode[] = [];
   for (const mode of ["lean", "auto", "fast"] as const) {
     try {
-      modes.push({ mode, plan: await planMemory(account, { mode, given, budget, keeps: keepsDequantised(device) }) });
+      modes.push({ mode, plan: await planMemory(account, { mode, given, budget, keeps: keepsDequantized(device) }) });
     } catch (error) {
       if (!(error instanceof DeviceError) || error.code !== "MEMORY_SHORT") throw error;
       modes.push({ mode, problem: error.message, hint: error.hint });

@@ -66,7 +66,7 @@ async function runsBelow(folder: string): Promise<(RunSummary | UnreadableRun)[]
   }
   const names = new Set(entries.map((entry) => entry.name));
   const isRun = names.has(RUN_FILES.record) || names.has(RUN_FILES.metrics);
-  const own = isRun ? [await summariseRun(folder).catch((error: unknown) => unreadable(folder, error))] : [];
+  const own = isRun ? [await summarizeRun(folder).catch((error: unknown) => unreadable(folder, error))] : [];
   const inner = entries.filter((entry) => entry.isDirectory() && !PASSED_OVER.test(entry.name));
   const below = await Promise.all(
     inner
@@ -85,7 +85,7 @@ function unreadable(path: string, error: unknown): UnreadableRun {
 const inNaturalOrder = new Intl.Collator("en", { numeric: true }).compare;
 
 /** One run in short. @throws QloraError where its files are missing or damaged */
-export async function summariseRun(path: string): Promise<RunSummary> {
+export async function summarizeRun(path: string): Promise<RunSummary> {
   const run = await readReportRun(path);
   const { record } = run;
   const { training, evaluations, lastStep } = splitHistory(run.history);

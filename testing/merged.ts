@@ -1,7 +1,7 @@
 import type { Gpu } from "../core/device/gpu.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import { denseLinear } from "../kernels/lora-linear/dense.ts";
-import { dequantise } from "../kernels/nf4/index.ts";
+import { dequantize } from "../kernels/nf4/index.ts";
 import type { Session } from "../runtime/session/session.ts";
 import type { NamedValues } from "./model-bench.ts";
 import { wrappingAdapter } from "./no-adapter.ts";
@@ -22,7 +22,7 @@ export async function mergeLinears(
     const { outFeatures, inFeatures, name } = spec;
     const frozen = model.weight(spec);
     const whole = gpu.alloc([outFeatures, inFeatures], "f32", name, "scratch");
-    dequantise(gpu, frozen, whole);
+    dequantize(gpu, frozen, whole);
     const dense = await gpu.readFloats(whole);
     gpu.free(whole);
     adapter.mergeWeight!(spec, dense, values);

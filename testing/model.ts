@@ -172,7 +172,7 @@ async function givesLogits(subject: Subject): Promise<void> {
 
 /**
  * A sample's error is held against the size of all logits. A logit is h · w over C channels, and h leaves the model
- * normalised, as long for one sample as for another: its rounding, relative to h and in any direction, moves a logit by
+ * normalized, as long for one sample as for another: its rounding, relative to h and in any direction, moves a logit by
  * that share of |h| |w| / sqrt(C), which is also the size of a logit between vectors that know nothing of each other.
  * One sample's few logits may come out far smaller, their terms cancel; what is rounded in them does not.
  */

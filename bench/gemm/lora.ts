@@ -3,8 +3,8 @@ import type { Nf4Weight } from "../../core/compute/linear.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import {
   castHalf,
-  dequantiseRows,
-  dequantiseTransposed,
+  dequantizeRows,
+  dequantizeTransposed,
   loraDown,
   type LoraDropout,
   loraGradientA,
@@ -227,7 +227,7 @@ export async function thinProducts(session: Session, tokens: number, tuning: boo
   await group(session, "gate", tokens, hidden, intermediate, 1, tuning);
 }
 
-/** Dequantisation to both layouts, and f16 copies of LoRA's masters. */
+/** Dequantization to both layouts, and f16 copies of LoRA's masters. */
 export async function operands(session: Session): Promise<void> {
   const { gpu } = session;
   for (const [name, outFeatures, inFeatures] of [
@@ -258,14 +258,14 @@ export async function operands(session: Session): Promise<void> {
       const [r, t] = [[{ written: rows }], [{ written: turned }]];
       await session.run({
         ...shared,
-        section: `dequantise, rows, ${layout}`,
-        launch: () => dequantiseRows(gpu, weight, rows, { lookup, layout }),
+        section: `dequantize, rows, ${layout}`,
+        launch: () => dequantizeRows(gpu, weight, rows, { lookup, layout }),
         outputs: r,
       });
       await session.run({
         ...shared,
-        section: `dequantise, transposed, ${layout}`,
-        launch: () => dequantiseTransposed(gpu, weight, turned, { lookup, layout }),
+        section: `dequantize, transposed, ${layout}`,
+        launch: () => dequantizeTransposed(gpu, weight, turned, { lookup, layout }),
         outputs: t,
       });
     }

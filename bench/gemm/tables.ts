@@ -53,7 +53,7 @@ export function printTables({ results, left }: Session): void {
   for (const name of left.slice(0, 5)) console.log(`left out: ${name}`);
   grid("few tokens, TFLOP/s", of("few tokens: "), "few tokens: ");
   grid("thin products, GB/s", of("lora: "), "lora: ");
-  grid("operands, GB/s", [...of("dequantise, "), ...of("f16 copies")], "");
+  grid("operands, GB/s", [...of("dequantize, "), ...of("f16 copies")], "");
   grid("split tail, TFLOP/s", of("tail, "), "");
   grid("relay, TFLOP/s", of("relay: "), "relay: ");
   grid("variants, TFLOP/s", of("variant: "), "variant: ");

@@ -35,7 +35,7 @@ function planText(report: PlanReport): string {
       `${blocks} blocks; ${report.samplesPerStep} samples a step, of up to ${thousands(report.longestSample)} tokens`,
     ],
   ]);
-  const heading = ["memory", "checkpointed", "dequantised", "token table", "micro-batch", "at rest", "peak", "fits"];
+  const heading = ["memory", "checkpointed", "dequantized", "token table", "micro-batch", "at rest", "peak", "fits"];
   const rows = report.modes.map((row) => modeRow(row, report));
   const table = columns([heading, ...rows], [false, true, false, false, true, true, true, false]);
   const notes = report.modes.map((row) =>
@@ -54,7 +54,7 @@ function modeRow(row: PlannedMode, { blocks, chosen }: PlanReport): string[] {
   return [
     name,
     `${checkpointedBlocks(settings.checkpointing, blocks)} of ${blocks}`,
-    settings.keepDequantised ? "kept" : "made anew",
+    settings.keepDequantized ? "kept" : "made anew",
     settings.embeddings,
     `${thousands(batchTokens)} tokens`,
     formatBytes(rest),

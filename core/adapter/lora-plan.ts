@@ -40,7 +40,7 @@ export interface LoraBranch {
   readonly scale: number;
   /** Number of the branch, which keeps dropout masks apart. */
   readonly site: number;
-  /** A [R,in] and B [out,R], as PEFT names and initialises them. */
+  /** A [R,in] and B [out,R], as PEFT names and initializes them. */
   readonly parameters: readonly [ParameterSpec, ParameterSpec];
 }
 

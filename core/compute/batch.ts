@@ -28,7 +28,7 @@ export interface Batch {
   free(): void;
 }
 
-/** A 32-bit mix of three counters (two rounds of the finaliser of MurmurHash3). */
+/** A 32-bit mix of three counters (two rounds of the finalizer of MurmurHash3). */
 export function mix(a: number, b: number, c: number): number {
   let h = (Math.imul(a, 0x9e3779b1) ^ Math.imul(b, 0x85ebca77) ^ Math.imul(c, 0xc2b2ae3d)) >>> 0;
   for (let round = 0; round < 2; round++) {

@@ -21,15 +21,15 @@ export interface Nf4Weight {
   /** u32 [ceil(out*in/8)]: bytes of bitsandbytes in order; the high nibble of a byte comes first. */
   readonly codes: Tensor;
   /**
-   * Scale of each block of 64 flattened weights. Double-quantised: u32 words of four u8 codes, little-endian.
+   * Scale of each block of 64 flattened weights. Double-quantized: u32 words of four u8 codes, little-endian.
    * Otherwise f32.
    */
   readonly absmax: Tensor;
-  /** Double quantisation: f32 [256 + ceil(blocks/256)], the 8-bit map and then the nested absmax; else undefined. */
+  /** Double quantization: f32 [256 + ceil(blocks/256)], the 8-bit map and then the nested absmax; else undefined. */
   readonly nested: Tensor | undefined;
-  /** Double quantisation: added to every restored absmax; 0 without. */
+  /** Double quantization: added to every restored absmax; 0 without. */
   readonly nestedOffset: number;
-  /** Type that a dequantised weight is rounded to before use (`quant_state.dtype`). */
+  /** Type that a dequantized weight is rounded to before use (`quant_state.dtype`). */
   readonly rounding: "bf16" | "f16" | "f32";
   /** [in,out] f16: a copy kept for forward passes in tier `matrix`, where memory allows; else it is made each time. */
   readonly transposed?: Tensor | undefined;

@@ -11,7 +11,7 @@
 /** Scalar type of a uniform. */
 export type UniformType = "u32" | "i32" | "f32";
 
-/** Element type that a kernel may be specialised for. */
+/** Element type that a kernel may be specialized for. */
 export type ScalarType = "f32" | "f16" | "u32";
 
 /** Everything that makes a pipeline. */

@@ -101,7 +101,7 @@ export function expectFloats(
   if (dtype !== "F32" && dtype !== "BF16" && dtype !== "F16") {
     throw checkpointError(
       `${path}: tensor "${name}" is ${dtype}, expected F32, BF16 or F16`,
-      "This tensor must be kept as floats; skip it when quantising the checkpoint.",
+      "This tensor must be kept as floats; skip it when quantizing the checkpoint.",
     );
   }
   if (shape !== undefined && (info.shape.length !== shape.length || shape.some((n, i) => n !== info.shape[i]))) {

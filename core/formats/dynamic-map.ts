@@ -1,6 +1,6 @@
 /**
  * The 8-bit dynamic maps of bitsandbytes: 256 f32 values in ascending order, dense near zero. The signed one holds the
- * absmax of double quantisation and AdamW's first moment, the unsigned one AdamW's second moment.
+ * absmax of double quantization and AdamW's first moment, the unsigned one AdamW's second moment.
  */
 
 const EXPONENT_BITS = 7;
@@ -37,7 +37,7 @@ export function createDynamicMap(signed: boolean): Float32Array<ArrayBuffer> {
 
 /**
  * Index of the entry of a 256-entry map nearest to an f32: a binary search that ends on an even index, then the
- * midpoint to the neighbour on the side of `x` decides; an exact tie stays at the even index. NaN gives 0.
+ * midpoint to the neighbor on the side of `x` decides; an exact tie stays at the even index. NaN gives 0.
  * Source: bitsandbytes csrc/kernels.cu, `dQuantize` and `quantize_2D`.
  */
 export function nearestCode(map: Float32Array, x: number): number {
@@ -46,7 +46,7 @@ export function nearestCode(map: Float32Array, x: number): number {
   for (let stride = 64; stride >= 1; stride >>= 1) pivot += x > map[pivot]! ? stride : -stride;
   const value = map[pivot]!;
   const above = x > value;
-  const neighbour = above ? Math.min(pivot + 1, 255) : Math.max(pivot - 1, 0);
-  const middle = Math.fround(Math.fround(map[neighbour]! + value) * 0.5);
-  return above ? (x > middle ? neighbour : pivot) : x < middle ? neighbour : pivot;
+  const neighbor = above ? Math.min(pivot + 1, 255) : Math.max(pivot - 1, 0);
+  const middle = Math.fround(Math.fround(map[neighbor]! + value) * 0.5);
+  return above ? (x > middle ? neighbor : pivot) : x < middle ? neighbor : pivot;
 }

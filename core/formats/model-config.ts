@@ -1,6 +1,6 @@
 /**
  * Reads a model's config.json field by field and collects what is wrong with it, so that all problems are told at once.
- * What every architecture has in common is read here: sizes, token ids, labels, bitsandbytes' quantisation.
+ * What every architecture has in common is read here: sizes, token ids, labels, bitsandbytes' quantization.
  */
 import { ModelError } from "../errors.ts";
 import { isObject } from "./json-object.ts";
@@ -81,7 +81,7 @@ export class ModelConfigReader {
     return { numLabels: names.length, id2label: names as string[] };
   }
 
-  /** `quantization_config`; undefined where the weights are not quantised. */
+  /** `quantization_config`; undefined where the weights are not quantized. */
   quantization(): ModelQuantization | undefined {
     const value = this.json["quantization_config"];
     if (value === undefined || value === null) return undefined;
@@ -129,9 +129,9 @@ export class ModelConfigReader {
  */
 export function invalidModelConfig(path: string, problems: readonly string[], like: string): ModelError {
   const list = problems.length === 1 ? ` ${problems[0]}` : `\n${problems.map((p) => `  - ${p}`).join("\n")}`;
-  const quantised = problems.every((problem) => problem.startsWith(QUANTIZATION));
+  const quantized = problems.every((problem) => problem.startsWith(QUANTIZATION));
   return new ModelError("MODEL_CONFIG_INVALID", `${path}:${list}`, {
-    hint: quantised ? NF4_HINT : `Compare the file with the config.json of ${like}.`,
+    hint: quantized ? NF4_HINT : `Compare the file with the config.json of ${like}.`,
   });
 }
 
@@ -155,7 +155,7 @@ export function requireNf4(
   if (quantization === undefined) {
     const stored = dtype === undefined ? "" : `: they are ${dtype}`;
     throw notNf4(
-      `${path}: ${QUANTIZATION} is missing, so the weights are not quantised${stored}, expected bitsandbytes' NF4`,
+      `${path}: ${QUANTIZATION} is missing, so the weights are not quantized${stored}, expected bitsandbytes' NF4`,
       example,
     );
   }
@@ -175,8 +175,8 @@ function notNf4(message: string, example: string): ModelError {
 
 /** What to do with a base in another form. */
 const toNf4 = (example = "unsloth/gemma-2-9b-it-bnb-4bit"): string =>
-  `Name a checkpoint in NF4 such as ${example} (--model to train; --base-model beside an adapter, whose own config may name the unquantised base), ` +
-  'or quantise this one: transformers\' BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"), then save_pretrained.';
+  `Name a checkpoint in NF4 such as ${example} (--model to train; --base-model beside an adapter, whose own config may name the unquantized base), ` +
+  'or quantize this one: transformers\' BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"), then save_pretrained.';
 
 /** The same where the architecture is not known. */
 export const NF4_HINT = toNf4();

@@ -36,7 +36,7 @@ const UNPACKED_PARTS = new Set([
 export interface Nf4State {
   readonly shape: readonly [outFeatures: number, inFeatures: number];
   readonly dtype: Nf4DType;
-  /** Mean of the absmax values where they are double-quantised. */
+  /** Mean of the absmax values where they are double-quantized. */
   readonly nestedOffset: number | undefined;
 }
 
@@ -83,11 +83,11 @@ export interface TensorHeaders {
   pathOf(name: string): string;
 }
 
-/** What bitsandbytes can quantise in. */
+/** What bitsandbytes can quantize in. */
 const BLOCK_SIZES = [32, 64, 128, 256, 512, 1024, 2048, 4096];
 const OTHER_MODEL = "config.json and the weights are of different models.";
 
-/** True where bitsandbytes quantised this weight, in whatever way. */
+/** True where bitsandbytes quantized this weight, in whatever way. */
 export function isQuantized(source: TensorSource, name: string): boolean {
   return partsOf(source, name).length > 0;
 }
@@ -113,7 +113,7 @@ export async function readNf4State(
   const nested = state.nestedOffset !== undefined;
   const allowed = nested ? NESTED_PARTS : PLAIN_PARTS;
   for (const part of allowed) {
-    if (!parts.includes(part)) throw nf4Error(source, `${name}.${part}`, "is missing beside the quantised weight");
+    if (!parts.includes(part)) throw nf4Error(source, `${name}.${part}`, "is missing beside the quantized weight");
   }
   const extra = parts.find((part) => !allowed.has(part));
   if (extra !== undefined) throw nf4Error(source, `${name}.${extra}`, "does not belong to an NF4 weight");
@@ -138,7 +138,7 @@ export async function readNf4State(
 /** What is small of an NF4 weight: all but its codes and its absmax. */
 export interface Nf4QuantState extends Nf4State {
   readonly codeBook: Float32Array<ArrayBuffer>;
-  /** Of a weight whose absmax values are double-quantised. */
+  /** Of a weight whose absmax values are double-quantized. */
   readonly nested: Pick<NestedAbsmax, "nestedAbsmax" | "nestedMap" | "nestedOffset"> | undefined;
 }
 
@@ -167,13 +167,13 @@ export async function readNf4Frame(
   return { ...state, codeBook, nested };
 }
 
-/** The absmax of a weight that is not double-quantised, `[blocks]` f32. @throws ModelError where one is not finite */
+/** The absmax of a weight that is not double-quantized, `[blocks]` f32. @throws ModelError where one is not finite */
 export function readPlainAbsmax(source: TensorSource, name: string): Promise<Float32Array<ArrayBuffer>> {
   return readF32(source, `${name}.absmax`);
 }
 
 /**
- * Reads one NF4 weight with everything that dequantises it.
+ * Reads one NF4 weight with everything that dequantizes it.
  * @param shape what the model expects `[out, in]`, where it knows
  * @throws ModelError TENSOR_MISSING, SAFETENSORS_INVALID or CHECKPOINT_INVALID naming the tensor
  */
@@ -207,23 +207,23 @@ function checkStyle(source: TensorHeaders, name: string, parts: readonly string[
   if (parts.length === 0) {
     const info = source.infoOf(name);
     const what = info === undefined ? "it has" : `${info.dtype} [${info.shape.join(",")}] with`;
-    throw nf4Error(source, name, `is not quantised: ${what} no quant_state, expected ${STATE}`, { hint: NF4_HINT });
+    throw nf4Error(source, name, `is not quantized: ${what} no quant_state, expected ${STATE}`, { hint: NF4_HINT });
   }
   const states = parts.filter((part) => part.startsWith("quant_state"));
   if (states.length === 1 && states[0] === STATE) return;
   if (states.includes("quant_state.bitsandbytes__fp4")) {
-    throw nf4Error(source, name, "is quantised as FP4, expected NF4", { hint: NF4_HINT });
+    throw nf4Error(source, name, "is quantized as FP4, expected NF4", { hint: NF4_HINT });
   }
   if (states.length > 0) throw nf4Error(source, name, `has ${states.join(", ")}, expected ${STATE}`);
   if (parts.includes("SCB") || parts.includes("weight_format")) {
-    throw nf4Error(source, name, "is quantised to 8 bits, expected NF4", { hint: NF4_HINT });
+    throw nf4Error(source, name, "is quantized to 8 bits, expected NF4", { hint: NF4_HINT });
   }
   const unpacked = parts.filter((part) => UNPACKED_PARTS.has(part));
   if (unpacked.length > 0) {
     const hint = "Load and save the checkpoint again with a current bitsandbytes and transformers.";
     throw nf4Error(source, name, `keeps its quant_state unpacked, in the old style (${unpacked.join(", ")})`, { hint });
   }
-  throw nf4Error(source, `${name}.${STATE}`, "is missing beside the quantised weight");
+  throw nf4Error(source, `${name}.${STATE}`, "is missing beside the quantized weight");
 }
 
 function parseState(source: TensorSource, name: string, bytes: Uint8Array): Nf4State {

@@ -1,6 +1,6 @@
 /**
  * NF4 on the CPU, bit for bit as bitsandbytes does it: four-bit normal floats in blocks of 64, the blocks' absmax
- * quantised once more to 8 bits ("double quantisation"). This is the reference that the kernels are held to.
+ * quantized once more to 8 bits ("double quantization"). This is the reference that the kernels are held to.
  * Sources: QLoRA (arXiv 2305.14314); bitsandbytes csrc/kernels.cu and bitsandbytes/functional.py.
  */
 import { createDynamicMap, nearestCode } from "./dynamic-map.ts";
@@ -31,15 +31,15 @@ export const nf4CodeBook: Float32Array<ArrayBuffer> = Float32Array.of(
   1.0,
 );
 
-/** Midpoints between neighbours of the code book; only what is strictly above one takes the higher code. */
+/** Midpoints between neighbors of the code book; only what is strictly above one takes the higher code. */
 const thresholds = Float32Array.from({ length: 15 }, (_, i) =>
   Math.fround(Math.fround(nf4CodeBook[i]! + nf4CodeBook[i + 1]!) / 2),
 );
 
-/** What a quantised weight was before it was quantised; dequantising rounds to it. */
+/** What a quantized weight was before it was quantized; dequantizing rounds to it. */
 export type Nf4DType = "float32" | "bfloat16" | "float16";
 
-/** Absmax values quantised to 8 bits: `absmax[i] = nestedMap[codes[i]] * nestedAbsmax[i / 256] + nestedOffset`. */
+/** Absmax values quantized to 8 bits: `absmax[i] = nestedMap[codes[i]] * nestedAbsmax[i / 256] + nestedOffset`. */
 export interface NestedAbsmax {
   /** `[blocks]` indices into `nestedMap`. */
   readonly absmax: Uint8Array<ArrayBuffer>;
@@ -47,7 +47,7 @@ export interface NestedAbsmax {
   readonly nestedAbsmax: Float32Array<ArrayBuffer>;
   /** `[256]` f32. */
   readonly nestedMap: Float32Array<ArrayBuffer>;
-  /** Mean of the absmax values, taken off before quantising; f32. */
+  /** Mean of the absmax values, taken off before quantizing; f32. */
   readonly nestedOffset: number;
 }
 
@@ -77,7 +77,7 @@ export function nf4Code(x: number): number {
 }
 
 /**
- * Quantises `[n]` f32 to packed codes `[ceil(n / 2)]` and absmax `[ceil(n / 64)]`. The block is scaled by the
+ * Quantizes `[n]` f32 to packed codes `[ceil(n / 2)]` and absmax `[ceil(n / 64)]`. The block is scaled by the
  * reciprocal of its absmax, not divided by it; a block of zeros gets absmax 0 and code 7, which is 0.
  */
 export function quantizeNf4(weight: Float32Array): {
@@ -101,7 +101,7 @@ export function quantizeNf4(weight: Float32Array): {
 }
 
 /**
- * Quantises `[blocks]` f32 absmax values to 8 bits around their mean.
+ * Quantizes `[blocks]` f32 absmax values to 8 bits around their mean.
  * @param offset the mean to use; by default the mean in f64 rounded to f32, which may differ in the last bit from the
  *   one torch sums in f32
  */
@@ -122,7 +122,7 @@ export function quantizeAbsmax(absmax: Float32Array, offset: number = mean(absma
   return { absmax: codes, nestedAbsmax, nestedMap, nestedOffset };
 }
 
-/** The f32 absmax of every block, `[blocks]`, restored where it is double-quantised. */
+/** The f32 absmax of every block, `[blocks]`, restored where it is double-quantized. */
 export function restoreAbsmax(weight: NestedAbsmax | PlainAbsmax): Float32Array<ArrayBuffer> {
   if (weight.nestedAbsmax === undefined) return weight.absmax;
   const { absmax, nestedAbsmax, nestedMap, nestedOffset } = weight;
@@ -136,7 +136,7 @@ export function restoreAbsmax(weight: NestedAbsmax | PlainAbsmax): Float32Array<
 
 /**
  * The weight `[out * in]` f32, row-major: code book value times absmax in f32, then rounded to `dtype` (by default the
- * one that the checkpoint was quantised from, as bitsandbytes does).
+ * one that the checkpoint was quantized from, as bitsandbytes does).
  */
 export function dequantizeNf4(weight: PackedNf4, dtype: Nf4DType = weight.dtype): Float32Array<ArrayBuffer> {
   const absmax = restoreAbsmax(weight);

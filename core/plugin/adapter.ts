@@ -25,7 +25,7 @@ export interface Adapter {
    * Sets first values that depend on the base's weights, on the GPU; called once before `adapt`, and not where a saved
    * adapter gives the values.
    */
-  initialise?(gpu: Gpu, weightOf: (linear: LinearSpec) => Nf4Weight, parameters: ParameterSet): void;
+  initialize?(gpu: Gpu, weightOf: (linear: LinearSpec) => Nf4Weight, parameters: ParameterSet): void;
   /** The linear with this adapter around it; the bare linear where the adapter leaves it alone. */
   adapt(spec: LinearSpec, weight: Nf4Weight, parameters: ParameterSet): AdaptedLinear;
   /**
@@ -111,7 +111,7 @@ export function defineAdapter<const S extends OptionShape>(definition: AdapterDe
 
 const ADAPTER: Parts<Adapter> = {
   parameters: "list",
-  initialise: "function?",
+  initialize: "function?",
   adapt: "function",
   mergeWeight: "function?",
   mergeBias: "function?",

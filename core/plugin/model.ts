@@ -32,7 +32,7 @@ export interface ModelContext {
 export interface ModelPlacement {
   readonly embeddings: "device" | "host";
   /** Keep f16 copies of the linears for forward passes. */
-  readonly keepDequantised: boolean;
+  readonly keepDequantized: boolean;
 }
 
 /** What of it the user's options settle; undefined is open. */
@@ -42,7 +42,7 @@ export type UserPlacement = { readonly [K in keyof ModelPlacement]: ModelPlaceme
 export function resolvePlacement(given: UserPlacement, planned: ModelPlacement | undefined): ModelPlacement {
   return {
     embeddings: given.embeddings ?? planned?.embeddings ?? "device",
-    keepDequantised: given.keepDequantised ?? planned?.keepDequantised ?? false,
+    keepDequantized: given.keepDequantized ?? planned?.keepDequantized ?? false,
   };
 }
 

@@ -1,6 +1,6 @@
 /** Nearest-name suggestions for unknown options, flags, commands and plugins. */
 
-/** Edits (insert, delete, replace, swap of neighbours) that turn `a` into `b`. */
+/** Edits (insert, delete, replace, swap of neighbors) that turn `a` into `b`. */
 function editDistance(a: string, b: string): number {
   const rows = Array.from({ length: a.length + 1 }, (_, i) => [i, ...new Array<number>(b.length).fill(0)]);
   for (let j = 0; j <= b.length; j++) rows[0]![j] = j;

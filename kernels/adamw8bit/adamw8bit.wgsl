@@ -25,9 +25,9 @@ fn nearest(map: u32, x: f32) -> u32 {
   }
   let found = maps[map + pivot];
   let above = x > found;
-  let neighbour = select(max(pivot, 1u) - 1u, pivot + 1u, above);
-  let middle = (maps[map + neighbour] + found) * 0.5;
-  return select(pivot, neighbour, (above && x > middle) || (!above && x < middle));
+  let neighbor = select(max(pivot, 1u) - 1u, pivot + 1u, above);
+  let middle = (maps[map + neighbor] + found) * 0.5;
+  return select(pivot, neighbor, (above && x > middle) || (!above && x < middle));
 }
 
 /// As nearest in the signed map for x = m / absmax, but never across zero: a tiny negative m must not become 0.
@@ -64,13 +64,13 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     applied[0] = params.update;
   }
   let place = tables[512u + block];
-  let quantised = place == EIGHT_BIT;
+  let quantized = place == EIGHT_BIT;
   let at1 = place * 64u + lane;
   let at2 = at1 + params.exactBlocks * 64u;
 
   var m: vec4<f32>;
   var v: vec4<f32>;
-  if (quantised) {
+  if (quantized) {
     for (var k = lane; k < 512u; k += 64u) {
       maps[k] = bitcast<f32>(tables[k]);
     }
@@ -91,7 +91,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   let after = (before + params.stepSize * m / (sqrt(v) + params.epsilon)) * params.decay;
   value[i] = select(before, after, finite);
 
-  if (!quantised) {
+  if (!quantized) {
     exact[at1] = m;
     exact[at2] = v;
     return;

@@ -1,4 +1,4 @@
-/** A frozen linear whose weight is dense: what a merged or never quantised checkpoint holds. */
+/** A frozen linear whose weight is dense: what a merged or never quantized checkpoint holds. */
 import type { Op, Tape } from "../../core/compute/tape.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
 import { addBias } from "../add/index.ts";

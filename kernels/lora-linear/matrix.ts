@@ -1,5 +1,5 @@
 /**
- * Linears that share an input, on subgroup matrices: weights are dequantised to f16 scratch, the low-rank update is part
+ * Linears that share an input, on subgroup matrices: weights are dequantized to f16 scratch, the low-rank update is part
  * of the same product, and the thin products of all branches read the input once.
  */
 import type { LowRankBranch } from "../../core/compute/linear.ts";
@@ -9,8 +9,8 @@ import type { Tensor } from "../../core/device/tensor.ts";
 import { dropoutScale, dropoutThreshold } from "../dropout/index.ts";
 import {
   castHalf,
-  dequantiseRows,
-  dequantiseTransposed,
+  dequantizeRows,
+  dequantizeTransposed,
   gemmForward,
   gemmInputGradient,
   gemmSupports,
@@ -145,7 +145,7 @@ export function matrixForward(tape: Tape, x: Tensor, attrs: LoraLinearAttrs): Ma
     const wT = weight.transposed ?? gpu.alloc([inFeatures, weight.outFeatures], "f16", "W transposed", "scratch");
     const layout =
       weight.transposed === undefined ? operandLayout(gpu, weight.outFeatures) : (weight.transposedLayout ?? "rows");
-    if (weight.transposed === undefined) dequantiseTransposed(gpu, weight, wT, { layout });
+    if (weight.transposed === undefined) dequantizeTransposed(gpu, weight, wT, { layout });
     const member = members.find((m) => m.part === part);
     if (member === undefined) gemmForward(gpu, x, wT, y, { layout });
     else {
@@ -205,7 +205,7 @@ function inputGradient(
     const dY = dOutputs[i];
     if (dY === undefined) return [];
     const w = gpu.alloc([weight.outFeatures, weight.inFeatures], "f16", "W", "scratch");
-    dequantiseRows(gpu, weight, w, { layout });
+    dequantizeRows(gpu, weight, w, { layout });
     return [{ dY, w }];
   });
   // Each branch drops other elements, so with dropout their sum is formed first and the frozen products are added.

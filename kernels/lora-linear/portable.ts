@@ -1,16 +1,16 @@
-/** Products with a frozen NF4 weight: rows are dequantised to a scratch buffer, then multiplied by the plain kernels. */
+/** Products with a frozen NF4 weight: rows are dequantized to a scratch buffer, then multiplied by the plain kernels. */
 import type { Nf4Weight } from "../../core/compute/linear.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import { bytesPerElement, expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import { DeviceError } from "../../core/errors.ts";
 import { matmulNN, matmulNT } from "../matmul/index.ts";
-import { dequantise } from "../nf4/index.ts";
+import { dequantize } from "../nf4/index.ts";
 
 /**
  * Calls `use` with W's rows in the tier's operand type: all of them, or parts of a multiple of eight rows where one
  * binding cannot hold them.
  */
-function withDequantised(
+function withDequantized(
   gpu: Gpu,
   weight: Nf4Weight,
   rowLimit: number,
@@ -33,17 +33,17 @@ function withDequantised(
     const rows = gpu.alloc(
       [Math.min(step, outFeatures - first), inFeatures],
       gpu.computeDtype,
-      `dequantised ${weight.name}`,
+      `dequantized ${weight.name}`,
       "scratch",
     );
-    dequantise(gpu, weight, rows, first);
+    dequantize(gpu, weight, rows, first);
     use(rows, first);
     gpu.free(rows);
   }
 }
 
 export interface Nf4Options {
-  /** Most rows of W that are dequantised at a time; default: what one binding holds. */
+  /** Most rows of W that are dequantized at a time; default: what one binding holds. */
   readonly rowLimit?: number;
 }
 
@@ -57,7 +57,7 @@ export function nf4Forward(
 ): void {
   expectTensor(x, [-1, weight.inFeatures], gpu.computeDtype);
   expectTensor(y, [x.shape[0]!, weight.outFeatures], gpu.computeDtype);
-  withDequantised(gpu, weight, rowLimit, (rows, first) => matmulNT(gpu, x, rows, y, { cColumn: first }));
+  withDequantized(gpu, weight, rowLimit, (rows, first) => matmulNT(gpu, x, rows, y, { cColumn: first }));
 }
 
 export interface Nf4GradientOptions extends Nf4Options {
@@ -76,7 +76,7 @@ export function nf4InputGradient(
   const { rowLimit = Infinity, accumulate = false } = options;
   expectTensor(dY, [-1, weight.outFeatures], gpu.computeDtype);
   expectTensor(dX, [dY.shape[0]!, weight.inFeatures], gpu.computeDtype);
-  withDequantised(gpu, weight, rowLimit, (rows, first) =>
+  withDequantized(gpu, weight, rowLimit, (rows, first) =>
     matmulNN(gpu, dY, rows, dX, { aColumn: first, accumulate: accumulate || first > 0 }),
   );
 }

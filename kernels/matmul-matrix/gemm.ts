@@ -131,7 +131,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
 
   /**
    * Which 16 bytes each invocation copies. Rows past the last are read as the last row: their results are never
-   * stored. Rows of A are permuted within eights so that the stores of eight neighbouring lanes meet eight banks.
+   * stored. Rows of A are permuted within eights so that the stores of eight neighboring lanes meet eight banks.
    */
   #copySetup(firstB: number): string {
     const perRowA = TUNING.depth / 8;

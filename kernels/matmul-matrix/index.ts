@@ -19,7 +19,7 @@ import {
 } from "./tiling.ts";
 
 export { castHalf, type CastOptions, type CopyTarget } from "./epilogue.ts";
-export { type CodeLookup, dequantiseRows, dequantiseTransposed, keepTransposed } from "../nf4/dequantize-f16.ts";
+export { type CodeLookup, dequantizeRows, dequantizeTransposed, keepTransposed } from "../nf4/dequantize-f16.ts";
 export {
   loraDown,
   loraGradientA,
@@ -150,7 +150,7 @@ export interface ForwardLora {
 
 /**
  * `y [N,out] = x [N,in] * wT [in,out] (+ u * bT)`: a linear with its LoRA branch, as one product of depth in + R.
- * @param wT from `dequantiseTransposed`
+ * @param wT from `dequantizeTransposed`
  */
 export function gemmForward(
   gpu: Gpu,
@@ -180,7 +180,7 @@ export interface BackwardLora {
 /**
  * `dX [N,in] = sum over i of dY_i [N,out_i] * w_i [out_i,in] (+ dU * a)`: the input gradient of all linears that share
  * an input, as one product. With dropout, let `loraMaskedGradient` write dX first, and pass `accumulate`.
- * @param linears w from `dequantiseRows`
+ * @param linears w from `dequantizeRows`
  */
 export function gemmInputGradient(
   gpu: Gpu,

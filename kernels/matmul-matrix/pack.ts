@@ -5,7 +5,7 @@ import { type MatrixUnit, stageStride, stageUnits, type Tiling } from "./tiling.
  * WGSL that takes a subgroup's sums out of their registers, m rows at a time, through workgroup memory: a result matrix
  * hides which lane holds which element, so this is the only way to guard rows, pack to f16 or look at a column.
  *
- * `use(i)` is text that runs for eight neighbouring columns of one row of block i, with `low` and `high` (vec4<f32>),
+ * `use(i)` is text that runs for eight neighboring columns of one row of block i, with `low` and `high` (vec4<f32>),
  * `block_row` (row within the block) and `eight` (which eight columns) in scope. Needs `subgroup`, `lane`; the
  * workgroup must have passed a barrier since `tile` was last read.
  */

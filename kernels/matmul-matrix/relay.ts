@@ -125,7 +125,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
 
   /**
    * Which vectors each invocation copies. Rows past the last are read as the last row: their results are never stored.
-   * Rows of A are permuted within eights so that the stores of eight neighbouring lanes meet eight banks.
+   * Rows of A are permuted within eights so that the stores of eight neighboring lanes meet eight banks.
    */
   #copySetup(): string {
     const { a, b, tile, stride, last } = this.#lines;

@@ -57,7 +57,7 @@ export class SubgroupTile {
     this.#steps = SLICE / unit.k;
   }
 
-  /** Sums, set to zero: without an initialiser they are zeroed once a call, not once a turn of a loop. */
+  /** Sums, set to zero: without an initializer they are zeroed once a call, not once a turn of a loop. */
   sums(): string {
     const type = `subgroup_matrix_result<f32, ${this.#unit.n}, ${this.#unit.m}>`;
     return lines(

@@ -20,7 +20,7 @@ export function nf4Key(weight: Nf4Weight): string {
 
 /** The three read-only bindings that `nf4Source` declares, in order. */
 export function nf4Tensors(weight: Nf4Weight): readonly [codes: Tensor, absmax: Tensor, nested: Tensor] {
-  // A weight without double quantisation has no third tensor; the kernel never looks at what stands in for it.
+  // A weight without double quantization has no third tensor; the kernel never looks at what stands in for it.
   return [weight.codes, weight.absmax, weight.nested ?? weight.absmax];
 }
 

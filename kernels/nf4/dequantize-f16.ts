@@ -79,7 +79,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
 }
 
 /**
- * Writes the weight transposed, `[in, out]`. A lane decodes 32 codes of two neighbouring rows and packs them in pairs;
+ * Writes the weight transposed, `[in, out]`. A lane decodes 32 codes of two neighboring rows and packs them in pairs;
  * the tile turns in workgroup memory, so that both the codes and the result move in whole cache lines.
  */
 function transposedSpec(weight: Nf4Weight, lookup: CodeLookup, layout: OperandLayout): KernelSpec {
@@ -144,8 +144,8 @@ function expectSides(weight: Nf4Weight): void {
   }
 }
 
-/** How a weight is dequantised for products. */
-export interface DequantiseOptions {
+/** How a weight is dequantized for products. */
+export interface DequantizeOptions {
   readonly lookup?: CodeLookup;
   /** How the result lies; default row by row. An image needs a multiple of 256 columns. */
   readonly layout?: OperandLayout;
@@ -157,21 +157,21 @@ function expectColumns(out: Tensor, layout: OperandLayout): void {
 }
 
 /**
- * `out [out, in] f16` = the dequantised weight, bit-equal to bitsandbytes: code book times absmax in f32, rounded to
+ * `out [out, in] f16` = the dequantized weight, bit-equal to bitsandbytes: code book times absmax in f32, rounded to
  * `weight.rounding`, then to f16. The operand of input gradients.
  * @throws RangeError for another shape, or sides that are no multiples of 64
  */
-export function dequantiseRows(
+export function dequantizeRows(
   gpu: Gpu,
   weight: Nf4Weight,
   out: Tensor,
-  { lookup = "table", layout = "rows" }: DequantiseOptions = {},
+  { lookup = "table", layout = "rows" }: DequantizeOptions = {},
 ): void {
   expectSides(weight);
   const { inFeatures, outFeatures } = weight;
   expectTensor(out, [outFeatures, inFeatures], "f16");
   expectColumns(out, layout);
-  const key = `gemm/dequantise-rows/${nf4Key(weight)}/${lookup}/${layout}`;
+  const key = `gemm/dequantize-rows/${nf4Key(weight)}/${lookup}/${layout}`;
   const kernel = gpu.kernel(key, () => rowsSpec(weight, lookup, layout));
   const words = (outFeatures * inFeatures) / 8;
   gpu.dispatch(
@@ -183,30 +183,30 @@ export function dequantiseRows(
 }
 
 /**
- * `out [in, out] f16` = the dequantised weight transposed: the operand of forward products.
+ * `out [in, out] f16` = the dequantized weight transposed: the operand of forward products.
  * @throws RangeError for another shape, or sides that are no multiples of 64
  */
-export function dequantiseTransposed(
+export function dequantizeTransposed(
   gpu: Gpu,
   weight: Nf4Weight,
   out: Tensor,
-  { lookup = "table", layout = "rows" }: DequantiseOptions = {},
+  { lookup = "table", layout = "rows" }: DequantizeOptions = {},
 ): void {
   expectSides(weight);
   const { inFeatures, outFeatures } = weight;
   expectTensor(out, [inFeatures, outFeatures], "f16");
   expectColumns(out, layout);
-  const key = `gemm/dequantise-transposed/${outFeatures}x${inFeatures}/${nf4Key(weight)}/${lookup}/${layout}`;
+  const key = `gemm/dequantize-transposed/${outFeatures}x${inFeatures}/${nf4Key(weight)}/${lookup}/${layout}`;
   const kernel = gpu.kernel(key, () => transposedSpec(weight, lookup, layout));
   const tiles = (outFeatures / TILE_OUT) * Math.ceil(inFeatures / TILE_IN);
   gpu.dispatch(kernel, [...nf4Tensors(weight), out], { nested_offset: weight.nestedOffset, zero: 0 }, gridFor(tiles));
 }
 
-/** The weight with a dequantised copy kept beside it for forward passes, in `operandLayout`; 2 bytes an element. */
+/** The weight with a dequantized copy kept beside it for forward passes, in `operandLayout`; 2 bytes an element. */
 export function keepTransposed(gpu: Gpu, weight: Nf4Weight): Nf4Weight {
   const { inFeatures, outFeatures, name } = weight;
   const transposedLayout = operandLayout(gpu, outFeatures);
   const transposed = gpu.alloc([inFeatures, outFeatures], "f16", `${name} transposed`, "weights");
-  dequantiseTransposed(gpu, weight, transposed, { layout: transposedLayout });
+  dequantizeTransposed(gpu, weight, transposed, { layout: transposedLayout });
   return { ...weight, transposed, transposedLayout };
 }

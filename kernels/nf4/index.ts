@@ -1,16 +1,16 @@
-/** NF4 weights on the GPU: upload, dequantise, quantise. */
+/** NF4 weights on the GPU: upload, dequantize, quantize. */
 import type { Nf4Weight } from "../../core/compute/linear.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor, wgslFloat } from "../../core/device/kernel.ts";
 import { elementCount, expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import { NF4_BLOCK_SIZE, nf4CodeBook, type Nf4DType, type PackedNf4 } from "../../core/formats/nf4.ts";
 import { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./decode.ts";
-import dequantiseCode from "./dequantize.wgsl" with { type: "text" };
-import quantiseCode from "./quantize.wgsl" with { type: "text" };
+import dequantizeCode from "./dequantize.wgsl" with { type: "text" };
+import quantizeCode from "./quantize.wgsl" with { type: "text" };
 
 export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./decode.ts";
 
-/** What dequantised values are rounded to, by the dtype that the weight was quantised from. */
+/** What dequantized values are rounded to, by the dtype that the weight was quantized from. */
 export const ROUNDING: Readonly<Record<Nf4DType, Nf4Weight["rounding"]>> = {
   float32: "f32",
   bfloat16: "bf16",
@@ -61,23 +61,23 @@ export function freeNf4(gpu: Gpu, weight: Nf4Weight): void {
 }
 
 /**
- * `out [rows, in]` f32 or f16 = rows `firstRow` and on of the dequantised weight, bit-equal to bitsandbytes: code book
+ * `out [rows, in]` f32 or f16 = rows `firstRow` and on of the dequantized weight, bit-equal to bitsandbytes: code book
  * times absmax in f32, rounded to `weight.rounding`, then to `out`'s dtype.
  * @param firstRow of the weight; a multiple of 8
  */
-export function dequantise(gpu: Gpu, weight: Nf4Weight, out: Tensor, firstRow = 0): void {
+export function dequantize(gpu: Gpu, weight: Nf4Weight, out: Tensor, firstRow = 0): void {
   expectTensor(out, [-1, weight.inFeatures], "f32", "f16");
   const rows = out.shape[0]!;
   if (firstRow % 8 !== 0 || firstRow + rows > weight.outFeatures) {
     throw new RangeError(
-      `${weight.name}: cannot dequantise rows ${firstRow} to ${firstRow + rows} of ${weight.outFeatures}`,
+      `${weight.name}: cannot dequantize rows ${firstRow} to ${firstRow + rows} of ${weight.outFeatures}`,
     );
   }
   const type = out.dtype as "f32" | "f16";
   const size = rows * weight.inFeatures;
   const whole = size % 8 === 0;
-  const kernel = gpu.kernel(`nf4/dequantise/${type}/${nf4Key(weight)}/${whole ? "whole" : "tail"}`, () => ({
-    code: nf4Source(0) + (whole ? storeVectors : storeScalars) + dequantiseCode,
+  const kernel = gpu.kernel(`nf4/dequantize/${type}/${nf4Key(weight)}/${whole ? "whole" : "tail"}`, () => ({
+    code: nf4Source(0) + (whole ? storeVectors : storeScalars) + dequantizeCode,
     bindings: ["read", "read", "read", "write"],
     uniforms: { words: "u32", first_word: "u32", size: "u32", ...nf4Uniforms },
     constants: nf4Constants(weight),
@@ -114,18 +114,18 @@ const thresholds = Array.from({ length: 15 }, (_, i) => Math.fround(nf4CodeBook[
 const thresholdSource = `const THRESHOLDS = array<f32, 15>(${thresholds.map(wgslFloat).join(", ")});\n`;
 
 /**
- * Quantises `values` f32 (flattened, blocks of 64) as bitsandbytes does: the block times the reciprocal of its absmax,
+ * Quantizes `values` f32 (flattened, blocks of 64) as bitsandbytes does: the block times the reciprocal of its absmax,
  * a tie between two codes to the lower one. Blocks whose absmax is outside 2^-126 … 2^126 become zeros.
  * @param codes u32 [ceil(n/8)]
  * @param absmax f32 [ceil(n/64)]
  */
-export function quantise(gpu: Gpu, values: Tensor, codes: Tensor, absmax: Tensor): void {
+export function quantize(gpu: Gpu, values: Tensor, codes: Tensor, absmax: Tensor): void {
   const size = elementCount(values.shape);
   expectTensor(values, values.shape, "f32");
   expectTensor(codes, [Math.ceil(size / 8)], "u32");
   expectTensor(absmax, [Math.ceil(size / NF4_BLOCK_SIZE)], "f32");
-  const kernel = gpu.kernel("nf4/quantise", () => ({
-    code: thresholdSource + quantiseCode,
+  const kernel = gpu.kernel("nf4/quantize", () => ({
+    code: thresholdSource + quantizeCode,
     bindings: ["read", "write", "write"],
     uniforms: { size: "u32" },
   }));

@@ -75,7 +75,7 @@ function checkMap(reader: SavedStateReader, name: string, signed: boolean): void
     throw new ModelError(
       "OPTIMIZER_STATE_MISMATCH",
       `optimizer adamw8bit: the saved state's tensor "${name}" is another 8-bit map, from entry ${index} on`,
-      { hint: "The checkpoint was written by another quantiser; start the optimizer anew." },
+      { hint: "The checkpoint was written by another quantizer; start the optimizer anew." },
     );
   }
 }

@@ -62,7 +62,7 @@ function createDora(o: LoraOptions, context: AdapterContext): Adapter {
   return {
     parameters,
     // The length that a row has is the length it starts with.
-    initialise(gpu, weightOf, set) {
+    initialize(gpu, weightOf, set) {
       for (const plan of branches.values()) {
         const branch = branchOf(plan, set);
         const norms = gpu.alloc([plan.spec.outFeatures], "f32", `norms of ${plan.spec.name}`, "scratch");
@@ -97,7 +97,7 @@ function createDora(o: LoraOptions, context: AdapterContext): Adapter {
   };
 }
 
-/** The trained lengths of a linear's rows; `initialise` sets their first values. */
+/** The trained lengths of a linear's rows; `initialize` sets their first values. */
 const magnitudes = ({ name, outFeatures }: LoraBranch["spec"]): ParameterSpec => ({
   name: magnitudeKey(name),
   shape: [outFeatures],

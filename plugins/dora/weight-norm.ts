@@ -14,7 +14,7 @@ import code from "./weight-norm.wgsl" with { type: "text" };
 const ROWS = 4;
 
 /**
- * The L2 norm of every row of W + scale * B A, dequantised as it is read; norms [out] f32.
+ * The L2 norm of every row of W + scale * B A, dequantized as it is read; norms [out] f32.
  * @throws ModelError where a row of W is not whole words of eight codes
  */
 export function weightNorm(

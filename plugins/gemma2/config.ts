@@ -44,13 +44,13 @@ export interface Gemma2Config {
   readonly bosTokenId: number | undefined;
   /** The first one where the file lists several. */
   readonly eosTokenId: number | undefined;
-  /** What the weights were before quantisation, such as "bfloat16". */
+  /** What the weights were before quantization, such as "bfloat16". */
   readonly dtype: string | undefined;
   /** Undefined in a base checkpoint that has no labels yet. */
   readonly numLabels: number | undefined;
   /** Label names by class index. */
   readonly id2label: readonly string[] | undefined;
-  /** Undefined where the weights are not quantised. */
+  /** Undefined where the weights are not quantized. */
   readonly quantization: ModelQuantization | undefined;
 }
 

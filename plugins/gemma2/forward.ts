@@ -134,7 +134,7 @@ export function gemma2Forward(tape: Tape, network: Gemma2Network, batch: Batch, 
       block(inner, h, layer, network, batch, { training: options.training, pooled }),
   }));
   const last = runPooledBlocks(tape, embedded, body, batch, options);
-  // Only the pooled rows are normalised and scored: the same numbers as Hugging Face's, which scores every position.
+  // Only the pooled rows are normalized and scored: the same numbers as Hugging Face's, which scores every position.
   const normed = rmsNorm(tape, last, weights.norm, { eps: config.rmsNormEps, offset: 1, dtype: "f32" });
   return scoreHead(tape, normed, score);
 }

@@ -14,7 +14,7 @@ import { gemma2Outline } from "./outline.ts";
 
 const options = defineOptions({
   checkpoint: option("string", {
-    help: "Gemma-2 checkpoint quantised by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
+    help: "Gemma-2 checkpoint quantized by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
   }),
   revision: option("string", { optional: true, help: "branch, tag or commit of a hub checkpoint (default: main)" }),
   attnLogitSoftcapping: option("number >= 0", {
@@ -25,7 +25,7 @@ const options = defineOptions({
     optional: true,
     help: "where the token table lies (default: as training.memory chooses); on the host it costs no GPU memory (9B: 1.8 GB)",
   }),
-  keepDequantised: option("boolean", {
+  keepDequantized: option("boolean", {
     optional: true,
     help: "keep f16 copies of the linears for forward passes (default: as training.memory chooses): faster in tier matrix, more memory (9B: 18 GB)",
   }),
@@ -39,7 +39,7 @@ export const gemma2 = defineModel({
   name: "gemma2",
   modelTypes: ["gemma2"],
   options,
-  create({ checkpoint, attnLogitSoftcapping, embeddings, keepDequantised }, host) {
+  create({ checkpoint, attnLogitSoftcapping, embeddings, keepDequantized }, host) {
     const folder = host.openFolder(checkpoint);
     const readConfig = async (): Promise<Gemma2Config> => {
       const path = `${folder.name}/config.json`;
@@ -48,7 +48,7 @@ export const gemma2 = defineModel({
       requireNf4(config, linears, { path, example: "unsloth/gemma-2-9b-it-bnb-4bit" });
       return config;
     };
-    const placement = { embeddings, keepDequantised };
+    const placement = { embeddings, keepDequantized };
     return {
       checkpoint,
       placement,

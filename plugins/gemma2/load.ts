@@ -40,7 +40,7 @@ export interface Gemma2Weights {
 export interface LoadSettings {
   readonly embeddings: EmbeddingPlace;
   /** Keep an f16 copy of every linear for forward passes (tier `matrix`; 9B: 18 GB more). */
-  readonly keepDequantised: boolean;
+  readonly keepDequantized: boolean;
 }
 
 /**
@@ -51,7 +51,7 @@ export async function loadGemma2(
   gpu: Gpu,
   checkpoint: TensorSource,
   config: Gemma2Config,
-  { embeddings, keepDequantised }: LoadSettings,
+  { embeddings, keepDequantized }: LoadSettings,
   onProgress?: LoadProgress,
 ): Promise<Gemma2Weights> {
   using stream = new TensorStream(gpu, checkpoint, onProgress);
@@ -68,9 +68,9 @@ export async function loadGemma2(
   const linears = new Map<string, Nf4Weight>();
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const spec of decoderLinears(config, layer)) {
-      // bitsandbytes' 4-bit products dequantise straight to the activation's type, not through quant_state.dtype.
+      // bitsandbytes' 4-bit products dequantize straight to the activation's type, not through quant_state.dtype.
       const weight: Nf4Weight = { ...(await loadNf4(gpu, stream, spec)), rounding: "f32" };
-      linears.set(spec.name, keepDequantised && gemmSupports(gpu, weight) ? keepTransposed(gpu, weight) : weight);
+      linears.set(spec.name, keepDequantized && gemmSupports(gpu, weight) ? keepTransposed(gpu, weight) : weight);
     }
     const norms: Partial<Record<(typeof LAYER_NORMS)[number], Tensor>> = {};
     for (const name of LAYER_NORMS) norms[name] = await norm(`model.layers.${layer}.${name}.weight`);

@@ -66,7 +66,7 @@ function createLion(config: InferOptions<typeof options>, { gpu, parameters }: O
         throw new ModelError(
           "OPTIMIZER_STATE_MISMATCH",
           `optimizer lion8bit: the saved state's tensor "qmap1" is another 8-bit map, from entry ${index} on`,
-          { hint: "The checkpoint was written by another quantiser; start the optimizer anew." },
+          { hint: "The checkpoint was written by another quantizer; start the optimizer anew." },
         );
       }
       const writes = runs.map(({ state }) => state.load(reader));

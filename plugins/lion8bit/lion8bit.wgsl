@@ -19,9 +19,9 @@ fn nearest(x: f32) -> u32 {
   }
   let found = entries[pivot];
   let above = x > found;
-  let neighbour = select(max(pivot, 1u) - 1u, min(pivot + 1u, 255u), above);
-  let middle = (entries[neighbour] + found) * 0.5;
-  return select(pivot, neighbour, (above && x > middle) || (!above && x < middle));
+  let neighbor = select(max(pivot, 1u) - 1u, min(pivot + 1u, 255u), above);
+  let middle = (entries[neighbor] + found) * 0.5;
+  return select(pivot, neighbor, (above && x > middle) || (!above && x < middle));
 }
 
 /// The code of x = m / absmax, but never across zero: a tiny negative m must not become 0.

@@ -37,7 +37,7 @@ export interface LlamaConfig extends ModelLabels {
   readonly biased: readonly string[];
   /** Standard deviation of a new score head. */
   readonly initializerRange: number;
-  /** What the weights were before quantisation. */
+  /** What the weights were before quantization. */
   readonly dtype: string | undefined;
   readonly quantization: ModelQuantization | undefined;
 }

@@ -21,14 +21,14 @@ import { scaledFrequencies } from "./rope.ts";
 
 const options = defineOptions({
   checkpoint: option("string", {
-    help: "Llama, Mistral or Qwen2 checkpoint quantised by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
+    help: "Llama, Mistral or Qwen2 checkpoint quantized by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
   }),
   revision: option("string", { optional: true, help: "branch, tag or commit of a hub checkpoint (default: main)" }),
   embeddings: option("'device' | 'host'", {
     optional: true,
     help: "where the token table lies (default: as training.memory chooses); on the host it costs no GPU memory",
   }),
-  keepDequantised: option("boolean", {
+  keepDequantized: option("boolean", {
     optional: true,
     help: "keep f16 copies of the linears for forward passes (default: as training.memory chooses): faster in tier matrix, more memory",
   }),
@@ -43,7 +43,7 @@ export const llama = defineModel({
   name: "llama",
   modelTypes: MODEL_TYPES,
   options,
-  create({ checkpoint, embeddings, keepDequantised }, host) {
+  create({ checkpoint, embeddings, keepDequantized }, host) {
     const folder = host.openFolder(checkpoint);
     const readConfig = async (): Promise<LlamaConfig> => {
       const path = `${folder.name}/config.json`;
@@ -52,7 +52,7 @@ export const llama = defineModel({
       requireNf4(config, linears, { path, example: IN_NF4[config.modelType] });
       return config;
     };
-    const placement = { embeddings, keepDequantised };
+    const placement = { embeddings, keepDequantized };
     return {
       checkpoint,
       placement,

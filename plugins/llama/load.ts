@@ -38,7 +38,7 @@ export interface LlamaWeights {
 export interface LoadSettings {
   readonly embeddings: EmbeddingPlace;
   /** Keep an f16 copy of every linear for forward passes (tier `matrix`). */
-  readonly keepDequantised: boolean;
+  readonly keepDequantized: boolean;
 }
 
 /**
@@ -49,7 +49,7 @@ export async function loadLlama(
   gpu: Gpu,
   checkpoint: TensorSource,
   config: LlamaConfig,
-  { embeddings, keepDequantised }: LoadSettings,
+  { embeddings, keepDequantized }: LoadSettings,
   onProgress?: LoadProgress,
 ): Promise<LlamaWeights> {
   using stream = new TensorStream(gpu, checkpoint, onProgress, (name) => !name.startsWith("lm_head."));
@@ -60,9 +60,9 @@ export async function loadLlama(
     return tensor;
   };
   const linear = async (spec: LinearSpec): Promise<Nf4Weight> => {
-    // bitsandbytes' 4-bit products dequantise straight to the activation's type, not through quant_state.dtype.
+    // bitsandbytes' 4-bit products dequantize straight to the activation's type, not through quant_state.dtype.
     const weight: Nf4Weight = { ...(await loadNf4(gpu, stream, spec)), rounding: "f32" };
-    const kept = keepDequantised && gemmSupports(gpu, weight) ? keepTransposed(gpu, weight) : weight;
+    const kept = keepDequantized && gemmSupports(gpu, weight) ? keepTransposed(gpu, weight) : weight;
     return hasBias(config, spec) ? { ...kept, bias: await vector(`${spec.name}.bias`, spec.outFeatures) } : kept;
   };
 

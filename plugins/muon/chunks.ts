@@ -1,6 +1,6 @@
 import type { Slab } from "qlora/core";
 
-/** Matrices of one shape within a slab, few enough to be orthogonalised together. */
+/** Matrices of one shape within a slab, few enough to be orthogonalized together. */
 export interface Chunk {
   readonly rows: number;
   readonly columns: number;

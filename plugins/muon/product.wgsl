@@ -1,5 +1,5 @@
 // c = bf16(alpha * a * b + beta * d) for each matrix of a chunk; a [rows, depth], b [depth, columns], or [columns, depth]
-// where TRANSPOSED. A thread sums 4 x 4 elements, eight apart so that neighbours read neighbours.
+// where TRANSPOSED. A thread sums 4 x 4 elements, eight apart so that neighbors read neighbors.
 @group(0) @binding(0) var<storage, read_write> c: array<f32>;
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;

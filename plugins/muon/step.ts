@@ -2,7 +2,7 @@ import { expectTensor, type Gpu, gridFor, type Slab, type Tensor } from "qlora/c
 import applyCode from "./apply.wgsl" with { type: "text" };
 import bf16Code from "./bf16.wgsl" with { type: "text" };
 import type { Chunk } from "./chunks.ts";
-import { orthogonalise } from "./orthogonalise.ts";
+import { orthogonalize } from "./orthogonalize.ts";
 import prepareCode from "./prepare.wgsl" with { type: "text" };
 
 /** Muon's constants, as torch.optim.Muon has them. */
@@ -33,7 +33,7 @@ function stepSize(learningRate: number, { rows, columns }: Chunk, adjust: MuonOp
 
 /**
  * Muon in place over a slab of matrices, g = grad * gradState[0], as torch.optim.Muon: m += (1 - momentum) (g - m);
- * u = orthogonalise(nesterov ? g + momentum (m - g) : m); p *= 1 - lr * weightDecay; p -= lr * ratio * u.
+ * u = orthogonalize(nesterov ? g + momentum (m - g) : m); p *= 1 - lr * weightDecay; p -= lr * ratio * u.
  * Does nothing where gradState[1] is not 0; a gradient that is not finite counts as 0.
  * Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025 (arXiv 2502.16982).
  */
@@ -67,7 +67,7 @@ export function muonStep(
     const spare = gpu.alloc(shape, "f32", "muon next update", "scratch");
     const grid = gridFor((matrices * rows * columns) / 256);
     gpu.dispatch(prepare, [momentum, x, slab.grad, starts, gradState], { ...chunk, share, nesterov }, grid);
-    const update = orthogonalise(gpu, x, spare, options.nsSteps, options.eps);
+    const update = orthogonalize(gpu, x, spare, options.nsSteps, options.eps);
     const size = stepSize(learningRate, chunk, options.adjustLrFn);
     gpu.dispatch(apply, [slab.value, update, starts, gradState], { ...chunk, decay, stepSize: size }, grid);
     gpu.free(x);

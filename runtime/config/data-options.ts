@@ -44,7 +44,7 @@ export const dataOptions = defineOptions(
       default: [],
       help: "columns of the training CSV with the probability of each class; see softLabelWeight",
     }),
-    cacheDir: option("string", { default: ".cache/qlora", help: "folder of tokenised data, kept by content" }),
+    cacheDir: option("string", { default: ".cache/qlora", help: "folder of tokenized data, kept by content" }),
   },
   ({ trainFiles, evalFiles, nSplits, foldIdx, softLabelColumns }) => {
     const problems: string[] = [];

@@ -3,5 +3,5 @@ import { defineOptions, option } from "../../core/options/options.ts";
 
 export const placementOptions = defineOptions({
   embeddings: option("'device' | 'host'", { optional: true, help: "where the token table lies" }),
-  keepDequantised: option("boolean", { optional: true, help: "keep f16 copies of the linears for forward passes" }),
+  keepDequantized: option("boolean", { optional: true, help: "keep f16 copies of the linears for forward passes" }),
 });

@@ -47,7 +47,7 @@ export const trainingOptions = defineOptions(
     maxGradNorm: option("number >= 0", { default: 1, help: "clip the global gradient norm to this; 0 never clips" }),
     memory: option("'lean' | 'auto' | 'fast'", {
       default: "auto",
-      help: "what is left open of gradientCheckpointing, tokenBudget and the model's embeddings and keepDequantised: auto is the fastest that fits the GPU, lean runs every block again and keeps the token table on the host, fast computes nothing twice",
+      help: "what is left open of gradientCheckpointing, tokenBudget and the model's embeddings and keepDequantized: auto is the fastest that fits the GPU, lean runs every block again and keeps the token table on the host, fast computes nothing twice",
     }),
     gradientCheckpointing: option("'none' | 'block' | number.integer >= 1", {
       optional: true,
@@ -68,7 +68,7 @@ export const trainingOptions = defineOptions(
     saveStrategy: option("'no' | 'epoch' | 'steps'", { default: "steps", help: "when to save a checkpoint" }),
     saveSteps: option(count, { default: 500, help: "save every so many steps" }),
     saveTotalLimit: option(count, { optional: true, help: "keep this many newest checkpoints (default: all)" }),
-    seed: option("number.integer >= 0", { default: 42, help: "seed of data order, initialisation and dropout" }),
+    seed: option("number.integer >= 0", { default: 42, help: "seed of data order, initialization and dropout" }),
     shuffle: option("boolean", { default: true, help: "shuffle the training rows each epoch" }),
     overwriteOutputDir: option("boolean", { default: false, help: "replace a run that outputDir already holds" }),
     initAdapter: option("string", { optional: true, help: "folder of a PEFT adapter to start from" }),

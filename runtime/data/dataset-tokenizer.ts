@@ -4,11 +4,11 @@ import { inlineEncoder, workerEncoder, type Encoder } from "./encoder.ts";
 import { isText, rowFields, type ArenaRow, type TextRow } from "./row.ts";
 import { type SpecialRecipe, specialRecipe } from "./special-tokens.ts";
 import { defaultCacheDir, readTokenCache, tokenCacheFile, writeTokenCache } from "./token-cache.ts";
-import { createTokenStore, type TokenChunk, type TokenisedDataset, type TokenStore } from "./token-store.ts";
+import { createTokenStore, type TokenChunk, type TokenizedDataset, type TokenStore } from "./token-store.ts";
 import { readTokenizerFiles, type Tokenizer, type TokenizerBackend } from "./tokenizer.ts";
 import type { RowEncodeOptions, RowText } from "./truncation.ts";
 
-export type { TokenisedDataset, TokenLengths } from "./token-store.ts";
+export type { TokenizedDataset, TokenLengths } from "./token-store.ts";
 
 /** Part of a cache file's name, so that a file of another layout is never met. */
 const CACHE_VERSION = "2";
@@ -17,7 +17,7 @@ const INLINE_ROWS = 256;
 /** Chunks on their way at once, so that the worker never waits for us. */
 const LANES = 2;
 
-export type TokeniserOptions = RowEncodeOptions & {
+export type TokenizerOptions = RowEncodeOptions & {
   /** Folder of the tokenizer's files; not needed where every row is input_ids. */
   readonly dir?: string | undefined;
   readonly backend?: TokenizerBackend | undefined;
@@ -33,20 +33,20 @@ export type TokeniserOptions = RowEncodeOptions & {
   readonly onWarning?: ((message: string) => void) | undefined;
 };
 
-/** Tokenises datasets one after the other with one tokenizer. */
+/** Tokenizes datasets one after the other with one tokenizer. */
 export interface DatasetTokenizer {
   /**
    * Starts on a dataset, after those given before.
    * @param order rows in the order in which they will be asked for; default: as they stand
    * @throws ConfigError, ModelError, DataError
    */
-  tokenise(dataset: Dataset, order?: ArrayLike<number>): Promise<TokenisedDataset>;
-  /** Gives up what is not tokenised yet, and waits for a cache file being written. */
+  tokenize(dataset: Dataset, order?: ArrayLike<number>): Promise<TokenizedDataset>;
+  /** Gives up what is not tokenized yet, and waits for a cache file being written. */
   close(): Promise<void>;
 }
 
-/** Opens a tokeniser; the tokenizer itself is loaded when a dataset is not in the cache. */
-export function openDatasetTokenizer(options: TokeniserOptions): DatasetTokenizer {
+/** Opens a tokenizer; the tokenizer itself is loaded when a dataset is not in the cache. */
+export function openDatasetTokenizer(options: TokenizerOptions): DatasetTokenizer {
   const { maxLength, addBos, addEos, truncation = "right", promptMaxTokens } = options;
   const encodeOptions: RowEncodeOptions = { maxLength, addBos, addEos, truncation, promptMaxTokens };
   const cutting = truncation === "prompt-cap" ? [truncation, promptMaxTokens ?? null] : [truncation];
@@ -63,8 +63,8 @@ export function openDatasetTokenizer(options: TokeniserOptions): DatasetTokenize
     return textRows < INLINE_ROWS ? inlineEncoder(source, encodeOptions) : workerEncoder(source, encodeOptions);
   };
 
-  const tokenise = async (dataset: Dataset, order?: ArrayLike<number>): Promise<TokenisedDataset> => {
-    if (closed) throw new QloraError("TOKENISER_CLOSED", "the tokeniser is closed");
+  const tokenize = async (dataset: Dataset, order?: ArrayLike<number>): Promise<TokenizedDataset> => {
+    if (closed) throw new QloraError("TOKENISER_CLOSED", "the tokenizer is closed");
     const texts = dataset.rows.filter(isText).length;
     const { digest, before, after, usual } = texts === 0 ? NO_TOKENIZER : describeTokenizer(options, dataset);
     const recipe = JSON.stringify([digest, maxLength ?? null, ...usual, ...cutting]);
@@ -85,7 +85,7 @@ export function openDatasetTokenizer(options: TokeniserOptions): DatasetTokenize
         return store.view(fingerprint, true);
       }
       if (found.kind === "corrupt")
-        warn(`${tokenCacheFile(cacheDir, key)}: damaged token cache (${found.reason}); tokenising again`);
+        warn(`${tokenCacheFile(cacheDir, key)}: damaged token cache (${found.reason}); tokenizing again`);
     }
 
     active++;
@@ -111,7 +111,7 @@ export function openDatasetTokenizer(options: TokeniserOptions): DatasetTokenize
   };
 
   return {
-    tokenise,
+    tokenize,
     close: async () => {
       closed = true;
       encoder?.close();
@@ -125,7 +125,7 @@ type TokenizerDescription = SpecialRecipe & { readonly digest: string };
 
 const NO_TOKENIZER: TokenizerDescription = { digest: "", before: [], after: [], usual: [null, null] };
 
-function describeTokenizer(options: TokeniserOptions, dataset: Dataset): TokenizerDescription {
+function describeTokenizer(options: TokenizerOptions, dataset: Dataset): TokenizerDescription {
   const { tokenizer, dir, backend, addBos, addEos } = options;
   if (tokenizer !== undefined)
     return { digest: tokenizer.digest, before: [], after: [], usual: [addBos ?? null, addEos ?? null] };
@@ -146,7 +146,7 @@ async function encodeAll(store: TokenStore, encoder: Encoder, isClosed: () => bo
   let failed = false;
   const lane = async (): Promise<void> => {
     for (let chunk = store.chunks[next++]; chunk !== undefined && !failed; chunk = store.chunks[next++]) {
-      if (isClosed()) throw new QloraError("TOKENISER_CLOSED", "the tokeniser was closed before it was done");
+      if (isClosed()) throw new QloraError("TOKENISER_CLOSED", "the tokenizer was closed before it was done");
       try {
         await encodeChunk(store, chunk, encoder);
         chunk.resolve();
@@ -183,12 +183,12 @@ async function blameRow(
       await encoder.encode([text]);
     } catch (cause) {
       const row = dataset.rows[chunk.rows[i]!]!;
-      return new DataError("DATA_TOKENISE_FAILED", `the row cannot be tokenised: ${(cause as Error).message}`, row, {
+      return new DataError("DATA_TOKENISE_FAILED", `the row cannot be tokenized: ${(cause as Error).message}`, row, {
         cause,
       });
     }
   }
   const first = dataset.rows[chunk.rows[0]!]!;
-  const message = `a batch of ${texts.length} rows from here cannot be tokenised: ${(error as Error).message}`;
+  const message = `a batch of ${texts.length} rows from here cannot be tokenized: ${(error as Error).message}`;
   return new DataError("DATA_TOKENISE_FAILED", message, first, { cause: error });
 }

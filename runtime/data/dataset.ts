@@ -212,7 +212,7 @@ export function requireLabels(dataset: Dataset): Dataset {
   });
 }
 
-/** Two sha256 (hex): of what is tokenised, and of all that training sees. */
+/** Two sha256 (hex): of what is tokenized, and of all that training sees. */
 export type DatasetDigest = { readonly contents: string; readonly all: string };
 
 /** Digests of the rows in order: `contents` of their texts or input_ids, `all` of ids and labels as well. */

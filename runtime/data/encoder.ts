@@ -90,7 +90,7 @@ export function workerEncoder(source: TokenizerSource, options: RowEncodeOptions
       return entry.promise;
     },
     close: () => {
-      fail(new QloraError("TOKENISER_CLOSED", "the tokeniser was closed before it was done"));
+      fail(new QloraError("TOKENISER_CLOSED", "the tokenizer was closed before it was done"));
       worker.terminate();
     },
   };

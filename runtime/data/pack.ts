@@ -2,7 +2,7 @@ import type { PackedArrays } from "../../core/compute/batch.ts";
 import { ConfigError } from "../../core/errors.ts";
 import type { DataRow } from "./row.ts";
 
-/** One tokenised sample, ready to be packed. */
+/** One tokenized sample, ready to be packed. */
 export type Sample = { readonly inputIds: Uint32Array; readonly label: number | undefined; readonly index: number };
 
 /** How many tokens and samples a micro-batch may hold. */

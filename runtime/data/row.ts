@@ -1,4 +1,4 @@
-/** A row of data before tokenising, with the place it came from. */
+/** A row of data before tokenizing, with the place it came from. */
 import type { RowText, TextField } from "./truncation.ts";
 
 type RowOrigin = {
@@ -35,7 +35,7 @@ export function isText(row: DataRow): row is TextRow | ArenaRow {
   return row.kind !== "ids";
 }
 
-/** What `row` is tokenised from: a text, or an arena row's fields by the seed notebook's template. */
+/** What `row` is tokenized from: a text, or an arena row's fields by the seed notebook's template. */
 export function rowFields(row: TextRow | ArenaRow): RowText {
   if (row.kind === "text") return row.text;
   return [
@@ -45,7 +45,7 @@ export function rowFields(row: TextRow | ArenaRow): RowText {
   ];
 }
 
-/** The text that is tokenised for `row`; an arena row is joined by the seed notebook's template. */
+/** The text that is tokenized for `row`; an arena row is joined by the seed notebook's template. */
 export function rowText(row: TextRow | ArenaRow): string {
   if (row.kind === "text") return row.text;
   return (rowFields(row) as readonly TextField[]).map(({ head, body }) => head + body).join("");

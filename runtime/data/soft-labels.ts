@@ -6,7 +6,7 @@ import type { CsvFile } from "./csv.ts";
 const SUM_TOLERANCE = 1e-3;
 
 /**
- * Rows with the class probabilities of `columns`, normalised to a sum of 1. A row without a label gets the likeliest class.
+ * Rows with the class probabilities of `columns`, normalized to a sum of 1. A row without a label gets the likeliest class.
  * @param rows all rows of `csv`, in order
  * @throws DataError with file and line
  */

@@ -15,7 +15,7 @@ export type TokenLengths = {
 };
 
 /** A dataset whose ids become available as they are made. */
-export interface TokenisedDataset {
+export interface TokenizedDataset {
   readonly dataset: Dataset;
   readonly size: number;
   /** Whether the ids came from the cache. */
@@ -26,7 +26,7 @@ export interface TokenisedDataset {
   get(index: number): Promise<Uint32Array>;
   /** Ids of several rows, in the order asked for. @throws DataError */
   ready(indices: ArrayLike<number>): Promise<readonly Uint32Array[]>;
-  /** Lengths of all rows, once all are tokenised. @throws DataError */
+  /** Lengths of all rows, once all are tokenized. @throws DataError */
   done(): Promise<TokenLengths>;
 }
 
@@ -112,7 +112,7 @@ export function createTokenStore(dataset: Dataset, { vocabSize = Infinity, maxLe
     if (ids[index] === undefined) await chunkOf.get(index)!.promise;
     return ids[index]!;
   };
-  const view = (fingerprint: string, fromCache: boolean): TokenisedDataset => ({
+  const view = (fingerprint: string, fromCache: boolean): TokenizedDataset => ({
     dataset,
     size: rows.length,
     fromCache,

@@ -1,4 +1,4 @@
-/** The thread that tokenises in bulk; see `workerEncoder` for the other end. */
+/** The thread that tokenizes in bulk; see `workerEncoder` for the other end. */
 import { flattenError, inlineEncoder, type Encoder, type WorkerReply, type WorkerRequest } from "./encoder.ts";
 
 declare const self: Worker;

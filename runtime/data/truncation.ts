@@ -60,7 +60,7 @@ export async function encodeRows(
   return encodeFields(tokenizer, rows, { ...options, truncation, promptMaxTokens });
 }
 
-/** Which rows were cut, and what that took; only these are tokenised again, field by field. */
+/** Which rows were cut, and what that took; only these are tokenized again, field by field. */
 async function wholeCuts(
   tokenizer: Tokenizer,
   rows: readonly RowText[],

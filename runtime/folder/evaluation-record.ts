@@ -1,7 +1,7 @@
 /** evaluation.json: what the last evaluation predicted, row by row, for the report's matrix and plots. */
 import { QloraError } from "../../core/errors.ts";
 import { softmaxRows } from "../../core/plugin/metric-rows.ts";
-import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
+import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import { ARENA_LABEL_NAMES } from "../training/evaluate.ts";
 
 /** Name of the file in a run's folder. */
@@ -81,7 +81,7 @@ function isText(value: unknown): boolean {
 
 /** What the report shows of an evaluation, row by row. */
 export async function evaluationRecord(
-  data: TokenisedDataset,
+  data: TokenizedDataset,
   logits: Float32Array,
   { step, numLabels, maxLength }: { readonly step: number; readonly numLabels: number; readonly maxLength: number },
 ): Promise<EvaluationRecord> {

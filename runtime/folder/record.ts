@@ -104,11 +104,11 @@ const own = (json: Json, key: string): unknown => (Object.hasOwn(json, key) ? js
 
 function isMemory(value: unknown): boolean {
   if (!isObject(value) || typeof value["mode"] !== "string" || !isObject(value["settings"])) return false;
-  const { checkpointing, tokenBudget, embeddings, keepDequantised } = value["settings"];
+  const { checkpointing, tokenBudget, embeddings, keepDequantized } = value["settings"];
   return (
     typeof checkpointing === "string" &&
     (tokenBudget === undefined || tokenBudget === null || Number(tokenBudget) > 0) &&
     typeof embeddings === "string" &&
-    typeof keepDequantised === "boolean"
+    typeof keepDequantized === "boolean"
   );
 }

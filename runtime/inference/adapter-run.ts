@@ -45,7 +45,7 @@ export interface InferenceRequest {
   /** Where the token table lies. */
   readonly embeddings?: ModelPlacement["embeddings"] | undefined;
   /** Keep f16 copies of the linears: faster in tier matrix, more memory. */
-  readonly keepDequantised?: boolean | undefined;
+  readonly keepDequantized?: boolean | undefined;
   /** Load NaN and infinite values of the base and of the adapter as they are; otherwise they are refused by tensor name. */
   readonly allowNonFinite?: boolean | undefined;
   readonly device?: Partial<DeviceOptions> | undefined;
@@ -62,7 +62,7 @@ export const inferenceRequest = {
   perDeviceEvalBatchSize: `${trainingOptions.shape.perDeviceEvalBatchSize.definition}?`,
   tokenBudget: `${trainingOptions.shape.tokenBudget.definition}?`,
   embeddings: `${placementOptions.shape.embeddings.definition}?`,
-  keepDequantised: `${placementOptions.shape.keepDequantised.definition}?`,
+  keepDequantized: `${placementOptions.shape.keepDequantized.definition}?`,
   allowNonFinite: "boolean?",
   device: "object?",
   trustRemoteCode: "boolean?",
@@ -138,7 +138,7 @@ export async function openAdapterRun(
     settings: {
       checkpointing: "none",
       tokenBudget: request.tokenBudget ?? planned?.tokenBudget ?? saved?.tokenBudget,
-      ...resolvePlacement(source.placement ?? { embeddings: undefined, keepDequantised: undefined }, planned),
+      ...resolvePlacement(source.placement ?? { embeddings: undefined, keepDequantized: undefined }, planned),
     },
     planned: planned !== undefined,
     allowNonFinite: request.allowNonFinite === true,
@@ -191,7 +191,7 @@ export function requestRows(
 /** The base model that an adapter was trained on, at the same commit; or another one, where `baseModel` names it. */
 async function openAdapterBase(
   { record, config, directory }: TrainedAdapter,
-  { baseModel, embeddings, keepDequantised }: InferenceRequest,
+  { baseModel, embeddings, keepDequantized }: InferenceRequest,
   plugins: RecordedContext,
   opening: BaseModelOptions,
 ): Promise<BaseModel> {
@@ -199,7 +199,7 @@ async function openAdapterBase(
   const recorded = record?.config.model;
   const options = withoutUndefined({
     ...recorded?.options,
-    ...withoutUndefined({ embeddings, keepDequantised }),
+    ...withoutUndefined({ embeddings, keepDequantized }),
   });
   if (baseModel !== undefined) delete options["revision"];
   const checkpoint = baseModel ?? options["checkpoint"] ?? config["base_model_name_or_path"];

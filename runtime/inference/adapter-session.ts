@@ -1,6 +1,6 @@
 /** A trained adapter on the GPU: its base model placed as the run had it where that fits, else as the GPU has room. */
 import { formatBytes } from "../../core/util/byte-size.ts";
-import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
+import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import type { PackLimits } from "../data/pack.ts";
 import type { RunListener } from "../events.ts";
 import { describeInference } from "../planning/format.ts";
@@ -21,7 +21,7 @@ export interface AdapterSessionOptions {
   /** Most tokens of a sample. */
   readonly maxLength: number;
   /** What will be run, in turn. */
-  readonly data: readonly TokenisedDataset[];
+  readonly data: readonly TokenizedDataset[];
   readonly onEvent?: RunListener | undefined;
 }
 
@@ -44,8 +44,8 @@ export async function openAdapterSession(
   const { source, plugin, numLabels, device, given, maxSamples, allowNonFinite } = run;
   const evaluation = { maxSamples, longest: maxLength };
   const work = { source, adapter: plugin, numLabels, evaluation };
-  const favoured = { settings: run.settings, reason: "as the run was trained, where nothing else is asked for" };
-  const planned = await openPlanned({ device, mode: "auto", given, favoured, work });
+  const favored = { settings: run.settings, reason: "as the run was trained, where nothing else is asked for" };
+  const planned = await openPlanned({ device, mode: "auto", given, favored, work });
   const { gpu, plan } = planned;
   const message = memoryMessage(run, plan);
   if (message !== undefined) onEvent?.({ type: "info", message });
@@ -70,6 +70,6 @@ function memoryMessage(run: AdapterRun, { settings, figures, budget, reason }: M
     const room = budget.bytes === undefined ? "" : ` of ${formatBytes(budget.bytes)}`;
     return `${words} (${own} does not fit); at most ${formatBytes(figures.peak)}${room}`;
   }
-  const costs = settings.embeddings === "host" || settings.keepDequantised;
+  const costs = settings.embeddings === "host" || settings.keepDequantized;
   return run.planned && costs ? `${words} (${reason})` : undefined;
 }

@@ -8,7 +8,7 @@ import { MetaRun } from "./meta-run.ts";
 import type { Workload, EvaluationLoad, MemorySettings, MemoryFigures, Measured } from "./settings.ts";
 
 /** What a model is loaded anew for. */
-const placementKey = ({ embeddings, keepDequantised }: ModelPlacement): string => `${embeddings} ${keepDequantised}`;
+const placementKey = ({ embeddings, keepDequantized }: ModelPlacement): string => `${embeddings} ${keepDequantized}`;
 
 /** Measures settings of one piece of work for one device. */
 export class MemoryAccount {

@@ -35,7 +35,7 @@ export function shortage(
     lower.unshift(`${words.batchSize} or --token-budget`);
   const lift = [
     ...(settings.checkpointing === "block" ? [] : words.recompute),
-    ...(settings.keepDequantised ? ["--no-model.keep-dequantised"] : []),
+    ...(settings.keepDequantized ? ["--no-model.keep-dequantized"] : []),
     ...(given.placement !== undefined && settings.embeddings === "device" ? ["--model.embeddings host"] : []),
   ];
   const hint = [
@@ -68,8 +68,8 @@ export function purposes(bytes: Readonly<Record<string, number>>): string {
 }
 
 /** Where the weights lie, in a few words. */
-export function describePlacement({ embeddings, keepDequantised }: ModelPlacement): string[] {
-  return [keepDequantised ? "dequantised weights kept" : "weights packed", `token table on the ${embeddings}`];
+export function describePlacement({ embeddings, keepDequantized }: ModelPlacement): string[] {
+  return [keepDequantized ? "dequantized weights kept" : "weights packed", `token table on the ${embeddings}`];
 }
 
 /** Settings of forward passes alone, in a few words. */
@@ -98,7 +98,7 @@ export function reasonOf(mode: MemoryMode, given: UserSettings, budget: MemoryBu
     ...(given.checkpointing === undefined ? [] : ["gradientCheckpointing"]),
     ...(given.tokenBudget === undefined ? [] : ["tokenBudget"]),
     ...(given.placement?.embeddings === undefined ? [] : ["embeddings"]),
-    ...(given.placement?.keepDequantised === undefined ? [] : ["keepDequantised"]),
+    ...(given.placement?.keepDequantized === undefined ? [] : ["keepDequantized"]),
   ];
   const what = {
     lean: "least memory for micro-batches of this size",

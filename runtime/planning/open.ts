@@ -7,7 +7,7 @@ import type { StepLoss } from "../training/step.ts";
 import { MemoryAccount } from "./account.ts";
 import type { KernelForecast } from "./forecast.ts";
 import { planMemory } from "./plan.ts";
-import type { Workload, FavouredSettings, UserSettings, MemoryMode, MemoryPlan } from "./settings.ts";
+import type { Workload, FavoredSettings, UserSettings, MemoryMode, MemoryPlan } from "./settings.ts";
 
 /** Steps that are taken of lengths in turn. */
 const MAX_STEPS = 8;
@@ -21,7 +21,7 @@ export function stepsOf(lengths: readonly number[], samplesPerStep: number): num
 }
 
 /** f16 copies of the weights serve the kernels of tier matrix only. */
-export function keepsDequantised({ info }: MetaDevice): boolean {
+export function keepsDequantized({ info }: MetaDevice): boolean {
   return info.tier === "matrix";
 }
 
@@ -31,7 +31,7 @@ export interface OpenRequest {
   readonly mode: MemoryMode;
   readonly given: UserSettings;
   /** Taken where they fit. */
-  readonly favoured?: FavouredSettings | undefined;
+  readonly favored?: FavoredSettings | undefined;
   readonly work: Workload;
   /** Of training steps; default: cross entropy with the samples' labels. */
   readonly loss?: StepLoss | undefined;
@@ -52,7 +52,7 @@ export async function openPlanned({
   device: options,
   mode,
   given,
-  favoured,
+  favored,
   work,
   loss,
 }: OpenRequest): Promise<Planned> {
@@ -61,7 +61,7 @@ export async function openPlanned({
     const device = describeDevice(gpu);
     const budget = await memoryBudget(device.info, options.memoryBudget);
     const account = new MemoryAccount(work, device);
-    const plan = await planMemory(account, { mode, given, budget, favoured, keeps: keepsDequantised(device) });
+    const plan = await planMemory(account, { mode, given, budget, favored, keeps: keepsDequantized(device) });
     gpu.memory.limit = budget.bytes ?? Infinity;
     return { gpu, plan, forecast: await account.forecast(plan.settings, loss) };
   } catch (error) {

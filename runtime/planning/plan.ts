@@ -7,19 +7,19 @@ import type {
   MemorySettings,
   MemoryMode,
   UserSettings,
-  FavouredSettings,
+  FavoredSettings,
   MemoryPlan,
 } from "./settings.ts";
 
 /**
  * Estimated time of a step, 1 for the fastest; from Gemma-2-9B on an H100 (docs/performance.md): every block checkpointed
- * costs 45 %, a micro-batch as much as 700 tokens beside its own (530 with weights kept dequantised).
+ * costs 45 %, a micro-batch as much as 700 tokens beside its own (530 with weights kept dequantized).
  */
 function cost(settings: MemorySettings, blocks: number, batchTokens: number): number {
-  const { checkpointing, keepDequantised, embeddings, tokenBudget = Infinity } = settings;
+  const { checkpointing, keepDequantized, embeddings, tokenBudget = Infinity } = settings;
   const tokens = Math.min(batchTokens, tokenBudget);
   const recomputed = checkpointedBlocks(checkpointing, blocks) / Math.max(1, blocks);
-  return (1 + 0.45 * recomputed) * (1 + (keepDequantised ? 530 : 700) / tokens) * (embeddings === "host" ? 1.01 : 1);
+  return (1 + 0.45 * recomputed) * (1 + (keepDequantized ? 530 : 700) / tokens) * (embeddings === "host" ? 1.01 : 1);
 }
 
 /** How many blocks run again in backward. */
@@ -42,12 +42,12 @@ const CHECKPOINTING: Readonly<Record<MemoryMode, Checkpointing | undefined>> = {
 
 /**
  * Plans one piece of work.
- * @param keeps whether keeping dequantised weights makes a difference on this device
+ * @param keeps whether keeping dequantized weights makes a difference on this device
  * @throws DeviceError MEMORY_SHORT where nothing that the user left open fits
  */
 export async function planMemory(
   account: MemoryAccount,
-  { mode, given, budget, keeps, favoured }: PlanRequest,
+  { mode, given, budget, keeps, favored }: PlanRequest,
 ): Promise<MemoryPlan> {
   const blocks = await account.blocks();
   const { batchTokens } = account;
@@ -56,9 +56,9 @@ export async function planMemory(
     const tokens = Math.min(batchTokens, settings.tokenBudget ?? Infinity);
     return { mode, settings, figures, budget, blocks, batchTokens: tokens, reason };
   };
-  if (favoured !== undefined) {
-    const figures = await account.measure(favoured.settings);
-    if ("peak" in figures && figures.peak <= limit) return planOf(favoured.settings, figures, favoured.reason);
+  if (favored !== undefined) {
+    const figures = await account.measure(favored.settings);
+    if ("peak" in figures && figures.peak <= limit) return planOf(favored.settings, figures, favored.reason);
   }
   const open = openChoices(given, mode, { keeps, known: budget.bytes !== undefined, account });
   const checkpointing = given.checkpointing ?? CHECKPOINTING[mode];
@@ -119,7 +119,7 @@ export interface PlanRequest {
   readonly budget: MemoryBudget;
   readonly keeps: boolean;
   /** Taken where they fit. */
-  readonly favoured?: FavouredSettings | undefined;
+  readonly favored?: FavoredSettings | undefined;
 }
 
 type Choice = Omit<MemorySettings, "checkpointing">;
@@ -143,8 +143,8 @@ function openChoices(
             ? ["device", "host"]
             : ["device"];
   const keep =
-    placement?.keepDequantised !== undefined
-      ? [placement.keepDequantised]
+    placement?.keepDequantized !== undefined
+      ? [placement.keepDequantized]
       : placement !== undefined && keeps && known && mode !== "lean"
         ? [true, false]
         : [false];
@@ -157,7 +157,7 @@ function openChoices(
   }
   return embeddings.flatMap((place) =>
     budgets.flatMap((tokenBudget) =>
-      keep.map((keepDequantised) => ({ tokenBudget, embeddings: place, keepDequantised })),
+      keep.map((keepDequantized) => ({ tokenBudget, embeddings: place, keepDequantized })),
     ),
   );
 }

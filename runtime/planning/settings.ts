@@ -70,7 +70,7 @@ export interface UserSettings {
 }
 
 /** Settings that need not be searched for where they fit, and where they come from; a part of a sentence. */
-export interface FavouredSettings {
+export interface FavoredSettings {
   readonly settings: MemorySettings;
   readonly reason: string;
 }

@@ -81,7 +81,7 @@ function resumed({ checkpointing, tokenBudget, placement }: UserSettings, before
     tokenBudget: tokenBudget ?? before.tokenBudget,
     placement: placement && {
       embeddings: placement.embeddings ?? before.embeddings,
-      keepDequantised: placement.keepDequantised ?? before.keepDequantised,
+      keepDequantized: placement.keepDequantized ?? before.keepDequantized,
     },
   };
 }

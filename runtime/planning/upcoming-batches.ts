@@ -1,6 +1,6 @@
 import type { BatchShape } from "../../core/device/batch-shape.ts";
 import type { TrainingOptions } from "../config/training-options.ts";
-import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
+import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import { splitMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { Sampler } from "../data/sampler.ts";
 import { isDue } from "../training/schedule.ts";
@@ -10,8 +10,8 @@ import type { BatchShapes } from "./kernel-warmup.ts";
 export interface TrainingBatchesOptions {
   readonly training: Pick<TrainingOptions, "evalStrategy" | "evalSteps">;
   readonly sampler: Sampler;
-  readonly trainData: TokenisedDataset;
-  readonly evalData: TokenisedDataset | undefined;
+  readonly trainData: TokenizedDataset;
+  readonly evalData: TokenizedDataset | undefined;
   readonly limits: PackLimits;
   readonly evalLimits: PackLimits;
   /** Steps done before. */
@@ -42,7 +42,7 @@ export async function* trainingBatches(options: TrainingBatchesOptions): BatchSh
 }
 
 /** Batches of forward passes over datasets. @throws DataError */
-export async function* forwardBatches(datasets: readonly TokenisedDataset[], limits: PackLimits): BatchShapes {
+export async function* forwardBatches(datasets: readonly TokenizedDataset[], limits: PackLimits): BatchShapes {
   for (const data of datasets) {
     const { lengths } = await data.done();
     for (const batch of batchesOf(lengthSortedBatches(lengths, limits), lengths, false)) yield [batch];

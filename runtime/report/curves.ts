@@ -1,6 +1,6 @@
 /** Which curves a report shows, and how each is drawn. */
 import {
-  capitalise,
+  capitalize,
   formatCount,
   formatDecimal,
   formatPercent,
@@ -90,7 +90,7 @@ function trainingChart(
 ): StepChart[] {
   const points = pointsOf(history.training, key);
   if (points.length === 0) return [];
-  const lines = [{ name: capitalise(title), tone: "train", points, smoothed: key !== "learning_rate" } as const];
+  const lines = [{ name: capitalize(title), tone: "train", points, smoothed: key !== "learning_rate" } as const];
   return [{ title, lines, format, rest: lastOf(points, format), ...how }];
 }
 

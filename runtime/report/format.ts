@@ -87,7 +87,7 @@ export function metricTitle(key: string): string {
 }
 
 /** First letter upper case. */
-export function capitalise(text: string): string {
+export function capitalize(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 

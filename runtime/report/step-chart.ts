@@ -7,7 +7,7 @@ import { smooth, thin, type Point } from "./history.ts";
 import { jsonScript, markup, type Markup } from "./markup.ts";
 import { autoScale, linearScale, stepScale, type Scale, type TickStyle } from "./scale.ts";
 
-/** A colour by meaning. */
+/** A color by meaning. */
 export type Tone = "train" | "eval";
 
 /** One line of a chart. */

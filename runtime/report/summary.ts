@@ -1,7 +1,7 @@
 /** The top of a report: what ran, how far it came, and its figures. */
 import { metricFormat } from "./curves.ts";
 import {
-  capitalise,
+  capitalize,
   countOf,
   formatBytes,
   formatCount,
@@ -49,7 +49,7 @@ function standing(
   const of = total === undefined ? "" : ` of ${formatCount(total)}`;
   const started = textAt(record, "startedAt");
   const read = summary !== undefined ? "Finished" : lastStep === 0 ? "Not a step logged yet" : "Not finished";
-  const state = known === undefined ? read : capitalise(known);
+  const state = known === undefined ? read : capitalize(known);
   const where = `${formatCount(lastStep)}${of} ${(total ?? lastStep) === 1 ? "step" : "steps"}, ${formatEpoch(lastEpoch)} epochs`;
   return markup`<b>${state}</b>: ${where}${started !== undefined && `; started ${formatMoment(started)}`}`;
 }
@@ -203,7 +203,7 @@ function deviceFigures(device: unknown): Figure[] {
   if (device === undefined) return [];
   const adapter = at(device, "adapter");
   const name =
-    textAt(adapter, "description") ?? textAt(adapter, "device") ?? capitalise(textAt(adapter, "vendor") ?? "unnamed");
+    textAt(adapter, "description") ?? textAt(adapter, "device") ?? capitalize(textAt(adapter, "vendor") ?? "unnamed");
   const tier = textAt(device, "tier");
   const provider = textAt(device, "provider");
   const note = [tier !== undefined && `tier ${tier}`, provider].filter(Boolean).join(", ");

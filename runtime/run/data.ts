@@ -3,7 +3,7 @@ import { ConfigError } from "../../core/errors.ts";
 import type { Config } from "../config/config.ts";
 import type { DataOptions } from "../config/data-options.ts";
 import type { ClassNames } from "../data/classes.ts";
-import { openDatasetTokenizer, type TokenisedDataset, type DatasetTokenizer } from "../data/dataset-tokenizer.ts";
+import { openDatasetTokenizer, type TokenizedDataset, type DatasetTokenizer } from "../data/dataset-tokenizer.ts";
 import { loadData, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { StepSample } from "../data/pack.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
@@ -72,7 +72,7 @@ export function loadEvaluationData(options: DataOptions, labelNames: ClassNames)
   );
 }
 
-/** A tokeniser of a checkpoint's folder with the run's options; hold it with `await using`. */
+/** A tokenizer of a checkpoint's folder with the run's options; hold it with `await using`. */
 export function openRunTokenizer(
   checkpoint: string,
   vocabSize: number,
@@ -80,7 +80,7 @@ export function openRunTokenizer(
   specials: SpecialSettings | undefined,
   onEvent?: RunListener,
 ): DatasetTokenizer & AsyncDisposable {
-  const tokeniser = openDatasetTokenizer({
+  const tokenizer = openDatasetTokenizer({
     dir: checkpoint,
     addBos: specials?.addBosToken,
     addEos: specials?.addEosToken,
@@ -91,11 +91,11 @@ export function openRunTokenizer(
     cacheDir: options.cacheDir,
     onWarning: onEvent && ((message) => onEvent({ type: "warning", message })),
   });
-  return { ...tokeniser, [Symbol.asyncDispose]: () => tokeniser.close() };
+  return { ...tokenizer, [Symbol.asyncDispose]: () => tokenizer.close() };
 }
 
 /** Samples of rows, once their ids are there. */
-export async function samplesOf(data: TokenisedDataset, rows: ArrayLike<number>): Promise<StepSample[]> {
+export async function samplesOf(data: TokenizedDataset, rows: ArrayLike<number>): Promise<StepSample[]> {
   const ids = await data.ready(rows);
   return Array.from(rows, (index, i) => {
     const row = data.dataset.rows[index]!;
@@ -103,9 +103,9 @@ export async function samplesOf(data: TokenisedDataset, rows: ArrayLike<number>)
   });
 }
 
-/** What truncation took from each dataset, once all are tokenised; cut rows are told as info events. @throws DataError */
+/** What truncation took from each dataset, once all are tokenized; cut rows are told as info events. @throws DataError */
 export async function reportTruncation(
-  datasets: Readonly<Record<string, TokenisedDataset | undefined>>,
+  datasets: Readonly<Record<string, TokenizedDataset | undefined>>,
   { maxLength, truncate }: DataOptions,
   onEvent: RunListener | undefined,
 ): Promise<Readonly<Record<string, TruncationReport>>> {

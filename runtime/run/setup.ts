@@ -45,9 +45,9 @@ export async function openTrainingRun(
   const { source } = base;
   const { vocabSize } = await source.outline(numLabels);
   const specialTokens = trainingSpecials(source.checkpoint, data);
-  const tokeniser = opened.use(openRunTokenizer(source.checkpoint, vocabSize, data, specialTokens, onEvent));
-  const trainData = await tokeniser.tokenise(rows.train, sampler.order(0));
-  const evalData = rows.evaluation === undefined ? undefined : await tokeniser.tokenise(rows.evaluation);
+  const tokenizer = opened.use(openRunTokenizer(source.checkpoint, vocabSize, data, specialTokens, onEvent));
+  const trainData = await tokenizer.tokenize(rows.train, sampler.order(0));
+  const evalData = rows.evaluation === undefined ? undefined : await tokenizer.tokenize(rows.evaluation);
   const identity = {
     data: trainData.fingerprint,
     seed: training.seed,
@@ -133,7 +133,7 @@ export async function openTrainingRun(
     if (!ended) recorded = writeRecord({ truncation });
     return recorded;
   });
-  cuts.catch(() => {}); // awaited at the run's end; a row that cannot be tokenised is told by the step that needs it
+  cuts.catch(() => {}); // awaited at the run's end; a row that cannot be tokenized is told by the step that needs it
 
   const held = opened.move();
   return {

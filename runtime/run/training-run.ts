@@ -3,7 +3,7 @@ import type { Checkpointing } from "../../core/compute/blocks.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import type { Optimizer } from "../../core/plugin/optimizer.ts";
 import type { Config } from "../config/config.ts";
-import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
+import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import type { PackLimits } from "../data/pack.ts";
 import type { RunListener } from "../events.ts";
 import type { AdapterNotes } from "../folder/adapter-notes.ts";
@@ -20,8 +20,8 @@ export interface TrainingRun extends AsyncDisposable {
   readonly config: Config;
   readonly onEvent: RunListener | undefined;
   readonly work: TrainingTask;
-  readonly trainData: TokenisedDataset;
-  readonly evalData: TokenisedDataset | undefined;
+  readonly trainData: TokenizedDataset;
+  readonly evalData: TokenizedDataset | undefined;
   readonly identity: RunIdentity;
   /** What is written beside the adapter. */
   readonly notes: AdapterNotes;

@@ -35,7 +35,7 @@ export async function checkpointHead(
     if (info === undefined) continue;
     const drawn = (why: string): void =>
       onEvent?.({ type: "warning", message: `${baseModel}: its ${key} ${why}: the head is drawn anew` });
-    if (isQuantized(checkpoint, key)) drawn("is quantised, and a head that trains is not");
+    if (isQuantized(checkpoint, key)) drawn("is quantized, and a head that trains is not");
     else if (!["F32", "BF16", "F16"].includes(info.dtype)) drawn(`is ${info.dtype}, expected F32, BF16 or F16`);
     else if (info.shape.join() !== shape.join()) {
       const labels = info.shape[0] === shape[0] ? "" : ` (${info.shape[0]} labels, this run has ${shape[0]})`;

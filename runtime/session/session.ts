@@ -126,7 +126,7 @@ async function loadSession(
       saved === undefined ? withValue(spec, trained.get(spec.name)) : startFrom(spec, saved),
     );
     parameters = await ParameterSet.load(gpu, specs);
-    if (saved === undefined) adapter.initialise?.(gpu, (linear) => model.weight(linear), parameters);
+    if (saved === undefined) adapter.initialize?.(gpu, (linear) => model.weight(linear), parameters);
     const linears = new Map<string, AdaptedLinear>();
     for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
     model.bind(linears, parameters);

@@ -2,7 +2,7 @@ import { PluginError, QloraError } from "../../core/errors.ts";
 import { formatValue } from "../../core/options/describe.ts";
 import { negativeLogLikelihood } from "../../core/plugin/metric-rows.ts";
 import type { MetricPlugin } from "../../core/plugin/metric.ts";
-import type { TokenisedDataset } from "../data/dataset-tokenizer.ts";
+import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import { lengthSortedBatches, restoreOrder, type PackLimits } from "../data/pack.ts";
 import type { RunListener } from "../events.ts";
 import type { Session } from "../session/session.ts";
@@ -28,7 +28,7 @@ export interface ComputeOptions {
  */
 export async function computeLogits(
   session: Session,
-  data: TokenisedDataset,
+  data: TokenizedDataset,
   limits: PackLimits,
   what: string,
   onEvent?: RunListener,

@@ -23,7 +23,7 @@ export interface Targets {
 }
 
 /**
- * The loss of a row is (1 - w) CE(label) + w T^2 CE(softmax(logits / T), soft^(1/T) normalised), class by class times its
+ * The loss of a row is (1 - w) CE(label) + w T^2 CE(softmax(logits / T), soft^(1/T) normalized), class by class times its
  * weight; w is `softLabelWeight`, T `softLabelTemperature` (Hinton et al. 2015: T^2 keeps the gradient's size). The
  * second part has the gradient of the KL divergence. Rows without soft labels have the first part alone, whole.
  * @returns undefined where the loss is plain cross entropy with the labels

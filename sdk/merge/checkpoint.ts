@@ -1,5 +1,5 @@
 /**
- * The merged checkpoint: every tensor of the base in turn, its NF4 weights dequantised and changed by the adapter, rounded to
+ * The merged checkpoint: every tensor of the base in turn, its NF4 weights dequantized and changed by the adapter, rounded to
  * bf16; then the score head. No more than one tensor is in memory.
  */
 import { existsSync } from "node:fs";
@@ -125,7 +125,7 @@ async function mergedTensors(checkpoint: Checkpoint, plan: MergePlan): Promise<(
     // A classifier has no use for the language model's head; a score head of the base is replaced.
     if (isPart(name) || name.startsWith("lm_head.") || heads.has(name)) continue;
     const linear = linearOf(name);
-    // A linear that is not quantised is refused as on loading, not copied without the adapter.
+    // A linear that is not quantized is refused as on loading, not copied without the adapter.
     if (quantized.has(name) || (linear !== undefined && name.endsWith(".weight"))) {
       const { shape } = await readNf4State(checkpoint, name);
       const data = async (): Promise<Uint16Array> => {

@@ -6,7 +6,7 @@ import { formatPythonJson, parsePythonNumbers, type PythonJson } from "../../cor
 type JsonObject = Readonly<Record<string, PythonJson>>;
 
 /**
- * Text of config.json of the merged classifier: the base's without its quantisation, with the classes and the architecture that
+ * Text of config.json of the merged classifier: the base's without its quantization, with the classes and the architecture that
  * `AutoModelForSequenceClassification` reads.
  * @param folder of the base
  * @param changes fields that the model's options set otherwise, and what the base lacks

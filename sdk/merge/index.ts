@@ -99,8 +99,8 @@ export async function mergeAdapter(
   });
   for (const event of missing.events) onEvent?.(event);
   if (dataset === undefined) return { outputDir, ...files!, difference: undefined };
-  await using tokeniser = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent);
-  const tokens = await tokeniser.tokenise(dataset);
+  await using tokenizer = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent);
+  const tokens = await tokenizer.tokenize(dataset);
   const folders = { adapter: trained.directory, merged: outputDir };
   const difference = await measureDifference(run, tokens, folders, data.maxLength, onEvent);
   return { outputDir, ...files!, difference };

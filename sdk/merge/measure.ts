@@ -6,7 +6,7 @@ import { f32ToF16 } from "../../core/formats/half.ts";
 import { defineOptions } from "../../core/options/options.ts";
 import { defineAdapter } from "../../core/plugin/adapter.ts";
 import { denseLinear } from "../../kernels/lora-linear/dense.ts";
-import type { TokenisedDataset } from "../../runtime/data/dataset-tokenizer.ts";
+import type { TokenizedDataset } from "../../runtime/data/dataset-tokenizer.ts";
 import type { RunListener } from "../../runtime/events.ts";
 import { openFolder } from "../../runtime/files/folder.ts";
 import type { AdapterRun } from "../../runtime/inference/adapter-run.ts";
@@ -42,7 +42,7 @@ const FLUSH_BYTES = 256 * 2 ** 20;
  */
 export async function measureDifference(
   run: AdapterRun,
-  data: TokenisedDataset,
+  data: TokenizedDataset,
   folders: { readonly adapter: string; readonly merged: string },
   maxLength: number,
   onEvent?: RunListener,
@@ -62,7 +62,7 @@ export async function measureDifference(
       source,
       adapter: mergedLinears(dense),
       device,
-      placement: { ...settings, keepDequantised: false }, // the merged linears take the place of the base's
+      placement: { ...settings, keepDequantized: false }, // the merged linears take the place of the base's
       numLabels,
       seed: 0,
       initAdapter: folders.merged,

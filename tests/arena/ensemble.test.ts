@@ -10,7 +10,7 @@ const b = file("b.csv", "2,0.4,0.4,0.2", "1,0.2,0.5,0.3");
 const rounded = (values: readonly number[]): number[] => values.map((value) => Math.round(value * 1e9) / 1e9);
 
 describe("weighted means", () => {
-  test("joined by id, in the order of the first file; weights are normalised", () => {
+  test("joined by id, in the order of the first file; weights are normalized", () => {
     const { rows, weights, temperature } = ensemble({ files: [a, b], weights: [3, 1] });
     expect(weights).toEqual([0.75, 0.25]);
     expect(temperature).toBe(1);

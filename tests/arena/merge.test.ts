@@ -35,8 +35,8 @@ function nearestBf16(value: number): { readonly bits: number; readonly tie: bool
   return { bits: first.bits, tie: second.off - first.off <= 1e-6 * Math.abs(value) };
 }
 
-/** bitsandbytes' dequantisation, spelled out from its tensors: every product and sum rounded to f32, then to bf16. */
-async function dequantised(base: string, name: string): Promise<Float64Array> {
+/** bitsandbytes' dequantization, spelled out from its tensors: every product and sum rounded to f32, then to bf16. */
+async function dequantized(base: string, name: string): Promise<Float64Array> {
   await using file = await openSafetensors(join(base, "model.safetensors"));
   const view = new DataView(new ArrayBuffer(4));
   return await readNf4(file, name, ({ level, map, nested, offset }) => {
@@ -88,7 +88,7 @@ describe("merge", () => {
     ] as const) {
       const a = await adapterValues(lora, `base_model.model.${linear}.lora_A.weight`);
       const b = await adapterValues(lora, `base_model.model.${linear}.lora_B.weight`);
-      const want = (await dequantised(tinyCheckpoint, `${linear}.weight`)).map((weight, i) => {
+      const want = (await dequantized(tinyCheckpoint, `${linear}.weight`)).map((weight, i) => {
         const [row, column] = [Math.floor(i / inFeatures), i % inFeatures];
         let sum = 0;
         for (let r = 0; r < rank; r++) sum += b[row * rank + r]! * a[r * inFeatures + column]!;
@@ -100,7 +100,7 @@ describe("merge", () => {
     }
     // Layer 0 and down_proj have no adapter.
     const bare = "model.layers.0.mlp.down_proj.weight";
-    expect(wrong(await bf16(out, bare), await dequantised(tinyCheckpoint, bare)).wrong).toBe(0);
+    expect(wrong(await bf16(out, bare), await dequantized(tinyCheckpoint, bare)).wrong).toBe(0);
 
     await using base = await openCheckpoint(openFolder(tinyCheckpoint));
     await using written = await openCheckpoint(openFolder(out));
@@ -179,7 +179,7 @@ describe("merge", () => {
       ),
     );
     const inFeatures = a!.length / rank;
-    const sums = (await dequantised(tinyCheckpoint, `${linear}.weight`)).map((weight, i) => {
+    const sums = (await dequantized(tinyCheckpoint, `${linear}.weight`)).map((weight, i) => {
       const [row, column] = [Math.floor(i / inFeatures), i % inFeatures];
       let sum = 0;
       for (let r = 0; r < rank; r++) sum += b![row * rank + r]! * a![r * inFeatures + column]!;
@@ -204,7 +204,7 @@ describe("merge", () => {
       ["model.layers.1.mlp.down_proj", 512, true],
     ] as const) {
       const factors = await adapterValues(run, `base_model.model.${linear}.ia3_l`);
-      const want = (await dequantised(tinyCheckpoint, `${linear}.weight`)).map(
+      const want = (await dequantized(tinyCheckpoint, `${linear}.weight`)).map(
         (weight, i) => weight * factors[byColumn ? i % inFeatures : Math.floor(i / inFeatures)]!,
       );
       expect(wrong(await bf16(out, `${linear}.weight`), want).wrong).toBe(0);
@@ -217,7 +217,7 @@ describe("merge", () => {
     expect([...bias]).toEqual([3, -8]);
   });
 
-  test("a base that is not quantised is refused, not copied without the adapter", async () => {
+  test("a base that is not quantized is refused, not copied without the adapter", async () => {
     await using folder = await temporaryFolder();
     const dense = join(folder.path, "dense");
     await merged(lora, dense);
@@ -225,7 +225,7 @@ describe("merge", () => {
     const error = await merged(lora, out, { baseModel: dense }).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: "BASE_NOT_NF4" });
     expect((error as Error).message).toMatch(
-      /config\.json: quantization_config is missing, so the weights are not quantised/,
+      /config\.json: quantization_config is missing, so the weights are not quantized/,
     );
     expect(existsSync(out)).toBe(false);
   });

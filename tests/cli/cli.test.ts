@@ -354,7 +354,7 @@ describe("commands", () => {
     expect(JSON.parse((await qlora("eval", "output", "a.csv", "b.csv", "--json")).stdout)).toMatchObject({
       samples: 2,
     });
-    const placed = await qlora("eval", "output", "--model.embeddings", "host", "--no-model.keep-dequantised");
+    const placed = await qlora("eval", "output", "--model.embeddings", "host", "--no-model.keep-dequantized");
     expect(placed).toMatchObject({ code: 0, stderr: "host, kept: false\n" });
   });
 

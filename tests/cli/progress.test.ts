@@ -50,7 +50,7 @@ test("elsewhere steps are silent and logs are plain lines", () => {
   const stream = fakeStream(false);
   const { listen } = createProgress(stream, () => 0);
   listen(step(1));
-  listen({ type: "progress", what: "tokenising", done: 1, total: 2 });
+  listen({ type: "progress", what: "tokenizing", done: 1, total: 2 });
   expect(stream.text).toBe("");
   listen({ type: "warning", message: "a word" });
   expect(stream.text).toBe("warning: a word\n");

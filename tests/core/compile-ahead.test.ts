@@ -198,11 +198,11 @@ describe("the kernels of a run", () => {
     expect(asked).toHaveLength(before);
   });
 
-  test("rows that cannot be tokenised end the look ahead: the step that needs them tells", async () => {
+  test("rows that cannot be tokenized end the look ahead: the step that needs them tells", async () => {
     const { gpu, asked, finish } = slowDriver();
     async function* broken(): AsyncGenerator<BatchShape[]> {
       yield [];
-      throw new Error("row 7 cannot be tokenised");
+      throw new Error("row 7 cannot be tokenized");
     }
     await using kernels = new KernelWarmup({ gpu, forecast }, broken());
     const first = kernels.compileFirst(() => {});

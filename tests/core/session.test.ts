@@ -38,7 +38,7 @@ describe("a session that fails to open holds no GPU memory", () => {
         const made = await adapter.create(context);
         return {
           ...made,
-          initialise(gpu) {
+          initialize(gpu) {
             gpu.alloc([1 << 20], "f32", "norms");
           },
           adapt() {

@@ -154,7 +154,7 @@ describe("fingerprint", () => {
     expect(new Set([base, ...others]).size).toBe(others.length + 1);
   });
 
-  test("text does not run over into its neighbour", () => {
+  test("text does not run over into its neighbor", () => {
     const arena = (prompt: string, answer: string) =>
       fingerprintDataset(
         loadDataset(

@@ -123,9 +123,9 @@ test("ids kept on disk are those of these specials; what 0.1.0 put there too kee
   const data = loadDataset(tempFile("rows.jsonl", '{"text":"abc","label":0}\n{"text":"abc","label":1}\n'));
   const cacheDir = tempDir();
   const run = async (dir: string, options: { addBos?: boolean; addEos?: boolean } = {}) => {
-    const tokenised = await openDatasetTokenizer({ dir, cacheDir, ...options }).tokenise(data);
-    await tokenised.done();
-    return { ids: [...(await tokenised.get(0))], fingerprint: tokenised.fingerprint };
+    const tokenized = await openDatasetTokenizer({ dir, cacheDir, ...options }).tokenize(data);
+    await tokenized.done();
+    return { ids: [...(await tokenized.get(0))], fingerprint: tokenized.fingerprint };
   };
   const usual = await run(tinyCheckpoint);
   expect(usual.ids).toEqual([2, ...content, 1]);

@@ -74,7 +74,7 @@ describe("comparing what was printed", () => {
   const elsewhere: readonly (readonly [string, string, number])[] = [
     [
       "decimals and the best of a column differ, placement is told",
-      "memory: dequantised weights kept\nsamples 16\neval_accuracy  0.75\noutput/fold  6/6  0.6672  75.0 %*  finished\n",
+      "memory: dequantized weights kept\nsamples 16\neval_accuracy  0.75\noutput/fold  6/6  0.6672  75.0 %*  finished\n",
       0,
     ],
     ["another count", page.replace("16", "15"), 1],

@@ -162,7 +162,7 @@ describe("readNf4", () => {
       expect(weight.nestedOffset).toBe(state.nested_offset);
       expect(weight.absmax).toBeInstanceOf(Uint8Array);
       expect(weight.codes.length * 2).toBe(state.shape[0] * state.shape[1]);
-      // What was quantised once quantises to the same codes again.
+      // What was quantized once quantizes to the same codes again.
       const again = quantizeNf4(dequantizeNf4(weight, "float32"));
       const restored = restoreAbsmax(weight);
       const full = again.absmax.findIndex((value, i) => value === restored[i]);
@@ -175,7 +175,7 @@ describe("readNf4", () => {
     expect(await readNf4State(checkpoint, down, [128, 512])).toMatchObject({ shape: [128, 512], dtype: "bfloat16" });
   });
 
-  /** Turns a weight's absmax into plain f32, as without double quantisation. */
+  /** Turns a weight's absmax into plain f32, as without double quantization. */
   async function plain(tensors: LooseTensors): Promise<Float32Array<ArrayBuffer>> {
     await using checkpoint = await openCheckpoint(openFolder(tinyCheckpoint));
     const absmax = restoreAbsmax(await readNf4(checkpoint, q));
@@ -186,7 +186,7 @@ describe("readNf4", () => {
     return absmax;
   }
 
-  test("plain f32 absmax dequantises to the same weight", async () => {
+  test("plain f32 absmax dequantizes to the same weight", async () => {
     const tensors = looseTensors();
     const absmax = await plain(tensors);
     const dir = corruptCheckpoint(folder(), {
@@ -238,13 +238,13 @@ describe("readNf4", () => {
       "does not belong",
     ],
     [
-      "a weight that is not quantised",
+      "a weight that is not quantized",
       (t) =>
         ["absmax", "quant_map", "nested_absmax", "nested_quant_map", "quant_state.bitsandbytes__nf4"].forEach((part) =>
           t.delete(`${q}.${part}`),
         ),
       q,
-      "is not quantised",
+      "is not quantized",
     ],
     [
       "FP4",
@@ -344,7 +344,7 @@ describe("readNf4", () => {
       expect((error as ModelError).message).toContain(`tensor "${tensor}"`);
       expect((error as ModelError).message).toContain(says);
       expect((error as ModelError).hint).toBeString();
-      // Its neighbours are not touched by it.
+      // Its neighbors are not touched by it.
       expect((await readNf4(checkpoint, down)).shape).toEqual([128, 512]);
     });
   }

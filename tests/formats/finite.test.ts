@@ -147,11 +147,11 @@ describe("the head that a checkpoint has", () => {
     expect((await told(head("I8", [3, 128], Buffer.alloc(384)))).messages.join()).toContain(
       "is I8, expected F32, BF16 or F16",
     );
-    const quantised = (tensors: LooseTensors): void => {
+    const quantized = (tensors: LooseTensors): void => {
       head("U8", [192, 1], Buffer.alloc(192))(tensors);
       tensors.set("score.weight.absmax", { dtype: "U8", shape: [6], bytes: Buffer.alloc(6) });
     };
-    expect((await told(quantised)).messages.join()).toContain("its score.weight is quantised");
+    expect((await told(quantized)).messages.join()).toContain("its score.weight is quantized");
     const nan = Buffer.from(f32);
     nan.writeFloatLE(Number.NaN, 40);
     expect(await rejection(told(head("F32", [3, 128], nan)))).toMatchObject({

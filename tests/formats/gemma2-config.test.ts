@@ -6,7 +6,7 @@ import { openFolder } from "../../runtime/files/folder.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 import { looseConfig } from "./malformed.ts";
 
-/** The 9B instruction-tuned checkpoint's file in the spelling of 2024, as quantised for four bits. */
+/** The 9B instruction-tuned checkpoint's file in the spelling of 2024, as quantized for four bits. */
 const nineBillion = {
   architectures: ["Gemma2ForCausalLM"],
   attention_bias: false,
@@ -185,7 +185,7 @@ describe("what cannot be run is a ModelError", () => {
     ["a token that is a word", { pad_token_id: "<pad>" }, 'pad_token_id is "<pad>"'],
     ["labels with a gap", { id2label: { "0": "a", "2": "b" } }, "id2label is"],
     [
-      "another quantisation",
+      "another quantization",
       { quantization_config: { quant_method: "gptq", bits: 4 } },
       'quant_method is "gptq", expected "bitsandbytes"',
     ],

@@ -49,8 +49,8 @@ test("nf4/golden: codes, absmax codes, nested absmax and both dequantisations ar
   expect(Math.abs(quantizeAbsmax(absmax).nestedOffset - offset)).toBeLessThan(2e-8);
 
   const stored: PackedNf4 = { shape: [96, 192], dtype: "bfloat16", codes, codeBook: nf4CodeBook, ...nested };
-  expect(sameBits(dequantizeNf4(stored, "float32"), await file.read("dequantised_f32"))).toBe(true);
-  expect(sameBits(dequantizeNf4(stored), await file.read("dequantised_bf16"))).toBe(true);
+  expect(sameBits(dequantizeNf4(stored, "float32"), await file.read("dequantized_f32"))).toBe(true);
+  expect(sameBits(dequantizeNf4(stored), await file.read("dequantized_bf16"))).toBe(true);
 });
 
 test("both dynamic maps are bit-equal to bitsandbytes'", async () => {
@@ -97,7 +97,7 @@ describe("quantizeNf4", () => {
     }
   });
 
-  test("a block of zeros dequantises to zeros; an odd tail keeps its padding nibble empty", () => {
+  test("a block of zeros dequantizes to zeros; an odd tail keeps its padding nibble empty", () => {
     const zeros = quantizeNf4(new Float32Array(64));
     expect([...new Set(zeros.codes)]).toEqual([0x77]);
     expect([...zeros.absmax]).toEqual([0]);

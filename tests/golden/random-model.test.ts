@@ -85,7 +85,7 @@ function sourceOf({ config, absmax, embeddings }: Drawn, seed: number) {
       createGemma2(context, weights, config, {
         softcap: config.attnLogitSoftcapping ?? 0,
         embeddings,
-        keepDequantised: false,
+        keepDequantized: false,
       }),
   };
   return { weights, model };

@@ -23,7 +23,7 @@ afterEach(() => {
 });
 
 const json = (value: unknown): Uint8Array => Buffer.from(JSON.stringify(value));
-const quantised = looseConfig()["quantization_config"] as object;
+const quantized = looseConfig()["quantization_config"] as object;
 const configWith = (change: Record<string, unknown>): Uint8Array => json({ ...looseConfig(), ...change });
 const names = [...looseTensors().keys()];
 /** The tiny checkpoint's index, as of two shards. */
@@ -51,11 +51,11 @@ describe("refused before any weights", () => {
     ...files,
     ["config.json", configWith(change)],
   ];
-  const quantisedAs = (change: object): [string, Uint8Array][] =>
-    whole({ quantization_config: { ...quantised, ...change } });
+  const quantizedAs = (change: object): [string, Uint8Array][] =>
+    whole({ quantization_config: { ...quantized, ...change } });
   const cases: [what: string, repository: [string, Uint8Array][], says: RegExp, hint?: RegExp][] = [
     [
-      "an unquantised base",
+      "an unquantized base",
       whole({ quantization_config: undefined }),
       /quantization_config is missing/,
       /--base-model/,
@@ -70,24 +70,24 @@ describe("refused before any weights", () => {
     ["AWQ", whole({ quantization_config: { quant_method: "awq" } }), /quant_method is "awq"/, /--base-model/],
     [
       "eight bits",
-      quantisedAs({ load_in_4bit: false, load_in_8bit: true, _load_in_4bit: false }),
+      quantizedAs({ load_in_4bit: false, load_in_8bit: true, _load_in_4bit: false }),
       /load_in_4bit is false/,
     ],
     [
       "FP4",
-      quantisedAs({ bnb_4bit_quant_type: "fp4" }),
+      quantizedAs({ bnb_4bit_quant_type: "fp4" }),
       /bnb_4bit_quant_type is "fp4", expected "nf4"/,
       /--base-model/,
     ],
     [
       "a linear in 16 bits",
-      quantisedAs({ llm_int8_skip_modules: ["lm_head", down] }),
+      quantizedAs({ llm_int8_skip_modules: ["lm_head", down] }),
       /llm_int8_skip_modules keeps model\.layers\.3\.mlp\.down_proj in 16 bits/,
       /--base-model/,
     ],
     [
       "layers in 16 bits",
-      quantisedAs({ llm_int8_skip_modules: ["model.layers.1", "v_proj"] }),
+      quantizedAs({ llm_int8_skip_modules: ["model.layers.1", "v_proj"] }),
       /keeps model\.layers\.0\.self_attn\.v_proj and 9 more linears in 16 bits/,
     ],
     ["10^9 layers", whole({ num_hidden_layers: 1e9 }), /num_hidden_layers is 1000000000, expected at most 10000/],
@@ -95,13 +95,13 @@ describe("refused before any weights", () => {
     [
       "FP4 by its index",
       sharded(indexWith((name) => name.replace("bitsandbytes__nf4", "bitsandbytes__fp4"))),
-      /tensor "model\.layers\.0\.self_attn\.q_proj\.weight" is quantised as FP4/,
+      /tensor "model\.layers\.0\.self_attn\.q_proj\.weight" is quantized as FP4/,
       /--base-model/,
     ],
     [
       "a linear in 16 bits by its index",
       sharded(indexWith((name) => (name.startsWith(`${down}.weight.`) ? undefined : name))),
-      /index\.json: tensor "model\.layers\.3\.mlp\.down_proj\.weight" is not quantised: it has no quant_state/,
+      /index\.json: tensor "model\.layers\.3\.mlp\.down_proj\.weight" is not quantized: it has no quant_state/,
       /--base-model/,
     ],
     [
@@ -145,7 +145,7 @@ describe("refused before any weights", () => {
         for (const name of tensors.keys()) if (name.startsWith(`${down}.weight.`)) tensors.delete(name);
         tensors.set(`${down}.weight`, { dtype: "BF16", shape: [128, 512], bytes: Buffer.alloc(2 * 128 * 512) });
       }),
-      /tiny\/gemma2-nf4\/model\.safetensors: tensor "model\.layers\.3\.mlp\.down_proj\.weight" is not quantised: BF16 \[128,512\]/,
+      /tiny\/gemma2-nf4\/model\.safetensors: tensor "model\.layers\.3\.mlp\.down_proj\.weight" is not quantized: BF16 \[128,512\]/,
     ],
     [
       "blocks of 128 by the header of the one file",
@@ -228,7 +228,7 @@ describe("a folder", () => {
     });
     const config = await smallRun(folder.path, { model: gemma2({ checkpoint }), adapter: lora() });
     expect((await failure(inspect(config))).message).toContain(
-      `tensor "${down}.weight" is not quantised: BF16 [128,512] with no quant_state, expected quant_state.bitsandbytes__nf4`,
+      `tensor "${down}.weight" is not quantized: BF16 [128,512] with no quant_state, expected quant_state.bitsandbytes__nf4`,
     );
     writeFileSync(join(checkpoint, "config.json"), configWith({ quantization_config: undefined }));
     expect(await failure(inspect(config))).toMatchObject({ code: "BASE_NOT_NF4" });

@@ -6,8 +6,8 @@ import { dequantizeNf4, nf4CodeBook, type PackedNf4 } from "../../core/formats/n
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
 import {
   castHalf,
-  dequantiseRows,
-  dequantiseTransposed,
+  dequantizeRows,
+  dequantizeTransposed,
   gemm,
   gemmForward,
   gemmInputGradient,
@@ -327,7 +327,7 @@ for (const [name, open] of devices) {
   });
 }
 
-/** A random weight, double-quantised or not. */
+/** A random weight, double-quantized or not. */
 function weightOf(outF: number, inF: number, dtype: PackedNf4["dtype"], double: boolean): PackedNf4 {
   const next = random(runSeed + outF);
   const codes = Uint8Array.from({ length: (outF * inF) / 2 }, () => next() * 256);
@@ -351,7 +351,7 @@ for (const tier of tiers.filter((t) => t !== "f32")) {
       [192, 256, "bfloat16", false],
       [64, 192, "float32", true],
     ] as const) {
-      test(`dequantise [${outF},${inF}] ${dtype}${double ? ", double-quantised" : ""}`, async () => {
+      test(`dequantize [${outF},${inF}] ${dtype}${double ? ", double-quantized" : ""}`, async () => {
         const gpu = await gpuOf(tier);
         const raw = weightOf(outF, inF, dtype, double);
         const weight = uploadNf4(gpu, raw, "test");
@@ -359,8 +359,8 @@ for (const tier of tiers.filter((t) => t !== "f32")) {
         for (const lookup of dtype === "bfloat16" ? (["table", "select"] as const) : (["table"] as const)) {
           const rows = gpu.alloc([outF, inF], "f16", "rows");
           const turned = gpu.alloc([inF, outF], "f16", "turned");
-          dequantiseRows(gpu, weight, rows, { lookup });
-          dequantiseTransposed(gpu, weight, turned, { lookup });
+          dequantizeRows(gpu, weight, rows, { lookup });
+          dequantizeTransposed(gpu, weight, turned, { lookup });
           expectClose(await gpu.readFloats(rows), want, {}, "rows");
           expectClose(await gpu.readFloats(turned), transposed(want, outF, inF), {}, "transposed");
         }
@@ -372,7 +372,7 @@ for (const tier of tiers.filter((t) => t !== "f32")) {
       [192, 256],
       [256, 768],
     ] as const) {
-      test(`dequantise [${outF},${inF}] into images`, async () => {
+      test(`dequantize [${outF},${inF}] into images`, async () => {
         const gpu = await gpuOf(tier);
         const raw = weightOf(outF, inF, "bfloat16", true);
         const weight = uploadNf4(gpu, raw, "test");
@@ -380,15 +380,15 @@ for (const tier of tiers.filter((t) => t !== "f32")) {
         const layout = "image";
         if (inF % 256 === 0) {
           const rows = gpu.alloc([outF, inF], "f16", "rows");
-          dequantiseRows(gpu, weight, rows, { layout });
+          dequantizeRows(gpu, weight, rows, { layout });
           expectClose(await gpu.readFloats(rows), imageOf(want, outF, inF), {}, "rows");
         } else {
           const rows = gpu.alloc([outF, inF], "f16", "rows");
-          expect(() => dequantiseRows(gpu, weight, rows, { layout })).toThrow("multiple of 256 columns");
+          expect(() => dequantizeRows(gpu, weight, rows, { layout })).toThrow("multiple of 256 columns");
         }
         if (outF % 256 !== 0) return;
         const turned = gpu.alloc([inF, outF], "f16", "turned");
-        dequantiseTransposed(gpu, weight, turned, { layout });
+        dequantizeTransposed(gpu, weight, turned, { layout });
         expectClose(await gpu.readFloats(turned), imageOf(transposed(want, outF, inF), inF, outF), {}, "transposed");
       }, 30_000);
     }

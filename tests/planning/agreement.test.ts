@@ -11,7 +11,7 @@ const CASES = [
   [[64, 64], {}],
   [[64, 64], { gradientCheckpointing: "block" }],
   [[200, 17, 90, 33], { gradientCheckpointing: 2, tokenBudget: 256 }],
-  [[200, 17, 90, 33], { gradientCheckpointing: "none", embeddings: "host", keepDequantised: true }],
+  [[200, 17, 90, 33], { gradientCheckpointing: "none", embeddings: "host", keepDequantized: true }],
   [[1, 300], { gradientCheckpointing: 3, embeddings: "host" }],
 ] as const;
 

@@ -128,7 +128,7 @@ describe.skipIf(tiers.length === 0)("memory of a trained adapter", () => {
   }, 240_000);
 });
 
-test("weights kept dequantised are as in the record, the request before it, and the model's own option before both", async () => {
+test("weights kept dequantized are as in the record, the request before it, and the model's own option before both", async () => {
   await using folder = await temporaryFolder();
   const write = (name: string, value: object): Promise<void> =>
     writeFile(join(folder.path, name), JSON.stringify(value));
@@ -165,18 +165,18 @@ test("weights kept dequantised are as in the record, the request before it, and 
     const request = { run: folder.path, ...asked };
     const plugins = { shipped: [gemma2, lora], from: folder.path };
     const { settings } = await openAdapterRun(request, await findAdapter(folder.path), plugins, undefined);
-    return { embeddings: settings.embeddings, keepDequantised: settings.keepDequantised };
+    return { embeddings: settings.embeddings, keepDequantized: settings.keepDequantized };
   };
-  const settings = { checkpointing: "none", embeddings: "host", keepDequantised: true };
-  expect(await placement({}, undefined)).toEqual({ embeddings: "device", keepDequantised: false });
-  expect(await placement({}, settings)).toEqual({ embeddings: "host", keepDequantised: true });
-  expect(await placement({}, settings, { keepDequantised: false, embeddings: undefined })).toEqual({
+  const settings = { checkpointing: "none", embeddings: "host", keepDequantized: true };
+  expect(await placement({}, undefined)).toEqual({ embeddings: "device", keepDequantized: false });
+  expect(await placement({}, settings)).toEqual({ embeddings: "host", keepDequantized: true });
+  expect(await placement({}, settings, { keepDequantized: false, embeddings: undefined })).toEqual({
     embeddings: "host",
-    keepDequantised: false,
+    keepDequantized: false,
   });
   expect(await placement({ embeddings: "host" }, undefined)).toMatchObject({ embeddings: "host" });
   expect(await placement({ embeddings: "host" }, settings, { embeddings: "device" })).toEqual({
     embeddings: "device",
-    keepDequantised: true,
+    keepDequantized: true,
   });
 });

@@ -43,7 +43,7 @@ test("kernels are forecast with the model that was measured, loaded once, whatev
       },
       NVIDIA,
     );
-  const given = { placement: { embeddings: "device", keepDequantised: false } } as const;
+  const given = { placement: { embeddings: "device", keepDequantized: false } } as const;
   const plan = (from: MemoryAccount, bytes: number) =>
     planMemory(from, { mode: "auto", given, budget: { bytes, source: "given" }, keeps: true });
   const batch = { training: true, lengths: [256, 256] };
@@ -93,7 +93,7 @@ describe("batches of one size class dispatch the same kernels", () => {
         checkpointing: "none",
         tokenBudget: undefined,
         embeddings: "host",
-        keepDequantised: false,
+        keepDequantized: false,
       } as const;
       const forecast = await new MemoryAccount(work, device).forecast(settings);
       const run = await MetaRun.open(work, device, settings);

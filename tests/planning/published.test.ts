@@ -41,7 +41,7 @@ function accountOf(
 }
 
 async function peakOf(account: MemoryAccount, settings: Partial<MemorySettings>): Promise<number> {
-  const all = { checkpointing: "none", tokenBudget: undefined, embeddings: "device", keepDequantised: false } as const;
+  const all = { checkpointing: "none", tokenBudget: undefined, embeddings: "device", keepDequantized: false } as const;
   const figures = await account.measure({ ...all, ...settings });
   return (figures as MemoryFigures).peak;
 }
@@ -56,9 +56,9 @@ function whole({ work }: MemoryAccount): MemoryAccount {
 describe("Gemma-2-9B, as measured on an H200, the last block for one token a sample", () => {
   const two = accountOf("gemma2-9b", 2);
   for (const [what, account, settings, measured] of [
-    ["8 samples, weights kept dequantised", eight, { keepDequantised: true }, 67.53],
+    ["8 samples, weights kept dequantized", eight, { keepDequantized: true }, 67.53],
     ["8 samples, every block checkpointed", eight, { checkpointing: "block" }, 13.47],
-    ["2 samples, weights kept dequantised", two, { keepDequantised: true }, 34.05],
+    ["2 samples, weights kept dequantized", two, { keepDequantized: true }, 34.05],
     ["2 samples, all lean", two, { checkpointing: "block", embeddings: "host" }, 6.99],
   ] as const) {
     test(`${what}: ${measured} GiB, within 0.1 %`, async () => {
@@ -70,7 +70,7 @@ describe("Gemma-2-9B, as measured on an H200, the last block for one token a sam
 describe("Gemma-2-9B, as measured on an H100, the last block for every token", () => {
   const [eightWhole, two] = [whole(eight), whole(accountOf("gemma2-9b", 2))];
   for (const [what, account, settings, measured] of [
-    ["8 samples, weights kept dequantised", eightWhole, { keepDequantised: true }, 68.38],
+    ["8 samples, weights kept dequantized", eightWhole, { keepDequantized: true }, 68.38],
     ["8 samples", eightWhole, {}, 52.9],
     ["2 samples", two, {}, 18.72],
     ["2 samples, all lean", two, { checkpointing: "block", embeddings: "host" }, 7.01],
@@ -96,13 +96,13 @@ test("forward passes alone: Gemma-2-9B as a large card trained it fits 7 GiB", a
     checkpointing: "none",
     tokenBudget: undefined,
     embeddings: "device",
-    keepDequantised: true,
+    keepDequantized: true,
   } as const;
   const on = (gib: number) =>
     planMemory(account, {
       mode: "auto",
       given: { checkpointing: "none", placement: source.placement },
-      favoured: { settings, reason: "as trained" },
+      favored: { settings, reason: "as trained" },
       budget: { bytes: gib * GIB, source: "test" },
       keeps: true,
     });
@@ -111,7 +111,7 @@ test("forward passes alone: Gemma-2-9B as a large card trained it fits 7 GiB", a
   // f16 copies of 42 blocks' linears, and the bf16 table of 256,000 tokens.
   const block = 3584 * (2 * 4096 + 2 * 2048 + 3 * 14336);
   const small = await on(7);
-  expect(small.settings).toMatchObject({ embeddings: "host", keepDequantised: false });
+  expect(small.settings).toMatchObject({ embeddings: "host", keepDequantized: false });
   expect(small.figures.peak).toBeLessThan(7 * GIB);
   const given = 2 * (42 * block + 256_000 * 3584);
   expect(Math.abs((large.figures.peak - small.figures.peak) / given - 1)).toBeLessThan(0.02);
@@ -120,7 +120,7 @@ test("forward passes alone: Gemma-2-9B as a large card trained it fits 7 GiB", a
 describe("choosing", () => {
   const account = accountOf("gemma2-2b", 8, 6);
   const planned = (mode: MemoryMode, gib: number | undefined, given: UserSettings = {}, of = account) => {
-    const placement = { embeddings: undefined, keepDequantised: undefined };
+    const placement = { embeddings: undefined, keepDequantized: undefined };
     const bytes = gib === undefined ? undefined : gib * GIB;
     return planMemory(of, {
       mode,
@@ -134,19 +134,19 @@ describe("choosing", () => {
     const [fast, auto, lean] = [await planned("fast", 70), await planned("auto", 70), await planned("lean", 70)];
     const everything = {
       checkpointing: "none",
-      keepDequantised: true,
+      keepDequantized: true,
       embeddings: "device",
       tokenBudget: undefined,
     } as const;
     expect(fast.settings).toEqual(everything);
     expect(auto.settings).toEqual(everything);
-    expect(lean.settings).toMatchObject({ checkpointing: "block", keepDequantised: false, embeddings: "host" });
+    expect(lean.settings).toMatchObject({ checkpointing: "block", keepDequantized: false, embeddings: "host" });
     expect(lean.figures.peak).toBeLessThan(auto.figures.peak / 2);
   });
 
   test("auto fits its budget with no block to spare", async () => {
     // All else is settled, so that blocks must give.
-    const placement = { embeddings: "device", keepDequantised: false } as const;
+    const placement = { embeddings: "device", keepDequantized: false } as const;
     for (const gib of [4.8, 4, 3.3]) {
       const { settings, figures } = await planned("auto", gib, { tokenBudget: 8192, placement });
       expect(figures.peak).toBeLessThanOrEqual(gib * GIB);
@@ -166,7 +166,7 @@ describe("choosing", () => {
     const given = {
       checkpointing: 2,
       tokenBudget: 4096,
-      placement: { embeddings: "host", keepDequantised: true },
+      placement: { embeddings: "host", keepDequantized: true },
     } as const;
     const { placement, ...rest } = given;
     for (const mode of ["lean", "auto", "fast"] as const) {
@@ -175,9 +175,9 @@ describe("choosing", () => {
   });
 
   test("a run that goes on is not cut anew where less memory is free: it says how to plan anew", async () => {
-    const before = { checkpointing: "block", embeddings: "device", keepDequantised: false } as const;
+    const before = { checkpointing: "block", embeddings: "device", keepDequantized: false } as const;
     const uncut = await peakOf(account, before);
-    const settled = { checkpointing: "block", placement: { embeddings: "device", keepDequantised: false } } as const;
+    const settled = { checkpointing: "block", placement: { embeddings: "device", keepDequantized: false } } as const;
     const anew = await planned("auto", uncut / GIB - 0.6, settled);
     expect(anew.settings.tokenBudget).toBeLessThan(8192);
     await using folder = await temporaryFolder();
@@ -209,7 +209,7 @@ describe("choosing", () => {
     const { settings, budget } = await planned("auto", undefined);
     expect(settings).toEqual({
       checkpointing: "none",
-      keepDequantised: false,
+      keepDequantized: false,
       embeddings: "device",
       tokenBudget: undefined,
     });

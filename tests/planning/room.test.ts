@@ -19,7 +19,7 @@ const work = {
     maxSamples: undefined,
   },
 };
-const placement = { embeddings: "host", keepDequantised: false } as const;
+const placement = { embeddings: "host", keepDequantized: false } as const;
 const open = () => MetaRun.open(work, { ...NVIDIA, info: { ...NVIDIA.info, tier: "matrix" } }, placement);
 
 const STORAGE = 0x80;

@@ -24,7 +24,7 @@ describe.skipIf(tiers.length === 0)("memory in a run", () => {
     const lean = await recordOf(run);
     expect(lean).toMatchObject({
       mode: "lean",
-      settings: { checkpointing: "block", embeddings: "host", keepDequantised: false },
+      settings: { checkpointing: "block", embeddings: "host", keepDequantized: false },
       budgetBytes: 2 ** 30,
     });
     expect(lean["peakBytes"]).toBeGreaterThan(2 ** 20);

@@ -15,7 +15,7 @@ const options = { adamBeta1: 0.9, adamBeta2: 0.999, adamEpsilon: 1e-8, weightDec
 const learningRate = 1e-3;
 const maps = { signed: createDynamicMap(true), unsigned: createDynamicMap(false) };
 
-/** Counts codes that differ, where the block has an absmax at all; a difference must be of neighbours. */
+/** Counts codes that differ, where the block has an absmax at all; a difference must be of neighbors. */
 function differingCodes(got: Uint8Array, want: Uint8Array, absmax: Float32Array, what: string): number {
   let differing = 0;
   for (const [i, code] of want.entries()) {

@@ -22,7 +22,7 @@ import { differences, dot, runOp } from "../support/op.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { pluginSession, samplesFrom } from "../support/session.ts";
 
-/** A quantised weight on the GPU, and what it stands for. */
+/** A quantized weight on the GPU, and what it stands for. */
 function nf4(gpu: Gpu, out: number, inputs: number): { weight: Nf4Weight; values: Float32Array } {
   const { codes, absmax } = quantizeNf4(normals(out * inputs, runSeed, 0.3));
   const raw: PackedNf4 = { shape: [out, inputs], dtype: "float32", codes, codeBook: nf4CodeBook, absmax };

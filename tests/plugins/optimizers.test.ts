@@ -40,7 +40,7 @@ const recordings: readonly Recording[] = [
     moved: 1e-4,
   },
   { file: "adafactor", plugin: adafactor(), learningRate: 0.01, atol: () => 5e-8, moved: 1e-6 },
-  // Each update is bf16: torch's own kernels, which sum in another order, round some elements to the neighbour (2e-6 at
+  // Each update is bf16: torch's own kernels, which sum in another order, round some elements to the neighbor (2e-6 at
   // this learning rate), and 24 updates add up.
   { file: "muon", plugin: muon(), learningRate: 1e-3, atol: (update) => (update <= 8 ? 1e-5 : 2e-5), moved: 5e-3 },
 ];

@@ -81,7 +81,7 @@ describe.skipIf(tiers.length === 0)("a run", () => {
   test("records what it added; predict follows it, and what is asked for before it", async () => {
     await using folder = await temporaryFolder();
     const file = join(folder.path, "rows.jsonl");
-    await writeFile(file, '{"text":"name a colour"}\n{"text":"two and two"}\n');
+    await writeFile(file, '{"text":"name a color"}\n{"text":"two and two"}\n');
     const trained = async (name: string, data: { addEosToken?: boolean; addBosToken?: boolean }) => {
       const training = { maxSteps: 1, outputDir: join(folder.path, name) };
       const { outputDir: run } = await train(await smallRun(folder.path, { device, training, data }));
@@ -102,7 +102,7 @@ describe.skipIf(tiers.length === 0)("a run", () => {
     expect(denied.said).toEqual(["special tokens: bos not added, eos not added (as asked)"]);
     expect(denied.logits).not.toEqual(both.logits);
     const tokenizer = await loadTokenizer(tinyCheckpoint);
-    const { ids, lengths } = await tokenizer.encodeBatch(["name a colour", "two and two"], {
+    const { ids, lengths } = await tokenizer.encodeBatch(["name a color", "two and two"], {
       addBos: false,
       addEos: false,
     });

@@ -18,7 +18,7 @@ const filesIn = (folder: string): EventFile[] =>
 const entry = (step: number, values: Record<string, number>): LogEntry => ({ epoch: step / 10, step, ...values });
 
 describe("CRC-32C", () => {
-  // Published: the catalogue of parametrised CRC algorithms, and RFC 3720 appendix B.4.
+  // Published: the catalogue of parametrized CRC algorithms, and RFC 3720 appendix B.4.
   test.each([
     ["123456789", Buffer.from("123456789"), 0xe3069283],
     ["32 bytes of 0", Buffer.alloc(32), 0x8a9136aa],

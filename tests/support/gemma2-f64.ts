@@ -24,7 +24,7 @@ export interface NamedBranch {
 export interface Gemma2InF64 {
   readonly config: Gemma2Config;
   readonly softcap: number;
-  /** By their names in the checkpoint, linears dequantised. */
+  /** By their names in the checkpoint, linears dequantized. */
   readonly weights: ReadonlyMap<string, Float64Array>;
   /** By the linear's name. */
   readonly branches: ReadonlyMap<string, NamedBranch>;

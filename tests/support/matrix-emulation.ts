@@ -37,7 +37,7 @@ function place(kind: Kind, unit: MatrixUnit): { count: number; row: string; colu
   return { count: width, row: `lane / ${perRow}u`, column };
 }
 
-/** Vectors of `V` hold a lane's neighbouring columns; element i of an array of them. */
+/** Vectors of `V` hold a lane's neighboring columns; element i of an array of them. */
 function element(unit: MatrixUnit, kind: Kind): { vector: number; at: string } {
   const vector = kind === "left" ? 1 : Math.min(4, share(unit).width);
   return { vector, at: vector === 1 ? "m.e[i]" : `m.e[i / ${vector}u][i % ${vector}u]` };

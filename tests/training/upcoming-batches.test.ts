@@ -1,16 +1,16 @@
 /** What a run is known to come to: its batches in their order, those of an evaluation once. */
 import { expect, test } from "bun:test";
 import type { BatchShape } from "../../core/device/batch-shape.ts";
-import type { TokenisedDataset } from "../../runtime/data/dataset-tokenizer.ts";
+import type { TokenizedDataset } from "../../runtime/data/dataset-tokenizer.ts";
 import { createSampler } from "../../runtime/data/sampler.ts";
 import { trainingBatches, type TrainingBatchesOptions } from "../../runtime/planning/upcoming-batches.ts";
 
 /** A dataset of which nothing but the token counts is looked at. */
-function dataOf(lengths: readonly number[]): TokenisedDataset {
+function dataOf(lengths: readonly number[]): TokenizedDataset {
   return {
     ready: async (rows: ArrayLike<number>) => Array.from(rows, (row) => new Uint32Array(lengths[row]!)),
     done: async () => ({ lengths: Uint32Array.from(lengths) }),
-  } as unknown as TokenisedDataset;
+  } as unknown as TokenizedDataset;
 }
 
 const options = (parts: Partial<TrainingBatchesOptions> = {}): TrainingBatchesOptions => ({

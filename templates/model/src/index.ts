@@ -19,7 +19,7 @@ const SCORE = "base_model.model.score.weight";
 
 const options = defineOptions({
   checkpoint: option("string", {
-    help: "Gemma-2 checkpoint quantised by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
+    help: "Gemma-2 checkpoint quantized by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
   }),
   layers: option("number.integer >= 1", { default: 2, help: "feed-forward blocks to keep, from the first on" }),
 });

@@ -3,8 +3,8 @@ import { existsSync, readdirSync, readFileSync, truncateSync, utimesSync, writeF
 import { join } from "node:path";
 import {
   openDatasetTokenizer,
-  type TokenisedDataset,
-  type TokeniserOptions,
+  type TokenizedDataset,
+  type TokenizerOptions,
 } from "../../runtime/data/dataset-tokenizer.ts";
 import { loadDataset, type Dataset } from "../../runtime/data/dataset.ts";
 import { permutation } from "../../runtime/data/sampler.ts";
@@ -40,7 +40,7 @@ function fakeTokenizer(gate: (texts: readonly string[]) => Promise<void> = async
   return { tokenizer, calls };
 }
 
-const open = (options: TokeniserOptions) =>
+const open = (options: TokenizerOptions) =>
   openDatasetTokenizer({
     cacheDir: tempDir(),
     onWarning: (m) => {
@@ -49,8 +49,8 @@ const open = (options: TokeniserOptions) =>
     ...options,
   });
 
-const allIds = async (tokenised: TokenisedDataset) =>
-  (await tokenised.ready(tokenised.dataset.rows.map((_, i) => i))).map((ids) => [...ids]);
+const allIds = async (tokenized: TokenizedDataset) =>
+  (await tokenized.ready(tokenized.dataset.rows.map((_, i) => i))).map((ids) => [...ids]);
 
 /** Ids straight from the library, each text by itself. */
 async function expectedIds(dataset: Dataset, maxLength: number): Promise<number[][]> {
@@ -68,40 +68,40 @@ describe("ids", () => {
     ["in a worker", 600],
   ])("%s, with any order, are those of the library", async (_, count) => {
     const dataset = texts(count);
-    const tokeniser = open({ dir: tinyCheckpoint, maxLength: 12, vocabSize: 4096 });
-    const tokenised = await tokeniser.tokenise(dataset, permutation(count, 1, 0));
+    const datasetTokenizer = open({ dir: tinyCheckpoint, maxLength: 12, vocabSize: 4096 });
+    const tokenized = await datasetTokenizer.tokenize(dataset, permutation(count, 1, 0));
     const expected = await expectedIds(dataset, 12);
-    expect(await allIds(tokenised)).toEqual(expected);
-    const { lengths, fullLengths } = await tokenised.done();
+    expect(await allIds(tokenized)).toEqual(expected);
+    const { lengths, fullLengths } = await tokenized.done();
     expect([...lengths]).toEqual(expected.map(({ length }) => length));
     expect(fullLengths.some((full, i) => full > lengths[i]!)).toBe(true);
     expect(Math.max(...lengths)).toBe(12);
-    await tokeniser.close();
+    await datasetTokenizer.close();
   });
 
   test("two datasets share one worker", async () => {
-    const tokeniser = open({ dir: tinyCheckpoint });
+    const datasetTokenizer = open({ dir: tinyCheckpoint });
     const [first, second] = [
-      await tokeniser.tokenise(texts(300)),
-      await tokeniser.tokenise(texts(10, (i) => `other ${i}`)),
+      await datasetTokenizer.tokenize(texts(300)),
+      await datasetTokenizer.tokenize(texts(10, (i) => `other ${i}`)),
     ];
     expect((await second.done()).lengths.length).toBe(10);
     expect((await first.done()).lengths.length).toBe(300);
     expect((await second.get(3)).at(-1)).toBe(1);
-    await tokeniser.close();
+    await datasetTokenizer.close();
   });
 
   test("rows of input_ids need no tokenizer and are taken as they are", async () => {
     const dataset = loadDataset(tempFile("rows.jsonl", '{"input_ids":[5,6,7]}\n{"input_ids":[8]}'));
-    const tokenised = await open({ maxLength: 3, vocabSize: 9 }).tokenise(dataset);
-    expect(await allIds(tokenised)).toEqual([[5, 6, 7], [8]]);
-    expect(await rejection(open({ maxLength: 2 }).tokenise(dataset))).toContain(
+    const tokenized = await open({ maxLength: 3, vocabSize: 9 }).tokenize(dataset);
+    expect(await allIds(tokenized)).toEqual([[5, 6, 7], [8]]);
+    expect(await rejection(open({ maxLength: 2 }).tokenize(dataset))).toContain(
       "rows.jsonl:1: the row has 3 input_ids, more than maxLength 2",
     );
-    expect(await rejection(open({ vocabSize: 8 }).tokenise(dataset))).toContain("rows.jsonl:2: token id 8 is outside");
+    expect(await rejection(open({ vocabSize: 8 }).tokenize(dataset))).toContain("rows.jsonl:2: token id 8 is outside");
   });
 
-  test("rows are there before the last is tokenised, first those needed first", async () => {
+  test("rows are there before the last is tokenized, first those needed first", async () => {
     const gates: PromiseWithResolvers<void>[] = [];
     const { tokenizer, calls } = fakeTokenizer(() => {
       const gate = Promise.withResolvers<void>();
@@ -110,15 +110,15 @@ describe("ids", () => {
     });
     const dataset = texts(1000);
     const order = permutation(1000, 3, 0);
-    const tokeniser = open({ tokenizer });
-    const tokenised = await tokeniser.tokenise(dataset, order);
+    const datasetTokenizer = open({ tokenizer });
+    const tokenized = await datasetTokenizer.tokenize(dataset, order);
     await Bun.sleep(0);
     expect(calls[0]!.slice(0, 32)).toEqual(Array.from(order.slice(0, 32), textOf));
     gates[0]!.resolve();
-    const first = await tokenised.ready(order.slice(0, 32));
+    const first = await tokenized.ready(order.slice(0, 32));
     expect(first.map((ids) => ids.length)).toEqual(Array.from(order.slice(0, 32), (i) => textOf(i).length));
     let done = false;
-    const all = tokenised.done().then(() => (done = true));
+    const all = tokenized.done().then(() => (done = true));
     await Bun.sleep(5);
     expect([done, calls.length]).toEqual([false, 3]);
     for (let i = 1; i < 8; i++) {
@@ -126,85 +126,85 @@ describe("ids", () => {
       await Bun.sleep(0);
     }
     await all;
-    await tokeniser.close();
+    await datasetTokenizer.close();
   });
 
   test("a row outside, and an order that is none", async () => {
-    const tokeniser = open({ tokenizer: fakeTokenizer().tokenizer });
-    const tokenised = await tokeniser.tokenise(texts(3));
-    expect(await rejection(tokenised.get(3))).toContain("row 3 is outside 0..2");
-    expect(await rejection(tokeniser.tokenise(texts(3), [0, 1, 1]))).toContain("order");
-    await tokeniser.close();
+    const datasetTokenizer = open({ tokenizer: fakeTokenizer().tokenizer });
+    const tokenized = await datasetTokenizer.tokenize(texts(3));
+    expect(await rejection(tokenized.get(3))).toContain("row 3 is outside 0..2");
+    expect(await rejection(datasetTokenizer.tokenize(texts(3), [0, 1, 1]))).toContain("order");
+    await datasetTokenizer.close();
   });
 });
 
 describe("errors", () => {
-  test("a row that cannot be tokenised is named", async () => {
+  test("a row that cannot be tokenized is named", async () => {
     const { tokenizer } = fakeTokenizer(async (batch) => {
       if (batch.includes("row 130 end")) throw new Error("no such word");
     });
-    const tokeniser = open({ tokenizer });
-    const tokenised = await tokeniser.tokenise(texts(300));
-    expect(await rejection(tokenised.get(130))).toContain("rows.jsonl:131: the row cannot be tokenised: no such word");
-    expect(await rejection(tokenised.done())).toContain("no such word");
-    await tokeniser.close();
+    const datasetTokenizer = open({ tokenizer });
+    const tokenized = await datasetTokenizer.tokenize(texts(300));
+    expect(await rejection(tokenized.get(130))).toContain("rows.jsonl:131: the row cannot be tokenized: no such word");
+    expect(await rejection(tokenized.done())).toContain("no such word");
+    await datasetTokenizer.close();
   });
 
   test("a worker's error reaches whoever waits, with its kind", async () => {
     const dir = tempDir();
     writeFileSync(join(dir, "tokenizer.json"), '{"model": 1}');
-    const tokeniser = open({ dir });
-    const tokenised = await tokeniser.tokenise(texts(300));
-    const error = await tokenised.get(0).catch((caught: unknown) => caught);
+    const datasetTokenizer = open({ dir });
+    const tokenized = await datasetTokenizer.tokenize(texts(300));
+    const error = await tokenized.get(0).catch((caught: unknown) => caught);
     expect(error).toMatchObject({ name: "ModelError", code: "TOKENIZER_INVALID" });
-    await tokeniser.close();
-    const options = await open({ dir: tinyCheckpoint, maxLength: 1 }).tokenise(texts(300));
+    await datasetTokenizer.close();
+    const options = await open({ dir: tinyCheckpoint, maxLength: 1 }).tokenize(texts(300));
     expect(await options.done().catch((caught: unknown) => caught)).toMatchObject({ name: "ConfigError" });
   });
 
   test("text without a tokenizer, empty rows, foreign vocabularies", async () => {
-    expect(await rejection(open({}).tokenise(texts(2)))).toContain(
+    expect(await rejection(open({}).tokenize(texts(2)))).toContain(
       "rows.jsonl:1 holds text, but no tokenizer is given",
     );
-    expect(await rejection(open({ dir: tempDir() }).tokenise(texts(2)))).toContain("no tokenizer found");
-    const empty = await open({ dir: tinyCheckpoint, addBos: false, addEos: false }).tokenise(
+    expect(await rejection(open({ dir: tempDir() }).tokenize(texts(2)))).toContain("no tokenizer found");
+    const empty = await open({ dir: tinyCheckpoint, addBos: false, addEos: false }).tokenize(
       texts(2, (i) => "a".slice(i)),
     );
     expect(await rejection(empty.done())).toContain("rows.jsonl:2: the row has no tokens");
-    const foreign = await open({ dir: tinyCheckpoint, vocabSize: 300 }).tokenise(texts(2));
+    const foreign = await open({ dir: tinyCheckpoint, vocabSize: 300 }).tokenize(texts(2));
     expect(await rejection(foreign.done())).toContain("outside the model's vocabulary of 300");
   });
 
   test("closing rejects what is not done, at once, and nothing is cached", async () => {
     const cacheDir = tempDir();
-    const tokeniser = open({ dir: tinyCheckpoint, cacheDir });
-    const tokenised = await tokeniser.tokenise(texts(3000));
-    await tokeniser.close();
-    expect(await rejection(tokenised.done())).toContain("closed before it was done");
+    const datasetTokenizer = open({ dir: tinyCheckpoint, cacheDir });
+    const tokenized = await datasetTokenizer.tokenize(texts(3000));
+    await datasetTokenizer.close();
+    expect(await rejection(tokenized.done())).toContain("closed before it was done");
     expect(existsSync(join(cacheDir, "tokens"))).toBe(false);
-    expect(await rejection(tokeniser.tokenise(texts(1)))).toContain("closed");
+    expect(await rejection(datasetTokenizer.tokenize(texts(1)))).toContain("closed");
   });
 });
 
 describe("cache", () => {
-  const run = async (options: TokeniserOptions, dataset: Dataset) => {
+  const run = async (options: TokenizerOptions, dataset: Dataset) => {
     const fake = fakeTokenizer();
-    const tokeniser = open({ tokenizer: fake.tokenizer, ...options });
-    const tokenised = await tokeniser.tokenise(dataset);
-    const ids = await allIds(tokenised);
-    const lengths = await tokenised.done();
-    await tokeniser.close();
+    const datasetTokenizer = open({ tokenizer: fake.tokenizer, ...options });
+    const tokenized = await datasetTokenizer.tokenize(dataset);
+    const ids = await allIds(tokenized);
+    const lengths = await tokenized.done();
+    await datasetTokenizer.close();
     return {
       ids,
       lengths,
       calls: fake.calls.length,
-      fromCache: tokenised.fromCache,
-      fingerprint: tokenised.fingerprint,
+      fromCache: tokenized.fromCache,
+      fingerprint: tokenized.fingerprint,
     };
   };
   const cacheFile = (cacheDir: string) => join(cacheDir, "tokens", readdirSync(join(cacheDir, "tokens"))[0]!);
 
-  test("a second run gets equal ids without tokenising", async () => {
+  test("a second run gets equal ids without tokenizing", async () => {
     const cacheDir = tempDir();
     const [first, second] = [await run({ cacheDir }, texts(300)), await run({ cacheDir }, texts(300))];
     expect([first.calls, first.fromCache, second.calls, second.fromCache]).toEqual([3, false, 0, true]);
@@ -213,7 +213,7 @@ describe("cache", () => {
     expect(second.fingerprint).toBe(first.fingerprint);
   });
 
-  test("other text, options or tokenizer are tokenised anew; other labels are not, but change the fingerprint", async () => {
+  test("other text, options or tokenizer are tokenized anew; other labels are not, but change the fingerprint", async () => {
     const cacheDir = tempDir();
     const base = await run({ cacheDir }, texts(5));
     expect((await run({ cacheDir, maxLength: 500 }, texts(5))).calls).toBe(1);

@@ -1,7 +1,7 @@
 import { type Gpu, gridFor, type Tensor } from "qlora/core";
 import { reduceSource } from "qlora/kernels";
 import bf16Code from "./bf16.wgsl" with { type: "text" };
-import normaliseCode from "./normalise.wgsl" with { type: "text" };
+import normalizeCode from "./normalize.wgsl" with { type: "text" };
 import productCode from "./product.wgsl" with { type: "text" };
 
 /** Coefficients of the quintic iteration. Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon. */
@@ -38,14 +38,14 @@ function product(gpu: Gpu, { c, a, b, d, transposed, depth, alpha, beta }: Produ
  * bf16 as torch.optim.Muon's are, sums in f32.
  * @returns the result, in `x` or in `spare` (of x's shape)
  */
-export function orthogonalise(gpu: Gpu, x: Tensor, spare: Tensor, steps: number, eps: number): Tensor {
+export function orthogonalize(gpu: Gpu, x: Tensor, spare: Tensor, steps: number, eps: number): Tensor {
   const [matrices, short, long] = x.shape as readonly [number, number, number];
-  const normalise = gpu.kernel("muon/normalise", () => ({
-    code: reduceSource(256) + bf16Code + normaliseCode,
+  const normalize = gpu.kernel("muon/normalize", () => ({
+    code: reduceSource(256) + bf16Code + normalizeCode,
     bindings: ["write"],
     uniforms: { matrices: "u32", area: "u32", eps: "f32" },
   }));
-  gpu.dispatch(normalise, [x], { matrices, area: short * long, eps }, gridFor(matrices));
+  gpu.dispatch(normalize, [x], { matrices, area: short * long, eps }, gridFor(matrices));
   const gram = gpu.alloc([matrices, short, short], "f32", "muon gram", "scratch");
   const mix = gpu.alloc([matrices, short, short], "f32", "muon mix", "scratch");
   let [from, to] = [x, spare];
