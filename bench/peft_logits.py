@@ -1,4 +1,4 @@
-"""Logits of a qlora adapter as peft computes them: the NF4 base is dequantised, the adapter loaded by peft.
+"""Logits of a qlora adapter as peft computes them: the NF4 base is dequantized, the adapter loaded by peft.
 
 usage: python3 bench/peft_logits.py CHECKPOINT ADAPTER ROWS.jsonl OURS.jsonl
 ROWS holds {"input_ids": [...]} a line; OURS is what `qlora predict ADAPTER ROWS --logits --json` wrote. Prints the
@@ -17,7 +17,7 @@ tensors = load_file(f"{checkpoint}/model.safetensors")
 STATE = ".quant_state.bitsandbytes__nf4"
 
 
-def dequantise(name):
+def dequantize(name):
     state = json.loads(bytes(tensors[name + STATE].tolist()))
     absmax = tensors[name + ".nested_quant_map"][tensors[name + ".absmax"].long()]
     nested = tensors[name + ".nested_absmax"].repeat_interleave(state["nested_blocksize"])[: absmax.numel()]
@@ -31,7 +31,7 @@ def dequantise(name):
 weights = {}
 for name in tensors:
     if name + STATE in tensors:
-        weights[name] = dequantise(name)
+        weights[name] = dequantize(name)
     elif ".weight." not in name:
         weights[name] = tensors[name]
 config = json.load(open(f"{checkpoint}/config.json"))

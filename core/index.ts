@@ -57,7 +57,15 @@ export {
 export type { ProfileLine } from "./device/profile.ts";
 
 // ---- a kernel: WGSL with what the prelude declares for it, and its grid
-export { gridFor, type KernelSpec, moduleText, type ScalarType, type UniformType, wgslFloat } from "./device/kernel.ts";
+export {
+  GRAD_STATE,
+  gridFor,
+  type KernelSpec,
+  moduleText,
+  type ScalarType,
+  type UniformType,
+  wgslFloat,
+} from "./device/kernel.ts";
 
 // ---- tensors: a typed range of a buffer
 export {

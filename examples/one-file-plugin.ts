@@ -14,7 +14,7 @@ const code = /* wgsl */ `
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let i = group_index(wg, count) * 256u + lane;
-  if (gradState[1] != 0.0 || i >= params.size) {
+  if (gradState[FOUND_INF] != 0.0 || i >= params.size) {
     return;
   }
   value[i] -= params.learningRate * (sign(grad[i]) + params.weightDecay * value[i]);

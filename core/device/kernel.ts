@@ -39,6 +39,12 @@ export function wgslFloat(value: number): string {
   return /[.e]/.test(text) ? `${text}f` : `${text}.0f`;
 }
 
+/**
+ * Slots of `gradState` [4] f32, which `gradNorm` writes and optimizers read, under torch's names; kernels that mention it have
+ * these constants. CLIP_COEF unscales and clips a gradient, FOUND_INF is 1 where the step must be skipped.
+ */
+export const GRAD_STATE = { CLIP_COEF: 0, FOUND_INF: 1, TOTAL_NORM: 2 } as const;
+
 /** The whole WGSL module of a kernel: directives, prelude, body. */
 export function moduleText(spec: KernelSpec): string {
   const types = Object.entries(spec.types ?? {});
@@ -60,6 +66,9 @@ export function moduleText(spec: KernelSpec): string {
       `struct Params { ${uniforms.map(([name, type]) => `${name}: ${type}`).join(", ")} }`,
       `@group(0) @binding(${spec.bindings.length}) var<uniform> params: Params;`,
     );
+  }
+  if (spec.code.includes("gradState")) {
+    lines.push(...Object.entries(GRAD_STATE).map(([name, slot]) => `const ${name} = ${slot}u;`));
   }
   lines.push("fn group_index(wg: vec3<u32>, count: vec3<u32>) -> u32 { return wg.x + wg.y * count.x; }");
   return `${lines.join("\n")}\n${spec.code}`;

@@ -11,8 +11,8 @@ import { describeDefinition, formatValue } from "./describe.ts";
 type ReadonlyValue<V> = V extends readonly (infer E)[] ? readonly E[] : V;
 type ValueOf<D> = ReadonlyValue<type.infer<D>>;
 
-/** Whether a value must be given (`required`), may be missing (`optional`), or is `filled` by a default. */
-export type Presence = "required" | "optional" | "filled";
+/** Whether a value must be given (`required`), may be missing (`optional`), or is `defaulted`: filled by a default. */
+export type Presence = "required" | "optional" | "defaulted";
 
 /** One option of a set; make it with {@link option}. */
 export interface Option<V = unknown, P extends Presence = Presence> {
@@ -40,13 +40,13 @@ type Flat<T> = { readonly [K in keyof T]: T[K] };
 /** What a caller may write: required keys, and the rest optional. */
 export type OptionsInput<S extends OptionShape> = Flat<
   { [K in KeysWith<S, "required">]: ValueAt<S, K> } & {
-    [K in KeysWith<S, "optional" | "filled">]?: ValueAt<S, K> | undefined;
+    [K in KeysWith<S, "optional" | "defaulted">]?: ValueAt<S, K> | undefined;
   }
 >;
 
 /** What the code reads: every key, defaults filled in. */
 export type OptionsOutput<S extends OptionShape> = Flat<
-  { [K in KeysWith<S, "required" | "filled">]: ValueAt<S, K> } & {
+  { [K in KeysWith<S, "required" | "defaulted">]: ValueAt<S, K> } & {
     [K in KeysWith<S, "optional">]: ValueAt<S, K> | undefined;
   }
 >;
@@ -96,11 +96,11 @@ type Details<V> = {
 export function option<const D>(
   definition: type.validate<D>,
   details: { readonly help: string; readonly default: NoInfer<ValueOf<D>> },
-): Option<ValueOf<D>, "filled">;
+): Option<ValueOf<D>, "defaulted">;
 export function option<const D>(
   definition: type.validate<D>,
   details: { readonly help: string; readonly defaultFrom: string },
-): Option<ValueOf<D>, "filled">;
+): Option<ValueOf<D>, "defaulted">;
 export function option<const D>(
   definition: type.validate<D>,
   details: { readonly help: string; readonly optional: true },
@@ -111,9 +111,9 @@ export function option<const D>(
 ): Option<ValueOf<D>, "required">;
 export function option(definition: string, details: Details<unknown>): Option {
   const validator = type.raw(definition);
-  const filled = details.default !== undefined || details.defaultFrom !== undefined;
+  const defaulted = details.default !== undefined || details.defaultFrom !== undefined;
   return {
-    presence: filled ? "filled" : details.optional === true ? "optional" : "required",
+    presence: defaulted ? "defaulted" : details.optional === true ? "optional" : "required",
     definition,
     expected: describeDefinition(definition),
     help: details.help,

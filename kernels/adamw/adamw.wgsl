@@ -8,7 +8,7 @@
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let i = group_index(wg, count) * 256u + lane;
-  if (gradState[1] != 0.0 || i >= params.vectors) {
+  if (gradState[FOUND_INF] != 0.0 || i >= params.vectors) {
     return;
   }
   if (i == 0u) {
@@ -16,7 +16,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   }
   let bits = grad[i];
   let finite = (bits & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u);
-  let g = bitcast<vec4<f32>>(select(vec4<u32>(), bits, finite)) * gradState[0];
+  let g = bitcast<vec4<f32>>(select(vec4<u32>(), bits, finite)) * gradState[CLIP_COEF];
   let m = select(vec4<f32>(), params.beta1 * state1[i] + params.rest1 * g, finite);
   let v = select(vec4<f32>(), params.beta2 * state2[i] + params.rest2 * g * g, finite);
   state1[i] = m;

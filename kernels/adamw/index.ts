@@ -71,10 +71,10 @@ export interface AdamWState {
 }
 
 /**
- * AdamW in place over a slab, 32-bit state, in bitsandbytes' form (`kOptimizer32bit2State`), g = grad * gradState[0]:
+ * AdamW in place over a slab, 32-bit state, in bitsandbytes' form (`kOptimizer32bit2State`), g = grad * gradState[CLIP_COEF]:
  * m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p += -lr c2 / c1 * m / (sqrt(v) + c2 eps);
  * then, after the update as in its CUDA kernels (torch decays before it), p *= 1 - lr * weightDecay.
- * Does nothing where gradState[1] is not 0. An element whose gradient is not finite keeps its value and its moments
+ * Does nothing where gradState[FOUND_INF] is not 0. An element whose gradient is not finite keeps its value and its moments
  * become 0 (the rule of bitsandbytes' 8-bit kernel).
  * @param gradState [4] f32, see `gradNorm`
  * @throws RangeError for a tensor of another shape

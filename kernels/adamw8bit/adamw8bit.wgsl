@@ -56,7 +56,7 @@ fn largest(x: vec4<f32>) -> f32 {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let block = group_index(wg, count);
-  if (gradState[1] != 0.0 || block >= params.blocks) {
+  if (gradState[FOUND_INF] != 0.0 || block >= params.blocks) {
     return;
   }
   let i = block * 64u + lane;
@@ -84,7 +84,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
 
   let bits = grad[i];
   let finite = (bits & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u);
-  let g = bitcast<vec4<f32>>(select(vec4<u32>(), bits, finite)) * gradState[0];
+  let g = bitcast<vec4<f32>>(select(vec4<u32>(), bits, finite)) * gradState[CLIP_COEF];
   m = select(vec4<f32>(), params.beta1 * m + params.rest1 * g, finite);
   v = select(vec4<f32>(), params.beta2 * v + params.rest2 * g * g, finite);
   let before = value[i];

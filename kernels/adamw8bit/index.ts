@@ -29,7 +29,7 @@ export interface AdamW8bitState {
  * AdamW in place over a slab with blockwise 8-bit state (bitsandbytes `kOptimizerStatic8bit2StateBlockwise`, block 256):
  * the update of `adamWStep`, from moments decoded as code * absmax; the parameter moves by the new moments before they
  * are quantized. A new code is the nearest, ties to the even index, and a first moment never changes its sign.
- * Blocks that the table marks as exact keep f32 moments. Does nothing where gradState[1] is not 0; an element whose
+ * Blocks that the table marks as exact keep f32 moments. Does nothing where gradState[FOUND_INF] is not 0; an element whose
  * gradient is not finite keeps its value and its moments become 0.
  * @param gradState [4] f32, see `gradNorm`
  * @throws RangeError for a tensor of another shape

@@ -24,18 +24,18 @@ fn main(@builtin(local_invocation_index) lane: u32) {
   // A sum that left f32 has no usable norm: it counts as not finite.
   let overflow = (bitcast<u32>(total.x) & 0x7f800000u) == 0x7f800000u;
   if (total.y != 0.0 || overflow) {
-    gradState[0] = 0u;
-    gradState[1] = bitcast<u32>(1.0);
-    gradState[2] = 0x7f800000u;
+    gradState[CLIP_COEF] = 0u;
+    gradState[FOUND_INF] = bitcast<u32>(1.0);
+    gradState[TOTAL_NORM] = 0x7f800000u;
   } else {
     let norm = sqrt(total.x) / params.lossScale;
     var clip = 1.0;
     if (params.maxNorm > 0.0) {
       clip = min(1.0, params.maxNorm / (norm + 1e-6));
     }
-    gradState[0] = bitcast<u32>(clip / params.lossScale);
-    gradState[1] = 0u;
-    gradState[2] = bitcast<u32>(norm);
+    gradState[CLIP_COEF] = bitcast<u32>(clip / params.lossScale);
+    gradState[FOUND_INF] = 0u;
+    gradState[TOTAL_NORM] = bitcast<u32>(norm);
   }
   gradState[3] = 0u;
 }

@@ -9,7 +9,7 @@
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let block = group_index(wg, count);
-  if (gradState[1] != 0.0 || block >= params.blocks) {
+  if (gradState[FOUND_INF] != 0.0 || block >= params.blocks) {
     return;
   }
   let i = block * 256u + lane;

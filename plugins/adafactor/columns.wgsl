@@ -8,7 +8,7 @@
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let column = params.rows + group_index(wg, count) * 64u + lane;
-  if (gradState[1] != 0.0 || column >= params.factors) {
+  if (gradState[FOUND_INF] != 0.0 || column >= params.factors) {
     return;
   }
   let owner = owners[owner_of[column]];

@@ -51,10 +51,10 @@ function kernelOf(gpu: Gpu, name: keyof typeof KERNELS): Kernel {
 }
 
 /**
- * Adafactor in place over a slab, g = grad * gradState[0], as torch.optim.Adafactor: row and column means of g^2 move
+ * Adafactor in place over a slab, g = grad * gradState[CLIP_COEF], as torch.optim.Adafactor: row and column means of g^2 move
  * towards the new ones by t^beta2Decay; V = R C / max(mean(R), eps1); u = g / max(sqrt(V), eps1), clipped to a root mean
  * square of clipThreshold; p *= 1 - lr * weightDecay; p -= max(eps2, rms(p)) min(lr, 1/sqrt(t)) u. A vector keeps its
- * whole V. Does nothing where gradState[1] is not 0; a gradient that is not finite counts as 0.
+ * whole V. Does nothing where gradState[FOUND_INF] is not 0; a gradient that is not finite counts as 0.
  * Source: Shazeer and Stern 2018 (arXiv 1804.04235), algorithms 4 and 5.
  * @param update t, 1 for the first
  */

@@ -8,7 +8,7 @@
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let row = group_index(wg, count);
-  if (gradState[1] != 0.0 || row >= params.rows) {
+  if (gradState[FOUND_INF] != 0.0 || row >= params.rows) {
     return;
   }
   let owner = owners[owner_of[row]];

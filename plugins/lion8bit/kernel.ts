@@ -40,8 +40,8 @@ const uniforms: Readonly<Record<string, UniformType>> = {
 };
 
 /**
- * Lion in place over a slab, g = grad * gradState[0]: p *= 1 - lr * weightDecay; p -= lr * sign(beta1 m + (1 - beta1) g);
- * m = beta2 m + (1 - beta2) g. Does nothing where gradState[1] is not 0. An 8-bit m is code * absmax; a new code is the
+ * Lion in place over a slab, g = grad * gradState[CLIP_COEF]: p *= 1 - lr * weightDecay; p -= lr * sign(beta1 m + (1 - beta1) g);
+ * m = beta2 m + (1 - beta2) g. Does nothing where gradState[FOUND_INF] is not 0. An 8-bit m is code * absmax; a new code is the
  * nearest, ties to the even index, and never of another sign than m.
  * Source: Chen et al. 2023 (arXiv 2302.06675); bitsandbytes csrc/kernels.cu, `kOptimizerStatic8bit1StateBlockwise`.
  */

@@ -6,11 +6,11 @@
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let block = group_index(wg, count);
-  if (gradState[1] != 0.0 || block >= params.blocks) {
+  if (gradState[FOUND_INF] != 0.0 || block >= params.blocks) {
     return;
   }
   let i = block * 64u + lane;
-  let moved = lion(value[i], state[i], grad[i], gradState[0]);
+  let moved = lion(value[i], state[i], grad[i], gradState[CLIP_COEF]);
   value[i] = moved.value;
   state[i] = moved.momentum;
 }

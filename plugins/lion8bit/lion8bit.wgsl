@@ -36,7 +36,7 @@ fn encode(x: f32, m: f32) -> u32 {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let block = group_index(wg, count);
-  if (gradState[1] != 0.0 || block >= params.blocks) {
+  if (gradState[FOUND_INF] != 0.0 || block >= params.blocks) {
     return;
   }
   for (var k = lane; k < 256u; k += 64u) {
@@ -46,7 +46,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   let i = block * 64u + lane;
   let code = (vec4<u32>(codes[i]) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);
   let momentum = vec4<f32>(entries[code.x], entries[code.y], entries[code.z], entries[code.w]) * absmax[block];
-  let moved = lion(value[i], momentum, grad[i], gradState[0]);
+  let moved = lion(value[i], momentum, grad[i], gradState[CLIP_COEF]);
   value[i] = moved.value;
   let m = moved.momentum;
 

@@ -7,7 +7,7 @@
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let e = group_index(wg, count) * 256u + lane;
   let area = params.rows * params.columns;
-  if (gradState[1] != 0.0 || e >= params.matrices * area) {
+  if (gradState[FOUND_INF] != 0.0 || e >= params.matrices * area) {
     return;
   }
   let matrix = e / area;

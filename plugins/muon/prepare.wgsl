@@ -14,7 +14,7 @@ fn lerp(a: f32, b: f32, weight: f32) -> f32 {
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let e = group_index(wg, count) * 256u + lane;
   let area = params.rows * params.columns;
-  if (gradState[1] != 0.0 || e >= params.matrices * area) {
+  if (gradState[FOUND_INF] != 0.0 || e >= params.matrices * area) {
     return;
   }
   let matrix = e / area;
@@ -22,7 +22,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   let i = starts[params.first + matrix] + within;
   // A gradient that is not finite counts as 0; tested as bits, since compilers may assume that floats are finite.
   let bits = grad[i];
-  let g = select(0.0, bitcast<f32>(bits) * gradState[0], (bits & 0x7f800000u) != 0x7f800000u);
+  let g = select(0.0, bitcast<f32>(bits) * gradState[CLIP_COEF], (bits & 0x7f800000u) != 0x7f800000u);
   let moved = lerp(momentum[i], g, params.share);
   momentum[i] = moved;
   let step = select(moved, lerp(g, moved, 1.0 - params.share), params.nesterov != 0u);

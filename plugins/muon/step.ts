@@ -32,9 +32,9 @@ function stepSize(learningRate: number, { rows, columns }: Chunk, adjust: MuonOp
 }
 
 /**
- * Muon in place over a slab of matrices, g = grad * gradState[0], as torch.optim.Muon: m += (1 - momentum) (g - m);
+ * Muon in place over a slab of matrices, g = grad * gradState[CLIP_COEF], as torch.optim.Muon: m += (1 - momentum) (g - m);
  * u = orthogonalize(nesterov ? g + momentum (m - g) : m); p *= 1 - lr * weightDecay; p -= lr * ratio * u.
- * Does nothing where gradState[1] is not 0; a gradient that is not finite counts as 0.
+ * Does nothing where gradState[FOUND_INF] is not 0; a gradient that is not finite counts as 0.
  * Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025 (arXiv 2502.16982).
  */
 export function muonStep(

@@ -6,7 +6,7 @@
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let i = group_index(wg, count) * 256u + lane;
-  if (gradState[1] != 0.0 || i >= params.size) {
+  if (gradState[FOUND_INF] != 0.0 || i >= params.size) {
     return;
   }
   // Tested as bits: compilers may assume that floats are finite.
@@ -16,7 +16,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     return;
   }
   let before = value[i];
-  let g = bitcast<f32>(bits) * gradState[0] + params.weightDecay * before;
+  let g = bitcast<f32>(bits) * gradState[CLIP_COEF] + params.weightDecay * before;
   let moved = params.momentum * buffer[i] + params.share * g;
   buffer[i] = moved;
   value[i] = before - params.learningRate * select(moved, g + params.momentum * moved, params.nesterov != 0u);

@@ -60,7 +60,9 @@ export function parseRunRecord(text: string, path: string): RunRecord {
       hint: "Restore it; or move it away, and give the files and --base-model.",
       cause,
     });
-  const json = parseJsonObject(text, (problem, cause) => refuse(`but it ${problem}`, cause));
+  // Version 0.1.0 spelled one option of models otherwise.
+  const spelled = text.replaceAll('"keepDequantised"', '"keepDequantized"');
+  const json = parseJsonObject(spelled, (problem, cause) => refuse(`but it ${problem}`, cause));
   const problems = recordProblems(json);
   if (problems.length === 0) return json as unknown as RunRecord;
   throw refuse(`got something else: ${problems.join("; ")}`);

@@ -1,4 +1,5 @@
 /** The training loop: batch, forward, backward, clip, step, log, evaluate, save; one function, read top to bottom. */
+import { GRAD_STATE } from "../../core/device/kernel.ts";
 import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import type { Config } from "../config/config.ts";
 import { checkpointPath } from "../folder/folder.ts";
@@ -47,13 +48,14 @@ export async function* trainSteps(config: Config, options: TrainOptions = {}): A
     const learningRate = learningRateAt(training, totalSteps, progress.updates);
     optimizer.step({ learningRate, update: progress.updates + 1, gradState });
 
-    const [, overflow, totalNorm] = (await gpu.readFloats(gradState)) as Float32Array & [number, number, number];
+    const state = await gpu.readFloats(gradState);
+    const totalNorm = state[GRAD_STATE.TOTAL_NORM]!;
     let lossSum = 0;
     for (const part of losses) {
       lossSum = (await gpu.readFloats(part)).reduce((sum, value) => sum + value, lossSum);
       gpu.free(part);
     }
-    const skipped = overflow !== 0;
+    const skipped = state[GRAD_STATE.FOUND_INF] !== 0;
     scaler?.update(skipped);
     if (skipped) {
       const names = await nonFiniteGradients(session);

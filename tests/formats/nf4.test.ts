@@ -31,7 +31,7 @@ test("the code book has bitsandbytes' bits", () => {
   expect([...new Uint32Array(nf4CodeBook.buffer)]).toEqual(bits);
 });
 
-test("nf4/golden: codes, absmax codes, nested absmax and both dequantisations are bit-equal", async () => {
+test("nf4/golden: codes, absmax codes, nested absmax and both dequantizations are bit-equal", async () => {
   await using file = await openSafetensors(goldenPath("nf4", "golden.safetensors"));
   const weight = f32(await file.read("weight"));
   const packed = await file.read("packed");

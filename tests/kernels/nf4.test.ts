@@ -30,7 +30,7 @@ const dtypes = (tier: Tier): ("f32" | "f16")[] => (tier === "f32" ? ["f32"] : ["
 
 for (const tier of tiers) {
   describe(`nf4, tier ${tier} (seed ${runSeed})`, () => {
-    test("bitsandbytes' golden weight, both dequantisations bit-equal", async () => {
+    test("bitsandbytes' golden weight, both dequantizations bit-equal", async () => {
       const gpu = await gpuOf(tier);
       await using file = await openSafetensors(goldenPath("nf4", "golden.safetensors"));
       const raw: PackedNf4 = {

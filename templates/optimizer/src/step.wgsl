@@ -7,7 +7,7 @@
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let i = group_index(wg, count) * 256u + lane;
   // gradState: what unscales and clips the gradient; 1 where the step must be skipped; the gradient's norm.
-  if (gradState[1] != 0.0 || i >= params.size) {
+  if (gradState[FOUND_INF] != 0.0 || i >= params.size) {
     return;
   }
   // Tested as bits: compilers may assume that floats are finite.
@@ -15,7 +15,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     mean[i] = 0.0;
     return;
   }
-  let g = bitcast<f32>(grad[i]) * gradState[0];
+  let g = bitcast<f32>(grad[i]) * gradState[CLIP_COEF];
   let m = params.momentum * mean[i] + (1.0 - params.momentum) * g;
   mean[i] = m;
   value[i] -= params.learningRate * (sign(m) + params.weightDecay * value[i]);

@@ -9,10 +9,10 @@
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let i = group_index(wg, count) * 256u + lane;
-  if (gradState[1] != 0.0 || i >= params.size || (grad[i] & 0x7f800000u) == 0x7f800000u) {
+  if (gradState[FOUND_INF] != 0.0 || i >= params.size || (grad[i] & 0x7f800000u) == 0x7f800000u) {
     return;
   }
-  let g = bitcast<f32>(grad[i]) * gradState[0];
+  let g = bitcast<f32>(grad[i]) * gradState[CLIP_COEF];
   let d = select(g - before[i], 0.0, params.first == 1u);
   before[i] = g;
   let m = params.beta1 * mean[i] + (1.0 - params.beta1) * g;
