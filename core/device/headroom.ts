@@ -70,7 +70,7 @@ export class Headroom {
   begin(
     { lengths, training }: BatchShape,
     pool: readonly GPUBuffer[],
-    { used, pooled, pendingDestroy: pendingDestroy, limit }: HeldBytes,
+    { used, pooled, pendingDestroy, limit }: HeldBytes,
   ): "wait" | "trim" | undefined {
     this.#learn(pool);
     const tokens = lengths.reduce((sum, length) => sum + length, 0);

@@ -8,7 +8,9 @@ import { type Folder, pathIn, readText } from "./bytes.ts";
 import { isObject, isTooDeep, TOO_DEEP } from "./json-object.ts";
 import { formatPythonJson, parsePythonJson, pyFloat, type PythonJson } from "./python-json.ts";
 
+/** Name of the file that says what an adapter is. */
 export const ADAPTER_CONFIG_FILE = "adapter_config.json";
+/** Name of the file that holds an adapter's tensors. */
 export const ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors";
 export const MODEL_CARD_FILE = "README.md";
 /** `__metadata__` of adapter_model.safetensors. */

@@ -1,4 +1,4 @@
-// Reads the exports of the four entry points with TypeDoc; prints them as JSON: `bun extract.mjs > api.json`.
+// Reads the exports of the entry points with TypeDoc; prints them as JSON: `bun extract.mjs > api.json`.
 import { readFileSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import ts from "typescript";
@@ -7,8 +7,9 @@ import { Application, ReferenceReflection, ReflectionKind } from "typedoc";
 const root = resolve(import.meta.dirname, "../..");
 const ENTRIES = [
   ["qlora", "index.ts"],
-  ["qlora/plugins", "plugins/index.ts"],
+  ["qlora/core", "core/index.ts"],
   ["qlora/kernels", "kernels/index.ts"],
+  ["qlora/plugins", "plugins/index.ts"],
   ["qlora/testing", "testing/index.ts"],
 ];
 

@@ -11,8 +11,7 @@ import type { Lineage } from "../folder/lineage.ts";
 import type { LogEntry } from "../folder/trainer-state.ts";
 import type { Session } from "../session/session.ts";
 import type { GradScaler } from "../training/grad-scaler.ts";
-import type { RunProgress } from "./progress.ts";
-import { type RunIdentity } from "./progress.ts";
+import { type RunProgress, type RunIdentity } from "./progress.ts";
 import type { TrainingTask } from "./task.ts";
 
 /** A run that may take its first step; hold it with `await using`. */

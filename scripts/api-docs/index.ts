@@ -1,16 +1,14 @@
 /**
- * `bun run docs`: writes docs/api.html and docs/api/*.md from the exports, and the option tables of docs/shipped-plugins.md;
+ * `bun run docs`: writes docs/api/*.md from the exports, and the option tables of docs/shipped-plugins.md;
  * `--check` says what is out of date.
  */
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { version } from "../../core/util/version.ts";
 import { writeFileAtomic } from "../../runtime/files/files.ts";
 import { indexMarkdown, moduleMarkdown } from "./markdown.ts";
 import { type ApiModule, apiProblems, shortName } from "./model.ts";
 import { SHIPPED_PLUGINS, withOptionTables } from "./option-tables.ts";
-import { apiPage } from "./page.ts";
 
 const root = join(import.meta.dir, "../..");
 const generator = join(root, "docs/api-generator");
@@ -35,7 +33,6 @@ export function extractApi(): readonly ApiModule[] {
 export async function renderApi(modules: readonly ApiModule[]): Promise<ReadonlyMap<string, string>> {
   return new Map([
     [SHIPPED_PLUGINS, withOptionTables(await readFile(join(root, SHIPPED_PLUGINS), "utf8"))],
-    ["docs/api.html", await apiPage(modules, version)],
     ["docs/api/README.md", indexMarkdown(modules)],
     ...modules.map((module) => [`docs/api/${shortName(module.name)}.md`, moduleMarkdown(module)] as const),
   ]);

@@ -21,7 +21,6 @@ export function indexMarkdown(modules: readonly ApiModule[]): string {
   return [
     NOTE,
     "# API\n",
-    "The same in one page with a search box: [../api.html](../api.html) (open it in a browser).\n",
     rows.join("\n"),
     "",
     "Shapes in comments: N packed tokens, B samples, L classes, C hidden, H heads, K key/value heads, D head dimension,",

@@ -1,13 +1,12 @@
-/** docs/api is what the exports say, every export says something, and the page's search finds it. */
+/** docs/api is what the exports say, and every export says something. */
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
+import * as core from "../../core/index.ts";
 import * as qlora from "../../index.ts";
 import * as kernels from "../../kernels/index.ts";
 import * as plugins from "../../plugins/index.ts";
 import { extractApi, installTypeDoc, renderApi, staleFiles } from "../../scripts/api-docs/index.ts";
 import { apiProblems, type ApiModule } from "../../scripts/api-docs/model.ts";
 import * as testing from "../../testing/index.ts";
-import { findChromium, launchChromium } from "../support/chromium.ts";
 
 let modules: readonly ApiModule[] | undefined;
 try {
@@ -20,7 +19,13 @@ try {
 
 describe.skipIf(modules === undefined)("docs/api", () => {
   test("lists what the entry points export at run time, and their types", () => {
-    const entries = { qlora, "qlora/plugins": plugins, "qlora/kernels": kernels, "qlora/testing": testing };
+    const entries = {
+      qlora,
+      "qlora/core": core,
+      "qlora/plugins": plugins,
+      "qlora/kernels": kernels,
+      "qlora/testing": testing,
+    };
     for (const { name, exports } of modules!) {
       const values = exports.filter(({ kind }) => ["function", "variable", "class"].includes(kind));
       expect(values.map((item) => item.name).sort()).toEqual(Object.keys(entries[name as keyof typeof entries]).sort());
@@ -43,32 +48,4 @@ describe.skipIf(modules === undefined)("docs/api", () => {
     const [changed] = modules!.map((module) => ({ ...module, summary: `${module.summary} And more.` }));
     expect(await staleFiles(await renderApi([changed!]))).toContain("docs/api/qlora.md");
   });
-});
-
-const chromium = findChromium();
-describe.skipIf(chromium === undefined)("docs/api.html", () => {
-  test("finds by words, at the width of a desk and of a phone, and asks for nothing", async () => {
-    await using browser = await launchChromium(chromium!);
-    for (const view of [
-      { width: 1280, height: 900, dark: false },
-      { width: 390, height: 800, dark: true },
-    ]) {
-      const page = await browser.open(`file://${join(import.meta.dir, "../../docs/api.html")}`, view);
-      const find = (words: string): Promise<string[]> =>
-        page.evaluate(`(() => {
-          const box = document.querySelector("#search");
-          box.value = ${JSON.stringify(words)};
-          box.dispatchEvent(new Event("input"));
-          return [...document.querySelectorAll("article")].filter((a) => a.checkVisibility()).map((a) => a.id);
-        })()`);
-      expect(await find("finite number NaN RMSNORM zhang")).toEqual([]);
-      expect(await page.evaluate<boolean>('document.querySelector("#nothing").checkVisibility()')).toBe(true);
-      expect(await find("rmsnorm zhang")).toEqual(["qlora.kernels.rmsNorm"]);
-      expect((await find("")).length).toBeGreaterThan(300);
-      const width = await page.evaluate<number>("document.documentElement.scrollWidth");
-      expect(width).toBeLessThanOrEqual(view.width);
-      expect(page.problems).toEqual([]);
-      expect(page.requests.filter((url) => !url.startsWith("file:") && !url.startsWith("data:"))).toEqual([]);
-    }
-  }, 60_000);
 });
