@@ -159,7 +159,7 @@ const isConfig = (value: unknown): value is Config =>
   value["kind"] === "config" &&
   SINGLE_KINDS.every((kind) => isPlugin(value[kind], kind)) &&
   Array.isArray(value["metrics"]) &&
-  ["data", "training", "device", "given"].every((key) => isObject(value[key]));
+  ["data", "training", "device", "input"].every((key) => isObject(value[key]));
 
 /** `config` itself. @throws ConfigError where it is not what `defineConfig` returns, such as its bare input */
 export function requireConfig(config: Config): Config {

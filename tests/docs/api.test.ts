@@ -29,7 +29,7 @@ describe.skipIf(modules === undefined)("docs/api", () => {
     for (const { name, exports } of modules!) {
       const values = exports.filter(({ kind }) => ["function", "variable", "class"].includes(kind));
       expect(values.map((item) => item.name).sort()).toEqual(Object.keys(entries[name as keyof typeof entries]).sort());
-      expect(exports.length).toBeGreaterThan(values.length);
+      if (name !== "qlora/plugins") expect(exports.length).toBeGreaterThan(values.length);
     }
   });
 

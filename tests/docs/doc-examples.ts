@@ -5,6 +5,7 @@ import { join, relative } from "node:path";
 const root = join(import.meta.dir, "../..");
 const ENTRIES = {
   qlora: "index.ts",
+  "qlora/core": "core/index.ts",
   "qlora/plugins": "plugins/index.ts",
   "qlora/kernels": "kernels/index.ts",
   "qlora/testing": "testing/index.ts",

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import * as core from "../../core/index.ts";
 import * as qlora from "../../index.ts";
 import * as kernels from "../../kernels/index.ts";
 import { optionSets, SHIPPED_PLUGINS, withOptionTables } from "../../scripts/api-docs/option-tables.ts";
@@ -46,9 +47,9 @@ test("files and folders that CONTRIBUTING.md names are there", () => {
 
 test("exports that it says core gained are exports", () => {
   const [, list] = text.split("## What each proof needed");
-  const all = { ...qlora, ...kernels, ...testing };
+  const all = { ...core, ...kernels, ...testing, ...qlora };
   for (const name of `eachRow predictedClass ConfusionMatrix softmaxRows slabRuns SavedStateReader createDynamicMap nearestCode
-    SlabState adamWStep adamWScalars optimizerContract OptimizerBench saveAdapterFiles loadAdapterTensors scaleColumns
+    SlabState adamWStep adamWScalars optimizerContract OptimizerBench adapterFiles loadAdapterTensors scaleColumns
     addScaled addBias addResidual ModelConfigReader loadTokenTable defineLoss crossEntropySoft`.split(/\s+/)) {
     expect(list).toContain(`\`${name}\``);
     expect(Object.keys(all)).toContain(name);
