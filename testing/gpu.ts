@@ -29,7 +29,7 @@ export function testGpu(tier: Tier): Promise<Gpu> {
 
 /**
  * Tiers that this machine offers; none, said loudly, where it has no adapter.
- * @example for (const tier of await testTiers()) test(tier, async () => console.log((await testGpu(tier)).half));
+ * @example for (const tier of await testTiers()) test(tier, async () => console.log((await testGpu(tier)).computeDtype));
  */
 export function testTiers(): Promise<readonly Tier[]> {
   return (shared.tiers ??= offered());

@@ -115,8 +115,8 @@ test("what cannot be a plugin is refused in one sentence, and nothing is written
     expect(exit).toBe(2);
     return stderr;
   };
-  expect(await refused("new", "optimizer", "adan")).toContain(
-    'KIND: got "optimizer", expected one of model, adapter, optimizer, metric; did you mean "optimizer"?',
+  expect(await refused("new", "optimiser", "adan")).toContain(
+    'KIND: got "optimiser", expected one of model, adapter, optimizer, metric; did you mean "optimizer"?',
   );
   expect(await refused("nwe", "optimizer", "adan")).toContain('ACTION: got "nwe", expected new; did you mean "new"?');
   expect(await refused("new", "metric", "Top K")).toContain('NAME: got "Top K", expected lower-case words');
