@@ -11,7 +11,7 @@ export type OperandLayout = Operands["layout"];
 
 /**
  * The layout in which `gemm` is fastest with right operands of so many columns on this device: an image where `relay` tiles
- * serve them. Sums of several long products stay with rows: on an H200 `relay` makes two 2 % slower and three 10 %.
+ * serve them. Sums of several long products stay with rows: on an H200 `relay` makes two and three 1 to 3 % slower.
  * @param products that are summed, low-rank terms not counted
  */
 export function operandLayout(gpu: Gpu, columns: number, products = 1): OperandLayout {
