@@ -6,6 +6,7 @@ import {
   type GemmTerm,
   type MatmulVariant,
   operandLayout,
+  packLeft,
   planTiles,
   type Tiling,
   TUNING,
@@ -27,6 +28,8 @@ export interface Problem {
   readonly depths: readonly number[];
   /** Depth of a low-rank term beside them, whose operations are not counted: they are the price of LoRA. */
   readonly rank?: number;
+  /** The first left operand lies as an image. */
+  readonly packed?: boolean;
   readonly options?: GemmOptions;
 }
 
@@ -41,6 +44,7 @@ export async function product(session: Session, problem: Problem): Promise<Resul
   }));
   const layout = options.layout ?? operandLayout(gpu, columns, depths.length);
   const operands = layout === "rows" ? terms : terms.map(({ a, b }) => ({ a, b: toImage(gpu, b) }));
+  const packed = problem.packed === true ? packLeft(gpu, terms[0]!.a) : undefined;
   const whole = gpu.alloc([tokens + BEHIND, columns], "f16", "c");
   const c: Tensor = { ...whole, shape: [tokens, columns] };
   const behind: Tensor = { ...whole, part: true, offset: tokens * columns * 2, shape: [BEHIND, columns] };
@@ -49,7 +53,13 @@ export async function product(session: Session, problem: Problem): Promise<Resul
     name: problem.name,
     tokens,
     flops: 2 * tokens * columns * depths.reduce((a, b) => a + b, 0),
-    launch: () => gemm(gpu, operands, c, { ...options, layout }),
+    launch: () =>
+      gemm(
+        gpu,
+        operands.map((term, i) => (i === 0 ? { ...term, packed } : term)),
+        c,
+        { ...options, layout },
+      ),
     check: () =>
       sampleError(
         gpu,
@@ -66,7 +76,12 @@ export async function product(session: Session, problem: Problem): Promise<Resul
     outputs: [{ written: c, behind }],
   });
   const images = layout === "rows" ? [] : operands.map(({ b }) => b);
-  await session.drop(...terms.flatMap(({ a, b }) => [a, b]), ...images, whole);
+  await session.drop(
+    ...terms.flatMap(({ a, b }) => [a, b]),
+    ...images,
+    ...(packed === undefined ? [] : [packed]),
+    whole,
+  );
   return result;
 }
 
@@ -184,7 +199,24 @@ export async function relayVariants(session: Session): Promise<void> {
     for (const [how, options] of ways) {
       await product(session, { ...problem, section: `relay: ${how}`, options: { plan: whole, ...options } });
     }
+    const options: GemmOptions = { layout: "image", plan: whole };
+    await product(session, { ...problem, section: "relay: left packed", packed: true, options });
+    await packing(session, tokens, problem.depths[0]!);
   }
+}
+
+/** Packing a left operand. */
+async function packing(session: Session, tokens: number, depth: number): Promise<void> {
+  const { gpu } = session;
+  const a = randomTensor(gpu, [tokens, depth]);
+  await session.run({
+    section: "packing a left operand",
+    name: `${depth} deep`,
+    tokens,
+    bytes: 4 * tokens * depth,
+    launch: () => gpu.free(packLeft(gpu, a)),
+  });
+  await session.drop(a);
 }
 
 /** Tilings for few tokens: where each one wins. */
@@ -202,7 +234,7 @@ export async function fewTokens(session: Session): Promise<void> {
           tokens,
           columns,
           depths: [depth],
-          options: { tiling, plan },
+          options: { tiling, plan, layout: tiling.relay === true ? "image" : "rows" },
         });
       }
     }

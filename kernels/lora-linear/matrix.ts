@@ -22,6 +22,7 @@ import {
   operandLayout,
   type OperandLayout,
   type LoraDropout,
+  packWherePaid,
   paddedRank,
 } from "../matmul-matrix/index.ts";
 import type { LoraLinearAttrs, LoraLinearPart } from "./attrs.ts";
@@ -140,6 +141,11 @@ export function matrixForward(tape: Tape, x: Tensor, attrs: LoraLinearAttrs): Ma
     gpu.free(aT);
     saved.push(x, u, a);
   }
+  const packed = packWherePaid(
+    gpu,
+    x,
+    attrs.parts.map(({ weight }) => weight.outFeatures),
+  );
   const outputs = attrs.parts.map(({ weight }, part) => {
     const y = tape.alloc([rows, weight.outFeatures], "f16", weight.name);
     const wT = weight.transposed ?? gpu.alloc([inFeatures, weight.outFeatures], "f16", "W transposed", "scratch");
@@ -147,16 +153,17 @@ export function matrixForward(tape: Tape, x: Tensor, attrs: LoraLinearAttrs): Ma
       weight.transposed === undefined ? operandLayout(gpu, weight.outFeatures) : (weight.transposedLayout ?? "rows");
     if (weight.transposed === undefined) dequantizeTransposed(gpu, weight, wT, { layout });
     const member = members.find((m) => m.part === part);
-    if (member === undefined) gemmForward(gpu, x, wT, y, { layout });
+    if (member === undefined) gemmForward(gpu, x, wT, y, { layout, packed });
     else {
       const { b, bT } = copyB(tape, member, layout);
-      gemmForward(gpu, x, wT, y, { layout, lora: { u: u!, column: member.column, bT } });
+      gemmForward(gpu, x, wT, y, { layout, packed, lora: { u: u!, column: member.column, bT } });
       gpu.free(bT);
       saved.push(b);
     }
     if (weight.transposed === undefined) gpu.free(wT);
     return y;
   });
+  if (packed !== undefined) gpu.free(packed);
   return { outputs, saved };
 }
 
@@ -208,10 +215,15 @@ function inputGradient(
     dequantizeRows(gpu, weight, w, { layout });
     return [{ dY, w }];
   });
+  // The gradient of a wide input of one linear (down's) reads dY often enough.
+  const [only, ...others] = linears;
+  const packed = only !== undefined && others.length === 0 ? packWherePaid(gpu, only.dY, [dX.shape[1]!]) : undefined;
   // Each branch drops other elements, so with dropout their sum is formed first and the frozen products are added.
   const masked = dropout !== undefined && dU !== undefined && a !== undefined;
   if (masked) loraMaskedGradient(gpu, dU, a, dX, dropout);
   const lora = !masked && dU !== undefined && a !== undefined ? { dU, a } : undefined;
-  gemmInputGradient(gpu, linears, dX, { layout, accumulate: masked, lora });
+  const packedLinears = packed === undefined ? linears : linears.map((linear) => ({ ...linear, packed }));
+  gemmInputGradient(gpu, packedLinears, dX, { layout, accumulate: masked, lora });
   for (const { w } of linears) gpu.free(w);
+  if (packed !== undefined) gpu.free(packed);
 }

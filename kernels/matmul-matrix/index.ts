@@ -9,6 +9,7 @@ import { sumTail } from "./split-k.ts";
 import { tilingOf, unitKey, unitOf } from "./support.ts";
 import {
   IMAGE,
+  LEFT_IMAGE,
   type MatrixUnit,
   planTiles,
   relayServes,
@@ -29,6 +30,7 @@ export {
   type LoraDropout,
   type LoraMember,
 } from "./lora.ts";
+export { leftImageIndex, packLeft, packWherePaid } from "./left-image.ts";
 export { imageIndex, type OperandLayout, operandLayout } from "./image.ts";
 export type { MatmulVariant } from "./gemm.ts";
 export { gemmRefusal, type GemmShape, gemmSupports } from "./support.ts";
@@ -40,6 +42,8 @@ export interface GemmTerm {
   readonly b: Tensor;
   /** First column of `a` that takes part; default 0. */
   readonly column?: number;
+  /** `a` as `packLeft` lays it out; read in its place where tiles are made for it. */
+  readonly packed?: Tensor | undefined;
 }
 
 /** Settings of `gemm`. */
@@ -62,8 +66,10 @@ export interface GemmOptions {
 export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: GemmOptions = {}): void {
   const [rows, columns] = matrixShape(c);
   expectTensor(c, [-1, -1], "f16");
-  const sized = terms.map(({ a, b, column = 0 }): MatmulTerm & GemmTerm => {
+  const sized = terms.map(({ a, b, column = 0, packed }): MatmulTerm & GemmTerm => {
     expectTensor(a, [rows, -1], "f16");
+    if (packed !== undefined)
+      expectTensor(packed, [Math.ceil(rows / LEFT_IMAGE.rows) * LEFT_IMAGE.rows, a.shape[1]!], "f16");
     expectTensor(b, [-1, columns], "f16");
     const [depth, stride] = [b.shape[0]!, a.shape[1]!];
     if (
@@ -76,7 +82,7 @@ export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: G
         `gemm: ${depth} columns of ${a.label} [${a.shape.join(",")}] from ${column} on cannot meet ${b.label} [${b.shape.join(",")}]`,
       );
     }
-    return { a, b, depth, stride, column };
+    return { a, b, depth, stride, column, packed };
   });
   if (rows === 0 || terms.length === 0) throw new RangeError(`gemm into ${c.label}: no rows or no terms`);
   const unit = unitOf(gpu);
@@ -97,17 +103,20 @@ export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: G
     into: Tensor,
     place: { readonly first: number; readonly tiles: number; readonly parts: number },
   ): void => {
-    const shape = { terms: ordered.length, divided, layout };
     const of = (some: readonly MatmulTerm[]): number[] => some.map(({ depth }) => depth);
     const sums = [ordered.slice(0, divided), divided === undefined ? [] : ordered.slice(divided)];
     const relays = sums.every((some, i) => some.length === 0 || relayServes(of(some), i === 0 ? place.parts : 1));
     const how = relays ? tiling : { ...tiling, relay: false };
+    const reads = how.relay === true && how.rows === LEFT_IMAGE.rows;
+    const lefts = ordered.map(({ a, packed }) => (reads && packed !== undefined ? packed : a));
+    const packed = ordered.map(({ a }, i) => lefts[i] !== a);
+    const shape = { terms: ordered.length, divided, layout, packed };
     const kernel = gpu.kernel(matmulKey(unit, how, shape, variant), () =>
       how.relay ? relaySpec(unit, how, shape, variant.group) : matmulSpec(unit, how, shape, variant),
     );
     gpu.dispatch(
       kernel,
-      [...ordered.flatMap(({ a, b }) => [a, b]), into],
+      [...ordered.flatMap(({ b }, i) => [lefts[i]!, b]), into],
       matmulUniforms({ rows, columns, ...place, accumulate, terms: ordered }),
       gridFor(place.tiles * place.parts),
       { flops: ((2 * rows * columns * place.tiles) / tiles) * depths.reduce((sum, depth) => sum + depth, 0) },
@@ -130,11 +139,12 @@ export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: G
 function matmulKey(
   unit: MatrixUnit,
   tiling: Tiling,
-  { terms, divided, layout }: MatmulShape,
+  { terms, divided, layout, packed }: MatmulShape,
   variant: MatmulVariant,
 ): string {
   const parts = divided === undefined ? "whole" : `${divided} divided`;
-  const how = tiling.relay ? `relay/g${variant.group}` : `${layout}/${variantKey(variant)}`;
+  const left = packed.some(Boolean) ? `/packed ${packed.map(Number).join("")}` : "";
+  const how = tiling.relay ? `relay/g${variant.group}${left}` : `${layout}/${variantKey(variant)}`;
   return `gemm/${unitKey(unit)}/${tiling.rows}x${tiling.columns}/${terms}/${parts}/${how}`;
 }
 
@@ -151,19 +161,20 @@ export interface ForwardLora {
 /**
  * `y [N,out] = x [N,in] * wT [in,out] (+ u * bT)`: a linear with its LoRA branch, as one product of depth in + R.
  * @param wT from `dequantizeTransposed`
+ * @param options `packed`: x as `packLeft` lays it out
  */
 export function gemmForward(
   gpu: Gpu,
   x: Tensor,
   wT: Tensor,
   y: Tensor,
-  options: GemmOptions & { readonly lora?: ForwardLora | undefined } = {},
+  options: GemmOptions & { readonly lora?: ForwardLora | undefined; readonly packed?: Tensor | undefined } = {},
 ): void {
   expectTensor(wT, [x.shape[1]!, y.shape[1]!], "f16");
-  const { lora, ...rest } = options;
+  const { lora, packed, ...rest } = options;
   gemm(
     gpu,
-    [{ a: x, b: wT }, ...(lora === undefined ? [] : [{ a: lora.u, b: lora.bT, column: lora.column ?? 0 }])],
+    [{ a: x, b: wT, packed }, ...(lora === undefined ? [] : [{ a: lora.u, b: lora.bT, column: lora.column ?? 0 }])],
     y,
     rest,
   );
@@ -184,7 +195,7 @@ export interface BackwardLora {
  */
 export function gemmInputGradient(
   gpu: Gpu,
-  linears: readonly { readonly dY: Tensor; readonly w: Tensor }[],
+  linears: readonly { readonly dY: Tensor; readonly w: Tensor; readonly packed?: Tensor | undefined }[],
   dX: Tensor,
   options: GemmOptions & { readonly lora?: BackwardLora | undefined } = {},
 ): void {
@@ -192,7 +203,10 @@ export function gemmInputGradient(
   for (const { dY, w } of linears) expectTensor(w, [dY.shape[1]!, dX.shape[1]!], "f16");
   gemm(
     gpu,
-    [...linears.map(({ dY, w }) => ({ a: dY, b: w })), ...(lora === undefined ? [] : [{ a: lora.dU, b: lora.a }])],
+    [
+      ...linears.map(({ dY, w, packed }) => ({ a: dY, b: w, packed })),
+      ...(lora === undefined ? [] : [{ a: lora.dU, b: lora.a }]),
+    ],
     dX,
     rest,
   );

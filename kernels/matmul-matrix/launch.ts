@@ -16,6 +16,8 @@ export interface MatmulShape {
   readonly divided: number | undefined;
   /** How the right operands lie; `image.ts`. */
   readonly layout: OperandLayout;
+  /** Of which terms the left operand lies as an image (`left-image.ts`); `relay` tiles of 128 rows only. */
+  readonly packed: readonly boolean[];
 }
 
 /** One of the products as the kernel's uniforms say it. */

@@ -14,7 +14,8 @@ import type { KernelSpec } from "../../core/device/kernel.ts";
 import { type MatmulShape, placeTile, productSpec } from "./launch.ts";
 import { PACK, writePart, writeTile } from "./pack.ts";
 import { lines, SubgroupTile } from "./subgroup-tile.ts";
-import { IMAGE, type MatrixUnit, relayLines, threadsOf, type Tiling } from "./tiling.ts";
+import { leftRow } from "./left-image.ts";
+import { IMAGE, LEFT_IMAGE, type MatrixUnit, relayLines, threadsOf, type Tiling } from "./tiling.ts";
 
 const LEFT = "subgroup_matrix_left<f16, 16, 16>";
 const RIGHT = "subgroup_matrix_right<f16, 8, 16>";
@@ -109,6 +110,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   ${this.#product.sums()}
   ${this.#copySetup()}
   ${[0, 1].map((set) => this.#fragments(set)).join("\n  ")}
+  ${this.#mixed ? "var step_a: u32;" : ""}
   var pairs: u32;
   var left: u32;
   var more: bool;
@@ -132,8 +134,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     const { columns } = this.#tiling;
     const rowsA = this.#half / 4;
     const setupA = lines(this.#copiesA, (i) => {
-      const row =
-        i === 0 ? "((lj / 4u) & ~7u) | (((lj / 4u) & 1u) << 2u) | (((lj / 4u) >> 1u) & 3u)" : `ra0 + ${i * rowsA}u`;
+      const row = i === 0 ? leftRow("(lj / 4u)") : `ra0 + ${i * rowsA}u`;
       const to = i === 0 ? `ra0 % 16u * ${stride}u + ra0 / 16u * 4u + lj % 4u` : `to_a0 + ${(i * rowsA) / 4}u`;
       return `let ra${i} = ${row};
   let row_a${i} = min(row0 + ra${i}, rows - 1u);
@@ -167,7 +168,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   /** Fetches what the pointers show; of several terms the one that `term` says. */
   #load(terms: readonly number[]): string {
     const texts = terms.map(
-      (term) => `${lines(this.#copiesA, (i) => `next_a${i} = a${term}[at_a${i}];`)}
+      (
+        term,
+      ) => `${lines(this.#copiesA, (i) => `next_a${i} = a${term}[${this.#isPacked(term) ? `at_a0 + ${i * this.#half}u` : `at_a${i}`}];`)}
   ${lines(this.#copiesB, (i) => `next_b${i} = b${term}[at_b + ${i * this.#nextB}u];`)}`,
     );
     if (texts.length === 1) return texts[0]!;
@@ -197,23 +200,38 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     const skipped = (perPair: number): string => (divided ? ` + begin${term} * ${perPair}u` : "");
     return `${begin}
   pairs = ${this.#pairsOf(term)};
-  ${lines(
-    this.#copiesA,
-    (i) => `at_a${i} = row_a${i} * params.stride${term} + params.column${term} + lj % 4u + half * 4u${skipped(8)};`,
-  )}
+  ${this.#isPacked(term) ? `at_a0 = (row0 / ${LEFT_IMAGE.rows}u * (params.stride${term} / 4u) + params.column${term} / 4u + half) * ${LEFT_IMAGE.vectors}u + lj${skipped(2 * LEFT_IMAGE.vectors)};` : lines(this.#copiesA, (i) => `at_a${i} = row_a${i} * params.stride${term} + params.column${term} + lj % 4u + half * 4u${skipped(8)};`)}
+  ${this.#mixed ? `step_a = ${this.#stepA(term)}u;` : ""}
   at_b = (col0 / ${IMAGE.columns}u * (params.depth${term} / ${IMAGE.depth}u) + half) * ${IMAGE.vectors}u + from_b${skipped(2 * IMAGE.vectors)};`;
   }
 
   /** Points at the next pair; with `condition` only where it holds, so that nothing behind the last pair is read. */
   #advance(condition?: string): string {
-    const step = (n: number): string => (condition === undefined ? `${n}u` : `select(0u, ${n}u, ${condition})`);
-    if (condition === undefined)
-      return `${lines(this.#copiesA, (i) => `at_a${i} += ${step(8)};`)}\n  at_b += ${step(2 * IMAGE.vectors)};`;
+    const step = (n: string): string => (condition === undefined ? n : `select(0u, ${n}, ${condition})`);
+    // Of an operand that is packed one pointer is enough.
+    const pointers = this.#shape.packed.every(Boolean) ? 1 : this.#copiesA;
+    const by = step(this.#mixed ? "step_a" : `${this.#stepA(0)}u`);
+    const at_b = `at_b += ${step(`${2 * IMAGE.vectors}u`)};`;
+    if (condition === undefined) return `${lines(pointers, (i) => `at_a${i} += ${by};`)}\n  ${at_b}`;
     return `{
-    let step_a = ${step(8)};
-    ${lines(this.#copiesA, (i) => `at_a${i} += step_a;`)}
-    at_b += ${step(2 * IMAGE.vectors)};
+    let by = ${by};
+    ${lines(pointers, (i) => `at_a${i} += by;`)}
+    ${at_b}
   }`;
+  }
+
+  #isPacked(term: number): boolean {
+    return this.#shape.packed[term] === true;
+  }
+
+  /** Whether left operands lie in different ways. */
+  get #mixed(): boolean {
+    return new Set(this.#shape.packed).size > 1;
+  }
+
+  /** Vectors of a left operand from a pair of tiles to the next. */
+  #stepA(term: number): number {
+    return this.#isPacked(term) ? 2 * LEFT_IMAGE.vectors : 8;
   }
 
   /** Fragments of a slice into a set, in the order in which they are used. */

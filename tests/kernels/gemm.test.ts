@@ -14,7 +14,10 @@ import {
   gemmRefusal,
   gemmSupports,
   imageIndex,
+  leftImageIndex,
   operandLayout,
+  packLeft,
+  packWherePaid,
   loraDown,
   loraGradientA,
   loraGradientB,
@@ -154,6 +157,48 @@ for (const [name, open] of devices) {
             expectNear((await gpu.readFloats(whole)).slice(0, rows * columns), twice, HALF);
           }, 1_200_000);
         }
+      }
+    }
+
+    // Rows in part of a tile and in more than one; alone, before a term on rows, and before one whose place is its own.
+    for (const [rows, depths] of [
+      [70, [128]],
+      [301, [320, 64]],
+      [129, [320, 128, 64]],
+    ] as const) {
+      for (const parts of [1, 2]) {
+        test.skipIf(!real)(
+          `a packed left operand, ${rows} rows, depths ${depths.join(" + ")}, in ${parts}`,
+          async () => {
+            const gpu = await open();
+            const columns = 512;
+            const data = depths.map((depth, i) => ({
+              depth,
+              stride: i === 0 ? depth : depth + 64,
+              column: i === 0 ? 0 : 32,
+              a: half(rows * (depth + 64), 2 * i),
+              b: half(depth * columns, 2 * i + 1),
+            }));
+            const terms = data.map(({ a, b, depth, stride, column }, i) => {
+              const left = tensorOf(gpu, a.slice(0, rows * stride), [rows, stride], "f16");
+              const right = tensorOf(gpu, imageOf(b, depth, columns), [depth, columns], "f16");
+              if (i > 0) return { a: left, b: right, column };
+              return { a: left, b: right, packed: packLeft(gpu, left) };
+            });
+            // What is packed is read, not the rows.
+            await gpu.idle();
+            gpu.write(terms[0]!.a, new Uint16Array(rows * depths[0]).fill(0x7e00));
+            const c = gpu.alloc([rows, columns], "f16", "c");
+            gpu.write(c, new Uint16Array(rows * columns).fill(0x7e00));
+            const tiling = relays[0]!;
+            const plan = (tiles: number) =>
+              parts === 1 ? { full: tiles, tail: 0, parts } : { full: tiles - 1, tail: 1, parts };
+            gemm(gpu, terms, c, { tiling, layout: "image", plan });
+            const want = gemmReference(data, rows, columns);
+            expectNear(await gpu.readFloats(c), want, HALF);
+          },
+          1_200_000,
+        );
       }
     }
 
@@ -393,6 +438,25 @@ for (const tier of tiers.filter((t) => t !== "f32")) {
       }, 30_000);
     }
 
+    for (const [rows, depth] of [
+      [1, 64],
+      [130, 192],
+      [257, 128],
+    ] as const) {
+      test(`a left operand of ${rows} x ${depth} as an image, its last row repeated`, async () => {
+        const gpu = await gpuOf(tier);
+        const a = half(rows * depth, 3);
+        const image = packLeft(gpu, tensorOf(gpu, a, [rows, depth], "f16"));
+        const got = await gpu.readFloats(image);
+        const padded = Math.ceil(rows / 128) * 128;
+        expect(image.shape).toEqual([padded, depth]);
+        const want = new Float32Array(padded * depth);
+        for (let row = 0; row < padded; row++)
+          for (let k = 0; k < depth; k++) want[leftImageIndex(row, k, depth)] = a[Math.min(row, rows - 1) * depth + k]!;
+        expectClose(got, want, {}, "image");
+      });
+    }
+
     test("f16 copies of LoRA's masters as images", async () => {
       const gpu = await gpuOf(tier);
       const [rank, columns] = [40, 512];
@@ -501,6 +565,22 @@ describe("gemm's rules", () => {
     expect(operandLayout(gpuWith({ storage: 32768 }), 3584)).toBe("rows");
     expect(operandLayout(gpuWith({ shapes: [[16, 16, 16, "f32"]] }), 3584)).toBe("rows");
     expect(operandLayout(gpuWith({ shapes: [[8, 8, 8, "f32"]] }), 3584)).toBe("rows");
+  });
+
+  test("a left operand is packed for many rows and columns, where relay tiles serve all of them", () => {
+    const gpu = metaGpu(NVIDIA);
+    const packs = (on: Gpu, rows: number, depth: number, columns: readonly number[]): boolean =>
+      packWherePaid(on, on.alloc([rows, depth], "f16", "a"), columns) !== undefined;
+    // gate and up, the gradient of down's input; q k v, o, down; few rows; columns that no image holds.
+    expect(packs(gpu, 8192, 3584, [14336, 14336])).toBe(true);
+    expect(packs(gpu, 8192, 3584, [14336])).toBe(true);
+    expect(packs(gpu, 8192, 3584, [4096, 2048, 2048])).toBe(false);
+    expect(packs(gpu, 8192, 4096, [3584])).toBe(false);
+    expect(packs(gpu, 8192, 14336, [3584])).toBe(false);
+    expect(packs(gpu, 512, 3584, [14336, 14336])).toBe(false);
+    expect(packs(gpu, 8192, 3584, [14336, 1152])).toBe(false);
+    const small = metaGpu({ ...NVIDIA, limits: { ...NVIDIA.limits, maxComputeWorkgroupStorageSize: 32768 } });
+    expect(packs(small, 8192, 3584, [14336, 14336])).toBe(false);
   });
 
   test("tails are split where that measured faster on an H100", () => {
