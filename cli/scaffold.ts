@@ -78,7 +78,7 @@ export function unpublishedQlora(folder: string): string | undefined {
 /** package.json of the new package. */
 function manifestText(kind: PluginKind, names: PluginNames, folder: string): string {
   const qlora = unpublishedQlora(folder);
-  const { devDependencies } = manifest;
+  const versions = { ...manifest.dependencies, ...manifest.devDependencies };
   const dev = ["@types/bun", "@webgpu/types", "typescript"] as const;
   const json = {
     name: names.package,
@@ -92,7 +92,7 @@ function manifestText(kind: PluginKind, names: PluginNames, folder: string): str
     peerDependencies: { qlora: `^${manifest.version}` },
     devDependencies: {
       ...(qlora === undefined ? {} : { qlora }),
-      ...Object.fromEntries(dev.map((name) => [name, devDependencies[name]])),
+      ...Object.fromEntries(dev.map((name) => [name, versions[name]])),
     },
   };
   return `${JSON.stringify(json, null, 2)}\n`;

@@ -8,7 +8,6 @@ import { setUp } from "./setup.mjs";
 
 /** Scripts of package.json, each counted as one test. */
 const CHECKS = ["format", "lint", "types", "knip", "package"];
-const TIMEOUT_MS = 300_000;
 const jobs = Number(process.env.QLORA_TEST_JOBS ?? 1);
 if (!Number.isInteger(jobs) || jobs < 1) {
   console.error(`QLORA_TEST_JOBS: got ${process.env.QLORA_TEST_JOBS}, expected a whole number of at least 1`);
@@ -51,7 +50,7 @@ const FAILED = /(?:^(?!\((?:pass|fail|skip|todo)\)).*\n)*^\(fail\).*$/gm;
 
 /** Runs one part of the tests in its own process: a crash of a driver costs that part only. */
 async function runTests(path) {
-  const args = ["test", `./${path}`, "--timeout", String(TIMEOUT_MS)];
+  const args = ["test", `./${path}`];
   const whole = jobs > 1;
   let result = await run(args, whole);
   const unfinished = ({ died, output }) => died || !/^Ran \d+ tests? across/m.test(output);

@@ -1,5 +1,6 @@
 /** Where `qlora bench` gets its model: the bundled checkpoint, a folder, or random weights of a published shape. */
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { type ModelLoader, resolvePlacement } from "../core/plugin/model.ts";
 import { gemma2 } from "../plugins/gemma2/index.ts";
 import { createGemma2 } from "../plugins/gemma2/model.ts";
@@ -10,7 +11,7 @@ import type { BenchCommandOptions } from "./bench-options.ts";
 import { type Gemma2Shape, syntheticConfigJson, syntheticGemma2 } from "./synthetic-checkpoint.ts";
 
 /** The checkpoint that ships with qlora. */
-export const TINY_CHECKPOINT = join(import.meta.dir, "../../assets/tiny-gemma2-nf4");
+export const TINY_CHECKPOINT = fileURLToPath(new URL("../assets/tiny-gemma2-nf4", import.meta.url));
 
 const SEED = 1;
 

@@ -1,7 +1,7 @@
 import type { Gpu } from "../core/device/gpu.ts";
 
 /** A transformer of random NF4 weights, so that adapters can be tested without a checkpoint. */
-import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import type { Batch } from "../core/compute/batch.ts";
 import { runBlocks } from "../core/compute/blocks.ts";
 import { decoderLinears } from "../core/compute/decoder.ts";
@@ -25,7 +25,7 @@ import { rope, ropeInverseFrequencies } from "../kernels/rope/index.ts";
 import { scoreHead } from "../kernels/score-head/index.ts";
 
 /** Folder of the Gemma-2 of 1.5M parameters that ships with qlora: NF4, its tokenizer beside it. */
-export const tinyCheckpoint: string = join(import.meta.dir, "../assets/tiny-gemma2-nf4");
+export const tinyCheckpoint: string = fileURLToPath(new URL("../assets/tiny-gemma2-nf4", import.meta.url));
 
 const HEADS = 2;
 const KV_HEADS = 1;

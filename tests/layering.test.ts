@@ -21,6 +21,7 @@ const order: Readonly<Record<string, readonly string[]>> = {
   core: ["errors", "util", "device", "compute", "formats", "options", "plugin", "adapter", "index"],
   runtime: [
     "events",
+    "host",
     "packages",
     "files",
     "distributed",

@@ -1,7 +1,9 @@
 /** Where plugin packages lie: folders with a package.json, in node_modules of a folder or of those above it. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { createRequire } from "node:module";
+import { dirname, isAbsolute, join, resolve } from "node:path";
 import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
+import { hostName } from "../host.ts";
 
 export const PLUGIN_PREFIX = "qlora-plugin-";
 
@@ -81,12 +83,31 @@ export function entryOf(folder: string): string | undefined {
   return paths.find((path) => existsSync(path) && !isFolder(path));
 }
 
-/** What an entry of `exports` leads to under the conditions that Bun sets. */
+/**
+ * The file that `import name` loads in `from`; undefined where no package of the name is there, where it has no such entry, and
+ * for a module of the runtime itself, such as node:fs.
+ */
+export function resolvePackage(name: string, from: string): string | undefined {
+  try {
+    const path = createRequire(join(resolve(from), "from.js")).resolve(name);
+    return isAbsolute(path) ? path : undefined;
+  } catch {
+    // An entry under the condition `import` alone is none for require.
+    const folder = findPackage(name, from);
+    const entry = folder === undefined ? undefined : target(readManifest(folder)?.exports);
+    const path = entry === undefined ? undefined : join(folder!, entry);
+    return path !== undefined && existsSync(path) ? path : undefined;
+  }
+}
+
+const CONDITIONS = [".", ...(hostName === "bun" ? ["bun"] : []), "import", "module", "node", "default"];
+
+/** What an entry of `exports` leads to under the conditions that this runtime sets. */
 function target(exported: unknown): string | undefined {
   if (typeof exported === "string") return exported;
   if (typeof exported !== "object" || exported === null) return undefined;
   for (const [condition, value] of Object.entries(exported)) {
-    if (![".", "bun", "import", "module", "node", "default"].includes(condition)) continue;
+    if (!CONDITIONS.includes(condition)) continue;
     const found = target(value);
     if (found !== undefined) return found;
   }

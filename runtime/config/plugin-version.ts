@@ -1,4 +1,5 @@
 /** Whether a plugin was made for this release of qlora. */
+import { satisfies } from "semver";
 import { version } from "../../core/util/version.ts";
 
 /** What must agree: the major version, or while that is 0 the minor one, as semantic versioning has it. */
@@ -21,7 +22,5 @@ export function versionProblem(made: unknown, here: string = version): string | 
  */
 export function peerProblem(range: unknown, here: string = version): string | undefined {
   if (typeof range !== "string" || !/^[\dvxX*^~<>=|.\s-]+[\w.-]*$/.test(range)) return undefined;
-  return Bun.semver.satisfies(here, range)
-    ? undefined
-    : `needs qlora ${range} (peerDependencies), this is qlora ${here}`;
+  return satisfies(here, range) ? undefined : `needs qlora ${range} (peerDependencies), this is qlora ${here}`;
 }

@@ -6,7 +6,7 @@ import { PluginError } from "../../core/errors.ts";
 import { formatValue } from "../../core/options/describe.ts";
 import type { PluginKind } from "../../core/plugin/check.ts";
 import { article, type PluginFactory } from "../../core/plugin/factory.ts";
-import { findPackage, packageNames } from "./package.ts";
+import { findPackage, packageNames, resolvePackage } from "./package.ts";
 import { isFileSpec, loadedBy, resolvePlugin, type ResolveContext } from "./resolve.ts";
 
 /** How a record names a plugin; it is JSON of anybody's, so nothing is known of it. */
@@ -75,11 +75,7 @@ function strangeFile(spec: string, { from, run }: RecordedContext): string | und
 }
 
 function entry(name: string, from: string): string | undefined {
-  try {
-    return Bun.resolveSync(name, from);
-  } catch {
-    return undefined; // resolvePlugin tells why
-  }
+  return resolvePackage(name, from); // resolvePlugin tells why there is none
 }
 
 /** A URL of a file as a path; as it is written where it names a host, say. */

@@ -15,6 +15,7 @@ import {
   manifestOf,
   packageNames,
   PLUGIN_PREFIX,
+  resolvePackage,
 } from "./package.ts";
 import { peerProblem, versionProblem } from "./plugin-version.ts";
 
@@ -121,13 +122,10 @@ function filePath(kind: PluginKind, source: string, from: string): string {
 function packagePath(kind: PluginKind, source: string, { shipped, from }: ResolveContext): string {
   const candidates = packageNames(source);
   for (const name of candidates) {
-    try {
-      const path = Bun.resolveSync(name, from);
-      if (isAbsolute(path)) return path; // not a module that Bun itself has, such as node:fs
-    } catch {
-      const folder = findPackage(name, from);
-      if (folder !== undefined) throw noEntry(kind, source, folder);
-    }
+    const path = resolvePackage(name, from);
+    if (path !== undefined) return path;
+    const folder = findPackage(name, from);
+    if (folder !== undefined) throw noEntry(kind, source, folder);
   }
   const names = shipped.filter((factory) => factory.kind === kind).map((factory) => factory.name);
   const installed = installedPlugins(from).flatMap((name) => [name, name.replace(PLUGIN_PREFIX, "")]);

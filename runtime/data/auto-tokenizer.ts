@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { ModelError } from "../../core/errors.ts";
-import { loadPackage } from "../packages.ts";
+import { addPackage, loadPackage } from "../packages.ts";
 import type { ContentEncoder } from "./content-encoder.ts";
 
 /** Loads a folder's tokenizer with transformers.js (no network). The only file that imports that package. @throws ModelError, QloraError PACKAGE_NOT_LOADED */
@@ -8,7 +8,7 @@ export async function loadAutoTokenizer(dir: string): Promise<ContentEncoder> {
   const { AutoTokenizer } = await loadPackage(import("@huggingface/transformers"), {
     name: "@huggingface/transformers",
     task: `reading the tokenizer of ${dir} with AutoTokenizer`,
-    hint: "Reinstall the packages, or put a tokenizer.json beside the weights, which needs no AutoTokenizer.",
+    hint: `Add it (${addPackage("@huggingface/transformers")}), or put a tokenizer.json beside the weights, which needs no AutoTokenizer.`,
   });
   try {
     const tokenizer = await AutoTokenizer.from_pretrained(resolve(dir), { local_files_only: true });

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { ConfigError, DataError, QloraError } from "../../core/errors.ts";
 import { digestDataset, type Dataset } from "./dataset.ts";
 import { inlineEncoder, workerEncoder, type Encoder } from "./encoder.ts";
@@ -70,7 +71,7 @@ export function openDatasetTokenizer(options: TokenizerOptions): DatasetTokenize
     const recipe = JSON.stringify([digest, maxLength ?? null, ...usual, ...cutting]);
     const store = createTokenStore(dataset, { vocabSize: options.vocabSize, maxLength, order });
     const { contents, all } = digestDataset(dataset);
-    const sha256 = (...parts: readonly string[]) => new Bun.CryptoHasher("sha256").update(parts.join("")).digest("hex");
+    const sha256 = (...parts: readonly string[]) => createHash("sha256").update(parts.join("")).digest("hex");
     const [key, fingerprint] = [
       sha256(CACHE_VERSION, recipe, JSON.stringify([before, after]), contents),
       sha256(recipe, all),

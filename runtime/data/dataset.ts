@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { extname } from "node:path";
 import { ConfigError, DataError } from "../../core/errors.ts";
 import { ARENA_COLUMNS, readArena, TWO_WINNERS } from "./arena.ts";
@@ -195,7 +196,7 @@ export function splitFold(
 
 function foldNumber(row: DataRow, index: number, foldBy: FoldBy): number {
   if (foldBy === "index") return index;
-  if (foldBy === "hash") return new Bun.CryptoHasher("sha256").update(row.id).digest().readUInt32BE(0);
+  if (foldBy === "hash") return createHash("sha256").update(row.id).digest().readUInt32BE(0);
   const id = /^\d+$/.test(row.id) ? Number(row.id) : Number.NaN;
   if (Number.isSafeInteger(id)) return id;
   throw new DataError("DATA_ID_INVALID", `foldBy id: expected a whole number, got ${JSON.stringify(row.id)}`, row, {
@@ -217,7 +218,7 @@ export type DatasetDigest = { readonly contents: string; readonly all: string };
 
 /** Digests of the rows in order: `contents` of their texts or input_ids, `all` of ids and labels as well. */
 export function digestDataset(dataset: Dataset): DatasetDigest {
-  const hash = new Bun.CryptoHasher("sha256");
+  const hash = createHash("sha256");
   for (const row of dataset.rows) {
     // Every part is preceded by its length, so that no two datasets feed the same bytes.
     const fields = isText(row) ? (row.kind === "text" ? [row.text] : [row.prompt, row.responseA, row.responseB]) : [];
@@ -226,7 +227,7 @@ export function digestDataset(dataset: Dataset): DatasetDigest {
     if (!isText(row)) hash.update(row.inputIds);
   }
   const contents = hash.digest("hex");
-  const all = new Bun.CryptoHasher("sha256").update(contents);
+  const all = createHash("sha256").update(contents);
   if (dataset.labelNames !== undefined) all.update(JSON.stringify(dataset.labelNames));
   for (const { id, label, soft } of dataset.rows)
     all.update(`${label ?? ""},${id.length},${id}${soft === undefined ? "" : `,${soft.join(" ")}`}`);

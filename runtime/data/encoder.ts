@@ -1,3 +1,4 @@
+import { Worker } from "node:worker_threads";
 import { ConfigError, DataError, ModelError, QloraError } from "../../core/errors.ts";
 import { loadTokenizer, type Tokenizer, type TokenizerBackend } from "./tokenizer.ts";
 import { type EncodedRows, encodeRows, type RowEncodeOptions, type RowText } from "./truncation.ts";
@@ -62,23 +63,25 @@ export function workerEncoder(source: TokenizerSource, options: RowEncodeOptions
   const waiting = new Map<number, PromiseWithResolvers<EncodedRows>>();
   let lastJob = 0;
   let dead: Error | undefined;
-  const worker = new Worker(new URL("./tokenizer-worker.ts", import.meta.url).href);
+  // The built package holds JavaScript.
+  const file = import.meta.url.endsWith(".ts") ? "./tokenizer-worker.ts" : "./tokenizer-worker.js";
+  const worker = new Worker(new URL(file, import.meta.url));
   const send = (request: WorkerRequest) => worker.postMessage(request);
   const fail = (error: Error) => {
     dead ??= error;
     for (const { reject } of waiting.values()) reject(dead);
     waiting.clear();
   };
-  worker.onmessage = ({ data }: MessageEvent<WorkerReply>) => {
+  worker.on("message", (data: WorkerReply) => {
     const entry = waiting.get(data.job);
     waiting.delete(data.job);
     if (data.kind === "encoded") entry?.resolve(data);
     else entry?.reject(restoreError(data.error, source.dir));
-  };
+  });
   const died = (how: string) =>
     new DataError("DATA_WORKER_DIED", `the tokenizing worker stopped: ${how}`, { file: source.dir });
-  worker.onerror = ({ message }) => fail(died(message));
-  worker.addEventListener("close", () => fail(died("it ended early")));
+  worker.on("error", (error: unknown) => fail(died(error instanceof Error ? error.message : String(error))));
+  worker.on("exit", () => fail(died("it ended early")));
   send({ kind: "open", source, options });
   return {
     encode: (texts) => {
@@ -91,7 +94,7 @@ export function workerEncoder(source: TokenizerSource, options: RowEncodeOptions
     },
     close: () => {
       fail(new QloraError("TOKENISER_CLOSED", "the tokenizer was closed before it was done"));
-      worker.terminate();
+      void worker.terminate();
     },
   };
 }

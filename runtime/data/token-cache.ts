@@ -1,5 +1,6 @@
-import { randomBytes } from "node:crypto";
-import { readdir, stat } from "node:fs/promises";
+import { createHash, randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { makeFolder, openToWrite, remove, rename, syncFolder } from "../files/disk.ts";
@@ -41,30 +42,32 @@ export function tokenCacheFile(cacheDir: string, key: string): string {
 
 /** Looks `key` up; a file that is short, altered, unreadable or of another key is "corrupt", never a hit. */
 export async function readTokenCache(cacheDir: string, key: string, rows: number): Promise<CacheLookup> {
-  const file = Bun.file(tokenCacheFile(cacheDir, key));
-  if (!(await file.exists())) return { kind: "miss" };
+  const file = tokenCacheFile(cacheDir, key);
+  if (!existsSync(file)) return { kind: "miss" };
   const corrupt = (reason: string): CacheLookup => ({ kind: "corrupt", reason });
-  let buffer: ArrayBuffer;
+  let bytes: Buffer<ArrayBuffer>;
   try {
-    buffer = await file.arrayBuffer();
+    bytes = await readFile(file);
   } catch (cause) {
     return corrupt(`cannot be read: ${(cause as Error).message}`);
   }
-  if (buffer.byteLength < HEADER_BYTES + DIGEST_BYTES) return corrupt(`only ${buffer.byteLength} bytes`);
-  const bytes = Buffer.from(buffer);
+  if (bytes.byteLength < HEADER_BYTES + DIGEST_BYTES) return corrupt(`only ${bytes.byteLength} bytes`);
   const [fileRows, tokens] = [bytes.readUInt32LE(8), bytes.readUInt32LE(12)];
   const expected = HEADER_BYTES + 4 * (3 * fileRows + tokens) + DIGEST_BYTES;
   if (bytes.toString("latin1", 0, 8) !== MAGIC) return corrupt("not a token cache file");
-  if (buffer.byteLength !== expected) return corrupt(`${buffer.byteLength} bytes, expected ${expected}`);
+  if (bytes.byteLength !== expected) return corrupt(`${bytes.byteLength} bytes, expected ${expected}`);
   if (bytes.toString("hex", 16, 48) !== key || fileRows !== rows) return corrupt("it belongs to other data");
-  const end = buffer.byteLength - DIGEST_BYTES;
-  const digest = new Bun.CryptoHasher("sha256").update(bytes.subarray(0, end)).digest();
+  const end = bytes.byteLength - DIGEST_BYTES;
+  const digest = createHash("sha256").update(bytes.subarray(0, end)).digest();
   if (!digest.equals(bytes.subarray(end))) return corrupt("the checksum does not match");
 
-  const lengths = new Uint32Array(buffer, HEADER_BYTES, rows);
-  const fullLengths = new Uint32Array(buffer, HEADER_BYTES + 4 * rows, rows);
-  const cuts = new Uint32Array(buffer, HEADER_BYTES + 8 * rows, rows);
-  const ids = new Uint32Array(buffer, HEADER_BYTES + 12 * rows, tokens);
+  // Views of numbers begin at a multiple of their size, which a Buffer of Node's pool need not.
+  const buffer = bytes.byteOffset % 4 === 0 ? bytes.buffer : Uint8Array.from(bytes).buffer;
+  const start = (buffer === bytes.buffer ? bytes.byteOffset : 0) + HEADER_BYTES;
+  const lengths = new Uint32Array(buffer, start, rows);
+  const fullLengths = new Uint32Array(buffer, start + 4 * rows, rows);
+  const cuts = new Uint32Array(buffer, start + 8 * rows, rows);
+  const ids = new Uint32Array(buffer, start + 12 * rows, tokens);
   let at = 0;
   return { kind: "hit", rows: Array.from(lengths, (length) => ids.subarray(at, (at += length))), fullLengths, cuts };
 }
@@ -83,7 +86,7 @@ export async function writeTokenCache(
   try {
     {
       await using opened = await openToWrite(aside, "wx");
-      const hash = new Bun.CryptoHasher("sha256");
+      const hash = createHash("sha256");
       for (const piece of pieces(key, { rows, fullLengths, cuts })) {
         hash.update(piece);
         await opened.write(piece);

@@ -1,11 +1,10 @@
 /** The thread that tokenizes in bulk; see `workerEncoder` for the other end. */
+import { parentPort } from "node:worker_threads";
 import { flattenError, inlineEncoder, type Encoder, type WorkerReply, type WorkerRequest } from "./encoder.ts";
-
-declare const self: Worker;
 
 let encoder: Encoder | undefined;
 
-self.onmessage = async ({ data }: MessageEvent<WorkerRequest>) => {
+async function answer(data: WorkerRequest): Promise<void> {
   if (data.kind === "open") {
     encoder = inlineEncoder(data.source, data.options);
     return;
@@ -15,9 +14,16 @@ self.onmessage = async ({ data }: MessageEvent<WorkerRequest>) => {
     if (encoder === undefined) throw new Error("the worker was not opened");
     const batch = await encoder.encode(texts);
     const reply: WorkerReply = { kind: "encoded", job, ...batch };
-    self.postMessage(reply, [batch.ids.buffer, batch.lengths.buffer, batch.fullLengths.buffer, batch.cuts.buffer]);
+    parentPort!.postMessage(reply, [
+      batch.ids.buffer,
+      batch.lengths.buffer,
+      batch.fullLengths.buffer,
+      batch.cuts.buffer,
+    ]);
   } catch (error) {
     const reply: WorkerReply = { kind: "failed", job, error: flattenError(error) };
-    self.postMessage(reply);
+    parentPort!.postMessage(reply);
   }
-};
+}
+
+parentPort!.on("message", (request: WorkerRequest) => void answer(request));

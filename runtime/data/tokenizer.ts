@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type * as Rust from "tokenizers";
@@ -90,7 +91,7 @@ export function readTokenizerFiles(dir: string, backend?: TokenizerBackend): Tok
   const config = readTokenizerJson(join(dir, "config.json"));
   const chosen = backend ?? (names.includes("tokenizer.json") ? "tokenizers" : "transformers");
   const special = { bosId: firstId(config["bos_token_id"]), eosId: firstId(config["eos_token_id"]) };
-  const hash = new Bun.CryptoHasher("sha256").update(JSON.stringify([chosen, special]));
+  const hash = createHash("sha256").update(JSON.stringify([chosen, special]));
   for (const name of names) hash.update(name).update(readFileSync(join(dir, name)));
   return { dir, backend: chosen, digest: hash.digest("hex"), rules: readSpecialRules(dir) };
 }

@@ -2,10 +2,14 @@ import type { GpuInfo } from "../../core/device/probe.ts";
 
 /** How much of the GPU's memory a run may take: as the user says, else as the system tells. */
 import { execFile } from "node:child_process";
-import { readFile } from "node:fs/promises";
-import { totalmem } from "node:os";
+import { existsSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
+import { freemem, totalmem } from "node:os";
 import { promisify } from "node:util";
 import { formatBytes, parseBytes } from "../../core/util/byte-size.ts";
+
+/** Node 20 before 20.13 does not tell what is available, only what is free. */
+const availableMemory = (process as { readonly availableMemory?: () => number }).availableMemory ?? freemem;
 
 /** Memory that a run may take on the GPU. */
 export interface MemoryBudget {
@@ -37,7 +41,7 @@ export async function memoryBudget({ adapter }: GpuInfo, given: string | undefin
   if (bytes !== undefined) return { bytes, source: `${formatBytes(bytes)} given as memoryBudget` };
   const name = `${adapter.description} ${adapter.device} ${adapter.vendor} ${adapter.architecture}`;
   if (/llvmpipe|lavapipe|swiftshader|software/i.test(name)) {
-    return less(process.availableMemory(), "of the host's memory available to the software driver");
+    return less(availableMemory(), "of the host's memory available to the software driver");
   }
   if (/nvidia/i.test(name)) {
     const free = freeOnNvidia(await output("nvidia-smi", NVIDIA_QUERY), name);
@@ -70,15 +74,14 @@ export function freeOnNvidia(text: string | undefined, adapter: string): number 
   return chosen.length === 0 ? undefined : Math.min(...chosen);
 }
 
+const CARDS = "/sys/class/drm";
+
 /** Free bytes of the smallest AMD card, from sysfs; undefined where there is none. */
 async function freeOnAmd(): Promise<number | undefined> {
   const free: number[] = [];
-  for (const path of new Bun.Glob("card*/device/mem_info_vram_total").scanSync({
-    cwd: "/sys/class/drm",
-    followSymlinks: true,
-    onlyFiles: false,
-  })) {
-    const total = `/sys/class/drm/${path}`;
+  for (const card of existsSync(CARDS) ? await readdir(CARDS) : []) {
+    const total = `${CARDS}/${card}/device/mem_info_vram_total`;
+    if (!card.startsWith("card") || !existsSync(total)) continue;
     const used = total.replace(/total$/, "used");
     free.push(Number(await readFile(total, "utf8")) - Number(await readFile(used, "utf8")));
   }

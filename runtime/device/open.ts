@@ -1,11 +1,12 @@
 import { Gpu } from "../../core/device/gpu.ts";
 import { type Capabilities, probe, type Provider, type Tier, tiersOf } from "../../core/device/probe.ts";
 import { DeviceError } from "../../core/errors.ts";
+import { hostName } from "../host.ts";
 import { requestAdapter, requestDevice } from "./providers.ts";
 
 /** How to choose a device. */
 export interface OpenOptions {
-  /** `auto` takes bun-webgpu, but webgpu where that offers a better tier (f16 on NVIDIA). Default `auto`. */
+  /** `auto` takes bun-webgpu, but webgpu where that offers a better tier (f16 on NVIDIA), and elsewhere than in Bun. Default `auto`. */
   readonly gpu?: "auto" | Provider;
   /** `auto` (the default): the best tier the device offers. */
   readonly tier?: "auto" | Tier;
@@ -67,7 +68,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
 
 async function choose(wanted: "auto" | Provider, robustness: boolean): Promise<Candidate> {
   if (wanted !== "auto") return candidate(wanted, robustness);
-  if (!robustness) return candidate("webgpu", false);
+  if (!robustness || hostName !== "bun") return candidate("webgpu", robustness);
   const first = await candidate("bun-webgpu", true).catch((error: unknown) => asDeviceError(error));
   if (!(first instanceof DeviceError) && first.capabilities.f16) return first;
   const second = await candidate("webgpu", true).catch((error: unknown) => asDeviceError(error));

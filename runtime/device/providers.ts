@@ -4,6 +4,8 @@
 import type { Provider } from "../../core/device/probe.ts";
 import { isSoftware } from "../../core/device/software.ts";
 import { DeviceError } from "../../core/errors.ts";
+import { hostName, hostTitle } from "../host.ts";
+import { addPackage, reasonOf } from "../packages.ts";
 
 /** Dawn toggles wanted from the `webgpu` binding. */
 export interface ProviderOptions {
@@ -61,15 +63,31 @@ export async function requestAdapter(provider: Provider, options: ProviderOption
       hint: "Use --gpu webgpu.",
     });
   }
+  if (provider === "bun-webgpu" && hostName !== "bun") {
+    throw new DeviceError(
+      "PROVIDER_UNAVAILABLE",
+      `the WebGPU binding bun-webgpu runs in Bun alone, this is ${hostTitle}`,
+      {
+        hint: 'Use gpu: "webgpu", or "auto", which takes it here.',
+      },
+    );
+  }
   process.env["XDG_RUNTIME_DIR"] ??= "/tmp"; // silences a warning of the Vulkan loader
   let gpu: GPU;
   try {
     gpu = await instance(provider, options);
   } catch (cause) {
-    throw new DeviceError("PROVIDER_UNAVAILABLE", `the WebGPU binding ${provider} does not load on this platform`, {
-      hint: `Try --gpu ${provider === "webgpu" ? "bun-webgpu" : "webgpu"}, or reinstall packages.`,
-      cause,
-    });
+    throw new DeviceError(
+      "PROVIDER_UNAVAILABLE",
+      `the WebGPU binding ${provider} does not load on this platform: ${reasonOf(cause)}`,
+      {
+        hint:
+          provider === "webgpu"
+            ? `Add the package webgpu, which an installation without optional packages lacks (${addPackage("webgpu")})${hostName === "bun" ? ", or use --gpu bun-webgpu" : ""}.`
+            : "Use --gpu webgpu, or reinstall the packages.",
+        cause,
+      },
+    );
   }
   const request = {
     powerPreference: "high-performance",

@@ -1,10 +1,11 @@
 /**
  * Locks between processes: flock(2) on a file, as huggingface_hub's filelock takes it. The kernel drops it when its holder
- * dies, so no lock is ever stale. Neither Bun nor Node offers flock, hence libc.
+ * dies, so no lock is ever stale. No runtime offers flock, hence libc, which Bun and Deno can call.
  */
-import { dlopen } from "bun:ffi";
 import { statSync } from "node:fs";
 import { dirname } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { hostName } from "../host.ts";
 import { type DiskFile, makeFolder, openToWrite, remove } from "./disk.ts";
 
 const LIBRARIES = ["libc.so.6", "libc.so", "libSystem.B.dylib"];
@@ -13,21 +14,39 @@ const POLL = 100;
 
 type Flock = (descriptor: number, operation: number) => number;
 
-let found: Flock | null | undefined;
+let found: Promise<Flock | null> | undefined;
 
-/** libc's flock, or null where there is none (Windows). */
-function flock(): Flock | null {
-  if (found !== undefined) return found;
-  found = null;
-  for (const library of LIBRARIES) {
+/** libc's flock, or null where there is none (Windows) or where it cannot be called (Node). */
+const flock = (): Promise<Flock | null> => (found ??= findFlock());
+
+async function findFlock(): Promise<Flock | null> {
+  const open = await opener();
+  for (const library of open === undefined ? [] : LIBRARIES) {
     try {
-      found = dlopen(library, { flock: { args: ["i32", "i32"], returns: "i32" } }).symbols.flock;
-      break;
+      return open!(library);
     } catch {
       continue; // libc has another name here
     }
   }
-  return found;
+  return null;
+}
+
+interface DenoFfi {
+  dlopen(
+    library: string,
+    symbols: { readonly flock: { readonly parameters: readonly string[]; readonly result: string } },
+  ): { readonly symbols: { readonly flock: Flock } };
+}
+
+/** What opens a library and finds flock in it; undefined where the runtime calls no libraries. */
+async function opener(): Promise<((library: string) => Flock) | undefined> {
+  if (hostName === "bun") {
+    const { dlopen } = await import("bun:ffi");
+    return (library) => dlopen(library, { flock: { args: ["i32", "i32"], returns: "i32" } }).symbols.flock;
+  }
+  if (hostName === "node") return undefined;
+  const { Deno } = globalThis as unknown as { readonly Deno: DenoFfi };
+  return (library) => Deno.dlopen(library, { flock: { parameters: ["i32", "i32"], result: "i32" } }).symbols.flock;
 }
 
 /** A held lock; `exclusive` is false where this machine or the file system offers none. */
@@ -42,7 +61,7 @@ export interface Lock extends AsyncDisposable {
  * is let go: another may have opened it, and a new one under its name would have a second holder.
  */
 export async function takeLock(path: string, signal: AbortSignal): Promise<Lock> {
-  const lock = flock();
+  const lock = await flock();
   if (lock === null) return { exclusive: false, taken: false, [Symbol.asyncDispose]: async () => {} };
   await makeFolder(dirname(path));
   for (;;) {
@@ -70,7 +89,7 @@ async function lockFile(
   let exclusive = take();
   const contended = !exclusive && (await worksAt(`${file.path}.${crypto.randomUUID()}`, lock));
   while (contended && !exclusive && !signal.aborted) {
-    await Bun.sleep(POLL);
+    await setTimeout(POLL);
     exclusive = take();
   }
   return { exclusive, contended };

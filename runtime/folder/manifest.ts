@@ -2,7 +2,8 @@
  * manifest.json of a checkpoint and of a finished adapter: which files belong to it with their sha256, the step, and the
  * line of the run that it lies on. It is written last: a folder without it is not whole.
  */
-import { existsSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { createReadStream, existsSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { ModelError } from "../../core/errors.ts";
@@ -50,8 +51,7 @@ function formatManifest(manifest: Manifest): string {
   return `${JSON.stringify({ ...manifest, sha256: checksum(manifest) }, null, 2)}\n`;
 }
 
-const checksum = (manifest: Manifest): string =>
-  new Bun.CryptoHasher("sha256").update(JSON.stringify(manifest)).digest("hex");
+const checksum = (manifest: Manifest): string => createHash("sha256").update(JSON.stringify(manifest)).digest("hex");
 
 /**
  * The manifest of a folder; undefined where there is none.
@@ -133,9 +133,9 @@ export async function requireWhole(directory: string, manifest: Manifest, names?
 }
 
 async function describeFile(path: string): Promise<ManifestFile> {
-  const hash = new Bun.CryptoHasher("sha256");
+  const hash = createHash("sha256");
   let bytes = 0;
-  for await (const piece of Bun.file(path).stream()) {
+  for await (const piece of createReadStream(path)) {
     hash.update(piece);
     bytes += piece.byteLength;
   }

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { hostName } from "../host.ts";
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
@@ -47,5 +48,6 @@ export function dotEnvNames(
 
 /** The same of this process; none where Bun was told to read no such file. */
 export function ownDotEnvNames(): ReadonlyMap<string, string> {
+  if (hostName !== "bun") return new Map(); // Node and Deno read no .env unasked
   return process.execArgv.includes("--no-env-file") ? new Map() : dotEnvNames(process.env, process.cwd());
 }

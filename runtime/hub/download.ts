@@ -2,6 +2,7 @@
  * One file of the hub into the cache. It grows as `<hash>.incomplete`, goes on by range after a cut, and takes its name only
  * once its hash is right; whoever finds `blobs/<hash>` finds the whole of it.
  */
+import { createHash, type Hash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { ModelError } from "../../core/errors.ts";
@@ -107,7 +108,7 @@ class Half {
   readonly #file: RemoteFile;
   readonly #handle: DiskFile;
   #have = 0;
-  #hasher: Bun.CryptoHasher;
+  #hasher: Hash;
 
   constructor(context: DownloadContext, file: RemoteFile, handle: DiskFile) {
     this.#context = context;
@@ -223,7 +224,7 @@ class Half {
 }
 
 /** Git hashes a header with the size before the content. */
-function newHasher({ hash, size }: RemoteFile): Bun.CryptoHasher {
-  if (hash.length === 64) return new Bun.CryptoHasher("sha256");
-  return new Bun.CryptoHasher("sha1").update(`blob ${size}\0`);
+function newHasher({ hash, size }: RemoteFile): Hash {
+  if (hash.length === 64) return createHash("sha256");
+  return createHash("sha1").update(`blob ${size}\0`);
 }

@@ -1,6 +1,7 @@
 import type { BatchShape } from "../../core/device/batch-shape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { RunListener } from "../events.ts";
+import { nextTurn } from "../host.ts";
 import type { Warmup } from "../session/session.ts";
 import type { KernelForecast } from "./forecast.ts";
 
@@ -46,7 +47,7 @@ export class KernelWarmup implements Warmup, AsyncDisposable {
     const { value: batches = [] } = await this.#upcoming.next();
     for (const batch of batches as readonly BatchShape[]) {
       for (const [key, spec] of await this.#forecast.of(batch)) wanted.set(key, spec);
-      await Bun.sleep(0);
+      await nextTurn();
     }
     await Promise.all([begun, this.#gpu.compile(wanted, { onProgress })]);
   }
@@ -92,7 +93,7 @@ export class KernelWarmup implements Warmup, AsyncDisposable {
         const { value, done } = await this.#upcoming.next();
         if (done === true) return;
         for (const batch of value) {
-          await Bun.sleep(0); // steps go first
+          await nextTurn(); // steps go first
           const specs = await this.#forecast.of(batch);
           if (this.#stopped) return;
           if (!this.#asked.has(specs)) this.#compileLater(specs);

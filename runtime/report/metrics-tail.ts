@@ -1,4 +1,5 @@
 /** The entries of a metrics.jsonl that grows: what was read before is not read again. */
+import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import type { LogEntry } from "../folder/trainer-state.ts";
 import { parseMetrics } from "./run.ts";
@@ -21,7 +22,8 @@ export function openMetricsTail(path: string): () => Promise<readonly LogEntry[]
   const restart = (ino: number): void => {
     [file, offset, lines, end, entries] = [ino, 0, 0, Buffer.alloc(0), []];
   };
-  const from = async (start: number): Promise<Buffer> => Buffer.from(await Bun.file(path).slice(start).arrayBuffer());
+  const from = async (start: number): Promise<Buffer> =>
+    Buffer.concat(await Array.fromAsync(createReadStream(path, { start })));
 
   return async () => {
     const found = await stat(path).catch((error: NodeJS.ErrnoException) => {

@@ -1,4 +1,5 @@
 /** The page around a report's parts. Everything lies in the file, and its policy forbids the browser to fetch anything. */
+import { createHash } from "node:crypto";
 import { renderCurves } from "./curves.ts";
 import { renderEvaluation } from "./evaluation-view.ts";
 import { splitHistory } from "./history.ts";
@@ -31,7 +32,7 @@ export function renderReport(run: ReportRun): string {
 
 /** A page that holds all it needs, and a policy that forbids the browser to fetch anything else. */
 export function renderDocument({ title, body, style = "", scripts, connects = false }: PageParts): string {
-  const hashes = scripts.map((script) => `'sha256-${new Bun.CryptoHasher("sha256").update(script).digest("base64")}'`);
+  const hashes = scripts.map((script) => `'sha256-${createHash("sha256").update(script).digest("base64")}'`);
   const policy = [
     "default-src 'none'",
     "img-src data:",

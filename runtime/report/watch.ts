@@ -1,7 +1,9 @@
 /** `qlora watch`: the report over HTTP on this machine alone, kept up to date by server-sent events. */
 import { existsSync, statSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
 import { ConfigError, QloraError } from "../../core/errors.ts";
 import { defineRequest } from "../../core/options/request.ts";
+import { requireBun } from "../host.ts";
 import { openLiveView, renderLivePage, type LiveStatus, type LiveView } from "./live-page.ts";
 import { watchOptions } from "./watch-options.ts";
 
@@ -40,6 +42,7 @@ const HEARTBEAT_MS = 15_000;
  */
 export async function watchRun(outputDir: string, options: WatchOptions = {}): Promise<RunWatch> {
   const { port = 6007, interval = 500 } = check(options);
+  requireBun("watchRun");
   if (existsSync(outputDir) && !statSync(outputDir).isDirectory())
     throw new ConfigError("RUN_NOT_FOUND", `${outputDir}: is a file, expected a run's folder`);
   const look = openLiveView(outputDir);
@@ -73,7 +76,7 @@ export async function watchRun(outputDir: string, options: WatchOptions = {}): P
     return new ReadableStream({
       start: (controller) => controller.enqueue(encoder.encode("retry: 1000\n\n")),
       async pull(controller) {
-        if (sent === viewId() && !stopped) await Promise.race([wake.promise, Bun.sleep(HEARTBEAT_MS)]);
+        if (sent === viewId() && !stopped) await Promise.race([wake.promise, setTimeout(HEARTBEAT_MS)]);
         if (stopped) return controller.close();
         if (sent === viewId()) return controller.enqueue(encoder.encode(": still here\n\n"));
         sent = viewId();

@@ -8,6 +8,7 @@ import { createRunFolder, lockRunFolder, RUN_FILES, writeJson } from "../folder/
 import { newLine } from "../folder/lineage.ts";
 import { openRunLog } from "../folder/log.ts";
 import { checkResumable, readOptimizerState, readTrainingState } from "../folder/training-state.ts";
+import { hostName, hostVersion } from "../host.ts";
 import { planLine, planRecord } from "../planning/format.ts";
 import { KernelWarmup } from "../planning/kernel-warmup.ts";
 import { planTrainingRun } from "../planning/training-plan.ts";
@@ -101,7 +102,7 @@ export async function openTrainingRun(
   const runLog = opened.use(await openRunLog(training, state));
   const runRecord = {
     qlora: version,
-    bun: Bun.version,
+    [hostName]: hostVersion,
     config: configToJson(config),
     device: gpu.info,
     baseModel: { name: base.name, sha: base.sha, directory: source.checkpoint },

@@ -2,6 +2,7 @@
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { buildIfStale } from "../../scripts/build/index.ts";
 
 const root = join(import.meta.dir, "../..");
 
@@ -30,6 +31,8 @@ export async function expectRun(folder: string, command: readonly string[]): Pro
 /** An outsider's folder. */
 export interface Outside {
   readonly folder: string;
+  /** The packed project itself. */
+  readonly tarball: string;
   /** Where qlora is installed. */
   readonly installed: string;
   /** Arguments to the installed command line, as `bunx qlora …` runs it. */
@@ -42,7 +45,9 @@ export interface Outside {
 /** Packs the project and installs it, its dependencies taken from the checkout. */
 export async function installPacked(): Promise<Outside> {
   const folder = mkdtempSync(join(tmpdir(), "qlora-pack-"));
-  await expectRun(root, [process.execPath, "pm", "pack", "--quiet", "--destination", folder]);
+  await buildIfStale();
+  // What the prepack script would make is there; `bun run package` packs with it.
+  await expectRun(root, [process.execPath, "pm", "pack", "--ignore-scripts", "--quiet", "--destination", folder]);
   const modules = join(folder, "node_modules");
   const installed = join(modules, "qlora");
   mkdirSync(installed, { recursive: true });
@@ -55,6 +60,7 @@ export async function installPacked(): Promise<Outside> {
   }
   return {
     folder,
+    tarball: join(folder, tarball),
     installed,
     qlora: (...args) => runIn(folder, [process.execPath, join(installed, "cli/main.ts"), ...args]),
     nestCopy(packageFolder) {
