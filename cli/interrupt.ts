@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
+import { findLaunch } from "../runtime/distributed/launcher.ts";
 import type { RunListener } from "../runtime/events.ts";
 import { INTERRUPTED, TERMINATED } from "./exit-codes.ts";
 
 /** Signals that stop a command, and the code that it ends with. */
-const CODES = { SIGINT: INTERRUPTED, SIGHUP: INTERRUPTED, SIGTERM: TERMINATED } as const;
+const CODES = { SIGINT: INTERRUPTED, SIGHUP: INTERRUPTED, SIGTERM: TERMINATED, SIGUSR1: INTERRUPTED } as const;
 type StopSignal = keyof typeof CODES;
 
 let last: StopSignal | undefined;
@@ -22,7 +23,10 @@ const nohup = ignoresHangup();
 
 /** Calls `stop` for each signal that ends a command; the function that is returned ends that. */
 export function onStop(stop: (again: boolean) => void): () => void {
-  const signals = (Object.keys(CODES) as StopSignal[]).filter((signal) => signal !== "SIGHUP" || !nohup);
+  // Launchers pass SIGUSR1 on and leave the ranks time to save, which Open MPI's does after no other signal.
+  const ranked = findLaunch(process.env) !== undefined;
+  const heard = (signal: StopSignal): boolean => (signal === "SIGUSR1" ? ranked : signal !== "SIGHUP" || !nohup);
+  const signals = (Object.keys(CODES) as StopSignal[]).filter(heard);
   let stopped = false;
   const listen = (signal: StopSignal): void => {
     last = signal;

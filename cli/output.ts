@@ -1,6 +1,7 @@
 /** The two streams: data to stdout, all else to stderr. */
 import { createConsola } from "consola";
 import { QloraError } from "../core/errors.ts";
+import { launchedRank } from "../runtime/distributed/launcher.ts";
 
 /** Nobody reads stdout any more, as after `| head -1`: what is left to do is to end. */
 export class ReaderGone extends Error {}
@@ -8,11 +9,15 @@ export class ReaderGone extends Error {}
 // What cannot be written to stdout is told by the write itself; there is nowhere to tell that stderr is gone.
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 
+/** Of several ranks, rank 0 alone talks; the others tell errors of their own. */
+const talks = launchedRank(process.env) === 0;
+
 /**
  * Writes data; resolves when the reader has taken it.
  * @throws ReaderGone where the reader has left; QloraError where the data has no place, as on a full disk
  */
 export function writeData(text: string): Promise<void> {
+  if (!talks) return Promise.resolve();
   return new Promise((resolve, reject) => {
     const end = (error?: Error | null): void => (error ? reject(refusal(error)) : resolve());
     try {
@@ -39,7 +44,7 @@ export const notes = createConsola({
   stdout: process.stderr,
   stderr: process.stderr,
   throttle: 0,
-  level: 3, // consola goes quiet under NODE_ENV=test
+  level: talks ? 3 : 0, // consola goes quiet under NODE_ENV=test
   fancy: process.stderr.isTTY,
   formatOptions: { date: false, colors: process.stderr.isTTY, compact: true },
 });

@@ -9,6 +9,7 @@ import { DONE, EXIT_CODES, exitCodeOf, INTERRUPTED } from "./exit-codes.ts";
 import { helpText } from "./help.ts";
 import { interruptCode } from "./interrupt.ts";
 import { columns, notes, ReaderGone, writeData } from "./output.ts";
+import { checkRanked, gpusOf, leaveWorld, onGpus, yourTurn } from "./ranks.ts";
 import type { Services } from "./sdk.ts";
 
 const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
@@ -46,11 +47,16 @@ const root = defineCommand({
 /** Runs one command line and returns its exit code (exit-codes.ts). */
 export async function main(argv: readonly string[], services: Services): Promise<number> {
   try {
-    return await dispatch(argv, services);
+    const code = await dispatch(argv, services);
+    await leaveWorld();
+    return code;
   } catch (error) {
     if (error instanceof ReaderGone) return DONE;
-    report(error);
     const code = exitCodeOf(error);
+    // All ranks are interrupted at once; any other error ends the rank, and with it the job.
+    if (code === INTERRUPTED) await leaveWorld();
+    const who = await yourTurn(error);
+    if (who !== undefined) report(error, who);
     return code === INTERRUPTED ? interruptCode() : code;
   }
 }
@@ -74,6 +80,7 @@ async function dispatch(argv: readonly string[], services: Services): Promise<nu
     const near = nearestName(name, Object.keys(commands));
     throw usageError(`${name}: unknown command${near === undefined ? "" : `; did you mean "${near}"?`}`);
   }
+  if (!wantsHelp) checkRanked(name);
   return runModule(await commands[name]!(), argv.slice(1), services, wantsHelp);
 }
 
@@ -93,11 +100,13 @@ async function runModule(
   const parsed = parseArguments(argv, ownFlags(args, module.repeatable), prepared.groups);
   const problems = [...parsed.problems, ...positionalProblems(args, module.variadic === true, parsed.positionals)];
   const config = makeConfig(prepared, parsed.values, problems, parsed.failed);
+  const { name } = command.meta as { readonly name: string };
   if (problems.length > 0) {
-    const { name } = command.meta as { readonly name: string };
     throw new ConfigError("USAGE", problems, { hint: `See qlora ${name} --help.` });
   }
   const { values, positionals } = parsed;
+  const gpus = gpusOf(name, argv);
+  if (gpus !== undefined) return onGpus(gpus, name, argv, config?.training.outputDir);
   const data: CommandData = { services, values, positionals, config, run: (line) => main(line, services) };
   const { result } = await runCommand(command, { rawArgs: [...parsed.canonical], data });
   return typeof result === "number" ? result : DONE;
@@ -146,11 +155,12 @@ function positionalProblems(args: ArgsDef, variadic: boolean, given: readonly st
 const usageError = (problem: string): ConfigError =>
   new ConfigError("USAGE", problem, { hint: `Commands: ${Object.keys(commands).join(", ")}. See qlora --help.` });
 
-function report(error: unknown): void {
+/** @param who is told before it */
+function report(error: unknown, who: string): void {
   if (!(error instanceof QloraError)) {
-    notes.error(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    notes.error(`${who}${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
     return;
   }
-  notes.error(error.hint === undefined ? error.message : `${error.message}\n${error.hint}`);
+  notes.error(`${who}${error.hint === undefined ? error.message : `${error.message}\n${error.hint}`}`);
   if (process.env["QLORA_DEBUG"] !== undefined) notes.log(error.stack, error.cause);
 }

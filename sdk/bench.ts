@@ -10,6 +10,11 @@ import { gradNorm } from "../kernels/grad-norm/index.ts";
 import { type Roofline, measureRoofline } from "../kernels/roofline/index.ts";
 import type { DeviceOptions } from "../runtime/config/device-options.ts";
 import { splitMicroBatches, type Sample } from "../runtime/data/pack.ts";
+import { openRankDevice } from "../runtime/device/rank-device.ts";
+import { dealByTokens } from "../runtime/distributed/deal.ts";
+import { openWorld } from "../runtime/distributed/index.ts";
+import { RankPace } from "../runtime/distributed/pace.ts";
+import type { World } from "../runtime/distributed/world.ts";
 import type { RunListener } from "../runtime/events.ts";
 import { planLine } from "../runtime/planning/format.ts";
 import { KernelWarmup, type BatchShapes } from "../runtime/planning/kernel-warmup.ts";
@@ -17,6 +22,7 @@ import { openPlanned, type Planned, stepsOf } from "../runtime/planning/open.ts"
 import type { MemorySettings, MemoryMode } from "../runtime/planning/settings.ts";
 import { batchesOf } from "../runtime/planning/upcoming-batches.ts";
 import { openSession, type Session } from "../runtime/session/session.ts";
+import { createReducer } from "../runtime/training/reduce.ts";
 import { accumulateGradients } from "../runtime/training/step.ts";
 
 /** What to time. */
@@ -62,6 +68,10 @@ export interface BenchResult {
   readonly plan: { readonly settings: MemorySettings; readonly peakBytes: number } | undefined;
   readonly lastLoss: number;
   /** Growth of the process's resident memory, and of GPU memory held, over the timed steps. */
+  /** Mean loss of each step, those before timing included. */
+  readonly losses: readonly number[];
+  /** Of several ranks, as in metrics.jsonl: shares of the time for sums and for waiting, and each rank's own speed. */
+  readonly ranks: Readonly<Record<string, number>> | undefined;
   readonly hostGrowthBytes: number;
   readonly gpuGrowthBytes: number;
   /** Steps skipped because a gradient was not finite. */
@@ -93,10 +103,15 @@ function stepLengths({ lengths, samplesPerStep }: BenchOptions, step: number): n
   return Array.from({ length: samplesPerStep }, (_, i) => lengths[(step * samplesPerStep + i) % lengths.length]!);
 }
 
+/** Places in a step that a rank computes. */
+const shareOf = (lengths: readonly number[], { rank, size }: World): readonly number[] =>
+  dealByTokens(lengths, size)[rank]!;
+
 /** Micro-batches of every step, the profile's included. */
-async function* benchBatches(options: BenchOptions, maxTokens: number): BatchShapes {
+async function* benchBatches(options: BenchOptions, maxTokens: number, world: World): BatchShapes {
   for (let step = 0; step <= options.warmup + options.steps; step++) {
-    const lengths = stepLengths(options, step);
+    const all = stepLengths(options, step);
+    const lengths = shareOf(all, world).map((i) => all[i]!);
     yield batchesOf(splitMicroBatches(lengths, { maxTokens }), lengths, true);
   }
 }
@@ -128,15 +143,19 @@ async function openForBench({
 }
 
 /** Runs the benchmark. @throws ModelError, DeviceError */
-export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
+export async function benchSteps(asked: BenchOptions): Promise<BenchResult> {
+  const world = await openWorld();
+  const options = { ...asked, onEvent: world.rank === 0 ? asked.onEvent : undefined };
   const { source, optimizer: plugin, warmup, steps } = options;
   const started = performance.now();
   const { vocabSize } = await source.outline(NUM_LABELS);
+  const rankDevice = await openRankDevice(options.device.device, world);
   const planned = await openForBench(options);
+  await rankDevice.check(planned.gpu.info);
   const { gpu: opened, plan, forecast } = planned;
   if (plan !== undefined) options.onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
   const { checkpointing = "none", tokenBudget = Infinity } = plan?.settings ?? options;
-  const kernels = forecast && new KernelWarmup({ gpu: opened, forecast }, benchBatches(options, tokenBudget));
+  const kernels = forecast && new KernelWarmup({ gpu: opened, forecast }, benchBatches(options, tokenBudget, world));
   using session = await openSession({
     source,
     adapter: options.adapter,
@@ -153,31 +172,41 @@ export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
   const optimizer = plugin.create({ gpu, parameters });
   const gradState = gpu.alloc([4], "f32", "gradient gradState", "optimizer");
   const lossScale = gpu.tier === "f32" ? 1 : 1024;
-  let lastLoss = Number.NaN;
+  const reducer = createReducer(gpu, parameters, world);
+  const pace = new RankPace(world.size);
+  const losses: number[] = [];
   let skipped = 0;
   let secondsToFirstStep = 0;
   const runStep = async (step: number): Promise<number> => {
+    const from = performance.now();
     const samples = randomSamples(options, vocabSize, step);
+    const own = shareOf(stepLengths(options, step), world).map((i) => samples[i]!);
     parameters.zeroGrad();
     const settings = {
       limits: { maxTokens: tokenBudget },
       checkpointing,
       lossScale,
       stepKey: step,
+      stepSamples: samples.length,
+      onBlock: (block: number) => reducer.blockDone(block),
     };
-    const losses = await accumulateGradients(session, samples, settings);
+    const lossOf = own.length === 0 ? undefined : await accumulateGradients(session, own, settings);
+    const lossSum = lossOf === undefined ? 0 : (await gpu.readFloats(lossOf)).reduce((sum, value) => sum + value, 0);
+    if (lossOf !== undefined) gpu.free(lossOf);
+    const tokens = own.reduce((sum, { inputIds }) => sum + inputIds.length, 0);
+    const totals = await reducer.reduceGradients({ lossSum, samples: own.length, tokens }, step + 1);
     gradNorm(gpu, parameters.slabs, gradState, { lossScale, maxNorm: 1 });
     optimizer.step({ learningRate: 1e-4, update: step + 1, gradState });
-    const values = await gpu.readFloats(losses);
-    gpu.free(losses);
-    lastLoss = values.reduce((sum, v) => sum + v, 0) / values.length;
+    losses.push(totals.lossSum / totals.samples);
     if ((await gpu.readFloats(gradState))[1] !== 0) skipped++;
     if (step === 0) secondsToFirstStep = (performance.now() - started) / 1000;
-    return samples.reduce((sum, s) => sum + s.inputIds.length, 0);
+    pace.add(totals, (performance.now() - from) / 1000);
+    return totals.tokens;
   };
   gpu.memory.resetPeak();
   for (let step = 0; step < warmup; step++) await runStep(step);
   if (warmup > 0) await kernels?.done();
+  pace.takeSinceLog(); // of the steps before timing
   const stepSeconds: number[] = [];
   const before = { host: process.memoryUsage.rss(), gpu: gpu.memory.report() };
   let tokens = 0;
@@ -191,6 +220,7 @@ export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
   const peakBytes = after.peak;
   const hostGrowthBytes = process.memoryUsage.rss() - before.host;
   const gpuGrowthBytes = after.used + after.pooled - before.gpu.used - before.gpu.pooled;
+  const ranks = world.size === 1 ? undefined : pace.takeSinceLog();
   let profile: readonly ProfileLine[] = [];
   let roofline: Roofline | undefined;
   if (options.profile) {
@@ -200,6 +230,7 @@ export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
     roofline = await measureRoofline(gpu);
   }
   optimizer.destroy();
+  reducer.free();
   gpu.free(gradState);
   const seconds = stepSeconds.reduce((sum, s) => sum + s, 0);
   return {
@@ -214,7 +245,9 @@ export async function benchSteps(options: BenchOptions): Promise<BenchResult> {
     loadSeconds,
     peakBytes,
     plan: plan && { settings: plan.settings, peakBytes: plan.figures.peak },
-    lastLoss,
+    losses,
+    lastLoss: losses.at(-1) ?? Number.NaN,
+    ranks,
     hostGrowthBytes,
     gpuGrowthBytes,
     skipped,

@@ -7,6 +7,10 @@ import { damaged, parseJsonObject } from "../core/formats/json-object.ts";
 import { configToJson, type Config } from "../runtime/config/config.ts";
 import { type Dataset, fingerprintDataset, loadDataset } from "../runtime/data/dataset.ts";
 import { countLabels } from "../runtime/data/labels.ts";
+import { requireAlike } from "../runtime/distributed/agree.ts";
+import { takeDevice } from "../runtime/distributed/choose-device.ts";
+import { openWorld } from "../runtime/distributed/index.ts";
+import { alone, anyRank, fromFirst, type World } from "../runtime/distributed/world.ts";
 import { remove } from "../runtime/files/disk.ts";
 import { writeFileAtomic } from "../runtime/files/files.ts";
 import { readCheckpoints } from "../runtime/folder/checkpoints.ts";
@@ -64,15 +68,26 @@ export async function crossValidate(
   options: TrainOptions = {},
 ): Promise<CrossValidation> {
   const { outputDir, overwriteOutputDir } = config.training;
-  const { onEvent, signal } = options;
+  const world = await openWorld();
+  const leads = world.rank === 0;
+  const told = { ...options, onEvent: leads ? options.onEvent : undefined };
   checkConfig(config, folds);
   const { trainFiles, format, softLabelColumns } = config.data;
   const all = requireUniqueIds(loadDataset(trainFiles, { format, softLabelColumns }));
   const numLabels = countLabels([all]);
   const identity = identityOf(config, folds, all);
-  if (overwriteOutputDir) await removeFolds(outputDir);
-  else await checkIdentity(outputDir, identity);
-  await writeJson(join(outputDir, CV_FILES.record), { ...identity, results: [] });
+  await requireAlike(world, "the cross-validation", identity, "Start every rank with the same data and config.");
+  const writeRecord = async (parts: object): Promise<void> => {
+    if (leads) await writeJson(join(outputDir, CV_FILES.record), { ...identity, ...parts });
+  };
+  await fromFirst(world, { what: "rank 0 to look at the folds" }, async () => {
+    if (overwriteOutputDir) await removeFolds(outputDir);
+    else await checkIdentity(outputDir, identity);
+    await writeRecord({ results: [] });
+  });
+  // A fold each is faster than one together: nothing is exchanged. The folds must lie on a disk that all hosts see.
+  const apart = world.size > 1 && folds >= world.size;
+  const cutShort = apart && (await trainApart(world, config, folds, told));
 
   const done: HeldOut[] = [];
   const score = (rows: HeldOut["rows"]): Record<string, number> => {
@@ -80,19 +95,17 @@ export async function crossValidate(
     const labels = rows.map(({ label }) => label);
     return scoreLogits(logits, labels, numLabels, config.metrics);
   };
-  for (let fold = 0; fold < folds && signal?.aborted !== true; fold++) {
+  for (let fold = 0; fold < folds && !cutShort; fold++) {
     const folder = join(outputDir, `fold-${fold}`);
-    onEvent?.({ type: "info", message: `fold ${fold + 1} of ${folds}, in ${folder}` });
     const foldConfig = foldOf(config, folds, fold, folder);
-    if (await hasEnded(folder)) onEvent?.({ type: "info", message: "it is done already" });
-    else if (await trainFold(foldConfig, options)) break;
+    if (!apart && (await makeFold({ fold, folds, config: foldConfig, options: told, world }))) break;
     const { evaluation } = loadRunData(foldConfig.data);
     const record = await readEvaluation(folder);
     await requireEvaluated(folder, record.step);
     const rows = evaluation!.rows.map(({ id, label }, i) => ({ id, label: label!, values: record.probabilities[i]! }));
     const result = { fold, outputDir: folder, rows: rows.length, steps: record.step, metrics: score(rows) };
     done.push({ result, rows });
-    await writeJson(join(outputDir, CV_FILES.record), { ...identity, results: done.map((held) => held.result) });
+    await writeRecord({ results: done.map((held) => held.result) });
   }
   const results = done.map(({ result }) => result);
   if (done.length < folds)
@@ -102,9 +115,9 @@ export async function crossValidate(
   const rows = all.rows.map(({ id }) => byId.get(id)!);
   const columns = probabilityColumns(all, numLabels, all.labelNames);
   const outOfFold = join(outputDir, CV_FILES.outOfFold);
-  await writeFileAtomic(outOfFold, formatProbabilities({ columns, rows }));
+  if (leads) await writeFileAtomic(outOfFold, formatProbabilities({ columns, rows }));
   const metrics = score(rows);
-  await writeJson(join(outputDir, CV_FILES.record), { ...identity, results, metrics });
+  await writeRecord({ results, metrics });
   return { outputDir, folds: results, metrics, outOfFold, interrupted: false };
 }
 
@@ -131,15 +144,54 @@ function foldOf(config: Config, nSplits: number, foldIdx: number, outputDir: str
   };
 }
 
-/** Trains a fold, from its newest checkpoint where it has one. @returns whether it was interrupted */
-async function trainFold(config: Config, options: TrainOptions): Promise<boolean> {
+/** A fold and what it is made with. */
+interface FoldWork {
+  readonly fold: number;
+  readonly folds: number;
+  readonly config: Config;
+  readonly options: TrainOptions;
+  readonly world: World;
+}
+
+/** Every rank trains folds of its own. @returns whether any was interrupted, once all ranks are done */
+async function trainApart(world: World, config: Config, folds: number, options: TrainOptions): Promise<boolean> {
+  await takeDevice(config.device.device, world); // a fold by itself would take the first
+  delete process.env["QLORA_DEVICE"];
+  const whole = { ...config, device: { ...config.device, device: undefined } };
+  const message = `${world.size} ranks train a fold each at a time; told here are those of rank 0`;
+  options.onEvent?.({ type: "info", message });
+  let interrupted = false;
+  for (let fold = world.rank; fold < folds && !interrupted; fold += world.size) {
+    const own = foldOf(whole, folds, fold, join(config.training.outputDir, `fold-${fold}`));
+    interrupted = await makeFold({ fold, folds, config: own, options, world: alone });
+  }
+  const waiting = { what: "the folds of all ranks", deadlineMs: Infinity };
+  return (await world.exchange([interrupted ? 1 : 0], waiting)).some(([value]) => value === 1);
+}
+
+/** @returns whether it was interrupted */
+async function makeFold({ fold, folds, config, options, world }: FoldWork): Promise<boolean> {
   const { outputDir } = config.training;
-  const record = await readOwnRecord(outputDir);
-  const { living } = await readCheckpoints(outputDir, record?.lineage ?? (record && UNRECORDED));
-  const resumable = record !== undefined && living.length > 0;
+  const { onEvent, signal } = options;
+  const starting = { what: "rank 0 to look at the fold" };
+  if (await anyRank(world, signal?.aborted === true, `fold ${fold}`)) return true;
+  onEvent?.({ type: "info", message: `fold ${fold + 1} of ${folds}, in ${outputDir}` });
+  if (!(await fromFirst(world, starting, () => hasEnded(outputDir)))) return trainFold(config, options, world);
+  onEvent?.({ type: "info", message: "it is done already" });
+  return false;
+}
+
+/** Trains a fold, from its newest checkpoint where it has one. @returns whether it was interrupted */
+async function trainFold(config: Config, options: TrainOptions, world: World): Promise<boolean> {
+  const { outputDir } = config.training;
+  const resumable = await fromFirst(world, { what: "rank 0 to look at the fold" }, async () => {
+    const record = await readOwnRecord(outputDir);
+    const { living } = await readCheckpoints(outputDir, record?.lineage ?? (record && UNRECORDED));
+    return record !== undefined && living.length > 0;
+  });
   // Without a checkpoint, a run that was cut off has nothing worth keeping.
   const training = { ...config.training, resumeFromCheckpoint: resumable, overwriteOutputDir: !resumable };
-  const steps = trainSteps({ ...config, training }, options);
+  const steps = trainSteps({ ...config, training }, options, world);
   for (;;) {
     const { done, value } = await steps.next();
     if (done === true) return value.interrupted;

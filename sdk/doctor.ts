@@ -1,7 +1,12 @@
+import { existsSync } from "node:fs";
 import type { Gpu } from "../core/device/gpu.ts";
 import { tiersOf } from "../core/device/probe.ts";
 import type { DeviceOptions } from "../runtime/config/device-options.ts";
 import { openGpu } from "../runtime/device/open.ts";
+import { checkDevice, deviceWay, hasSelectLayer, takeDevice } from "../runtime/distributed/choose-device.ts";
+import { nvidiaNodes } from "../runtime/distributed/gpus.ts";
+import { type VulkanDevice, vulkanDevices } from "../runtime/distributed/vulkan-devices.ts";
+import { alone } from "../runtime/distributed/world.ts";
 
 /** One small kernel against its reference. */
 export interface SelfTest {
@@ -9,6 +14,11 @@ export interface SelfTest {
   /** Largest relative error. */
   readonly error: number;
   readonly tolerance: number;
+}
+
+/** A device of the machine; its tiers are those of the opened one where it is of the same kind. */
+export interface DoctorDevice extends VulkanDevice {
+  readonly tiers: readonly string[] | undefined;
 }
 
 /** What the device is, and whether it computes right. */
@@ -19,6 +29,10 @@ export interface DoctorReport {
   readonly tier: string;
   /** Every tier the device offers. */
   readonly tiers: readonly string[];
+  /** Every device that the Vulkan loader lists, by the number that --device takes; empty where it tells none. */
+  readonly devices: readonly DoctorDevice[];
+  /** How several ranks get a card each. */
+  readonly deviceWay: string;
   readonly limits: Readonly<Record<string, number>>;
   readonly features: readonly string[];
   readonly selfTest: readonly SelfTest[];
@@ -38,8 +52,12 @@ export async function examineDevice(
   device: Partial<DeviceOptions>,
   selfTest: (gpu: Gpu) => Promise<SelfTest[]>,
 ): Promise<DoctorReport> {
+  const all = (await vulkanDevices()) ?? []; // before one of them is chosen: the others are hidden then
+  const hides = nvidiaNodes(all.filter(({ software }) => !software)) !== undefined && existsSync("/usr/bin/unshare");
+  const choice = await takeDevice(device.device, alone);
   const gpu = await openGpu(device);
   try {
+    await checkDevice(choice);
     const { adapter, capabilities } = gpu.info;
     return {
       provider: gpu.info.provider,
@@ -47,6 +65,11 @@ export async function examineDevice(
       driver: adapter.description,
       tier: gpu.tier,
       tiers: tiersOf(capabilities),
+      devices: all.map((one) => {
+        const same = `${adapter.device} ${adapter.description}`.includes(one.name.split(" (")[0]!);
+        return { ...one, tiers: same ? tiersOf(capabilities) : undefined };
+      }),
+      deviceWay: deviceWay(all, hasSelectLayer(), hides),
       limits: Object.fromEntries(LIMITS.map((name) => [name, gpu.device.limits[name]])),
       features: [
         ...(capabilities.f16 ? ["f16"] : []),

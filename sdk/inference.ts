@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { ConfigError, DataError } from "../core/errors.ts";
 import { ADAPTER_WEIGHTS_FILE } from "../core/formats/peft.ts";
 import { defineRequest } from "../core/options/request.ts";
+import { version } from "../core/util/version.ts";
 import { softmaxRows } from "../core/plugin/metric-rows.ts";
 import type { MetricPlugin } from "../core/plugin/metric.ts";
 import type { DataOptions } from "../runtime/config/data-options.ts";
@@ -12,8 +13,13 @@ import { resolveRecorded } from "../runtime/config/recorded.ts";
 import type { ResolveContext } from "../runtime/config/resolve.ts";
 import { type Dataset, fingerprintDataset } from "../runtime/data/dataset.ts";
 import { requireArenaClasses, requireKnownLabels } from "../runtime/data/labels.ts";
+import type { TokenizedDataset } from "../runtime/data/dataset-tokenizer.ts";
 import { isText } from "../runtime/data/row.ts";
+import { sharedTokenizer } from "../runtime/data/shared-tokens.ts";
 import { swapResponses } from "../runtime/data/swap.ts";
+import { requireAlike } from "../runtime/distributed/agree.ts";
+import { openWorld } from "../runtime/distributed/index.ts";
+import { firstOfHost, fromFirst, type World } from "../runtime/distributed/world.ts";
 import type { RunListener } from "../runtime/events.ts";
 import { findAdapter, type TrainedAdapter } from "../runtime/folder/find-adapter.ts";
 import { classesOf, labelNamesOf } from "../runtime/folder/label-names.ts";
@@ -271,18 +277,45 @@ async function fileDigest(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
+/** All rows of a prediction before this one, which rank 0 has kept; nothing where some are missing. */
+async function wholeOf(
+  world: World,
+  kept: PartialLogits | undefined,
+  views: number,
+): Promise<Float32Array<ArrayBuffer>[]> {
+  const whole = kept?.whole;
+  const waiting = { what: "the rows that are done" };
+  if (!(await fromFirst(world, waiting, () => whole !== undefined))) return [];
+  if (world.size === 1) return whole!;
+  const values: Float32Array<ArrayBuffer>[] = [];
+  for (let view = 0; view < views; view++) {
+    const bytes = await world.broadcast(whole && new Uint8Array(whole[view]!.buffer), waiting);
+    values.push(new Float32Array(bytes.buffer));
+  }
+  return values;
+}
+
 async function inferenceLogits(
   request: InferenceRequest,
   adapter: TrainedAdapter,
   plugins: ResolveContext,
   { what, labelled, arena, partial, signal, of }: Views,
-  onEvent: RunListener | undefined,
+  listener: RunListener | undefined,
 ): Promise<Logits> {
+  const world = await openWorld();
+  const onEvent = world.rank === 0 ? listener : undefined;
   const { record } = adapter;
   const data = requestData(request, record?.config.data);
   const dataset = requestRows(request, data, record !== undefined, { labelled, labelNames: classesOf(adapter) });
   const views = of(dataset);
-  const run = await openAdapterRun(request, adapter, plugins, onEvent);
+  const run = await firstOfHost(world, "the base model on each host", () =>
+    openAdapterRun(request, adapter, plugins, onEvent),
+  );
+  if (world.size > 1) {
+    const weights = await fileDigest(join(adapter.directory, ADAPTER_WEIGHTS_FILE));
+    const same = { qlora: version, weights, config: digest(adapter.config) };
+    await requireAlike(world, "the adapter", same, "Give every host the same adapter and the same qlora.");
+  }
   const { source, numLabels } = run;
   if (labelled) requireKnownLabels(dataset, numLabels);
   if (arena !== undefined) {
@@ -292,13 +325,15 @@ async function inferenceLogits(
 
   const specials = inferenceSpecials(source.checkpoint, request.data, adapter);
   if (specials !== undefined && dataset.rows.some(isText)) onEvent?.({ type: "info", message: specials.message });
-  await using tokenizer = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent);
-  const tokens = await Promise.all(views.map((view) => tokenizer.tokenize(view)));
+  await using own = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent);
+  const tokenizer = sharedTokenizer(world, own);
+  const tokens: TokenizedDataset[] = [];
+  for (const view of views) tokens.push(await tokenizer.tokenize(view)); // in turn: ranks meet over each
   const { maxLength } = data;
   const { addBosToken, addEosToken } = specials ?? data;
   const rows = dataset.rows.length;
   await using kept =
-    partial?.partialFile === undefined
+    partial?.partialFile === undefined || world.rank !== 0
       ? undefined
       : await PartialLogits.open({
           path: partial.partialFile,
@@ -309,14 +344,15 @@ async function inferenceLogits(
           views: views.length,
           onEvent,
         });
-  const values = kept?.whole ?? [];
+  const values = await wholeOf(world, kept, views.length);
   if (values.length === 0) {
-    const opening = { values: adapter.directory, maxLength, data: tokens, onEvent };
+    const opening = { values: adapter.directory, maxLength, data: tokens, onEvent, world };
     const { session: opened, limits } = await openAdapterSession(run, opening);
     using session = opened;
     for (const [i, view] of tokens.entries()) {
       const label = i === 0 ? what : `${what}, A and B exchanged`;
-      values.push(await computeLogits(session, view, limits, label, onEvent, { kept: kept?.view(i), signal }));
+      const options = { kept: kept?.view(i), signal, world };
+      values.push(await computeLogits(session, view, limits, label, onEvent, options));
     }
   }
   const odd = notFinite(dataset, values, numLabels);

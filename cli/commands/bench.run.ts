@@ -20,6 +20,7 @@ export async function bench({ services, values }: CommandData, json: boolean): P
 function benchText(result: BenchResult): string {
   const head = columns([
     ["device", `${result.device}, tier ${result.tier}`],
+    ...(result.ranks === undefined ? [] : [["ranks", ranksText(result.ranks)]]),
     ["samples/s", result.samplesPerSecond.toFixed(3)],
     ["tokens/s", result.tokensPerSecond.toFixed(1)],
     ["seconds per step", result.secondsPerStep.toFixed(4)],
@@ -46,6 +47,13 @@ function benchText(result: BenchResult): string {
   );
   const limits = `${flops(roofline.flopsPerSecond)} in products, ${bandwidth(roofline.bytesPerSecond)} in a copy`;
   return `${head}\n${table}total ${total.toFixed(1)} ms; roofline, measured: ${limits}\n`;
+}
+
+function ranksText(ranks: NonNullable<BenchResult["ranks"]>): string {
+  const waits = Object.entries(ranks).flatMap(([key, share]) => (key.endsWith("_waiting") ? [share] : []));
+  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+  const communication = percent(ranks["communication"]!);
+  return `${waits.length}; ${communication} of the time for sums that nothing hides, at most ${percent(Math.max(...waits))} waiting for others`;
 }
 
 const flops = (perSecond: number): string =>

@@ -14,7 +14,10 @@ export const prepare: CommandModule["prepare"] = async () => {
 
 export default defineCommand({
   meta: { name: "bench", description: "Time training steps, on the bundled model or on random weights of full size" },
-  args: { json: { type: "boolean", description: "Print the result as JSON" } },
+  args: {
+    gpus: { type: "string", valueHint: "N|all", description: "Run on so many GPUs of this machine, through mpirun" },
+    json: { type: "boolean", description: "Print the result as JSON" },
+  },
   async run(context) {
     const { bench } = await import("./bench.run.ts");
     return bench(dataOf(context), context.args.json ?? false);

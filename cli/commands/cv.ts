@@ -10,6 +10,7 @@ export default defineCommand({
   args: {
     ...configArgs,
     folds: { type: "string", valueHint: "N", description: "Number of folds (default: 5)" },
+    gpus: { type: "string", valueHint: "N|all", description: "Run on so many GPUs of this machine, through mpirun" },
     json: { type: "boolean", description: "Print the result as JSON on stdout" },
   },
   async run(context) {

@@ -14,7 +14,7 @@ export async function doctor({ services, values }: CommandData, json: boolean): 
 }
 
 function reportText(report: DoctorReport): string {
-  const { provider, adapter, driver, tier, tiers, limits, features, selfTest } = report;
+  const { provider, adapter, driver, tier, tiers, devices, limits, features, selfTest } = report;
   const head = [
     ["adapter", adapter],
     ["driver", driver],
@@ -22,6 +22,14 @@ function reportText(report: DoctorReport): string {
     ["tier", `${tier} (offered: ${tiers.join(", ")})`],
     ["features", features.join(", ") || "none"],
   ];
+  const deviceRows = devices.map(({ index, name, uuid, pci, tiers: offered }) => [
+    `  ${index}`,
+    name,
+    uuid,
+    pci ?? "no PCI address",
+    offered === undefined ? "" : `tier ${offered.at(-1)}`,
+  ]);
+  const deviceText = `devices (--device), ${report.deviceWay}\n${columns(deviceRows)}`;
   const limitRows = Object.entries(limits).map(([name, value]) => [`  ${name}`, thousands(value)]);
   const testRows = selfTest.map(({ name, error, tolerance }) => [
     `  ${name}`,
@@ -29,5 +37,5 @@ function reportText(report: DoctorReport): string {
     `error ${error.toExponential(1)}`,
     `tolerance ${tolerance.toExponential(1)}`,
   ]);
-  return `${columns(head)}limits\n${columns(limitRows, [false, true])}self-test\n${columns(testRows)}`;
+  return `${columns(head)}${deviceText}limits\n${columns(limitRows, [false, true])}self-test\n${columns(testRows)}`;
 }

@@ -17,6 +17,7 @@ export default defineCommand({
       options: ["none", "swap"],
       description: "swap: score the mean of the probabilities of each arena row and of the row with A and B exchanged",
     },
+    gpus: { type: "string", valueHint: "N|all", description: "Run on so many GPUs of this machine, through mpirun" },
     json: { type: "boolean", description: "Print the metrics as JSON" },
   },
   async run(context) {

@@ -11,6 +11,7 @@ import { type AdapterFlags, inferenceRequest } from "../inference-flags.ts";
 import { interruptible } from "../interrupt.ts";
 import { columns, notes, writeData, writeJson } from "../output.ts";
 import { createProgress } from "../progress.ts";
+import { leads } from "../ranks.ts";
 
 interface EvaluateFlags extends AdapterFlags {
   readonly json: boolean;
@@ -77,7 +78,7 @@ export async function predict({ services, values, positionals }: CommandData, fl
     const message = "--resume: got it without a file to write, beside which is kept what was done";
     throw new ConfigError("USAGE", message, { hint: "Give --output, --submission or --oof, as before." });
   }
-  for (const file of [output, submission, oof]) if (file !== undefined) await checkWritable(file);
+  if (leads()) for (const file of [output, submission, oof]) if (file !== undefined) await checkWritable(file);
   const postProcess = postProcessSteps(flags.postProcess);
   const partialFile = kept === undefined ? undefined : `${kept}.partial`;
   const asked = { ...inferenceRequest(values, positionals, flags), logits, tta, postProcess, partialFile, resume };
@@ -93,6 +94,7 @@ export async function predict({ services, values, positionals }: CommandData, fl
       throw error;
     })
     .finally(progress.end);
+  if (!leads()) return;
   // Whatever may be refused is, before a file is replaced.
   const outOfFold = oof === undefined ? undefined : withOutOfFold(oof, result);
   const write = async (file: string, text: string): Promise<void> => {

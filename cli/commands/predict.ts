@@ -42,6 +42,7 @@ export default defineCommand({
       description:
         "Go on from what a prediction of the same rows had done when it stopped (FILE.partial beside the file)",
     },
+    gpus: { type: "string", valueHint: "N|all", description: "Run on so many GPUs of this machine, through mpirun" },
     json: { type: "boolean", description: "Write JSON lines instead of CSV" },
   },
   async run(context) {

@@ -10,6 +10,7 @@ export default defineCommand({
   args: {
     ...configArgs,
     "dry-run": { type: "boolean", description: "Read the data, check the checkpoint and the device, and stop" },
+    gpus: { type: "string", valueHint: "N|all", description: "Run on so many GPUs of this machine, through mpirun" },
     json: { type: "boolean", description: "Print the result as JSON on stdout" },
   },
   async run(context) {

@@ -28,6 +28,7 @@ export function runBlocks(
   let h = embedded;
   onHidden?.(h);
   for (const [index, block] of blocks.entries()) {
+    tape.startBlock(index, h);
     const body = (inner: Tape, [input]: readonly Tensor[]): [Tensor] => [block.forward(inner, input!)];
     // A block that neither trains nor needs its input's gradient records nothing; replaying it would be waste.
     const replay = isCheckpointed(checkpointing, index) && (block.trains || tape.needsGradient(h));

@@ -63,6 +63,8 @@ export interface TapeOptions {
   readonly recording?: boolean;
   /** Called with each tensor's gradient once it is complete (tests, activation probes). */
   readonly onGradient?: (tensor: Tensor, gradient: Tensor) => void;
+  /** Called when the parameters of this block of the model, and of those after it, have got all of their gradients. */
+  readonly onBlock?: ((block: number) => void) | undefined;
 }
 
 /**
@@ -86,6 +88,8 @@ export class Tape {
   /** How many holders a transient has: its scope, and each node that saved it. */
   readonly #holders = new Map<Tensor, number>();
   readonly #needGradient = new Set<Tensor>();
+  /** Inputs of the model's blocks. */
+  readonly #blocks = new Map<Tensor, number>();
   #scope = new Set<Tensor>();
 
   constructor(gpu: Gpu, options: TapeOptions = {}) {
@@ -113,6 +117,11 @@ export class Tape {
   /** Marks an input of the tape as needing a gradient. */
   requireGradient(tensor: Tensor): void {
     this.#needGradient.add(tensor);
+  }
+
+  /** Says that a block of the model reads `h`: with `h`'s gradient the block is done. */
+  startBlock(block: number, h: Tensor): void {
+    this.#blocks.set(h, block);
   }
 
   needsGradient(tensor: Tensor): boolean {
@@ -231,6 +240,8 @@ export class Tape {
     node.outputs.forEach((tensor, i) => {
       const gradient = dOutputs[i];
       if (gradient !== undefined) this.#options.onGradient?.(tensor, gradient);
+      const block = this.#blocks.get(tensor);
+      if (block !== undefined) this.#options.onBlock?.(block);
     });
     const existing = node.inputs.map((tensor) => gradients.get(tensor));
     const outer = this.#scope;

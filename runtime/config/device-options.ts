@@ -16,6 +16,10 @@ export const deviceOptions = defineOptions(
       default: true,
       help: "bounds checks of the driver; off is some per cent faster in matrix products (needs the binding webgpu)",
     }),
+    device: option("string", {
+      optional: true,
+      help: "which of several GPUs: a number, UUID or PCI address of qlora doctor, or a list of them for the ranks of a host (default: QLORA_DEVICE; else each rank's own, and the driver's first for one process)",
+    }),
     memoryBudget: option("string", {
       optional: true,
       help: "GPU memory that a run may take, such as 24GiB (default: what is free, less a margin for the driver)",

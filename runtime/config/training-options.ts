@@ -10,6 +10,10 @@ export const trainingOptions = defineOptions(
     perDeviceTrainBatchSize: option(samples, { default: 8, help: "samples of one micro-batch in training" }),
     perDeviceEvalBatchSize: option(samples, { default: 8, help: "samples of one batch in evaluation" }),
     gradientAccumulationSteps: option(samples, { default: 1, help: "micro-batches of one optimizer step" }),
+    batchScaling: option("'global' | 'per-device'", {
+      default: "global",
+      help: "with several ranks: global keeps the step's samples whatever their number, so that the run stays the same; per-device multiplies them by it, as DDP does",
+    }),
     tokenBudget: option(count, {
       optional: true,
       help: "most tokens of one micro-batch; the step's samples are cut by it and the gradient stays the same",

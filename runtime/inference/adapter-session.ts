@@ -2,6 +2,8 @@
 import { formatBytes } from "../../core/util/byte-size.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import type { PackLimits } from "../data/pack.ts";
+import { openRankDevice } from "../device/rank-device.ts";
+import { alone, type World } from "../distributed/world.ts";
 import type { RunListener } from "../events.ts";
 import { describeInference } from "../planning/format.ts";
 import { KernelWarmup } from "../planning/kernel-warmup.ts";
@@ -23,6 +25,8 @@ export interface AdapterSessionOptions {
   /** What will be run, in turn. */
   readonly data: readonly TokenizedDataset[];
   readonly onEvent?: RunListener | undefined;
+  /** Ranks that the batches are dealt to. */
+  readonly world?: World | undefined;
 }
 
 /** A session, and what was planned for it. */
@@ -39,14 +43,16 @@ export interface AdapterSession {
  */
 export async function openAdapterSession(
   run: AdapterRun,
-  { values, maxLength, data, onEvent }: AdapterSessionOptions,
+  { values, maxLength, data, onEvent, world = alone }: AdapterSessionOptions,
 ): Promise<AdapterSession> {
   const { source, plugin, numLabels, device, given, maxSamples, allowNonFinite } = run;
   const evaluation = { maxSamples, longest: maxLength };
   const work = { source, adapter: plugin, numLabels, evaluation };
   const favored = { settings: run.settings, reason: "as the run was trained, where nothing else is asked for" };
+  const rankDevice = await openRankDevice(device.device, world);
   const planned = await openPlanned({ device, mode: "auto", given, favored, work });
   const { gpu, plan } = planned;
+  await rankDevice.check(gpu.info);
   const message = memoryMessage(run, plan);
   if (message !== undefined) onEvent?.({ type: "info", message });
   const { settings } = plan;
@@ -56,7 +62,7 @@ export async function openAdapterSession(
         maxSamples: maxSamples * SHORT_ROWS,
       }
     : { maxTokens: settings.tokenBudget ?? Infinity, maxSamples };
-  const kernels = new KernelWarmup(planned, forwardBatches(data, limits), onEvent);
+  const kernels = new KernelWarmup(planned, forwardBatches(data, limits, world), onEvent);
   const options = { source, adapter: plugin, device, gpu, kernels, numLabels, seed: 0, initAdapter: values, onEvent };
   const session = await openSession({ ...options, allowNonFinite, placement: settings });
   return { session, settings, limits };

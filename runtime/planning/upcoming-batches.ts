@@ -3,6 +3,8 @@ import type { TrainingOptions } from "../config/training-options.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import { splitMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
 import type { Sampler } from "../data/sampler.ts";
+import { dealBatches, dealByTokens } from "../distributed/deal.ts";
+import { alone, type World } from "../distributed/world.ts";
 import { isDue } from "../training/schedule.ts";
 import type { BatchShapes } from "./kernel-warmup.ts";
 
@@ -18,34 +20,43 @@ export interface TrainingBatchesOptions {
   readonly from: number;
   /** Steps whose gradients are computed in somebody's own way, of samples that cannot be known: only the first is told. */
   readonly ownGradients: boolean;
+  /** Whose share is told; default: all. */
+  readonly world?: Pick<World, "rank" | "size"> | undefined;
 }
 
 /** Micro-batches of each optimizer step; where the first evaluation is due its batches come too, later ones are the same. @throws DataError */
 export async function* trainingBatches(options: TrainingBatchesOptions): BatchShapes {
-  const { training, sampler, trainData, evalData, limits, evalLimits, from, ownGradients } = options;
+  const { training, sampler, trainData, evalData, limits, evalLimits, from, ownGradients, world = alone } = options;
   const { stepsPerEpoch, totalSteps } = sampler;
   let evaluated = evalData === undefined;
   let step = from;
   for (const rows of sampler.batches(from)) {
     const told = !ownGradients || step === from;
     if (told) {
-      const lengths = (await trainData.ready(rows)).map((ids) => ids.length);
+      const all = (await trainData.ready(rows)).map((ids) => ids.length);
+      const lengths = dealByTokens(all, world.size)[world.rank]!.map((i) => all[i]!);
       yield batchesOf(splitMicroBatches(lengths, limits), lengths, true);
     }
     step++;
     const endsEpoch = step % stepsPerEpoch === 0 || step === totalSteps;
     if (!evaluated && isDue(training.evalStrategy, training.evalSteps, { step, endsEpoch })) {
       evaluated = true;
-      yield* forwardBatches([evalData!], evalLimits);
+      yield* forwardBatches([evalData!], evalLimits, world);
     }
   }
 }
 
 /** Batches of forward passes over datasets. @throws DataError */
-export async function* forwardBatches(datasets: readonly TokenizedDataset[], limits: PackLimits): BatchShapes {
+export async function* forwardBatches(
+  datasets: readonly TokenizedDataset[],
+  limits: PackLimits,
+  { rank, size }: Pick<World, "rank" | "size"> = alone,
+): BatchShapes {
   for (const data of datasets) {
     const { lengths } = await data.done();
-    for (const batch of batchesOf(lengthSortedBatches(lengths, limits), lengths, false)) yield [batch];
+    const batches = lengthSortedBatches(lengths, limits);
+    const own = dealBatches(batches, lengths, size)[rank]!.map((i) => batches[i]!);
+    for (const batch of batchesOf(own, lengths, false)) yield [batch];
   }
 }
 

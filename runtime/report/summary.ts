@@ -106,9 +106,26 @@ function figuresOf(run: ReportRun, history: History, state: RunState | undefined
     },
     ...tokenFigures(run, history),
     ...timeFigures(history, state === "running" ? total : undefined),
+    ...waitingFigures(history),
     ...memoryFigures(history),
     ...deviceFigures(record["device"]),
   ];
+}
+
+/** Below this share of the time nobody need look at the ranks. */
+const WAITING_TOLD = 0.05;
+
+/** How long the rank that waits most waits for the others, where it is long. */
+function waitingFigures({ training }: History): Figure[] {
+  const keys = new Set(training.flatMap((entry) => Object.keys(entry).filter((key) => /^rank_\d+_waiting$/.test(key))));
+  const shares = [...keys].map((key) => {
+    const points = pointsOf(training, key);
+    return { rank: key.split("_")[1]!, share: points.reduce((sum, { value }) => sum + value, 0) / points.length };
+  });
+  const most = shares.reduce((a, b) => (b.share > a.share ? b : a), { rank: "", share: 0 });
+  if (most.share <= WAITING_TOLD) return [];
+  const note = `of its time by rank ${most.rank} of ${shares.length}: shares or GPUs are uneven`;
+  return [{ name: "Waiting for others", value: number(100 * most.share, (share) => `${share.toFixed(0)} %`), note }];
 }
 
 function evaluationFigures({ evaluations }: History): Figure[] {

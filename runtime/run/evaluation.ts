@@ -12,12 +12,12 @@ import type { TrainingRun } from "./training-run.ts";
 
 /** @returns `eval_…`; undefined where nothing is held out */
 export async function evaluateHeldOut(run: TrainingRun): Promise<Readonly<Record<string, number>> | undefined> {
-  const { config, onEvent, session, evalData, evalLimits, progress } = run;
+  const { config, onEvent, session, evalData, evalLimits, progress, world } = run;
   if (evalData === undefined) return undefined;
   const { step, epoch } = progress;
   const { numLabels } = session;
   const start = performance.now();
-  const logits = await computeLogits(session, evalData, evalLimits, "evaluating", onEvent);
+  const logits = await computeLogits(session, evalData, evalLimits, "evaluating", onEvent, { world });
   const labels = evalData.dataset.rows.map((row) => row.label!);
   const metrics = scoreLogits(logits, labels, numLabels, config.metrics);
   const seconds = (performance.now() - start) / 1000;
@@ -34,6 +34,7 @@ export async function evaluateHeldOut(run: TrainingRun): Promise<Readonly<Record
     onEvent?.({ type: "warning", message });
     return metrics;
   }
+  if (world.rank !== 0) return metrics;
   await writeJson(
     join(config.training.outputDir, EVALUATION_FILE),
     await evaluationRecord(evalData, logits, { step, numLabels, maxLength: config.data.maxLength }),

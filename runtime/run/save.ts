@@ -1,6 +1,9 @@
 /** What a run writes of what it trained: checkpoints as it goes, the adapter, trainer_state.json and the report at its end. */
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { QloraError } from "../../core/errors.ts";
+import { requireAlike } from "../distributed/agree.ts";
+import type { World } from "../distributed/world.ts";
 import { writeFileAtomic } from "../files/files.ts";
 import { writeFiles } from "../files/folder.ts";
 import { writeAdapterNotes } from "../folder/adapter-notes.ts";
@@ -15,6 +18,7 @@ import type { TrainingRun } from "./training-run.ts";
 /** Writes checkpoint-N, from which a run goes on as if it had never stopped. @throws QloraError TRAINING_DIVERGED */
 export async function saveRun({
   config: { training },
+  world,
   onEvent,
   session,
   optimizer,
@@ -28,6 +32,8 @@ export async function saveRun({
   const { step } = progress;
   const values = await session.parameters.readValues();
   requireFinite(values, step);
+  await requireSameValues(world, values, step);
+  if (world.rank !== 0) return;
   await syncLog();
   const state = progress.trainingState(identity, scaler?.state ?? null);
   const path = await saveCheckpoint(training.outputDir, { step, lineage }, async (directory) => {
@@ -38,12 +44,13 @@ export async function saveRun({
 }
 
 /** Removes the oldest checkpoints beyond the limit, of those that lead to where the run stands. */
-export async function pruneRun({ config: { training }, lineage }: TrainingRun): Promise<void> {
-  await pruneCheckpoints(training.outputDir, lineage, training.saveTotalLimit);
+export async function pruneRun({ config: { training }, lineage, world }: TrainingRun): Promise<void> {
+  if (world.rank === 0) await pruneCheckpoints(training.outputDir, lineage, training.saveTotalLimit);
 }
 
 /** Writes trainer_state.json and the report. @returns path of the report */
-export async function writeSummary({ config: { training }, progress }: TrainingRun): Promise<string> {
+export async function writeSummary({ config: { training }, progress, world }: TrainingRun): Promise<string> {
+  if (world.rank !== 0) return join(training.outputDir, RUN_FILES.report);
   const path = join(training.outputDir, RUN_FILES.state);
   await writeFileAtomic(path, formatTrainerState(progress.trainerState(training)));
   return writeReport(training.outputDir);
@@ -59,6 +66,8 @@ export async function finishRun(run: TrainingRun): Promise<string> {
   const { outputDir } = config.training;
   const values = await session.parameters.readValues();
   requireFinite(values, progress.step);
+  await requireSameValues(run.world, values, progress.step);
+  if (run.world.rank !== 0) return join(outputDir, RUN_FILES.report);
   await writeAdapterNotes(outputDir, notes);
   await writeFiles(outputDir, await session.adapter.save(values));
   const report = await writeSummary(run);
@@ -66,6 +75,20 @@ export async function finishRun(run: TrainingRun): Promise<string> {
   await pruneRun(run);
   await writeManifest(outputDir, { step: progress.step, lineage }, ADAPTER_FILES);
   return report;
+}
+
+/** Ranks that computed the same step otherwise would go on with adapters of their own. */
+async function requireSameValues(
+  world: World,
+  values: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
+  step: number,
+): Promise<void> {
+  if (world.size === 1) return;
+  const hash = createHash("sha256");
+  for (const value of values.values()) hash.update(value);
+  const hint =
+    "Their GPUs or drivers compute differently: use equal ones, or --tier f32. The last checkpoint is sound.";
+  await requireAlike(world, `the parameters after step ${step}`, { sha256: hash.digest("hex") }, hint);
 }
 
 function requireFinite(values: ReadonlyMap<string, Float32Array>, step: number): void {

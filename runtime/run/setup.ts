@@ -2,6 +2,11 @@
 import { join } from "node:path";
 import { version } from "../../core/util/version.ts";
 import { type Config, configToJson } from "../config/config.ts";
+import { sharedTokenizer } from "../data/shared-tokens.ts";
+import { openRankDevice } from "../device/rank-device.ts";
+import { requireAlike } from "../distributed/agree.ts";
+import { shareFolder } from "../distributed/share-folder.ts";
+import { firstOfHost, fromFirst, type World } from "../distributed/world.ts";
 import { removeLeftovers } from "../files/files.ts";
 import { id2label } from "../folder/adapter-notes.ts";
 import { createRunFolder, lockRunFolder, RUN_FILES, writeJson } from "../folder/folder.ts";
@@ -17,6 +22,7 @@ import { openBaseModel } from "../session/base-model.ts";
 import { openSession } from "../session/session.ts";
 import { GradScaler } from "../training/grad-scaler.ts";
 import { createOptimizer } from "../training/head-optimizer.ts";
+import { createReducer } from "../training/reduce.ts";
 import { openRunTokenizer, reportTruncation } from "./data.ts";
 import { rewindEvaluation } from "./evaluation.ts";
 import { RunProgress } from "./progress.ts";
@@ -30,23 +36,36 @@ import type { TrainingRun } from "./training-run.ts";
 export async function openTrainingRun(
   config: Config,
   { onEvent, signal, computeGradients }: TrainOptions,
+  world: World,
 ): Promise<TrainingRun> {
   const { training, data, device } = config;
-  const { resume, record, lineage: before, notes } = await resolveResume(training);
+  const leads = world.rank === 0;
+  const alike = "Start every rank with the same qlora and the same config.";
+  await requireAlike(world, "the run", rankIdentity(config), alike);
+  const start = await fromFirst(world, { what: "rank 0 to look at the run's folder" }, () => resolveResume(training));
+  const { record, lineage: before, notes } = start;
   for (const message of notes) onEvent?.({ type: "info", message });
-  const work = readTask(config, onEvent);
+  const work = readTask(config, onEvent, world.size);
   const { rows, numLabels, labelNames, samplesPerStep, sampler } = work;
 
   await using opened = new AsyncDisposableStack();
-  opened.use(await lockRunFolder(training.outputDir));
-  if (resume === undefined) await createRunFolder(training.outputDir, training.overwriteOutputDir);
-  else await removeLeftovers(resume);
+  if (leads) {
+    opened.use(await lockRunFolder(training.outputDir));
+    if (start.resume === undefined) await createRunFolder(training.outputDir, training.overwriteOutputDir);
+    else await removeLeftovers(start.resume);
+  }
+  const given = start.resume ?? training.initAdapter;
+  const initAdapter = given === undefined ? undefined : opened.use(await shareFolder(world, given)).path;
+  const resume = start.resume === undefined ? undefined : initAdapter;
 
-  const base = await openBaseModel(config.model, { onEvent, signal, before: record?.baseModel });
+  const base = await firstOfHost(world, "the base model on each host", () =>
+    openBaseModel(config.model, { onEvent, signal, before: record?.baseModel }),
+  );
   const { source } = base;
   const { vocabSize } = await source.outline(numLabels);
   const specialTokens = trainingSpecials(source.checkpoint, data);
-  const tokenizer = opened.use(openRunTokenizer(source.checkpoint, vocabSize, data, specialTokens, onEvent));
+  const own = opened.use(openRunTokenizer(source.checkpoint, vocabSize, data, specialTokens, onEvent));
+  const tokenizer = sharedTokenizer(world, own);
   const trainData = await tokenizer.tokenize(rows.train, sampler.order(0));
   const evalData = rows.evaluation === undefined ? undefined : await tokenizer.tokenize(rows.evaluation);
   const identity = {
@@ -57,10 +76,12 @@ export async function openTrainingRun(
     evaluation: evalData?.fingerprint ?? null,
   };
   const state = resume === undefined ? undefined : await readTrainingState(resume);
-  if (state !== undefined) checkResumable(state, identity, resume!);
+  if (state !== undefined) checkResumable(state, identity, start.resume!);
   const lineage = newLine(before, state?.step ?? 0);
 
+  const rankDevice = await openRankDevice(device.device, world);
   const planned = await planTrainingRun(config, { source, work }, record?.memory);
+  const ranks = await rankDevice.check(planned.gpu.info);
   const { plan } = planned;
   const { checkpointing, tokenBudget = Infinity } = plan.settings;
   const limits = {
@@ -69,7 +90,7 @@ export async function openTrainingRun(
   };
   const evalLimits = { maxTokens: tokenBudget, maxSamples: training.perDeviceEvalBatchSize };
   onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
-  const upcoming = { training, sampler, trainData, evalData, limits, evalLimits, from: state?.step ?? 0 };
+  const upcoming = { training, sampler, trainData, evalData, limits, evalLimits, from: state?.step ?? 0, world };
   const kernels = new KernelWarmup(
     planned,
     trainingBatches({ ...upcoming, ownGradients: computeGradients !== undefined }),
@@ -85,7 +106,7 @@ export async function openTrainingRun(
     kernels,
     numLabels,
     seed: training.seed,
-    initAdapter: resume ?? training.initAdapter,
+    initAdapter,
     allowNonFinite: training.allowNonFinite,
     onEvent,
   });
@@ -98,13 +119,16 @@ export async function openTrainingRun(
   const gradState = gpu.alloc([4], "f32", "gradient gradState", "optimizer");
   const progress = new RunProgress(sampler, state);
 
-  if (state !== undefined) await rewindEvaluation(training.outputDir, state.step);
-  const runLog = opened.use(await openRunLog(training, state));
+  const reducer = createReducer(gpu, parameters, world);
+  opened.defer(() => reducer.free());
+  if (state !== undefined && leads) await rewindEvaluation(training.outputDir, state.step);
+  const runLog = leads ? opened.use(await openRunLog(training, state)) : undefined;
   const runRecord = {
     qlora: version,
     [hostName]: hostVersion,
     config: configToJson(config),
     device: gpu.info,
+    ...(world.size === 1 && ranks[0]?.uuid === undefined ? {} : { ranks, mpi: world.library }),
     baseModel: { name: base.name, sha: base.sha, directory: source.checkpoint },
     memory: planRecord(plan),
     model: session.model.record,
@@ -121,8 +145,9 @@ export async function openTrainingRun(
     lineage,
     startedAt: new Date().toISOString(),
   };
-  const writeRecord = (parts: object): Promise<void> =>
-    writeJson(join(training.outputDir, RUN_FILES.record), { ...runRecord, ...parts });
+  const writeRecord = async (parts: object): Promise<void> => {
+    if (leads) await writeJson(join(training.outputDir, RUN_FILES.record), { ...runRecord, ...parts });
+  };
   await writeRecord({});
   // A run that ends sooner leaves its record as it is: whoever takes the folder next writes its own.
   let [ended, recorded] = [false, Promise.resolve()];
@@ -139,6 +164,8 @@ export async function openTrainingRun(
   const held = opened.move();
   return {
     config,
+    world,
+    reducer,
     onEvent,
     work,
     trainData,
@@ -155,11 +182,19 @@ export async function openTrainingRun(
     progress,
     async log(entry) {
       progress.history.push(entry);
-      await runLog.append(entry);
+      await runLog?.append(entry);
     },
-    syncLog: () => runLog.sync(),
+    syncLog: async () => runLog?.sync(),
     lineage,
     cuts,
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
+}
+
+/** What must be the same on every rank: where it keeps tokens and which device it takes may differ. */
+function rankIdentity(config: Config): object {
+  const { device, data, ...rest } = configToJson(config) as Readonly<Record<string, object>>;
+  const { device: _, memoryBudget: _m, ...tier } = device as Readonly<Record<string, unknown>>;
+  const { cacheDir: _c, ...rows } = data as Readonly<Record<string, unknown>>;
+  return { qlora: version, config: { ...rest, device: tier, data: rows } };
 }

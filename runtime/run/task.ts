@@ -20,8 +20,15 @@ export interface TrainingTask {
   readonly sampler: Sampler;
 }
 
-/** Reads the rows of a run. @throws ConfigError, DataError where config and rows do not fit; PluginError for a metric that cannot work */
-export function readTask(config: Config, onEvent?: RunListener): TrainingTask {
+/** What several ranks make of the global batch, beside what DDP would. */
+function describeRanks(ranks: number, scaled: number, samples: number): string {
+  if (ranks === 1) return "";
+  if (scaled > 1) return ` x ${ranks} ranks`;
+  return ` over ${ranks} ranks, as on one (DDP's would be ${samples * ranks}: --batch-scaling per-device)`;
+}
+
+/** Reads the rows of a run. @param ranks that train together @throws ConfigError, DataError where config and rows do not fit; PluginError for a metric that cannot work */
+export function readTask(config: Config, onEvent?: RunListener, ranks = 1): TrainingTask {
   const { training } = config;
   const rows = loadTrainingData(config);
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
@@ -29,7 +36,8 @@ export function readTask(config: Config, onEvent?: RunListener): TrainingTask {
   if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
   validateMetrics(config.metrics, numLabels);
   const stepLoss = createStepLoss(rows.train.rows, config, numLabels, onEvent);
-  const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
+  const scaled = training.batchScaling === "per-device" ? ranks : 1;
+  const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps * scaled;
   const sampler = createSampler({
     size: rows.train.rows.length,
     samplesPerStep,
@@ -41,7 +49,7 @@ export function readTask(config: Config, onEvent?: RunListener): TrainingTask {
   onEvent?.({
     type: "info",
     message:
-      `global batch ${samplesPerStep} = ${training.perDeviceTrainBatchSize} per device x ${training.gradientAccumulationSteps} accumulated; ` +
+      `global batch ${samplesPerStep} = ${training.perDeviceTrainBatchSize} per device x ${training.gradientAccumulationSteps} accumulated${describeRanks(ranks, scaled, samplesPerStep)}; ` +
       `${sampler.totalSteps} steps over ${rows.train.rows.length} rows`,
   });
   return { rows, numLabels, labelNames: rows.train.labelNames, stepLoss, samplesPerStep, sampler };

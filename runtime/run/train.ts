@@ -2,6 +2,11 @@
 import { GRAD_STATE } from "../../core/device/kernel.ts";
 import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import type { Config } from "../config/config.ts";
+import { dealByTokens } from "../distributed/deal.ts";
+import { openWorld } from "../distributed/index.ts";
+import { RankPace } from "../distributed/pace.ts";
+import { atPlace, type RankPlace } from "../distributed/trouble.ts";
+import { anyRank, type World } from "../distributed/world.ts";
 import { checkpointPath } from "../folder/folder.ts";
 import { stepGradients } from "../training/gradients.ts";
 import { nonFiniteGradients } from "../training/non-finite.ts";
@@ -18,13 +23,35 @@ const DIVERGED_STEPS = 5;
 
 /**
  * Trains as the config says, yielding after each optimizer step; the run's folder is complete when it returns.
+ * @param given the world to train in; default: that of this process
  * @throws ConfigError, DataError, ModelError, DeviceError
  */
-export async function* trainSteps(config: Config, options: TrainOptions = {}): AsyncGenerator<TrainStep, TrainResult> {
+export async function* trainSteps(
+  config: Config,
+  options: TrainOptions = {},
+  given?: World,
+): AsyncGenerator<TrainStep, TrainResult> {
+  const world = given ?? (await openWorld());
+  const place: RankPlace = { step: undefined, checkpoint: undefined };
+  try {
+    return yield* rankSteps(config, options, world, place);
+  } catch (error) {
+    throw atPlace(error, world, place);
+  }
+}
+
+/** @param place kept up to date, for whoever tells of a failure */
+async function* rankSteps(
+  config: Config,
+  options: TrainOptions,
+  world: World,
+  place: RankPlace,
+): AsyncGenerator<TrainStep, TrainResult> {
   const { training } = config;
-  const { onEvent, signal, computeGradients } = options;
-  await using run = await openTrainingRun(config, options);
-  const { work, session, optimizer, scaler, gradState, limits, checkpointing, progress } = run;
+  const { signal, computeGradients } = options;
+  const onEvent = world.rank === 0 ? options.onEvent : undefined;
+  await using run = await openTrainingRun(config, { ...options, onEvent }, world);
+  const { work, session, optimizer, scaler, gradState, limits, checkpointing, progress, reducer } = run;
   const { totalSteps } = work.sampler;
   const { gpu, parameters } = session;
 
@@ -36,25 +63,36 @@ export async function* trainSteps(config: Config, options: TrainOptions = {}): A
   let saveDue = false;
   // An update that ruins the parameters shows in the loss of the next step: until then older checkpoints stay.
   let proven: number | undefined;
+  const ranks = new RankPace(world.size);
   let window = { seconds: 0, samples: 0, tokens: 0 }; // since the last log, without evaluation and saving
-  while (!progress.done && signal?.aborted !== true) {
+  while (!progress.done && !(await anyRank(world, signal?.aborted === true, `step ${progress.step + 1}`))) {
     const from = performance.now();
     const before = progress.step;
+    place.step = before + 1;
+    place.checkpoint = saved === undefined ? undefined : checkpointPath(training.outputDir, saved);
     const samples = await samplesOf(run.trainData, work.sampler.batch(before));
     const lossScale = scaler?.scale ?? 1;
-    const settings = { limits, checkpointing, lossScale, stepKey: before, ...work.stepLoss };
-    const { losses, count } = await stepGradients(session, { step: before, samples }, settings, computeGradients);
+    const lengths = samples.map(({ inputIds }) => inputIds.length);
+    const share = dealByTokens(lengths, world.size)[world.rank]!.map((i) => samples[i]!);
+    // Whoever computes gradients in a way of their own may change any of them to the end.
+    const onBlock = computeGradients === undefined ? (block: number) => reducer.blockDone(block) : undefined;
+    const cut = { limits, checkpointing, lossScale, stepKey: before, stepSamples: samples.length, onBlock };
+    const settings = { ...cut, ...work.stepLoss };
+    const own = await stepGradients(session, { step: before, samples: share }, settings, computeGradients);
+    let ownLoss = 0;
+    for (const part of own.losses) {
+      ownLoss = (await gpu.readFloats(part)).reduce((sum, value) => sum + value, ownLoss);
+      gpu.free(part);
+    }
+    const ownTokens = share.reduce((sum, sample) => sum + sample.inputIds.length, 0);
+    const ownSums = { lossSum: ownLoss, samples: own.count, tokens: ownTokens };
+    const totals = await reducer.reduceGradients(ownSums, before + 1);
     gradNorm(gpu, parameters.slabs, gradState, { lossScale, maxNorm: training.maxGradNorm });
     const learningRate = learningRateAt(training, totalSteps, progress.updates);
     optimizer.step({ learningRate, update: progress.updates + 1, gradState });
 
     const state = await gpu.readFloats(gradState);
     const totalNorm = state[GRAD_STATE.TOTAL_NORM]!;
-    let lossSum = 0;
-    for (const part of losses) {
-      lossSum = (await gpu.readFloats(part)).reduce((sum, value) => sum + value, lossSum);
-      gpu.free(part);
-    }
     const skipped = state[GRAD_STATE.FOUND_INF] !== 0;
     scaler?.update(skipped);
     if (skipped) {
@@ -65,8 +103,9 @@ export async function* trainSteps(config: Config, options: TrainOptions = {}): A
         message: `step ${before + 1} skipped: ${names.length} of ${parameters.parameters.length} gradients are not finite, the deepest of them ${names.at(-1)}${next}`,
       });
     }
-    const loss = lossSum / count;
-    const tokens = samples.reduce((sum, sample) => sum + sample.inputIds.length, 0);
+    const loss = totals.lossSum / totals.samples;
+    const tokens = lengths.reduce((sum, length) => sum + length, 0);
+    ranks.add(totals, (performance.now() - from) / 1000);
     progress.add({ loss, tokens, skipped, mendable: lossScale > 1 });
     samplesDone += samples.length;
     window = {
@@ -87,6 +126,7 @@ export async function* trainSteps(config: Config, options: TrainOptions = {}): A
     if (step % training.loggingSteps === 0 || step === totalSteps || hopeless) {
       const { loss: mean, skipped: skippedSteps } = progress.takeSinceLog();
       await run.log({
+        ...ranks.takeSinceLog(),
         epoch,
         grad_norm: totalNorm,
         learning_rate: learningRate,

@@ -5,18 +5,24 @@ import type { Optimizer } from "../../core/plugin/optimizer.ts";
 import type { Config } from "../config/config.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import type { PackLimits } from "../data/pack.ts";
+import type { World } from "../distributed/world.ts";
 import type { RunListener } from "../events.ts";
 import type { AdapterNotes } from "../folder/adapter-notes.ts";
 import type { Lineage } from "../folder/lineage.ts";
 import type { LogEntry } from "../folder/trainer-state.ts";
 import type { Session } from "../session/session.ts";
 import type { GradScaler } from "../training/grad-scaler.ts";
+import type { GradientReducer } from "../training/reduce.ts";
 import { type RunProgress, type RunIdentity } from "./progress.ts";
 import type { TrainingTask } from "./task.ts";
 
 /** A run that may take its first step; hold it with `await using`. */
 export interface TrainingRun extends AsyncDisposable {
   readonly config: Config;
+  /** Rank 0 alone writes the run's folder. */
+  readonly world: World;
+  /** Between backward and clip. */
+  readonly reducer: GradientReducer;
   readonly onEvent: RunListener | undefined;
   readonly work: TrainingTask;
   readonly trainData: TokenizedDataset;

@@ -4,6 +4,8 @@ import { negativeLogLikelihood } from "../../core/plugin/metric-rows.ts";
 import type { MetricPlugin } from "../../core/plugin/metric.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import { lengthSortedBatches, restoreOrder, type PackLimits } from "../data/pack.ts";
+import { computeDealt } from "../distributed/dealt-rows.ts";
+import { alone, type World } from "../distributed/world.ts";
 import type { RunListener } from "../events.ts";
 import type { Session } from "../session/session.ts";
 import { readLogits } from "./step.ts";
@@ -20,6 +22,8 @@ export interface ComputeOptions {
   readonly kept?: KeptRows | undefined;
   /** Aborting ends it before the next batch, with the error INTERRUPTED. */
   readonly signal?: AbortSignal | undefined;
+  /** Ranks that the batches are dealt to; every one of them gets all logits. */
+  readonly world?: World | undefined;
 }
 
 /**
@@ -32,10 +36,23 @@ export async function computeLogits(
   limits: PackLimits,
   what: string,
   onEvent?: RunListener,
-  { kept, signal }: ComputeOptions = {},
+  { kept, signal, world = alone }: ComputeOptions = {},
 ): Promise<Float32Array<ArrayBuffer>> {
   const { lengths } = await data.done();
   const batches = lengthSortedBatches(lengths, limits);
+  const { numLabels } = session;
+  const tell = (done: number): void => onEvent?.({ type: "progress", what, done, total: data.size });
+  const compute = async (members: readonly number[]): Promise<Float32Array<ArrayBuffer>> => {
+    const ids = await data.ready(members);
+    return readLogits(
+      session,
+      members.map((index, i) => ({ index, inputIds: ids[i]!, label: undefined })),
+    );
+  };
+  if (world.size > 1) {
+    const work = { batches, lengths, width: numLabels, compute };
+    return computeDealt(world, work, { kept, signal, onDone: tell });
+  }
   const results: Float32Array[][] = [];
   let done = 0;
   for (const members of batches) {
@@ -47,16 +64,14 @@ export async function computeLogits(
       continue;
     }
     if (signal?.aborted === true) throw new QloraError("INTERRUPTED", `interrupted after ${done} of ${data.size} rows`);
-    const ids = await data.ready(members);
-    const samples = members.map((index, i) => ({ index, inputIds: ids[i]!, label: undefined }));
-    const logits = await readLogits(session, samples);
-    results.push(members.map((_, i) => logits.subarray(i * session.numLabels, (i + 1) * session.numLabels)));
+    const logits = await compute(members);
+    results.push(members.map((_, i) => logits.subarray(i * numLabels, (i + 1) * numLabels)));
     await kept?.add(members, logits);
     done += members.length;
-    onEvent?.({ type: "progress", what, done, total: data.size });
+    tell(done);
   }
-  const ordered = new Float32Array(data.size * session.numLabels);
-  restoreOrder(batches, results).forEach((row, i) => ordered.set(row, i * session.numLabels));
+  const ordered = new Float32Array(data.size * numLabels);
+  restoreOrder(batches, results).forEach((row, i) => ordered.set(row, i * numLabels));
   return ordered;
 }
 

@@ -10,6 +10,7 @@ import { accumulateGradients, type StepSettings } from "./step.ts";
 export interface GradientStep {
   /** Optimizer steps done before this one. */
   readonly step: number;
+  /** The step's samples; where several ranks train together, those that were dealt to this one. */
   readonly samples: readonly StepSample[];
   /** Gradients are zero at first; what they hold at the end, over `lossScale`, is clipped and given to the optimizer. */
   readonly parameters: ParameterSet;
@@ -17,7 +18,8 @@ export interface GradientStep {
   readonly lossScale: number;
   readonly session: Session;
   /**
-   * Adds the gradient of these samples' losses, each over the number of all samples of the step, to every parameter.
+   * Adds the gradient of these samples' losses, each over the number of all samples of the step (on all ranks), to every
+   * parameter.
    * The step's `loss` is the mean over all samples that were given to it.
    */
   readonly backward: (samples: readonly StepSample[]) => Promise<void>;
@@ -41,13 +43,13 @@ export async function stepGradients(
   let count = 0;
   const backward = async (samples: readonly StepSample[]): Promise<void> => {
     if (samples.length === 0) return;
-    const stepSamples = step.samples.length;
+    const { stepSamples = step.samples.length } = settings;
     losses.push(await accumulateGradients(session, samples, { ...settings, stepSamples }));
     count += samples.length;
   };
   parameters.zeroGrad();
   await compute({ ...step, session, parameters, lossScale: settings.lossScale, backward });
-  if (count > 0) return { losses, count };
+  if (count > 0 || step.samples.length === 0) return { losses, count };
   throw new QloraError("GRADIENTS_MISSING", `step ${step.step + 1}: computeGradients called backward for no sample`, {
     hint: "Call backward(samples) at least once; it adds to the gradients that the optimizer gets.",
   });

@@ -20,6 +20,8 @@ export interface StepSettings {
   /** Number that dropout draws from; the optimizer step. */
   readonly stepKey: number;
   readonly onGradient?: TapeOptions["onGradient"];
+  /** Called while the last micro-batch's backward is encoded, when blocks from this one on have got all of their gradients. */
+  readonly onBlock?: TapeOptions["onBlock"];
   /** Terms of the loss; undefined: cross entropy with the samples' labels. */
   readonly targets?: SampleTargets | undefined;
   /** A loss on the host in place of `targets`: each sample's logits ([L]) to its loss and gradient. */
@@ -61,7 +63,9 @@ export async function accumulateGradients(
       const shape = [members.length, session.numLabels];
       return { wanted: gpu.upload(values, shape, "f32", "targets"), temperature };
     });
-    const tape = new Tape(gpu, { onGradient: settings.onGradient });
+    const isLast = done + members.length === samples.length;
+    const { onGradient, onBlock } = settings;
+    const tape = new Tape(gpu, { onGradient, onBlock: isLast ? onBlock : undefined });
     const logits = model.forward(tape, batch, { checkpointing: settings.checkpointing, training: true });
     if (settings.rowLoss !== undefined) {
       const values = await gpu.readFloats(logits);
