@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ensureChromium } from "./chromium.mjs";
+import { ensureDeno } from "./deno.mjs";
 import { ensureMpi } from "./mpi.mjs";
 import { setUp } from "./setup.mjs";
 
@@ -18,6 +19,7 @@ if (!Number.isInteger(jobs) || jobs < 1) {
 const { bun, env, root } = setUp();
 ensureChromium();
 ensureMpi();
+ensureDeno(root);
 const total = { passed: 0, failed: 0, skipped: 0 };
 const notRun = [];
 const failures = [];
