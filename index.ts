@@ -12,7 +12,7 @@ import { adamW8bit } from "./plugins/adamw8bit/index.ts";
 import { lora } from "./plugins/lora/index.ts";
 import { type Config, requireConfig } from "./runtime/config/config.ts";
 import { type DeviceOptions, deviceOptions } from "./runtime/config/device-options.ts";
-import { MAX_TOKENS, sampleTokens } from "./runtime/config/limits.ts";
+import { MAX_TOKENS, sampleTokens } from "./runtime/config/data-options.ts";
 import type { ResolveContext } from "./runtime/config/resolve.ts";
 import type { InferenceRequest } from "./runtime/inference/adapter-run.ts";
 import { workloadOf } from "./runtime/planning/training-plan.ts";
@@ -60,7 +60,8 @@ export { resolveModel, type ResolvedModel, type ResolveOptions } from "./runtime
 export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./sdk/probabilities.ts";
 export { writeFileAtomic } from "./runtime/files/files.ts";
 export { bothEmpty, identicalAnswers, type PostProcess } from "./sdk/post-process.ts";
-export type { ArenaRow, DataRow } from "./runtime/data/row.ts";
+export type { ArenaRow } from "./runtime/data/formats/arena.ts";
+export type { DataRow } from "./runtime/data/formats/index.ts";
 export { compareRuns, type RunComparison } from "./sdk/compare.ts";
 export { listRuns, type RunSummary, type UnreadableRun } from "./sdk/runs.ts";
 export { lmsysKaggle, lmsysSeed, type Preset, presets } from "./sdk/presets.ts";

@@ -1,6 +1,6 @@
 /** Options of `qlora bench`. */
 import { defineOptions, option, type InferOptions } from "../core/options/options.ts";
-import { samples, sampleTokens } from "../runtime/config/limits.ts";
+import { samples, sampleTokens } from "../runtime/config/data-options.ts";
 import { placementOptions } from "../runtime/config/placement-options.ts";
 
 const count = "number.integer >= 1";

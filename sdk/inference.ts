@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { join } from "node:path";
-import { ConfigError, DataError } from "../core/errors.ts";
+import { ConfigError } from "../core/errors.ts";
 import { ADAPTER_WEIGHTS_FILE } from "../core/formats/peft.ts";
 import { defineRequest } from "../core/options/request.ts";
 import { version } from "../core/util/version.ts";
@@ -11,12 +11,16 @@ import type { MetricPlugin } from "../core/plugin/metric.ts";
 import type { DataOptions } from "../runtime/config/data-options.ts";
 import { resolveRecorded } from "../runtime/config/recorded.ts";
 import type { ResolveContext } from "../runtime/config/resolve.ts";
-import { type Dataset, fingerprintDataset } from "../runtime/data/dataset.ts";
-import { requireArenaClasses, requireKnownLabels } from "../runtime/data/labels.ts";
 import type { TokenizedDataset } from "../runtime/data/dataset-tokenizer.ts";
+import type { Dataset } from "../runtime/data/dataset.ts";
+import { fingerprintDataset } from "../runtime/data/fingerprint.ts";
+import { arena } from "../runtime/data/formats/arena.ts";
+import type { DataFormat } from "../runtime/data/formats/format.ts";
+import { fixedClasses, requireFormat } from "../runtime/data/formats/index.ts";
+import { requireClasses, requireKnownLabels } from "../runtime/data/labels.ts";
 import { isText } from "../runtime/data/row.ts";
 import { sharedTokenizer } from "../runtime/data/shared-tokens.ts";
-import { swapResponses } from "../runtime/data/swap.ts";
+import { canSwap, swapResponses } from "../runtime/data/swap.ts";
 import { requireAlike } from "../runtime/distributed/agree.ts";
 import { openWorld } from "../runtime/distributed/index.ts";
 import { firstOfHost, fromFirst, type World } from "../runtime/distributed/world.ts";
@@ -126,8 +130,8 @@ interface Logits {
 interface Views {
   readonly what: string;
   readonly labelled: boolean;
-  /** What needs the classes of arena rows; undefined where nothing does. */
-  readonly arena: ArenaPart | undefined;
+  /** What needs certain formats, and their classes. */
+  readonly needs: readonly FormatNeed[];
   /** Where what is done is kept; undefined: nowhere. */
   readonly partial?: Pick<PredictRequest, "partialFile" | "resume"> | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -143,7 +147,7 @@ export async function evaluateAdapter(
 ): Promise<EvaluateResult> {
   checkEvaluate(request);
   const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
-  const views: Views = { what: "evaluating", labelled: true, arena: arenaPart(request), of };
+  const views: Views = { what: "evaluating", labelled: true, needs: formatNeeds(request), of };
   const adapter = await findAdapter(request.run);
   const names: readonly RecordedPlugin[] = adapter.record?.config.metrics ?? [
     { name: "log-loss", options: {} },
@@ -176,7 +180,14 @@ export async function predictWithAdapter(
   const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
   if (request.resume === true && request.partialFile === undefined)
     throw new ConfigError("PREDICT_RESUME", "resume: got it without partialFile, the file to go on from");
-  const views: Views = { what: "predicting", labelled: false, arena: arenaPart(request), partial: request, signal, of };
+  const views: Views = {
+    what: "predicting",
+    labelled: false,
+    needs: formatNeeds(request),
+    partial: request,
+    signal,
+    of,
+  };
   const adapter = await findAdapter(request.run);
   const { dataset, numLabels, values } = await inferenceLogits(request, adapter, plugins, views, onEvent);
   const columns = probabilityColumns(dataset, numLabels, labelNamesOf(adapter));
@@ -189,10 +200,11 @@ export async function predictWithAdapter(
   return { columns, rows, postProcessed: counts };
 }
 
-/** Probabilities of every row: of the rows themselves, or the mean with those of the rows with A and B exchanged. */
+/** Probabilities of every row: of the rows themselves, or the mean with those of the rows with their responses exchanged. */
 function averagedRows(dataset: Dataset, views: readonly Float32Array[], numLabels: number): ProbabilityRow[] {
   const [plain, swapped] = views.map((view) => tableOf(dataset, softmaxRows(view, numLabels), numLabels));
-  return swapped === undefined ? plain! : averageSwapped(plain!, swapped, dataset.files.join(", "));
+  if (swapped === undefined) return plain!;
+  return averageSwapped(plain!, swapped, fixedClasses(dataset.rows)!.mirror!.labels, dataset.files.join(", "));
 }
 
 /** @param values [rows, numLabels] */
@@ -203,28 +215,28 @@ function tableOf(dataset: Dataset, values: ArrayLike<number>, numLabels: number)
   }));
 }
 
-type ArenaRequest = Pick<PredictRequest, "tta" | "submission" | "postProcess">;
+type FormatRequest = Pick<PredictRequest, "tta" | "submission" | "postProcess">;
 
-/** What needs arena rows, and whether it needs a class for ties too. */
-type ArenaPart = { readonly part: string; readonly ties: boolean };
-
-/** What of a request is for arena rows and their classes alone; undefined where nothing is. */
-function arenaPart({ tta, submission, postProcess = [] }: ArenaRequest): ArenaPart | undefined {
-  if (submission === true) return { part: "a submission", ties: true };
-  const step = postProcess.find(({ arenaOnly }) => arenaOnly === true);
-  if (step !== undefined) return { part: step.name, ties: true };
-  return tta === "swap" ? { part: "tta swap", ties: false } : undefined;
+/** A part of a request that not every format serves, and whether it needs each class of one that does. */
+interface FormatNeed {
+  readonly part: string;
+  readonly serves: (format: DataFormat) => boolean;
+  readonly all: boolean;
 }
 
-/** The rows, and with tta the rows with A and B exchanged. @throws DataError for rows that do not serve */
-function inferenceViews(dataset: Dataset, request: ArenaRequest): readonly Dataset[] {
-  const part = arenaPart(request)?.part;
-  const other = part === undefined ? undefined : dataset.rows.find((row) => row.kind !== "arena");
-  if (other !== undefined) {
-    throw new DataError("DATA_NOT_ARENA", `${part} needs arena rows, this one is ${other.kind}`, other, {
-      hint: "Arena files have the columns prompt, response_a and response_b.",
-    });
-  }
+function formatNeeds({ tta, submission, postProcess = [] }: FormatRequest): FormatNeed[] {
+  const needs: FormatNeed[] = [];
+  if (submission === true)
+    needs.push({ part: "a submission", serves: ({ classes }) => classes !== undefined, all: true });
+  for (const { name, arenaOnly } of postProcess)
+    if (arenaOnly === true) needs.push({ part: name, serves: (format) => format.name === arena.name, all: true });
+  if (tta === "swap") needs.push({ part: "tta swap", serves: canSwap, all: false });
+  return needs;
+}
+
+/** The rows, and with tta the rows with their responses exchanged. @throws DataError for rows that do not serve */
+function inferenceViews(dataset: Dataset, request: FormatRequest): readonly Dataset[] {
+  for (const { part, serves } of formatNeeds(request)) requireFormat(dataset.rows, part, serves);
   if (request.tta === "swap" || request.submission === true) requireUniqueIds(dataset);
   return request.tta === "swap" ? [dataset, swapResponses(dataset)] : [dataset];
 }
@@ -299,7 +311,7 @@ async function inferenceLogits(
   request: InferenceRequest,
   adapter: TrainedAdapter,
   plugins: ResolveContext,
-  { what, labelled, arena, partial, signal, of }: Views,
+  { what, labelled, needs, partial, signal, of }: Views,
   listener: RunListener | undefined,
 ): Promise<Logits> {
   const world = await openWorld();
@@ -318,10 +330,8 @@ async function inferenceLogits(
   }
   const { source, numLabels } = run;
   if (labelled) requireKnownLabels(dataset, numLabels);
-  if (arena !== undefined) {
-    const known = { numLabels, names: labelNamesOf(adapter), recorded: record !== undefined };
-    requireArenaClasses(arena.part, request.run, known, arena.ties);
-  }
+  const known = { numLabels, names: labelNamesOf(adapter), recorded: record !== undefined };
+  for (const { part, all } of needs) requireClasses(dataset, part, request.run, known, all);
 
   const specials = inferenceSpecials(source.checkpoint, request.data, adapter);
   if (specials !== undefined && dataset.rows.some(isText)) onEvent?.({ type: "info", message: specials.message });

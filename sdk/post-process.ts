@@ -1,7 +1,9 @@
 /** Probabilities that are changed after prediction, such as fixed ones for rows whose text says more than the model does. */
 import { ConfigError, PluginError } from "../core/errors.ts";
-import type { ArenaRow, DataRow } from "../runtime/data/row.ts";
-import { ARENA_PROBABILITIES, isDistribution, type ProbabilityRow } from "./probabilities.ts";
+import { arena, type ArenaRow } from "../runtime/data/formats/arena.ts";
+import { isRowOf } from "../runtime/data/formats/format.ts";
+import type { DataRow } from "../runtime/data/formats/index.ts";
+import { isDistribution, type ProbabilityRow } from "./probabilities.ts";
 
 /**
  * What becomes of a row's probabilities; give back those you got to leave the row alone. Messages call it by its name.
@@ -24,12 +26,13 @@ const isEmpty = (text: string): boolean => text.trim() === "";
 
 /** The arena row's probabilities are fixed where `when` holds. */
 function fixed(name: string, values: readonly number[], when: (row: ArenaRow) => boolean): PostProcess {
-  if (values.length !== ARENA_PROBABILITIES.length || !isDistribution(values)) {
-    const expected = `expected three probabilities that sum to 1, of ${ARENA_PROBABILITIES.join(", ")}`;
+  const { columns } = arena.classes!;
+  if (values.length !== columns.length || !isDistribution(values)) {
+    const expected = `expected three probabilities that sum to 1, of ${columns.join(", ")}`;
     throw new ConfigError("POST_PROCESS_VALUES", `${name}: got ${values.join(",") || "nothing"}, ${expected}`);
   }
   const step = (row: DataRow, probabilities: readonly number[]): readonly number[] =>
-    row.kind === "arena" && when(row) ? values : probabilities;
+    isRowOf(arena, row) && when(row) ? values : probabilities;
   return Object.defineProperties(step, { name: { value: name }, arenaOnly: { value: true } });
 }
 

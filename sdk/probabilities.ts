@@ -1,14 +1,10 @@
 /** Class probabilities of rows, known by their ids. */
 import { DataError, QloraError } from "../core/errors.ts";
-import { winnerReader } from "../runtime/data/arena.ts";
 import { type CsvFile, openCsv } from "../runtime/data/csv.ts";
 import type { Dataset } from "../runtime/data/dataset.ts";
-import type { DataRow } from "../runtime/data/row.ts";
+import { dataFormats, type DataRow, fixedClasses } from "../runtime/data/formats/index.ts";
 
-/** Columns of the competition's submission. */
-export const ARENA_PROBABILITIES = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
-
-/** Columns of a dataset's probabilities: the names of the classes, else the competition's where rows and classes are, else `label_0`, `label_1` … */
+/** Columns of a dataset's probabilities: the names of the classes, else those of the rows' format, else `label_0`, `label_1` … */
 export function probabilityColumns(
   { rows }: Dataset,
   numLabels: number,
@@ -16,7 +12,8 @@ export function probabilityColumns(
 ): readonly string[] {
   // The first column is called id already.
   if (labelNames !== undefined) return labelNames.map((name) => (name === "id" ? "label_id" : name));
-  if (numLabels === 3 && rows.some((row) => row.kind === "arena")) return ARENA_PROBABILITIES;
+  const fixed = fixedClasses(rows)?.columns;
+  if (fixed?.length === numLabels) return fixed;
   return Array.from({ length: numLabels }, (_, i) => `label_${i}`);
 }
 
@@ -131,31 +128,20 @@ export function readProbabilities(file: string): ProbabilityTable {
 }
 
 /**
- * Classes by id, from the winner columns or a column `label`.
+ * Classes by id, from the label columns of whichever format the file has.
  * @param names columns of the classes, which a label may name
  * @throws DataError with file and line
  */
 export function readLabels(file: string, names: readonly string[] = []): Map<string, number> {
   const csv = openCsv(file);
-  const winner = winnerReader(csv);
-  if (winner !== undefined) return byId(csv, winner);
-  const column = csv.column("label");
-  if (column === undefined) {
-    const message = `there are no labels; found ${csv.header.join(", ")}`;
-    throw new DataError(
-      "DATA_COLUMN_MISSING",
-      message,
-      { file, line: 1 },
-      {
-        hint: "Labels stand in the winner columns or in a column label (a class index from 0).",
-      },
-    );
+  for (const format of dataFormats) {
+    const reader = format.labelReader(csv, names);
+    if (reader !== undefined) return byId(csv, reader);
   }
-  return byId(csv, (cells, line) => {
-    const named = names.indexOf(cells[column]!.trim());
-    const label = named >= 0 ? named : cells[column]!.trim() === "" ? Number.NaN : Number(cells[column]);
-    if (Number.isInteger(label) && label >= 0) return label;
-    const message = `label: expected a class index (0, 1, ...), got ${JSON.stringify(cells[column])}`;
-    throw new DataError("DATA_LABEL_INVALID", message, { file, line });
-  });
+  throw new DataError(
+    "DATA_COLUMN_MISSING",
+    `there are no labels; found ${csv.header.join(", ")}`,
+    { file, line: 1 },
+    { hint: `Labels stand in ${dataFormats.map(({ labelColumns }) => labelColumns).join(" or in ")}.` },
+  );
 }

@@ -1,15 +1,17 @@
-/** Test-time augmentation of arena rows: predict a second time with A and B exchanged, and average. */
+/** Test-time augmentation: predict a second time with the responses exchanged, and average. */
 import { DataError } from "../core/errors.ts";
 import type { ProbabilityRow } from "./probabilities.ts";
 
 /**
- * Mean of the probabilities of rows and of the same rows with A and B exchanged, whose first two columns are flipped
- * back first. Rows are joined by id, so that neither list need be in the order of the other; the result has that of `plain`.
+ * Mean of the probabilities of rows and of the same rows with their responses exchanged, whose columns are exchanged back
+ * first. Rows are joined by id, so that neither list need be in the order of the other; the result has that of `plain`.
+ * @param labels the class that each class becomes by the exchange
  * @throws DataError where a row has no partner
  */
 export function averageSwapped(
   plain: readonly ProbabilityRow[],
   swapped: readonly ProbabilityRow[],
+  labels: readonly number[],
   file: string,
 ): ProbabilityRow[] {
   const partners = new Map(swapped.map((row) => [row.id, row.values]));
@@ -21,7 +23,6 @@ export function averageSwapped(
     const partner = partners.get(id);
     if (partner === undefined)
       throw new DataError("TTA_ROWS_DIFFER", `row ${JSON.stringify(id)} has no swapped prediction`, { file });
-    const [b, a, ...rest] = partner;
-    return { id, values: [a!, b!, ...rest].map((value, i) => (values[i]! + value) / 2) };
+    return { id, values: values.map((value, label) => (value + partner[labels[label]!]!) / 2) };
   });
 }

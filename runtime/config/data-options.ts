@@ -1,17 +1,44 @@
 /** Options of the data: which rows, how they are split, and how they become tokens. */
 import { defineOptions, option, type InferInput, type InferOptions } from "../../core/options/options.ts";
-import { sampleTokens } from "./limits.ts";
+import { dataFormats } from "../data/formats/index.ts";
+import { TRUNCATIONS } from "../data/truncation.ts";
+
+/** Most samples of a batch and of an optimizer step: far above what anybody trains with, since plans go through them one by one. */
+export const MAX_SAMPLES = 65_536;
+export const samples = `1 <= number.integer <= ${MAX_SAMPLES}` as const;
+
+/** Most tokens of one sample. */
+export const MAX_TOKENS = 1_048_576;
+export const sampleTokens = `1 <= number.integer <= ${MAX_TOKENS}` as const;
+
+/** `'a' | 'b'` of names. */
+type Choice<T extends readonly string[]> = T extends readonly [
+  infer First extends string,
+  ...infer Rest extends readonly string[],
+]
+  ? Rest extends readonly []
+    ? `'${First}'`
+    : `'${First}' | ${Choice<Rest>}`
+  : never;
+
+/** The definition of an option that is one of these names. */
+function choiceOf<const T extends readonly string[]>(names: T): Choice<T> {
+  return names.map((name) => `'${name}'`).join(" | ") as Choice<T>;
+}
+
+type Names<T extends readonly { readonly name: string }[]> = { readonly [I in keyof T]: T[I]["name"] };
+const formatNames = dataFormats.map(({ name }) => name) as unknown as Names<typeof dataFormats>;
 
 export const dataOptions = defineOptions(
   {
     trainFiles: option("string[]", { default: [], help: "CSV or JSONL files to train on, read as one" }),
     evalFiles: option("string[]", { default: [], help: "files to evaluate on" }),
-    format: option("'auto' | 'arena' | 'classification'", {
+    format: option(choiceOf(["auto", ...formatNames]), {
       default: "auto",
-      help: "arena: columns prompt, response_a, response_b, winner_*; classification: text or input_ids, and label",
+      help: dataFormats.map(({ name, columns }) => `${name}: ${columns}`).join("; "),
     }),
     maxLength: option(sampleTokens, { default: 1024, help: "most tokens of a sample, bos and eos included" }),
-    truncate: option("'right' | 'left' | 'thirds' | 'budget-20-40-40' | 'prompt-cap' | 'spread'", {
+    truncate: option(choiceOf(TRUNCATIONS), {
       default: "right",
       help: "what longer samples lose: their end or start; in arena rows, the ends of prompt and responses by shares of the tokens; the prompt beyond its cap and the longer response; or the notebook's three pieces with bos and eos each",
     }),

@@ -1,7 +1,7 @@
 /** A loss of one's own: a function of one sample's logits and its gradient, on the host in f64. */
 import { PluginError } from "../../core/errors.ts";
 import { defineRequest } from "../../core/options/request.ts";
-import type { DataRow } from "../data/row.ts";
+import type { DataRow } from "../data/formats/index.ts";
 
 /** One sample of a training step, as a loss sees it. */
 export interface LossInput {

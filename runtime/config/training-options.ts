@@ -1,6 +1,6 @@
 /** Options of the training loop: transformers' TrainingArguments in camelCase, with their defaults where they serve. */
 import { defineOptions, option, type InferInput, type InferOptions } from "../../core/options/options.ts";
-import { MAX_SAMPLES, samples } from "./limits.ts";
+import { MAX_SAMPLES, samples } from "./data-options.ts";
 
 const count = "number.integer >= 1";
 

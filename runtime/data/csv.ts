@@ -7,8 +7,11 @@ import { scanCsv } from "./csv-scan.ts";
 
 /** A CSV file in memory: its header, and its rows with the line each starts on. */
 export interface CsvFile {
+  readonly type: "csv";
   readonly file: string;
   readonly header: readonly string[];
+  /** Whether there is a column of that name. */
+  has(name: string): boolean;
   /** Index of a column, or undefined. */
   column(name: string): number | undefined;
   /**
@@ -143,8 +146,10 @@ export function openCsv(file: string): CsvFile {
     });
 
   return {
+    type: "csv",
     file,
     header: names,
+    has: (name) => places.has(name),
     column: (name) => places.get(name),
     map: <T>(convert: (cells: readonly string[], line: number) => T, most?: number): T[] => {
       if (scanned !== undefined) {

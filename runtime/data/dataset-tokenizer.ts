@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { ConfigError, DataError, QloraError } from "../../core/errors.ts";
-import { digestDataset, type Dataset } from "./dataset.ts";
+import type { Dataset } from "./dataset.ts";
 import { inlineEncoder, workerEncoder, type Encoder } from "./encoder.ts";
-import { isText, rowFields, type ArenaRow, type TextRow } from "./row.ts";
+import { digestDataset } from "./fingerprint.ts";
+import { contentOf, isText } from "./row.ts";
 import { type SpecialRecipe, specialRecipe } from "./special-tokens.ts";
 import { defaultCacheDir, readTokenCache, tokenCacheFile, writeTokenCache } from "./token-cache.ts";
 import { createTokenStore, type TokenChunk, type TokenizedDataset, type TokenStore } from "./token-store.ts";
@@ -161,7 +162,7 @@ async function encodeAll(store: TokenStore, encoder: Encoder, isClosed: () => bo
 }
 
 async function encodeChunk({ dataset, accept }: TokenStore, chunk: TokenChunk, encoder: Encoder): Promise<void> {
-  const texts = chunk.rows.map((index) => rowFields(dataset.rows[index] as TextRow | ArenaRow));
+  const texts = chunk.rows.map((index) => contentOf(dataset.rows[index]!) as RowText);
   const batch = await encoder.encode(texts).catch(async (error: unknown) => {
     throw error instanceof QloraError ? error : await blameRow(dataset, chunk, texts, encoder, error);
   });

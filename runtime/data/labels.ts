@@ -1,23 +1,23 @@
+/** How many classes data has, and whether they are those of a model. */
 import { DataError, ModelError } from "../../core/errors.ts";
-import { TWO_WINNERS } from "./arena.ts";
 import type { Dataset } from "./dataset.ts";
-
-/** Classes of an arena comparison: A wins, B wins, tie. */
-const ARENA_LABELS = 3;
+import type { DataFormat } from "./formats/format.ts";
+import { fixedClasses, formatOf } from "./formats/index.ts";
 
 /**
- * Number of classes: for arena data 3, or 2 where no row may be a tie; else as many as have names, or one more than the largest
- * label.
+ * Number of classes: those that the format gives (for arena data 3, or 2 where no row may be a tie); else as many as have names,
+ * or one more than the largest label.
  * @throws DataError where the data has fewer than two classes
  */
 export function countLabels(datasets: readonly Dataset[]): number {
   const rows = datasets.flatMap((dataset) => dataset.rows);
   const named = datasets[0]!.labelNames?.length ?? 0;
   const count = rows.reduce((most, row) => Math.max(most, (row.label ?? -1) + 1, row.soft?.length ?? 0), named);
-  if (rows.some((row) => row.kind === "arena")) {
+  const fixed = fixedClasses(rows);
+  if (fixed !== undefined) {
     const given = datasets.flatMap(({ classes }) => classes ?? []);
     const soft = rows.find((row) => row.soft !== undefined)?.soft?.length;
-    return soft ?? (given.length === 0 ? ARENA_LABELS : Math.max(count, ...given));
+    return soft ?? (given.length === 0 ? fixed.columns.length : Math.max(count, ...given));
   }
   if (count >= 2) return count;
   throw new DataError(
@@ -34,23 +34,27 @@ export function countLabels(datasets: readonly Dataset[]): number {
 export interface KnownClasses {
   readonly numLabels: number;
   readonly names: readonly string[] | undefined;
-  /** Whether a run says what it trained on: two classes of an arena have names there. */
+  /** Whether a run says what it trained on: fewer classes than the format has are named there. */
   readonly recorded: boolean;
 }
 
 /**
- * @param part what is for arena comparisons alone
- * @param ties whether it is for those of three classes only
- * @throws ModelError where the model has other classes than theirs
+ * @param part what needs the classes of the rows' format
+ * @param all whether it needs every class: no model that was trained without the last
+ * @throws ModelError where the model has other classes
  */
-export function requireArenaClasses(part: string, run: string, known: KnownClasses, ties: boolean): void {
+export function requireClasses({ rows }: Dataset, part: string, run: string, known: KnownClasses, all: boolean): void {
+  const format: DataFormat | undefined = rows.map(formatOf).find(({ classes }) => classes !== undefined);
+  if (format?.classes === undefined) return;
+  const { columns, min, expected } = format.classes;
   const { numLabels, names, recorded } = known;
-  const two = names === undefined ? numLabels === 2 && !recorded : names.join() === TWO_WINNERS.join();
-  if ((names === undefined && numLabels === ARENA_LABELS) || (two && !ties)) return;
-  const expected = ties ? "three classes (A wins, B wins, tie)" : "an arena's classes (A wins, B wins, perhaps tie)";
-  const got = names === undefined || two ? String(numLabels) : names.join(", ");
-  throw new ModelError("MODEL_NOT_ARENA", `${run}: ${part} needs a model of ${expected}, this one has ${got}`, {
-    hint: "Predict without it, or name a run that was trained on arena rows.",
+  const fewer = numLabels >= min && numLabels < columns.length;
+  const some = fewer && (names === undefined ? !recorded : names.join() === columns.slice(0, numLabels).join());
+  if ((names === undefined && numLabels === columns.length) || (some && !all)) return;
+  const wanted = all ? expected.all : expected.some;
+  const got = names === undefined || some ? String(numLabels) : names.join(", ");
+  throw new ModelError("MODEL_CLASSES_UNFIT", `${run}: ${part} needs a model of ${wanted}, this one has ${got}`, {
+    hint: `Predict without it, or name a run that was trained on ${format.name} rows.`,
   });
 }
 
@@ -58,11 +62,9 @@ export function requireArenaClasses(part: string, run: string, known: KnownClass
 export function missingLabels({ rows, labelNames }: Dataset, numLabels: number): string | undefined {
   // Soft labels are no classes.
   if (rows.some((row) => row.soft !== undefined)) return undefined;
-  if (rows.some((row) => row.kind === "arena")) {
-    if (numLabels < ARENA_LABELS || rows.some((row) => row.label === ARENA_LABELS - 1)) return undefined;
-    return "no training row is a tie: the third of the three classes is never seen (without a column winner_tie, two are trained)";
-  }
   const seen = new Set(rows.map((row) => row.label));
+  const fixed = fixedClasses(rows);
+  if (fixed !== undefined) return fixed.missing(seen, numLabels);
   const missing = numLabels - seen.size;
   if (missing === 0) return undefined;
   const first: number[] = [];

@@ -1,6 +1,6 @@
 import type { PackedArrays } from "../../core/compute/batch.ts";
 import { ConfigError } from "../../core/errors.ts";
-import type { DataRow } from "./row.ts";
+import type { DataRow } from "./formats/index.ts";
 
 /** One tokenized sample, ready to be packed. */
 export type Sample = { readonly inputIds: Uint32Array; readonly label: number | undefined; readonly index: number };

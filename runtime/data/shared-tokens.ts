@@ -2,7 +2,8 @@
 import { requireAlike } from "../distributed/agree.ts";
 import { fromFirst, type World } from "../distributed/world.ts";
 import type { DatasetTokenizer, TokenizedDataset } from "./dataset-tokenizer.ts";
-import { fingerprintDataset, type Dataset } from "./dataset.ts";
+import type { Dataset } from "./dataset.ts";
+import { fingerprintDataset } from "./fingerprint.ts";
 
 /** Rank 0 may take as long as the rows need. */
 const WAITING = { what: "the tokens of rank 0", deadlineMs: Infinity };

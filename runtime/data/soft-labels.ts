@@ -1,6 +1,7 @@
 import { DataError } from "../../core/errors.ts";
-import type { ReadRow } from "./classes.ts";
 import type { CsvFile } from "./csv.ts";
+import type { ReadRow } from "./formats/format.ts";
+import type { DataRow } from "./formats/index.ts";
 
 /** Probabilities of a row may miss 1 by so much: files are often rounded. */
 const SUM_TOLERANCE = 1e-3;
@@ -10,7 +11,11 @@ const SUM_TOLERANCE = 1e-3;
  * @param rows all rows of `csv`, in order
  * @throws DataError with file and line
  */
-export function withSoftLabels(csv: CsvFile, rows: readonly ReadRow[], columns: readonly string[]): ReadRow[] {
+export function withSoftLabels(
+  csv: CsvFile,
+  rows: readonly ReadRow<DataRow>[],
+  columns: readonly string[],
+): ReadRow<DataRow>[] {
   const { file } = csv;
   const places = columns.map((name) => {
     const column = csv.column(name);

@@ -1,37 +1,34 @@
-import { DataError } from "../../core/errors.ts";
+/** Rows seen from the other side: responses exchanged, and labels with them. */
 import type { Dataset } from "./dataset.ts";
-import type { ArenaRow, DataRow } from "./row.ts";
+import type { DataFormat } from "./formats/format.ts";
+import { type DataRow, formatOf, requireFormat } from "./formats/index.ts";
 
-/** Class of an arena row (0 = A wins, 1 = B wins, 2 = tie) once its responses have changed places. */
-const SWAPPED_LABELS = [1, 0, 2] as const;
+/** Whether rows of the format can be swapped. */
+export const canSwap = ({ classes }: DataFormat): boolean => classes?.mirror !== undefined;
 
-/** An arena row with its responses, and so its label, exchanged. */
-function swapRow(row: ArenaRow): ArenaRow {
+/** The row with its responses, and so its label, exchanged; itself where its format has no mirror. */
+function swapRow(row: DataRow): DataRow {
+  const mirror = formatOf(row).classes?.mirror;
+  if (mirror === undefined) return row;
+  const { labels } = mirror;
   return {
-    ...row,
-    responseA: row.responseB,
-    responseB: row.responseA,
-    label: row.label === undefined ? undefined : SWAPPED_LABELS[row.label],
-    ...(row.soft === undefined ? {} : { soft: row.soft.map((_, label) => row.soft![SWAPPED_LABELS[label] ?? label]!) }),
+    ...(mirror.row(row) as DataRow),
+    label: row.label === undefined ? undefined : labels[row.label],
+    ...(row.soft === undefined ? {} : { soft: row.soft.map((_, label) => row.soft![labels[label] ?? label]!) }),
   };
 }
 
-/** The dataset with A and B exchanged in every arena row; other rows stay as they are. */
+/** The dataset with the responses of every row exchanged; rows of formats without a mirror stay as they are. */
 export function swapResponses(dataset: Dataset): Dataset {
-  return { ...dataset, rows: dataset.rows.map((row): DataRow => (row.kind === "arena" ? swapRow(row) : row)) };
+  return { ...dataset, rows: dataset.rows.map(swapRow) };
 }
 
 /**
- * Every row, then every row with A and B exchanged under the id `<id>#swapped`.
- * @throws DataError for a row that is no arena row
+ * Every row, then every row with its responses exchanged under the id `<id>#swapped`.
+ * @throws DataError for a row that cannot be swapped
  */
 export function augmentBySwapping(dataset: Dataset): Dataset {
-  const other = dataset.rows.find((row) => row.kind !== "arena");
-  if (other !== undefined) {
-    throw new DataError("DATA_NOT_ARENA", `swapAugment needs arena rows, this one is ${other.kind}`, other, {
-      hint: "Arena files have the columns prompt, response_a and response_b.",
-    });
-  }
+  requireFormat(dataset.rows, "swapAugment", canSwap);
   const swapped = swapResponses(dataset).rows.map((row) => ({ ...row, id: `${row.id}#swapped` }));
   return { ...dataset, rows: [...dataset.rows, ...swapped] };
 }

@@ -1,6 +1,6 @@
 import { DataError } from "../../core/errors.ts";
 import type { Dataset } from "./dataset.ts";
-import { isText } from "./row.ts";
+import { contentOf } from "./row.ts";
 
 /** Rows sent to the library at once. */
 const CHUNK_ROWS = 128;
@@ -75,21 +75,22 @@ export function createTokenStore(dataset: Dataset, { vocabSize = Infinity, maxLe
   const pending: number[] = [];
   const place = (index: number): void => {
     const row = rows[index]!;
-    if (isText(row)) {
+    const inputIds = contentOf(row);
+    if (!(inputIds instanceof Uint32Array)) {
       pending.push(index);
       return;
     }
-    if (maxLength !== undefined && row.inputIds.length > maxLength) {
+    if (maxLength !== undefined && inputIds.length > maxLength) {
       throw new DataError(
         "DATA_ROW_TOO_LONG",
-        `the row has ${row.inputIds.length} input_ids, more than maxLength ${maxLength}`,
+        `the row has ${inputIds.length} input_ids, more than maxLength ${maxLength}`,
         row,
         {
           hint: "Rows of input_ids are taken as they are: shorten them, or raise maxLength.",
         },
       );
     }
-    accept(index, row.inputIds, row.inputIds.length, 0);
+    accept(index, inputIds, inputIds.length, 0);
   };
   const sorted = order === undefined ? rows.map((_, index) => index) : Array.from(order);
   if (

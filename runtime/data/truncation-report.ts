@@ -1,4 +1,5 @@
 import type { Dataset } from "./dataset.ts";
+import { contentOf } from "./row.ts";
 import type { TokenLengths } from "./token-store.ts";
 import { CUT, LOST_RESPONSE_A, LOST_RESPONSE_B } from "./truncation.ts";
 
@@ -18,7 +19,7 @@ export interface TruncationReport {
 /** Counts rows cut, and rows that lost a whole response where there are any to lose. */
 export function truncationReport({ rows }: Dataset, { cuts, fullLengths }: TokenLengths): TruncationReport {
   const count = (bits: number): number => cuts.reduce((sum, row) => sum + ((row & bits) === 0 ? 0 : 1), 0);
-  const countLost = rows.some(({ kind }) => kind === "arena") ? count : () => undefined;
+  const countLost = rows.some((row) => Array.isArray(contentOf(row))) ? count : () => undefined;
   return {
     rows: cuts.length,
     cut: count(CUT),

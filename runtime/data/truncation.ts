@@ -1,5 +1,6 @@
-/** How rows that are too long are cut: the whole text from one end, or each field of an arena row by its own budget. */
+/** How rows that are too long are cut: the whole text from one end, or each field of a comparison by its own budget. */
 import { ConfigError } from "../../core/errors.ts";
+import type { ComparisonFields } from "./formats/format.ts";
 import type { EncodedBatch, EncodeOptions, Tokenizer } from "./tokenizer.ts";
 
 /**
@@ -16,7 +17,7 @@ export type Truncation = (typeof TRUNCATIONS)[number];
 export type TextField = { readonly head: string; readonly body: string };
 
 /** What a row's ids are made of: a text, or the prompt and both responses, which stand one after the other. */
-export type RowText = string | readonly [prompt: TextField, responseA: TextField, responseB: TextField];
+export type RowText = string | ComparisonFields<TextField>;
 
 export type RowEncodeOptions = Omit<EncodeOptions, "truncation"> & {
   /** Default "right". */
@@ -44,7 +45,7 @@ const fieldText = ({ head, body }: TextField): string => head + body;
 const joined = (row: RowText): string => (typeof row === "string" ? row : row.map(fieldText).join(""));
 
 /**
- * Ids of rows, cut as the options say. A text that is no arena row is cut from the right by every budget.
+ * Ids of rows, cut as the options say. A text that is no comparison is cut from the right by every budget.
  * @throws ConfigError where maxLength leaves no room
  */
 export async function encodeRows(

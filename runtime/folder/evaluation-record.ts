@@ -2,7 +2,7 @@
 import { QloraError } from "../../core/errors.ts";
 import { softmaxRows } from "../../core/plugin/metric-rows.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
-import { ARENA_LABEL_NAMES } from "../training/evaluate.ts";
+import { fixedClasses } from "../data/formats/index.ts";
 
 /** Name of the file in a run's folder. */
 export const EVALUATION_FILE = "evaluation.json";
@@ -88,11 +88,12 @@ export async function evaluationRecord(
   const probabilities = softmaxRows(logits, numLabels);
   const { lengths, fullLengths } = await data.done();
   const { rows } = data.dataset;
+  const fixed = fixedClasses(rows);
   return {
     step,
     numLabels,
     ...(data.dataset.labelNames && { labelNames: data.dataset.labelNames }),
-    ...(rows.some((row) => row.kind === "arena") ? { labelNames: ARENA_LABEL_NAMES.slice(0, numLabels) } : {}),
+    ...(fixed && { labelNames: fixed.names.slice(0, numLabels) }),
     labels: rows.map((row) => row.label!),
     probabilities: rows.map((_, i) => [...probabilities.subarray(i * numLabels, (i + 1) * numLabels)]),
     lengths: [...lengths],

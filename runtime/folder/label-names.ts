@@ -1,7 +1,7 @@
 /** Names of the classes that an adapter was trained on: id2label, as transformers has it in config.json. */
 import { join } from "node:path";
 import { ModelError } from "../../core/errors.ts";
-import type { ClassNames } from "../data/classes.ts";
+import type { ClassNames } from "../data/label-encoder.ts";
 import { namesOfId2label } from "./adapter-notes.ts";
 import type { TrainedAdapter } from "./find-adapter.ts";
 import { RUN_FILES } from "./folder.ts";

@@ -1,5 +1,6 @@
 /** The page around a report's parts. Everything lies in the file, and its policy forbids the browser to fetch anything. */
 import { createHash } from "node:crypto";
+import { findFormat } from "../data/formats/index.ts";
 import { renderCurves } from "./curves.ts";
 import { renderEvaluation } from "./evaluation-view.ts";
 import { splitHistory } from "./history.ts";
@@ -10,9 +11,6 @@ import type { RunState } from "./run-state.ts";
 import { at, textAt, type ReportRun } from "./run.ts";
 import { renderSummary } from "./summary.ts";
 import { renderEvaluations, renderJson, renderTrainingLog } from "./tables.ts";
-
-/** Classes of arena data, by label. */
-const ARENA_NAMES = ["A wins", "B wins", "tie"];
 
 /** What a page is made of. */
 export interface PageParts {
@@ -105,8 +103,8 @@ ${parts}
 }
 
 function classNames(record: ReportRun["record"], numLabels: number): readonly string[] {
-  const arena = numLabels === 3 && at(record, "config", "data", "format") === "arena";
-  return arena ? ARENA_NAMES : Array.from({ length: numLabels }, (_, i) => `class ${i}`);
+  const names = findFormat(at(record, "config", "data", "format"))?.classes?.names;
+  return names?.length === numLabels ? names : Array.from({ length: numLabels }, (_, i) => `class ${i}`);
 }
 
 function deviceNote(device: unknown): string {

@@ -2,11 +2,12 @@
 import { ConfigError } from "../../core/errors.ts";
 import type { Config } from "../config/config.ts";
 import type { DataOptions } from "../config/data-options.ts";
-import type { ClassNames } from "../data/classes.ts";
 import { openDatasetTokenizer, type TokenizedDataset, type DatasetTokenizer } from "../data/dataset-tokenizer.ts";
-import { loadData, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
+import { loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
+import type { ClassNames } from "../data/label-encoder.ts";
 import type { StepSample } from "../data/pack.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
+import { loadData } from "../data/split.ts";
 import { augmentBySwapping } from "../data/swap.ts";
 import { truncationMessage, truncationReport, type TruncationReport } from "../data/truncation-report.ts";
 import type { RunListener } from "../events.ts";

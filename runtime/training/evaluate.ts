@@ -122,6 +122,3 @@ export function validateMetrics(metrics: readonly MetricPlugin[], numLabels: num
   const labels = Array.from({ length: numLabels }, (_, label) => label);
   scoreLogits(new Float32Array(numLabels * numLabels), labels, numLabels, metrics);
 }
-
-/** Classes of an arena comparison, for people. */
-export const ARENA_LABEL_NAMES = ["A wins", "B wins", "tie"];

@@ -3,7 +3,7 @@ import { ConfigError } from "../../core/errors.ts";
 import type { Config } from "../config/config.ts";
 import { computeLoss, defineLoss, type Loss } from "../config/loss.ts";
 import { changedSoftLabelOptions } from "../config/training-options.ts";
-import type { DataRow } from "../data/row.ts";
+import type { DataRow } from "../data/formats/index.ts";
 import type { RunListener } from "../events.ts";
 import { pairwiseLoss } from "./pairwise.ts";
 import type { StepSettings, StepLoss } from "./step.ts";

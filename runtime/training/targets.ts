@@ -1,6 +1,6 @@
 /** What the loss compares a row's classes with: its label, its soft labels, or a blend of both. */
 import { ConfigError } from "../../core/errors.ts";
-import type { DataRow } from "../data/row.ts";
+import type { DataRow } from "../data/formats/index.ts";
 
 /** The part of the training options that the loss depends on. */
 export interface TargetOptions {

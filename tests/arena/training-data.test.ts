@@ -1,7 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { dataOptions } from "../../runtime/config/data-options.ts";
-import { fingerprintDataset, loadDataset, splitFold } from "../../runtime/data/dataset.ts";
+import { loadDataset } from "../../runtime/data/dataset.ts";
+import { fingerprintDataset } from "../../runtime/data/fingerprint.ts";
 import { countLabels } from "../../runtime/data/labels.ts";
+import { splitFold } from "../../runtime/data/split.ts";
 import { loadRunData } from "../../runtime/run/data.ts";
 import { csvRow, tempFile } from "../data/files.ts";
 

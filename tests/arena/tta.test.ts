@@ -6,6 +6,8 @@ import { averageSwapped } from "../../sdk/tta.ts";
 import { csvRow, tempFile } from "../data/files.ts";
 
 const HEADER = "id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie";
+/** A becomes B, B becomes A, a tie stays. */
+const SIDES = [1, 0, 2];
 const row = (id: string, a: string, b: string, winner: number): string =>
   csvRow(id, '["p"]', JSON.stringify([a]), JSON.stringify([b]), ...[0, 1, 2].map((i) => (i === winner ? "1" : "0")));
 
@@ -38,7 +40,7 @@ describe("averaging by id", () => {
     { id: "y", values: [0.5, 0.3, 0.2] },
     { id: "x", values: [0.2, 0.6, 0.2] },
   ];
-  const averaged = averageSwapped(plain, swapped, "test.csv");
+  const averaged = averageSwapped(plain, swapped, SIDES, "test.csv");
   const rounded = averaged.map(({ id, values }) => [id, ...values.map((value) => Math.round(value * 1e12) / 1e12)]);
 
   test("flips the first two columns back and joins by id", () => {
@@ -61,10 +63,10 @@ describe("averaging by id", () => {
   });
 
   test("a row without a partner is an error", () => {
-    expect(() => averageSwapped(plain, [swapped[0]!, { id: "z", values: [0, 0, 1] }], "test.csv")).toThrow(
+    expect(() => averageSwapped(plain, [swapped[0]!, { id: "z", values: [0, 0, 1] }], SIDES, "test.csv")).toThrow(
       'row "x" has no swapped prediction',
     );
-    expect(() => averageSwapped(plain, [swapped[0]!], "test.csv")).toThrow("got 1 ids");
+    expect(() => averageSwapped(plain, [swapped[0]!], SIDES, "test.csv")).toThrow("got 1 ids");
   });
 });
 

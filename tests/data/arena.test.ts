@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { DataError } from "../../core/errors.ts";
 import { loadDataset } from "../../runtime/data/dataset.ts";
-import { rowText, type ArenaRow } from "../../runtime/data/row.ts";
+import type { ArenaRow } from "../../runtime/data/formats/arena.ts";
+import { rowText } from "../../runtime/data/row.ts";
 import { goldenPath } from "../support/reference.ts";
 import { csvRow, tempFile } from "./files.ts";
 

@@ -1,9 +1,10 @@
 /** Labels, ids and cells as files of the world have them. */
 import { describe, expect, test } from "bun:test";
-import { loadData, loadDataset } from "../../runtime/data/dataset.ts";
+import { loadDataset } from "../../runtime/data/dataset.ts";
+import type { ArenaRow } from "../../runtime/data/formats/arena.ts";
 import { countLabels } from "../../runtime/data/labels.ts";
 import { parsePythonList } from "../../runtime/data/python-list.ts";
-import type { ArenaRow } from "../../runtime/data/row.ts";
+import { loadData } from "../../runtime/data/split.ts";
 import { swapResponses } from "../../runtime/data/swap.ts";
 import { csvRow, tempFile } from "./files.ts";
 

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { fingerprintDataset, loadData, loadDataset, splitFold, type Dataset } from "../../runtime/data/dataset.ts";
+import { loadDataset, type Dataset } from "../../runtime/data/dataset.ts";
+import { fingerprintDataset } from "../../runtime/data/fingerprint.ts";
 import { missingLabels } from "../../runtime/data/labels.ts";
+import { loadData, splitFold } from "../../runtime/data/split.ts";
 import { csvRow, tempDir, tempFile } from "./files.ts";
 
 const jsonl = (...rows: unknown[]) => tempFile("rows.jsonl", rows.map((row) => JSON.stringify(row)).join("\n"));

@@ -1,4 +1,4 @@
-import type { DataRow } from "../../runtime/data/row.ts";
+import type { DataRow } from "../../runtime/data/formats/index.ts";
 
 /** A row of data of which only the label matters, or its soft labels. */
 export const labelledRow = (label: number, soft?: readonly number[]): DataRow => ({

@@ -1,10 +1,19 @@
-import { DataError } from "../../core/errors.ts";
-import type { CsvFile } from "./csv.ts";
-import { parsePythonList } from "./python-list.ts";
-import type { ArenaRow } from "./row.ts";
+/** Comparisons of two answers to a prompt, in the columns of the LMSYS competition and of its sequel: CSV. */
+import { DataError } from "../../../core/errors.ts";
+import type { CsvFile } from "../csv.ts";
+import { parsePythonList } from "../python-list.ts";
+import type { BaseRow, DataFormat, FixedClasses, FormatRows, LabelReader, ReadOptions } from "./format.ts";
+
+/** A prompt and two answers, kept apart so that they can be cut or swapped before they are joined. */
+export type ArenaRow = BaseRow & {
+  readonly kind: "arena";
+  readonly prompt: string;
+  readonly responseA: string;
+  readonly responseB: string;
+};
 
 /** Columns that make a CSV file an arena file. */
-export const ARENA_COLUMNS = ["prompt", "response_a", "response_b"] as const;
+const ARENA_COLUMNS = ["prompt", "response_a", "response_b"] as const;
 
 const WINNER_COLUMNS = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
 
@@ -83,29 +92,19 @@ function isSet(cell: string, column: string, file: string, line: number): boolea
   throw new DataError("DATA_LABEL_INVALID", `column ${column}: expected 0 or 1, got ${excerpt(cell)}`, { file, line });
 }
 
-/** Classes of an arena without ties, as the competition's columns are called. */
-export const TWO_WINNERS: readonly string[] = ["winner_model_a", "winner_model_b"];
-
-/** Rows of an arena file, and how many classes it has. */
-export interface ArenaRows {
-  readonly rows: ArenaRow[];
-  /** 3 with ties, 2 where no row may be one; undefined without labels. */
-  readonly classes: 2 | 3 | undefined;
-}
-
 /**
- * Rows of an arena CSV (the competition's columns, found by name). Labels: 0 = A wins, 1 = B wins, 2 = tie; without the
- * winner columns the label is undefined.
- * @param firstIndex position of the first row after concatenation, the id of rows that have none
- * @param labelled whether the winner columns, where there are any, are the labels
+ * Rows by the competition's columns, found by name. Labels: 0 = A wins, 1 = B wins, 2 = tie; without the winner columns the
+ * label is undefined.
  * @throws DataError with file and line
  */
-export function readArena(csv: CsvFile, firstIndex = 0, labelled = true): ArenaRows {
+function readCsv(csv: CsvFile, { firstIndex, labelled, softLabelColumns }: ReadOptions): FormatRows<ArenaRow> {
   const { file } = csv;
   const required = (name: string): number => requiredColumn(csv, name);
   const [prompt, responseA, responseB] = [required("prompt"), required("response_a"), required("response_b")];
   const idColumn = csv.column("id");
-  const labelOf = labelled ? winnerReader(csv) : undefined;
+  // Winner columns that hold probabilities are no labels.
+  const hard = labelled && !softLabelColumns.some((name) => name.startsWith("winner_"));
+  const labelOf = hard ? winnerReader(csv) : undefined;
   const kind = cellKind(csv, [prompt, responseA, responseB]);
 
   let index = firstIndex;
@@ -124,7 +123,7 @@ export function readArena(csv: CsvFile, firstIndex = 0, labelled = true): ArenaR
       responseB: text(responseB, "response_b"),
     };
   });
-  if (labelOf === undefined) return { rows, classes: undefined };
+  if (labelOf === undefined) return { rows };
   return { rows, classes: csv.column("winner_tie") !== undefined || rows.some(({ label }) => label === 2) ? 3 : 2 };
 }
 
@@ -154,7 +153,7 @@ const WINNERS: ReadonlyMap<string, number> = new Map([
  * for a file without them.
  * @throws DataError where only some of the columns are there, and, when called, for a row without exactly one winner
  */
-export function winnerReader(csv: CsvFile): ((cells: readonly string[], line: number) => number) | undefined {
+function winnerReader(csv: CsvFile): LabelReader | undefined {
   if (WINNER_COLUMNS.every((name) => csv.column(name) === undefined)) return winnerWords(csv);
   const winners = [requiredColumn(csv, "winner_model_a"), requiredColumn(csv, "winner_model_b")];
   const tie = csv.column("winner_tie");
@@ -162,7 +161,7 @@ export function winnerReader(csv: CsvFile): ((cells: readonly string[], line: nu
   return (cells, line) => winnerLabel(winners, cells, tie !== undefined, csv.file, line);
 }
 
-function winnerWords(csv: CsvFile): ((cells: readonly string[], line: number) => number) | undefined {
+function winnerWords(csv: CsvFile): LabelReader | undefined {
   const column = csv.column("winner");
   if (column === undefined) return undefined;
   return (cells, line) => {
@@ -187,3 +186,44 @@ function winnerLabel(
   const got = winners.length === 0 ? "none" : winners.map((label) => WINNER_COLUMNS[label]).join(" and ");
   throw new DataError("DATA_LABEL_INVALID", `expected exactly one winner column to be 1, got ${got}`, { file, line });
 }
+
+const classes: FixedClasses<ArenaRow> = {
+  names: ["A wins", "B wins", "tie"],
+  columns: WINNER_COLUMNS,
+  min: 2,
+  expected: {
+    all: "three classes (A wins, B wins, tie)",
+    some: "an arena's classes (A wins, B wins, perhaps tie)",
+  },
+  missing: (seen, numLabels) =>
+    numLabels < 3 || seen.has(2)
+      ? undefined
+      : "no training row is a tie: the third of the three classes is never seen (without a column winner_tie, two are trained)",
+  mirror: {
+    row: (row) => ({ ...row, responseA: row.responseB, responseB: row.responseA }),
+    labels: [1, 0, 2],
+  },
+};
+
+/** Rows with `prompt`, `response_a` and `response_b`, and who won. */
+export const arena: DataFormat<"arena", ArenaRow> = {
+  name: "arena",
+  kinds: ["arena"],
+  columns: "columns prompt, response_a, response_b, winner_*",
+  labelColumns: "the winner columns",
+  recognizes: (source) => source.type === "csv" && ARENA_COLUMNS.every((name) => source.has(name)),
+  read: (source, options) => {
+    if (source.type === "csv") return readCsv(source, options);
+    throw new DataError(
+      "DATA_FORMAT_UNKNOWN",
+      "an arena file is a CSV, got JSONL",
+      { file: source.file },
+      { hint: 'Use format "classification" or "auto".' },
+    );
+  },
+  labelReader: winnerReader,
+  fields: ({ prompt, responseA, responseB }) => [prompt, responseA, responseB],
+  // The seed notebook's template.
+  fieldHeads: ["<prompt>: ", "\n\n<response_a>: ", "\n\n<response_b>: "],
+  classes,
+};

@@ -1,9 +1,7 @@
-/** Classes of data: labels that are names become numbers, and the names are kept. */
+/** Labels that are names become class indices, and the names are kept (id2label). */
 import { DataError } from "../../core/errors.ts";
-import type { DataRow } from "./row.ts";
-
-/** A row as a reader gives it: a label that is no index from 0 is a name still. */
-export type ReadRow = DataRow & { readonly labelName?: string };
+import type { ReadRow } from "./formats/format.ts";
+import type { DataRow } from "./formats/index.ts";
 
 /** Classes by their names, from 0 on; "numbers" where labels are indices and have no names. */
 export type ClassNames = readonly string[] | "numbers";
@@ -17,7 +15,7 @@ const MAX_NAMES = 1000;
  * @throws DataError for a label that is none of the classes given
  */
 export function nameClasses(
-  rows: readonly ReadRow[],
+  rows: readonly ReadRow<DataRow>[],
   given: ClassNames | undefined,
 ): { readonly rows: readonly DataRow[]; readonly labelNames: readonly string[] | undefined } {
   if (given === "numbers") return { rows: rows.map(numbered), labelNames: undefined };
@@ -48,7 +46,7 @@ function classNames(rows: readonly ReadRow[]): readonly string[] {
 const nameOf = ({ label, labelName }: ReadRow): string | undefined =>
   labelName ?? (label === undefined ? undefined : String(label));
 
-function placed(row: ReadRow, names: readonly string[], places: ReadonlyMap<string, number>): DataRow {
+function placed(row: ReadRow<DataRow>, names: readonly string[], places: ReadonlyMap<string, number>): DataRow {
   const name = nameOf(row);
   if (name === undefined) return row;
   // Numbers may be indices of classes that have names; Python writes True where JSON has true.
@@ -63,7 +61,7 @@ function placed(row: ReadRow, names: readonly string[], places: ReadonlyMap<stri
   });
 }
 
-function numbered(row: ReadRow): DataRow {
+function numbered(row: ReadRow<DataRow>): DataRow {
   if (row.labelName === undefined) return row;
   if (/^\d{1,9}$/.test(row.labelName)) return withLabel(row, Number(row.labelName));
   const message = `label: expected a class index (0, 1, ...), got ${JSON.stringify(row.labelName)}`;
@@ -72,7 +70,7 @@ function numbered(row: ReadRow): DataRow {
   });
 }
 
-function withLabel(row: ReadRow, label: number): DataRow {
+function withLabel(row: ReadRow<DataRow>, label: number): DataRow {
   const { labelName: _, ...rest } = row;
   return { ...rest, label };
 }
