@@ -43,6 +43,7 @@ export { lastToken } from "./last-token/index.ts";
 export { type PooledBlock, runPooledBlocks } from "./last-token/blocks.ts";
 export { pooledAttention, type PooledAttentionOptions } from "./pooled-attention/index.ts";
 export { addNorm, rmsNorm, type RmsNormOptions } from "./rms-norm/index.ts";
+export { addNormThenNorm } from "./rms-norm/pair.ts";
 export { rope, ropeInverseFrequencies } from "./rope/index.ts";
 
 // ---- products

@@ -12,6 +12,7 @@ import {
 import {
   adaptedLinears,
   addNorm,
+  addNormThenNorm,
   attention,
   glu,
   scoreHead,
@@ -110,10 +111,10 @@ function block(
   }
   const [attended] = run(rows, context, layer.o) as [Tensor];
   tape.release(context);
-  const h2 = addNorm(tape, residual, attended, norms.post_attention_layernorm, norm);
+  const { post_attention_layernorm: after, pre_feedforward_layernorm: before } = norms;
+  const [h2, y] = addNormThenNorm(tape, residual, attended, after, before, norm);
   tape.release(attended);
 
-  const y = rmsNorm(tape, h2, norms.pre_feedforward_layernorm, norm);
   const [gate, up] = run(rows, y, layer.gate, layer.up) as [Tensor, Tensor];
   tape.release(y);
   const activated = glu(tape, gate, up, "gelu_tanh");

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { addResidual } from "../../kernels/add/index.ts";
 import { addNorm, rmsNorm } from "../../kernels/rms-norm/index.ts";
+import { addNormThenNorm } from "../../kernels/rms-norm/pair.ts";
 import { rmsNormBackwardReference, rmsNormReference } from "../../kernels/rms-norm/reference.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
@@ -110,6 +112,90 @@ for (const tier of tiers) {
         expectNear(run.gradients[0]!, dResidual, gpu.computeDtype === "f16" ? 5e-5 : 1e-6);
         gpu.free(w1);
         gpu.free(w2);
+      });
+    }
+
+    for (const [rows, columns] of [
+      [1, 1],
+      [17, 31],
+      [33, 128],
+      [3, 3584],
+    ] as const) {
+      test(`addNormThenNorm, both outputs used [${rows},${columns}]`, async () => {
+        const gpu = await gpuOf(tier);
+        const residual = normals(rows * columns, runSeed, 3);
+        const x = rounded(normals(rows * columns, runSeed + 1, 5), gpu.computeDtype);
+        const [first, second] = [normals(columns, runSeed + 2, 0.3), normals(columns, runSeed + 3, 0.3)];
+        const dOut = normals(rows * columns, runSeed + 4);
+        const [w1, w2] = [tensorOf(gpu, first, [columns], "f32"), tensorOf(gpu, second, [columns], "f32")];
+        const inputs = [
+          tensorOf(gpu, residual, [rows, columns], "f32"),
+          tensorOf(gpu, x, [rows, columns], gpu.computeDtype),
+        ];
+        const norm = { eps: EPS, offset: 1 } as const;
+        const run = await runOp(
+          gpu,
+          inputs,
+          (tape, r, t) => addResidual(tape, ...addNormThenNorm(tape, r, t, w1, w2, norm)),
+          dOut,
+        );
+        const sums = rmsNormReference(x, first, EPS, 1).map((v, i) => v + residual[i]!);
+        const y = rounded(rmsNormReference(sums, second, EPS, 1), gpu.computeDtype);
+        const dY = rounded(dOut, gpu.computeDtype);
+        const dSums = rmsNormBackwardReference(sums, second, EPS, 1, dY).map((v, i) => v + dOut[i]!);
+        const tolerance = gpu.computeDtype === "f16" ? 5e-5 : 1e-6;
+        expectNear(
+          run.output,
+          sums.map((v, i) => v + y[i]!),
+          tolerance,
+        );
+        // With one column the norm's gradient is what is left of two equal numbers.
+        if (columns > 1) {
+          expectNear(run.gradients[0]!, dSums, 2e-6);
+          expectClose(
+            run.gradients[1]!,
+            rmsNormBackwardReference(x, first, EPS, 1, dSums),
+            halfTolerance(gpu.computeDtype),
+          );
+        }
+        gpu.free(w1);
+        gpu.free(w2);
+      });
+
+      test(`addNormThenNorm, one output used [${rows},${columns}]`, async () => {
+        const gpu = await gpuOf(tier);
+        const x = rounded(normals(rows * columns, runSeed + 1, 5), gpu.computeDtype);
+        const residual = normals(rows * columns, runSeed, 3);
+        const weight = normals(columns, runSeed + 2, 0.3);
+        const w = tensorOf(gpu, weight, [columns], "f32");
+        const norm = { eps: EPS, offset: 1 } as const;
+        for (const used of [0, 1] as const) {
+          const dtype = used === 0 ? "f32" : gpu.computeDtype;
+          const dOut = rounded(normals(rows * columns, runSeed + 3), dtype);
+          const inputs = [
+            tensorOf(gpu, residual, [rows, columns], "f32"),
+            tensorOf(gpu, x, [rows, columns], gpu.computeDtype),
+          ];
+          const pair = await runOp(gpu, inputs, (tape, r, t) => addNormThenNorm(tape, r, t, w, w, norm)[used], dOut);
+          const again = [
+            tensorOf(gpu, residual, [rows, columns], "f32"),
+            tensorOf(gpu, x, [rows, columns], gpu.computeDtype),
+          ];
+          const apart = await runOp(
+            gpu,
+            again,
+            (tape, r, t) => {
+              const sums = addNorm(tape, r, t, w, norm);
+              return used === 0 ? sums : rmsNorm(tape, sums, w, norm);
+            },
+            dOut,
+          );
+          expectNear(pair.output, apart.output, 1e-6);
+          // With one column the gradient is what is left of two equal numbers.
+          if (columns === 1) continue;
+          pair.gradients.forEach((gradient, i) => expectNear(gradient, apart.gradients[i]!, 1e-3));
+        }
+        gpu.free(w);
       });
     }
 
