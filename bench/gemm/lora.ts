@@ -11,6 +11,7 @@ import {
   loraGradientB,
   loraMaskedGradient,
   loraRankGradient,
+  type ThinOptions,
 } from "../../kernels/matmul-matrix/index.ts";
 import { fill, randomTensor, sampleError } from "./data.ts";
 import type { Session } from "./session.ts";
@@ -63,12 +64,12 @@ async function group(
   const [bytesX, bytesY, bytesU] = [tokens * inFeatures * 2, tokens * outFeatures * 2, tokens * width * 2];
   const shared = { tokens, limit: 1e-3 };
 
-  const ways: [how: string, options: { tileRows?: 64 | 128; splits?: number }][] = [
+  const ways: [how: string, options: ThinOptions][] = [
     ["planned", {}],
-    ["128 rows", { tileRows: 128 }],
-    ["unsplit", { splits: 1 }],
-    ["2 splits", { splits: 2 }],
-    ["8 splits", { splits: 8 }],
+    ["64 rows, 2 splits", { tileRows: 64, splits: 2 }],
+    ["64 rows, unsplit", { tileRows: 64, splits: 1 }],
+    ["256 rows, 4 splits", { tileRows: 256, splits: 4 }],
+    ["256 rows, unsplit", { tileRows: 256, splits: 1 }],
   ];
   for (const [how, options] of ways.slice(0, tuning ? ways.length : 1)) {
     await session.run({
@@ -104,7 +105,7 @@ async function group(
     launch: (i) => loraDown(gpu, of(xs, i), aT, u),
     outputs: [{ written: u }],
   });
-  for (const [how, options] of ways.slice(0, tuning ? 2 : 1)) {
+  for (const [how, options] of ways.slice(0, tuning ? ways.length : 1)) {
     await session.run({
       ...shared,
       section: `lora: dU, ${how}`,
@@ -155,11 +156,16 @@ async function group(
       ),
     outputs: [{ written: dX }],
   });
-  for (const splits of [undefined, ...(tuning ? [1, 2, 4, 8] : [])]) {
-    const how = splits === undefined ? {} : { splits };
+  const sums: [what: string, how: ThinOptions][] = [
+    ["planned", {}],
+    ["64 features, 2 splits", { tileRows: 64, splits: 2 }],
+    ["64 features, 4 splits", { tileRows: 64, splits: 4 }],
+    ["64 features, 8 splits", { tileRows: 64, splits: 8 }],
+  ];
+  for (const [what, how] of sums.slice(0, tuning ? sums.length : 1)) {
     await session.run({
       ...shared,
-      section: `lora: dB, ${splits ?? "planned"} splits`,
+      section: `lora: dB, ${what}`,
       name,
       bytes: bytesY + tokens * RANK * 2,
       launch: (i) => {
@@ -184,7 +190,7 @@ async function group(
     });
     await session.run({
       ...shared,
-      section: `lora: dA, ${splits ?? "planned"} splits`,
+      section: `lora: dA, ${what}`,
       name,
       bytes: bytesX + bytesU,
       launch: (i) => {

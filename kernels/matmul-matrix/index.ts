@@ -19,7 +19,7 @@ import {
   TUNING,
 } from "./tiling.ts";
 
-export { castHalf, type CastOptions, type CopyTarget } from "./epilogue.ts";
+export { castHalf, type CastOptions, type CopyTarget } from "./copies.ts";
 export { type CodeLookup, dequantizeRows, dequantizeTransposed, keepTransposed } from "../nf4/dequantize-f16.ts";
 export {
   loraDown,
@@ -29,6 +29,7 @@ export {
   loraRankGradient,
   type LoraDropout,
   type LoraMember,
+  type ThinOptions,
 } from "./lora.ts";
 export { leftImageIndex, packLeft, packWherePaid } from "./left-image.ts";
 export { imageIndex, type OperandLayout, operandLayout } from "./image.ts";

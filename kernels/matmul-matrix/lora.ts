@@ -3,9 +3,10 @@ import { gridFor } from "../../core/device/kernel.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
 import { dropoutValues, type MemberDropout } from "./dropout-text.ts";
 import { addToGradient, sumToHalf } from "./epilogue.ts";
-import { maskedSpec, maskedTile } from "./masked.ts";
-import { thinSpec, tokenSumSpec, tokenSumTile } from "./skinny.ts";
-import { splitsFor, unitKey, unitOf } from "./support.ts";
+import { MASKED_TILE, maskedSpec } from "./masked.ts";
+import { largeTilesFit, maskedRun, type ThinPlan, thinPlan, tokenSumPlan } from "./skinny-plan.ts";
+import { thinSpec, tokenSumSpec } from "./skinny.ts";
+import { unitKey, unitOf } from "./support.ts";
 import { RANK_MULTIPLE, TUNING } from "./tiling.ts";
 
 /**
@@ -38,11 +39,8 @@ function widthsOf(dropout: LoraDropout | undefined, columns: number, rows: numbe
   return widths;
 }
 
-/** Tuning of a thin product, for benchmarks. */
-export interface ThinOptions {
-  readonly splits?: number;
-  readonly tileRows?: 64 | 128;
-}
+/** Tuning of a product, for benchmarks; by default what `skinny-plan.ts` says. */
+export type ThinOptions = Partial<ThinPlan>;
 
 /** Columns `column …` of `out` [N, …] f16 = a [N,K] (dropped) * b [K,r], split over K where N alone makes too few workgroups. */
 function thin(
@@ -67,9 +65,9 @@ function thin(
   }
   const members = widthsOf(dropout, columns, rows);
   const unit = unitOf(gpu);
-  const tileRows = options.tileRows ?? TUNING.thin.rows;
+  const plan = thinPlan(rows, columns, depth, largeTilesFit(unit, gpu.device.limits));
+  const { tileRows, splits } = { ...plan, ...options };
   const tiles = Math.ceil(rows / tileRows) * (columns / TUNING.thin.columns);
-  const splits = options.splits ?? splitsFor(tiles, depth);
   if (depth % (splits * TUNING.thin.depth) !== 0)
     throw new RangeError(`${a.label}: a depth of ${depth} cannot be split into ${splits}`);
   const half = splits === 1;
@@ -141,15 +139,15 @@ export function loraMaskedGradient(gpu: Gpu, dU: Tensor, a: Tensor, dX: Tensor, 
   const members = widthsOf(dropout, dU.shape[1]!, rows)!;
   if (columns % 64 !== 0) throw new RangeError(`${dX.label}: ${columns} columns are no multiple of 64`);
   const unit = unitOf(gpu);
-  const tile = maskedTile(columns);
-  const kernel = gpu.kernel(`gemm/masked/${unitKey(unit)}/${tile.columns}/${members.join("+")}`, () =>
-    maskedSpec(unit, { width: tile.columns, members }),
-  );
+  const key = `gemm/masked/${unitKey(unit)}/${members.join("+")}`;
+  const kernel = gpu.kernel(key, () => maskedSpec(unit, members));
+  const [down, across] = [Math.ceil(rows / MASKED_TILE.rows), columns / MASKED_TILE.columns];
+  const run = maskedRun(down * across);
   gpu.dispatch(
     kernel,
     [dU, a, dropout.rowKeys, dX],
-    { rows, columns: columns / 8, ...dropoutValues(dropout.seed, dropout.members) },
-    gridFor(Math.ceil(rows / tile.rows) * (columns / tile.columns)),
+    { rows, columns: columns / 8, run, ...dropoutValues(dropout.seed, dropout.members) },
+    gridFor(down * Math.ceil(across / run)),
     { flops: 2 * rows * dU.shape[1]! * columns },
   );
 }
@@ -159,11 +157,11 @@ interface TokenSum {
   readonly column: number;
   readonly transposed: boolean;
   readonly dropout: LoraDropout | undefined;
-  readonly splits: number | undefined;
+  readonly options: ThinOptions;
 }
 
 /** Partial sums over tokens of a^T [F,N] * b [N,columns]; the caller frees them. */
-function tokenSum(gpu: Gpu, a: Tensor, b: Tensor, { columns, column, transposed, dropout, splits }: TokenSum): Tensor {
+function tokenSum(gpu: Gpu, a: Tensor, b: Tensor, { columns, column, transposed, dropout, options }: TokenSum): Tensor {
   const [rows, features] = matrixShape(a);
   expectTensor(a, [-1, -1], "f16");
   expectTensor(b, [rows, -1], "f16");
@@ -180,13 +178,13 @@ function tokenSum(gpu: Gpu, a: Tensor, b: Tensor, { columns, column, transposed,
   }
   const members = widthsOf(dropout, columns, rows);
   const unit = unitOf(gpu);
-  const tileFeatures = tokenSumTile(features);
+  const plan = { ...tokenSumPlan(features, columns, largeTilesFit(unit, gpu.device.limits)), ...options };
+  const tileFeatures = plan.tileRows;
   const key = `gemm/token-sum/${unitKey(unit)}/${tileFeatures}/${transposed ? "transposed" : "straight"}/${members?.join("+") ?? "plain"}`;
   const kernel = gpu.kernel(key, () => tokenSumSpec(unit, { tileFeatures, transposed, members }));
   const tiles = (features / tileFeatures) * (columns / TUNING.thin.columns);
   const steps = Math.ceil(rows / TUNING.thin.depth);
-  const wanted = splits ?? Math.min(TUNING.thinSplits, Math.ceil(TUNING.thinWorkgroups / tiles));
-  const chunkSteps = Math.ceil(steps / Math.min(steps, wanted));
+  const chunkSteps = Math.ceil(steps / Math.min(steps, plan.splits));
   const count = Math.ceil(steps / chunkSteps);
   const partial = gpu.alloc(
     transposed ? [count, columns, features] : [count, features, columns],
@@ -223,12 +221,12 @@ export function loraGradientB(
     scale,
     column = 0,
     width,
-    splits,
-  }: { readonly scale: number; readonly column?: number; readonly width: number; readonly splits?: number },
+    ...options
+  }: ThinOptions & { readonly scale: number; readonly column?: number; readonly width: number },
 ): void {
   expectTensor(grad, [dY.shape[1]!, -1], "f32");
   if (grad.shape[1]! > width) throw new RangeError(`${grad.label} [${grad.shape.join(",")}]: rank beyond ${width}`);
-  const partial = tokenSum(gpu, dY, u, { columns: width, column, transposed: false, dropout: undefined, splits });
+  const partial = tokenSum(gpu, dY, u, { columns: width, column, transposed: false, dropout: undefined, options });
   addToGradient(gpu, partial, grad, scale);
   gpu.free(partial);
 }
@@ -243,15 +241,17 @@ export function loraGradientA(
   dU: Tensor,
   grads: readonly { readonly grad: Tensor; readonly width: number; readonly scale: number }[],
   dropout?: LoraDropout,
-  options: { readonly splits?: number } = {},
+  options: ThinOptions = {},
 ): void {
   const columns = grads.reduce((sum, { width }) => sum + width, 0);
   expectTensor(dU, [x.shape[0]!, columns], "f16");
-  const partial = tokenSum(gpu, x, dU, { columns, column: 0, transposed: true, dropout, splits: options.splits });
-  let firstRow = 0;
-  for (const { grad, width, scale } of grads) {
+  for (const { grad, width } of grads) {
     expectTensor(grad, [-1, x.shape[1]!], "f32");
     if (grad.shape[0]! > width) throw new RangeError(`${grad.label} [${grad.shape.join(",")}]: rank beyond ${width}`);
+  }
+  const partial = tokenSum(gpu, x, dU, { columns, column: 0, transposed: true, dropout, options });
+  let firstRow = 0;
+  for (const { grad, width, scale } of grads) {
     addToGradient(gpu, partial, grad, scale, firstRow);
     firstRow += width;
   }

@@ -11,31 +11,24 @@ import { PACK, stageSums } from "./pack.ts";
 import { lines, MATRIX_DIRECTIVES, SLICE, SubgroupTile } from "./subgroup-tile.ts";
 import { type MatrixUnit, stageUnits, TUNING } from "./tiling.ts";
 
-/** `C = sum of masked products`. */
-export interface MaskedShape {
-  /** Columns of a workgroup's tile. */
-  readonly width: 64 | 128;
-  /** Padded rank of each member; their columns lie side by side in A, their rows one below another in B. */
-  readonly members: readonly number[];
-}
+/** Rows and columns of a tile. */
+export const MASKED_TILE = { rows: 64, columns: 64 } as const;
 
-const ROWS = 64;
+const { rows: ROWS, columns: WIDTH } = MASKED_TILE;
 const DEPTH = TUNING.thin.depth;
 
-/** Rows and columns of a workgroup's tile. */
-export function maskedTile(columns: number): { rows: number; columns: 64 | 128 } {
-  return { rows: ROWS, columns: columns % 128 === 0 ? 128 : 64 };
-}
-
-/** Bindings A, B, row keys, C; uniforms `rows` (N), `columns` (in units of 16 bytes) and those of dropout. */
-export function maskedSpec(unit: MatrixUnit, shape: MaskedShape): KernelSpec {
-  const { width, members } = shape;
-  const [subRows, subColumns] = [ROWS / 2, width / 2];
+/**
+ * Bindings A, B, row keys, C; uniforms `rows` (N), `columns` (in units of 16 bytes), `run` (tiles that a workgroup makes, side
+ * by side) and those of dropout.
+ * @param members padded rank of each; their columns lie side by side in A, their rows one below another in B
+ */
+export function maskedSpec(unit: MatrixUnit, members: readonly number[]): KernelSpec {
+  const [subRows, subColumns] = [ROWS / 2, WIDTH / 2];
   const threads = 4 * unit.lanes;
-  const [strideA, strideB] = [DEPTH / 8 + TUNING.pad, width / 8 + TUNING.pad];
+  const [strideA, strideB] = [DEPTH / 8 + TUNING.pad, WIDTH / 8 + TUNING.pad];
   const unitsA = ROWS * strideA;
-  const [perA, perB] = [DEPTH / 8, width / 8];
-  const [copiesA, copiesB] = [(ROWS * DEPTH) / 8 / threads, (width * DEPTH) / 8 / threads];
+  const [perA, perB] = [DEPTH / 8, WIDTH / 8];
+  const [copiesA, copiesB] = [(ROWS * DEPTH) / 8 / threads, (WIDTH * DEPTH) / 8 / threads];
   const total = members.reduce((sum, r) => sum + r, 0);
   const tile = new SubgroupTile(
     unit,
@@ -48,24 +41,30 @@ export function maskedSpec(unit: MatrixUnit, shape: MaskedShape): KernelSpec {
     const name = `kept${Math.floor(x / pieces)}_${x % pieces}`;
     return `var ${name}_low = vec4<f32>(); var ${name}_high = vec4<f32>();`;
   });
-  const fill = (from: number): string => `${lines(copiesA, (i) => {
-    const row = `(li / ${perA}u + ${(i * threads) / perA}u)`;
-    return `tile[${row} * ${strideA}u + li % ${perA}u] = a[min(row0 + ${row}, rows - 1u) * ${total / 8}u + ${from / 8}u + li % ${perA}u];`;
-  })}
-  ${lines(copiesB, (i) => {
-    const row = `(li / ${perB}u + ${(i * threads) / perB}u)`;
-    return `tile[${unitsA}u + ${row} * ${strideB}u + li % ${perB}u] = b[(${from}u + ${row}) * params.columns + col0 / 8u + li % ${perB}u];`;
-  })}`;
+  const registers = `${lines(copiesA, (i) => `var next_a${i}: vec4<u32>;`)}
+  ${lines(copiesB, (i) => `var next_b${i}: vec4<u32>;`)}`;
+  const [rowA, rowB] = [
+    (i: number) => `(li / ${perA}u + ${(i * threads) / perA}u)`,
+    (i: number) => `(li / ${perB}u + ${(i * threads) / perB}u)`,
+  ];
+  const load = (from: number, column: string): string => `${lines(
+    copiesA,
+    (i) => `next_a${i} = a[from_a${i} + ${from / 8}u];`,
+  )}
+  ${lines(copiesB, (i) => `next_b${i} = b[(${from}u + ${rowB(i)}) * params.columns + ${column} / 8u + li % ${perB}u];`)}`;
+  const keep = `${lines(copiesA, (i) => `tile[${rowA(i)} * ${strideA}u + li % ${perA}u] = next_a${i};`)}
+  ${lines(copiesB, (i) => `tile[${unitsA}u + ${rowB(i)} * ${strideB}u + li % ${perB}u] = next_b${i};`)}`;
   let start = 0;
   const body = members.map((rank, member) => {
-    const parts = Array.from({ length: rank / DEPTH }, (_, part) => {
-      const text = `${fill(start + part * DEPTH)}
+    const parts = Array.from({ length: rank / DEPTH }, () => {
+      start += DEPTH;
+      // What comes next is read while this is multiplied and taken out; after the last tile it is read in vain.
+      return `${keep}
   workgroupBarrier();
+  ${start < total ? load(start, "col0") : load(0, `min(col0 + ${WIDTH}u, params.columns * 8u - ${WIDTH}u)`)}
   ${lines(DEPTH / SLICE, (slice) => `${tile.load("0", slice)}\n  ${tile.multiply("0")}`)}
   workgroupBarrier();`;
-      return text;
     });
-    start += rank;
     return `{
   ${tile.sums()}
   ${tile.fragments("0")}
@@ -102,27 +101,33 @@ ${PACK}
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
   let rows = params.rows;
   let index = group_index(wg, count);
-  let column_tiles = params.columns / ${width / 8}u;
-  let row0 = index / column_tiles * ${ROWS}u;
+  let runs = (params.columns / ${WIDTH / 8}u + params.run - 1u) / params.run;
+  let row0 = index / runs * ${ROWS}u;
   if (row0 >= rows) {
     return;
   }
-  let col0 = index % column_tiles * ${width}u;
+  let first_column = index % runs * params.run * ${WIDTH}u;
+  let end_column = min(first_column + params.run * ${WIDTH}u, params.columns * 8u);
   let subgroup = li / ${unit.lanes}u;
   let lane = li % ${unit.lanes}u;
   let subgroup_row = row0 + subgroup / 2u * ${subRows}u;
-  let subgroup_column = col0 + subgroup % 2u * ${subColumns}u;
   let left_base = subgroup / 2u * ${subRows * strideA}u;
   let right_base = ${unitsA}u + subgroup % 2u * ${subColumns / 8}u;
+  ${lines(copiesA, (i) => `let from_a${i} = min(row0 + ${rowA(i)}, rows - 1u) * ${total / 8}u + li % ${perA}u;`)}
+  ${registers}
+  ${load(0, "first_column")}
+  for (var col0 = first_column; col0 < end_column; col0 += ${WIDTH}u) {
+  let subgroup_column = col0 + subgroup % 2u * ${subColumns}u;
   ${kept}
   ${body.join("\n  ")}
   ${write}
+  }
 }
 `;
   return {
     code,
     bindings: ["read", "read", "read", "write"],
-    uniforms: { rows: "u32", columns: "u32", ...dropoutUniforms(members.length) },
+    uniforms: { rows: "u32", columns: "u32", run: "u32", ...dropoutUniforms(members.length) },
     enable: [...MATRIX_DIRECTIVES.enable],
     diagnostics: [...MATRIX_DIRECTIVES.diagnostics],
   };

@@ -1,7 +1,7 @@
 import type { Gpu } from "../../core/device/gpu.ts";
 import { DeviceError } from "../../core/errors.ts";
 import { hasNarrow, type OperandLayout } from "./image.ts";
-import { chooseTiling, matrixUnit, type MatrixUnit, type Tiling, TUNING } from "./tiling.ts";
+import { chooseTiling, matrixUnit, type MatrixUnit, type Tiling } from "./tiling.ts";
 
 /** Sides of a linear's weight. */
 export interface GemmShape {
@@ -65,22 +65,6 @@ export function tilingOf(
     );
   }
   return tiling;
-}
-
-/**
- * Parts to split a sum of `depth` into, so that `tiles` workgroups become enough: a power of two that leaves whole
- * tiles of 64.
- */
-export function splitsFor(tiles: number, depth: number): number {
-  let splits = 1;
-  while (
-    tiles * splits < TUNING.thinWorkgroups &&
-    splits * 2 <= TUNING.thinSplits &&
-    depth % (splits * 2 * TUNING.thin.depth) === 0
-  ) {
-    splits *= 2;
-  }
-  return splits;
 }
 
 /** Unit as part of a kernel's key. */

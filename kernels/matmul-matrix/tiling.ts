@@ -74,17 +74,13 @@ export const TUNING = {
   cost: { perMultiply: 8e-13, perByte: 6e-13, launch: 6e-6, parts: 8, worth: 0.02 },
   /** Depth must be a multiple of two tiles: two register sets of prefetched tiles take turns. */
   depthMultiple: 64,
-  /** Products with a low-rank side: rows of a tile, tile width (ranks are padded to it), depth. */
-  thin: { rows: 64, columns: 64, depth: 64 },
+  /** Products with a low-rank side: tile width (ranks are padded to it), depth. */
+  thin: { columns: 64, depth: 64 },
   /**
    * Left operands are packed as images from so many rows, of such a depth, for products of so many columns together: packing
    * moves 4 bytes an element, and a product gains 2.3 % by it, which is as much at 9,800 columns (fewer rows were not measured).
    */
   packLeft: { rows: 4096, depth: 2048, columns: 12288 },
-  /** Workgroups wanted in flight for thin products, which are bound by bandwidth: two a multiprocessor. */
-  thinWorkgroups: 264,
-  /** Most parts that a long sum is split into; more would write more partial sums than it reads. */
-  thinSplits: 8,
 } as const;
 
 /** Ranks are padded with zeros to a multiple of this. */
