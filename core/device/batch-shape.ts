@@ -5,3 +5,6 @@ export interface BatchShape {
   /** Whether it is trained on, with dropout and a backward pass. */
   readonly training: boolean;
 }
+
+/** Rows of a sample beyond which kernels may be chosen otherwise; a forecast of kernels tells batches with longer ones apart. */
+export const LONG_SAMPLE = 2048;

@@ -2,7 +2,7 @@ import type { KernelCost } from "../../core/device/profile.ts";
 import type { AttentionOptions } from "./options.ts";
 
 /** Products of [D] vectors that a kernel does for each visible (query, key) pair of each head. */
-const PRODUCTS = { forward: 2, queries: 3, keys: 3, values: 2, keysAndValues: 4 } as const;
+const PRODUCTS = { forward: 2, queries: 3, keys: 3, values: 2, keysAndValues: 4, spilledQueries: 1 } as const;
 
 /** Work of one kernel; none where the options do not say how many pairs there are. */
 export function attentionWork(

@@ -1,7 +1,8 @@
 import type { KernelSpec } from "../../core/device/kernel.ts";
 import { lines, MATRIX_DIRECTIVES } from "../matmul-matrix/subgroup-tile.ts";
 import * as wgsl from "./matrix-parts.ts";
-import type { MatrixPlan } from "./matrix-plan.ts";
+import { type MatrixPlan, SIDE } from "./matrix-plan.ts";
+import { SPILL_UNIFORMS } from "./matrix-spill.ts";
 
 const INPUTS = `@group(0) @binding(0) var<storage, read> q: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec4<u32>>;
@@ -87,18 +88,20 @@ ${wgsl.ENTRY}
   return { code, bindings: [...READS, "write"], uniforms: wgsl.MATRIX_UNIFORMS, ...MATRIX_DIRECTIVES };
 }
 
-/** Which gradients the kernel over keys computes. */
-export type Wanted = "both" | "keys" | "values";
+/** Which gradients the kernel over keys computes; `spilled` is both, and those of the scores besides. */
+export type Wanted = "both" | "keys" | "values" | "spilled";
 
 /**
  * dK and dV (or one of them) of a tile of keys, which are held with their values while the queries of every head of
  * the group and their rows of dOut pass.
- * Bindings: q, k, v, segments, dOut, lse, delta, then dK and dV as wanted.
+ * Bindings: q, k, v, segments, dOut, lse, delta, then dK and dV as wanted, then the gradients of the scores where they are
+ * spilled for the queries' gradient (`matrix-spill.ts`), for kv heads `kv_first …` alone.
  */
 export function matrixKeys(plan: MatrixPlan, capped: boolean, wanted: Wanted): KernelSpec {
-  const { quads, threads, prefetch, columns } = plan;
+  const { quads, threads, prefetch, columns, sharers, tileRows } = plan;
   const ofKeys = wanted !== "values";
   const ofValues = wanted !== "keys";
+  const spilled = wanted === "spilled";
   const when = (condition: boolean, text: string): string => (condition ? text : "");
   const kvHead = (): string => "kv_head";
   // Queries pass head by head; after the last row of one head comes the first of the next.
@@ -112,6 +115,7 @@ export function matrixKeys(plan: MatrixPlan, capped: boolean, wanted: Wanted): K
   const code = `${INPUTS}
 ${when(ofKeys, "@group(0) @binding(7) var<storage, read_write> d_k: array<vec4<u32>>;")}
 ${when(ofValues, `@group(0) @binding(${ofKeys ? 8 : 7}) var<storage, read_write> d_v: array<vec4<u32>>;`)}
+${when(spilled, "@group(0) @binding(9) var<storage, read_write> spill: array<vec2<u32>>;")}
 ${wgsl.declarations(plan, ["queries", "d_outs"], ofKeys ? ["scores", "d_weights"] : ["scores"], [...(ofKeys ? ["gradients"] : []), ...(ofValues ? ["weights"] : [])])}
 // lse and delta of the passing queries.
 var<workgroup> passing_lse: array<f32, ${columns}>;
@@ -121,9 +125,10 @@ ${wgsl.scoreFunctions(capped)}
 @compute @workgroup_size(${threads})
 ${wgsl.ENTRY}
   let group = group_index(wg, count);
-  if (group >= params.tiles * KV_HEADS) { return; }
-  let kv_head = group % KV_HEADS;
-  let first = group / KV_HEADS * ${plan.tileRows}u; // in a sample, the keys that most queries see come first
+  let kv_heads = ${spilled ? "params.kv_count" : "KV_HEADS"};
+  if (group >= params.tiles * kv_heads) { return; }
+  let kv_head = group % kv_heads${spilled ? " + params.kv_first" : ""};
+  let first = group / kv_heads * ${plan.tileRows}u; // in a sample, the keys that most queries see come first
   let last = min(first + ${plan.tileRows}u, params.rows) - 1u;
   // The last query that sees a key of the tile; last + window may pass 2^32.
   let end = segments[last].y - 1u;
@@ -131,6 +136,12 @@ ${wgsl.ENTRY}
   ${wgsl.place(plan)}
   ${wgsl.lanePlace(plan)}
   let span = min(segments[row].y - row, params.window); // queries that see the key
+  ${when(
+    spilled,
+    `// A row that stands twice, in a tile moved up to end with the batch, leaves zeros in the place of one past the end.
+  let own_wanted = first + own_block * ${SIDE}u;
+  let spill_at = (own_block * ${SIDE}u + ((row - own_wanted) & ${SIDE - 1}u)) * ${SIDE / 4}u + share;`,
+  )}
 
   ${wgsl.heldRows(plan, ofKeys ? HELD_KEYS : HELD_KEYS.slice(0, 1), "KV_HEADS", kvHead)}
   ${when(ofKeys, wgsl.accumulators(plan, "gk"))}
@@ -151,6 +162,7 @@ ${wgsl.ENTRY}
     if (index < ${columns}u) { passing_lse[index] = statistics.x; passing_delta[index] = statistics.y; }
     workgroupBarrier();
     let current = base;
+    ${when(spilled, `let spill_tile = (((head - params.kv_first * GROUP) * params.tiles + group / kv_heads) * params.blocks + (base - first) / ${SIDE}u) * ${(tileRows * SIDE) / 4}u;`)}
     base += ${columns}u;
     if (base > highest) { base = first; head = min(head + 1u, HEADS - 1u); }
     ${prefetch ? read("base", "head") : ""}
@@ -172,6 +184,10 @@ ${wgsl.ENTRY}
     let gradient = weight * (${wgsl.quadOf(plan, "d_weights", i)} - their_delta) * slope(squashed);
     ${wgsl.keepQuad(plan, "gradients", i, "gradient")}`,
     )}
+    ${when(
+      spilled,
+      `spill[spill_tile + spill_at + ${i * sharers}u] = select(vec2<u32>(0u), vec2<u32>(pack2x16float(gradient.xy), pack2x16float(gradient.zw)), row >= own_wanted);`,
+    )}
     }`,
     )}
     workgroupBarrier();
@@ -188,6 +204,8 @@ ${wgsl.ENTRY}
   )}
 }
 `;
-  const writes = wanted === "both" ? (["write", "write"] as const) : (["write"] as const);
-  return { code, bindings: [...READS, ...writes], uniforms: wgsl.MATRIX_UNIFORMS, ...MATRIX_DIRECTIVES };
+  const writes = { both: 2, keys: 1, values: 1, spilled: 3 }[wanted];
+  const uniforms = spilled ? { ...wgsl.MATRIX_UNIFORMS, ...SPILL_UNIFORMS } : wgsl.MATRIX_UNIFORMS;
+  const bindings = [...READS, ...Array.from({ length: writes }, () => "write" as const)];
+  return { code, bindings, uniforms, ...MATRIX_DIRECTIVES };
 }

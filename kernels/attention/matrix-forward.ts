@@ -9,6 +9,9 @@ import { type MatrixPlan, SIDE } from "./matrix-plan.ts";
  * then at most 2^15, which f16 holds; their sum is f32.
  */
 const SLACK = 15;
+/** A reference is set so far above the maximum that it is taken from: the largest weight is then 2^-5, and the row has so much
+ * further to go before it must move again. What f16 loses of small weights by it is below 2^-19 of the largest. */
+const HEADROOM = 5;
 
 /**
  * out and lse of a tile of queries. A step computes the scores of the next keys while it turns those of the last ones
@@ -115,8 +118,8 @@ ${wgsl.ENTRY}
     if (top > reference + ${SLACK}.0) {
       // A row that has seen no key yet has nothing to rescale.
       if (reference > -1e29) { moved = 1u; }
-      factor = exp2(reference - top);
-      reference = top;
+      factor = exp2(reference - top - ${HEADROOM}.0);
+      reference = top + ${HEADROOM}.0;
     }
     if (share == 0u) { factors[team * ${teamRows}u + local] = factor; }
     sum *= factor;

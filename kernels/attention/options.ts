@@ -17,7 +17,7 @@ export interface AttentionOptions {
   readonly softcap: number;
   /** A row sees itself and the window - 1 rows before it; 0 sees all of them. */
   readonly window: number;
-  /** Rows of the longest sample. */
+  /** Rows of the longest sample, for which backward makes room: gradients are wrong where it is less. */
   readonly maxSeqlen: number;
   /** `visiblePairs` of the batch, for the profile's rate. */
   readonly pairs?: number | undefined;

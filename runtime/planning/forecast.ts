@@ -1,5 +1,5 @@
 import type { Checkpointing } from "../../core/compute/blocks.ts";
-import type { BatchShape } from "../../core/device/batch-shape.ts";
+import { type BatchShape, LONG_SAMPLE } from "../../core/device/batch-shape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { StepLoss } from "../training/step.ts";
 import type { MetaRun } from "./meta-run.ts";
@@ -73,5 +73,6 @@ function sizeKey({ lengths, training }: BatchShape): string {
   const tokens = lengths.reduce((sum, length) => sum + length, 0);
   // A last block may run for one row a sample; fewer than a tile of them are all alike.
   const samples = lengths.length < TILE_ROWS ? "few" : classOf(lengths.length);
-  return `${training ? "training" : "forward"} ${classOf(tokens)} ${samples}`;
+  const span = lengths.some((length) => length > LONG_SAMPLE) ? "long" : "short";
+  return `${training ? "training" : "forward"} ${classOf(tokens)} ${samples} ${span}`;
 }

@@ -3,7 +3,13 @@ import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { attentionDelta } from "../../kernels/attention/index.ts";
 import { MATRIX_TUNING, type MatrixTuning, planOf } from "../../kernels/attention/matrix-plan.ts";
-import { type MatrixTunings, runMatrixBackward, runMatrixForward } from "../../kernels/attention/matrix.ts";
+import { spilledBlocks } from "../../kernels/attention/matrix-spill.ts";
+import {
+  type MatrixTunings,
+  spilledHeads,
+  runMatrixBackward,
+  runMatrixForward,
+} from "../../kernels/attention/matrix.ts";
 import type { AttentionOptions } from "../../kernels/attention/options.ts";
 import { attentionBackwardReference, attentionReference } from "../../kernels/attention/reference.ts";
 import { expectNear } from "../support/close.ts";
@@ -100,6 +106,23 @@ async function check(gpu: Gpu, c: Case, headDim: number, tunings: MatrixTunings,
   expectNear(await gpu.readFloats(gradients.values), want.dV, 2 ** -9, "dV");
   expectNear(await gpu.readFloats(gradients.queries), want.dQ, 2 ** -8, "dQ");
   expectNear(await gpu.readFloats(gradients.keys), want.dK, 2 ** -8, "dK");
+  // The scores' gradients went through memory, all heads at a time; a kv head at a time they are the same, and so, but for
+  // the order of its sums, is the queries' gradient where they are recomputed.
+  expect([...gpu.kernelSpecs.keys()].some((key) => key.includes("spilled-queries"))).toBe(true);
+  const tileRows = planOf("keys", options, tunings.keys ?? MATRIX_TUNING.keys[headDim as 128 | 256]).tileRows;
+  const perHead = Math.ceil(rows / tileRows) * spilledBlocks(tileRows, options.maxSeqlen, window) * tileRows * 16 * 2;
+  for (const bytes of [(perHead * heads) / kvHeads, 0]) {
+    const again = {
+      queries: fresh(heads * headDim, "f16", "dQ again"),
+      keys: fresh(kvHeads * headDim, "f16", "dK again"),
+      values: fresh(kvHeads * headDim, "f16", "dV again"),
+    };
+    runMatrixBackward(gpu, saved, delta, again, options, { ...tunings, spillRoom: { bytes, workgroups: 0 } });
+    expect(await gpu.readBytes(again.keys)).toEqual(await gpu.readBytes(gradients.keys));
+    expect(await gpu.readBytes(again.values)).toEqual(await gpu.readBytes(gradients.values));
+    if (bytes > 0) expect(await gpu.readBytes(again.queries)).toEqual(await gpu.readBytes(gradients.queries));
+    else expectNear(await gpu.readFloats(again.queries), want.dQ, 2 ** -8, "dQ, scores recomputed");
+  }
   if (!emulate) {
     // Each of the two alone is the same sum.
     runMatrixBackward(gpu, saved, delta, { keys: alone.keys }, options, tunings);
@@ -168,6 +191,23 @@ describe("attention plans", () => {
         }
       }
     }
+  });
+
+  test("kv heads take turns of the same size in the room for their scores' gradients", () => {
+    const device = (bindings: number) => ({
+      device: { limits: { maxStorageBuffersPerShaderStage: bindings, maxStorageBufferBindingSize: 2 ** 31 } },
+    });
+    const shape = { heads: 16, kvHeads: 8, headDim: 256 };
+    const turns = (bindings: number, tiles: number, bytes: number): number =>
+      spilledHeads(device(bindings) as unknown as Gpu, shape, tiles, 100, { bytes, workgroups: 384 });
+    expect(turns(10, 128, 1600)).toBe(8);
+    expect(turns(10, 1, 1600)).toBe(8); // one turn is never worse than recomputing
+    expect(turns(10, 128, 1599)).toBe(4); // 7 fit: two turns of 4, not 7 and 1
+    expect(turns(10, 128, 799)).toBe(3);
+    expect(turns(10, 128, 599)).toBe(0); // turns of 2 are 256 workgroups
+    expect(turns(10, 192, 599)).toBe(2);
+    expect(turns(10, 1000, 199)).toBe(0);
+    expect(turns(9, 128, 1600)).toBe(0);
   });
 
   test("a tuning that does not divide is refused", () => {
