@@ -4,7 +4,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigError, QloraError } from "../core/errors.ts";
 import { damaged, parseJsonObject } from "../core/formats/json-object.ts";
-import { configToJson, type Config } from "../runtime/config/config.ts";
+import { type Config, configToJson, requireConfig } from "../runtime/config/config.ts";
 import { type Dataset, loadDataset } from "../runtime/data/dataset.ts";
 import { fingerprintDataset } from "../runtime/data/fingerprint.ts";
 import { countLabels } from "../runtime/data/labels.ts";
@@ -22,7 +22,7 @@ import { UNRECORDED } from "../runtime/folder/lineage.ts";
 import { readOwnRecord } from "../runtime/folder/record.ts";
 import { loadRunData } from "../runtime/run/data.ts";
 import { checkAdapterFolder } from "../runtime/run/resume.ts";
-import type { TrainOptions } from "../runtime/run/train-types.ts";
+import { checkTrainOptions, type TrainOptions } from "../runtime/run/train-types.ts";
 import { trainSteps } from "../runtime/run/train.ts";
 import { logProbabilities, scoreLogits } from "../runtime/training/evaluate.ts";
 import { formatProbabilities, probabilityColumns, requireUniqueIds } from "./probabilities.ts";
@@ -59,15 +59,22 @@ interface HeldOut {
 }
 
 /**
- * Trains every fold in `outputDir/fold-N`, and writes out-of-fold.csv (in the order of the data) and cv.json. Called again,
- * it keeps finished folds and resumes one that stopped at its newest checkpoint.
+ * Trains every fold in `outputDir/fold-N`, and writes out-of-fold.csv (in the order of the data) and cv.json: each row is predicted by
+ * the model that did not see it. Called again, it keeps finished folds and resumes one that stopped at its newest checkpoint.
  * @throws ConfigError where outputDir holds another cross-validation; QloraError of every kind
+ * @example
+ * const { data, training } = config.input;
+ * const whole = defineConfig({ ...config.input, data: { ...data, nSplits: undefined }, training: { ...training, outputDir } });
+ * const { folds, outOfFold } = await crossValidate(whole, 2);
+ * console.log(outOfFold, folds.map(({ metrics }) => metrics["eval_log_loss"]));
  */
 export async function crossValidate(
   config: Config,
   folds: number,
   options: TrainOptions = {},
 ): Promise<CrossValidation> {
+  requireConfig(config);
+  checkTrainOptions(options);
   const { outputDir, overwriteOutputDir } = config.training;
   const world = await openWorld();
   const leads = world.rank === 0;

@@ -1,20 +1,14 @@
 import { existsSync } from "node:fs";
 import type { Gpu } from "../core/device/gpu.ts";
 import { tiersOf } from "../core/device/probe.ts";
-import type { DeviceOptions } from "../runtime/config/device-options.ts";
+import { type DeviceOptions, deviceOptions } from "../runtime/config/device-options.ts";
 import { openGpu } from "../runtime/device/open.ts";
 import { checkDevice, deviceWay, hasSelectLayer, takeDevice } from "../runtime/distributed/choose-device.ts";
 import { nvidiaNodes } from "../runtime/distributed/gpus.ts";
 import { type VulkanDevice, vulkanDevices } from "../runtime/distributed/vulkan-devices.ts";
 import { alone } from "../runtime/distributed/world.ts";
 
-/** One small kernel against its reference. */
-export interface SelfTest {
-  readonly name: string;
-  /** Largest relative error. */
-  readonly error: number;
-  readonly tolerance: number;
-}
+import { selfTest, type SelfTest } from "./self-test.ts";
 
 /** A device of the machine; its tiers are those of the opened one where it is of the same kind. */
 export interface DoctorDevice extends VulkanDevice {
@@ -82,4 +76,13 @@ export async function examineDevice(
   } finally {
     gpu.destroy();
   }
+}
+
+/**
+ * What the device is, and whether it computes right.
+ * @throws DeviceError
+ * @example console.log((await doctor()).tier);
+ */
+export async function doctor(device: Partial<DeviceOptions> = {}): Promise<DoctorReport> {
+  return examineDevice(deviceOptions.parse(device, "device"), selfTest);
 }

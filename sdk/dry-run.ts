@@ -1,4 +1,4 @@
-import type { Config } from "../runtime/config/config.ts";
+import { type Config, requireConfig } from "../runtime/config/config.ts";
 import { planLine } from "../runtime/planning/format.ts";
 import { planTrainingRun } from "../runtime/planning/training-plan.ts";
 import { resolveResume } from "../runtime/run/resume.ts";
@@ -20,8 +20,13 @@ export interface DryRunResult {
   readonly allParameters: number;
 }
 
-/** What a run would do, without training. @throws QloraError of every kind, as `train` would */
+/**
+ * What a run would do, without training.
+ * @throws QloraError of every kind, as `train` would
+ * @example const { totalSteps, memory } = await dryRun(config);
+ */
 export async function dryRun(config: Config): Promise<DryRunResult> {
+  requireConfig(config);
   const { record } = await resolveResume(config.training);
   const work = readTask(config);
   const { rows, samplesPerStep, sampler } = work;

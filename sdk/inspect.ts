@@ -1,6 +1,6 @@
 import { elementCount } from "../core/device/tensor.ts";
 import type { ModelLoader } from "../core/plugin/model.ts";
-import type { Config } from "../runtime/config/config.ts";
+import { type Config, requireConfig } from "../runtime/config/config.ts";
 import { countLabels } from "../runtime/data/labels.ts";
 import { loadRunData } from "../runtime/run/data.ts";
 import { openBaseModel } from "../runtime/session/base-model.ts";
@@ -49,4 +49,13 @@ export async function labelsOf(config: Config, source: ModelLoader): Promise<num
   if (config.data.trainFiles.length > 0) return countLabels([loadRunData(config.data).train]);
   const { numLabels } = await source.outline(DEFAULT_LABELS);
   return numLabels ?? DEFAULT_LABELS;
+}
+
+/**
+ * Every parameter of a config's model and adapter; reads config.json only.
+ * @throws ConfigError, ModelError
+ * @example const { trainableParameters, allParameters } = await inspect(config);
+ */
+export async function inspect(config: Config): Promise<InspectReport> {
+  return inspectConfig(requireConfig(config));
 }

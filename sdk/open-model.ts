@@ -1,18 +1,16 @@
 /** A model with its adapter, opened to be looked into: logits and hidden states of texts, outside any run. */
-import { uploadBatch } from "../core/compute/batch.ts";
-import { Tape } from "../core/compute/tape.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import { ConfigError, QloraError } from "../core/errors.ts";
 import { defineRequest } from "../core/options/request.ts";
-import type { Config } from "../runtime/config/config.ts";
+import { type Config, requireConfig } from "../runtime/config/config.ts";
 import { openDatasetTokenizer } from "../runtime/data/dataset-tokenizer.ts";
-import { packSamples, type Sample } from "../runtime/data/pack.ts";
+import { type Sample } from "../runtime/data/pack.ts";
 import type { RunListener } from "../runtime/events.ts";
 import { checkAdapterFolder } from "../runtime/run/resume.ts";
 import { trainingSpecials } from "../runtime/run/specials.ts";
 import { openBaseModel } from "../runtime/session/base-model.ts";
 import { openSession, type Session } from "../runtime/session/session.ts";
-import { readLogits } from "../runtime/training/step.ts";
+import { forwardPass, readLogits } from "../runtime/training/forward.ts";
 import { labelsOf } from "./inspect.ts";
 
 /** How a model is opened. */
@@ -41,8 +39,15 @@ export interface OpenedModel {
   [Symbol.dispose](): void;
 }
 
-/** Opens a config's model with its adapter. @throws ConfigError, DataError, ModelError, DeviceError */
-export async function openConfigModel(config: Config, options: OpenModelOptions = {}): Promise<OpenedModel> {
+/**
+ * Opens a config's model with its adapter, to read logits and hidden states of texts.
+ * @throws ConfigError, DataError, ModelError, DeviceError
+ * @example
+ * using model = await openModel(config);
+ * const [states] = await model.hiddenStates(await model.encode(["What color is the sky?"]), 2);
+ */
+export async function openModel(config: Config, options: OpenModelOptions = {}): Promise<OpenedModel> {
+  requireConfig(config);
   const { adapter, onEvent } = check(options);
   const initAdapter = adapter ?? config.training.initAdapter;
   if (initAdapter !== undefined) {
@@ -111,12 +116,11 @@ const samplesOf = (ids: readonly Uint32Array[]): Sample[] =>
   ids.map((inputIds, index) => ({ index, inputIds, label: undefined }));
 
 async function hiddenStates(
-  { gpu, model }: Session,
+  session: Session,
   ids: readonly Uint32Array[],
   block: number,
 ): Promise<readonly Float32Array[]> {
-  const batch = uploadBatch(gpu, packSamples(samplesOf(ids)), 0);
-  const tape = new Tape(gpu, { recording: false });
+  const { gpu } = session;
   let seen = 0;
   let kept: Tensor | undefined;
   const onHidden = (hidden: Tensor): void => {
@@ -124,11 +128,11 @@ async function hiddenStates(
     kept = gpu.alloc(hidden.shape, "f32", `hidden states ${block}`, "data");
     gpu.copyInto(hidden, kept, 0);
   };
-  model.forward(tape, batch, { checkpointing: "none", training: false, onHidden });
-  gpu.submit();
-  const all = kept === undefined ? undefined : await gpu.readFloats(kept);
-  tape.close();
-  batch.free();
+  const read = async (): Promise<Float32Array | undefined> => {
+    gpu.submit();
+    return kept && gpu.readFloats(kept);
+  };
+  const all = await forwardPass(session, samplesOf(ids), read, { onHidden });
   if (kept === undefined || all === undefined)
     throw new ConfigError("BLOCK_UNKNOWN", `hiddenStates: got block ${block}, expected 0 to ${seen - 1}`);
   gpu.free(kept);

@@ -1,14 +1,19 @@
 import { describeDevice, NVIDIA, type MetaDevice } from "../core/device/meta.ts";
 import { DeviceError } from "../core/errors.ts";
-import type { ModelLoader } from "../core/plugin/model.ts";
-import type { Config } from "../runtime/config/config.ts";
+import type { ModelLoader, ModelPlacement } from "../core/plugin/model.ts";
+import { type Config, requireConfig } from "../runtime/config/config.ts";
 import { type MemoryBudget, memoryBudget } from "../runtime/device/budget.ts";
 import { openGpu } from "../runtime/device/open.ts";
 import { MemoryAccount } from "../runtime/planning/account.ts";
 import { keepsDequantized } from "../runtime/planning/open.ts";
 import { planMemory } from "../runtime/planning/plan.ts";
 import type { Workload, MemoryMode, MemoryPlan } from "../runtime/planning/settings.ts";
-import { givenSettings } from "../runtime/planning/training-plan.ts";
+import { givenSettings, workloadOf } from "../runtime/planning/training-plan.ts";
+import { openBaseModel } from "../runtime/session/base-model.ts";
+import { benchSource } from "./bench-source.ts";
+import { labelsOf } from "./inspect.ts";
+import { readLengths } from "./lengths.ts";
+import { type PlanCommandOptions, planOptions } from "./plan-options.ts";
 
 /** A mode's plan, or why it has none. */
 export type PlannedMode =
@@ -80,4 +85,22 @@ async function thisDevice({ device }: Config): Promise<MetaDevice> {
 
 function nvidia({ device: { tier } }: Config): MetaDevice {
   return tier === "auto" ? NVIDIA : { ...NVIDIA, info: { ...NVIDIA.info, tier } };
+}
+
+/**
+ * How much GPU memory a config's run takes in each mode of `training.memory`, from config.json and headers alone.
+ * @throws ConfigError, DataError, ModelError, DeviceError
+ * @example const { modes } = await plan(config, { on: "nvidia" });
+ */
+export async function plan(config: Config, options: Partial<PlanCommandOptions> = {}): Promise<PlanReport> {
+  requireConfig(config);
+  const { shape, layers, on, lengths: file } = planOptions.parse(options, "plan");
+  const lengths = file === undefined ? undefined : await readLengths(file);
+  const { embeddings, keepDequantized } = config.model.options as Partial<ModelPlacement>;
+  const source =
+    shape === undefined
+      ? (await openBaseModel(config.model, { part: "config" })).source
+      : benchSource({ shape, layers, embeddings, keepDequantized });
+  const work = workloadOf(config, source, await labelsOf(config, source), lengths);
+  return reportPlan(config, { source, work, on });
 }

@@ -7,7 +7,6 @@ import { crossEntropy } from "../kernels/cross-entropy/index.ts";
 import { crossEntropyReference, oneHot } from "../kernels/cross-entropy/reference.ts";
 import { rmsNorm } from "../kernels/rms-norm/index.ts";
 import { rmsNormReference } from "../kernels/rms-norm/reference.ts";
-import type { SelfTest } from "./doctor.ts";
 
 /** Largest |got - want| over the largest |want|. */
 function relativeError(got: ArrayLike<number>, want: ArrayLike<number>): number {
@@ -44,4 +43,12 @@ export async function selfTest(gpu: Gpu): Promise<SelfTest[]> {
       tolerance: 1e-5,
     },
   ];
+}
+
+/** One small kernel against its reference. */
+export interface SelfTest {
+  readonly name: string;
+  /** Largest relative error. */
+  readonly error: number;
+  readonly tolerance: number;
 }

@@ -1,16 +1,15 @@
 import type { Gpu } from "../core/device/gpu.ts";
+import { forwardPass } from "../runtime/training/forward.ts";
 
 /** A model with an adapter on a device that tests share, and what contracts ask of it. */
-import { uploadBatch } from "../core/compute/batch.ts";
 import type { ForwardOptions } from "../core/compute/blocks.ts";
 import type { ParameterSet } from "../core/compute/parameters.ts";
-import { Tape } from "../core/compute/tape.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelLoader } from "../core/plugin/model.ts";
 import { uniformValues } from "../core/util/random.ts";
 import { crossEntropy } from "../kernels/cross-entropy/index.ts";
-import { packSamples, type Sample } from "../runtime/data/pack.ts";
+import { type Sample } from "../runtime/data/pack.ts";
 import { openSessionOn, type Session } from "../runtime/session/session.ts";
 import { accumulateGradients } from "../runtime/training/step.ts";
 
@@ -68,13 +67,18 @@ export class ModelBench {
 
   /** [B, numLabels] logits as evaluation computes them. */
   async logits(samples: readonly Sample[], onHidden?: (hidden: Tensor) => void): Promise<Float32Array<ArrayBuffer>> {
-    return this.#forward(samples, { training: false, stepKey: 0, onHidden }, (_tape, logits) => logits);
+    const { gpu } = this.session;
+    return forwardPass(this.session, samples, ({ logits }) => gpu.readFloats(logits), { onHidden });
   }
 
   /** Mean loss in training, dropout included; summed in f64. */
   async loss(samples: readonly Sample[], stepKey = 0): Promise<number> {
-    const losses = await this.#forward(samples, { training: true, stepKey }, (tape, logits, labels) =>
-      crossEntropy(tape, logits, labels),
+    const { gpu } = this.session;
+    const losses = await forwardPass(
+      this.session,
+      samples,
+      ({ tape, logits, batch }) => gpu.readFloats(crossEntropy(tape, logits, batch.labels)),
+      { training: true, stepKey },
     );
     return losses.reduce((sum, loss) => sum + loss, 0) / samples.length;
   }
@@ -114,21 +118,6 @@ export class ModelBench {
   /** Gives the memory back; the GPU stays open. */
   [Symbol.dispose](): void {
     this.session[Symbol.dispose]();
-  }
-
-  async #forward(
-    samples: readonly Sample[],
-    { training, stepKey, onHidden }: Pick<ForwardOptions, "training" | "onHidden"> & { readonly stepKey: number },
-    result: (tape: Tape, logits: Tensor, labels: Tensor) => Tensor,
-  ): Promise<Float32Array<ArrayBuffer>> {
-    const { gpu, model } = this.session;
-    const batch = uploadBatch(gpu, packSamples(samples), stepKey);
-    const tape = new Tape(gpu, { recording: false });
-    const logits = model.forward(tape, batch, { checkpointing: "none", training, onHidden });
-    const values = await gpu.readFloats(result(tape, logits, batch.labels));
-    tape.close();
-    batch.free();
-    return values;
   }
 }
 

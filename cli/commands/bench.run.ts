@@ -1,7 +1,7 @@
 import type { ProfileLine } from "../../core/device/profile.ts";
 import { formatGib } from "../../core/util/byte-size.ts";
 
-import type { BenchResult } from "../../sdk/bench.ts";
+import type { BenchResult } from "../../sdk/bench-steps.ts";
 import type { CommandData } from "../command.ts";
 import { columns, notes, writeData, writeJson } from "../output.ts";
 import { createProgress } from "../progress.ts";

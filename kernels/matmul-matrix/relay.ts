@@ -12,9 +12,9 @@
  */
 import type { KernelSpec } from "../../core/device/kernel.ts";
 import { type MatmulShape, placeTile, productSpec } from "./launch.ts";
+import { leftRow } from "./left-image.ts";
 import { PACK, writePart, writeTile } from "./pack.ts";
 import { lines, SubgroupTile } from "./subgroup-tile.ts";
-import { leftRow } from "./left-image.ts";
 import { IMAGE, LEFT_IMAGE, type MatrixUnit, relayLines, threadsOf, type Tiling } from "./tiling.ts";
 
 const LEFT = "subgroup_matrix_left<f16, 16, 16>";

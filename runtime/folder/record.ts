@@ -2,11 +2,17 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import type { GpuInfo } from "../../core/device/probe.ts";
 import { ModelError } from "../../core/errors.ts";
 import { isObject, parseJsonObject } from "../../core/formats/json-object.ts";
 import { formatValue } from "../../core/options/describe.ts";
+import { version } from "../../core/util/version.ts";
+import { type Config, configToJson } from "../config/config.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
-import type { RecordedMemory } from "../planning/settings.ts";
+import { hostName, hostVersion } from "../host.ts";
+import { planRecord } from "../planning/format.ts";
+import type { MemoryPlan, RecordedMemory } from "../planning/settings.ts";
+import { id2label } from "./adapter-notes.ts";
 import { RUN_FILES } from "./folder.ts";
 import { isLineage, type Lineage } from "./lineage.ts";
 
@@ -37,6 +43,58 @@ export interface RunRecord {
   readonly baseModel?: { readonly name: string; readonly sha?: string };
   /** The starts that led to where the run stands; qlora 0.1.0 wrote none. */
   readonly lineage?: Lineage;
+}
+
+/** What a run knows of itself when it starts. */
+export interface RunFacts {
+  readonly config: Config;
+  readonly device: GpuInfo;
+  /** Devices of all ranks, and the MPI library between them. */
+  readonly ranks: readonly { readonly uuid?: string | undefined }[];
+  readonly mpi: string | undefined;
+  readonly baseModel: { readonly name: string; readonly sha: string | undefined; readonly directory: string };
+  readonly plan: MemoryPlan;
+  readonly model: Readonly<Record<string, unknown>>;
+  readonly data: {
+    readonly fingerprint: string;
+    readonly trainRows: number;
+    readonly evalRows: number;
+    readonly numLabels: number;
+  };
+  readonly labelNames: readonly string[] | undefined;
+  readonly specialTokens: SpecialSettings | undefined;
+  readonly trainableParameters: number;
+  readonly totalSteps: number;
+  readonly lineage: Lineage;
+}
+
+/** run.json of a run that starts now. */
+export function newRunRecord({
+  config,
+  plan,
+  labelNames,
+  data,
+  ranks,
+  mpi,
+  ...facts
+}: RunFacts): Readonly<Record<string, unknown>> {
+  const { device, baseModel, model, specialTokens, trainableParameters, totalSteps, lineage } = facts;
+  return {
+    qlora: version,
+    [hostName]: hostVersion,
+    config: configToJson(config),
+    device,
+    ...(ranks.length === 1 && ranks[0]?.uuid === undefined ? {} : { ranks, mpi }),
+    baseModel,
+    memory: planRecord(plan),
+    model,
+    data: { ...data, id2label: labelNames && id2label(labelNames) },
+    specialTokens,
+    trainableParameters,
+    totalSteps,
+    lineage,
+    startedAt: new Date().toISOString(),
+  };
 }
 
 /** run.json of a run's folder, or of the run that a checkpoint's folder belongs to. @throws ModelError */

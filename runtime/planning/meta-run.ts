@@ -1,15 +1,14 @@
 import type { Gpu } from "../../core/device/gpu.ts";
 import { type MetaDevice, metaGpu } from "../../core/device/meta.ts";
+import { OptimizerStep } from "../training/optimizer-step.ts";
 
 /** A model on a GPU that only counts: the real code loads it, takes its steps and evaluates; the planner looks at what that took. */
 import type { Checkpointing } from "../../core/compute/blocks.ts";
-import type { Tensor } from "../../core/device/tensor.ts";
 import type { ModelPlacement } from "../../core/plugin/model.ts";
-import type { Optimizer } from "../../core/plugin/optimizer.ts";
-import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import type { Sample } from "../data/pack.ts";
 import { openSession, type Session } from "../session/session.ts";
-import { accumulateGradients, readLogits, type StepLoss } from "../training/step.ts";
+import { accumulateGradients, type StepLoss } from "../training/step.ts";
+import { readLogits } from "../training/forward.ts";
 import type { Workload } from "./settings.ts";
 
 /** A loaded meta model, which every choice of checkpointing and token budget can use. */
@@ -18,15 +17,12 @@ export class MetaRun {
   /** Kernels that loading it dispatched. */
   readonly loading: Gpu["kernelSpecs"];
   /** Undefined where nothing is trained. */
-  readonly #update: { readonly optimizer: Optimizer; readonly gradState: Tensor } | undefined;
+  readonly #update: OptimizerStep | undefined;
 
   private constructor(session: Session, { training }: Workload) {
     const { gpu } = session;
     this.session = session;
-    this.#update = training && {
-      gradState: gpu.alloc([4], "f32", "gradient gradState", "optimizer"),
-      optimizer: training.optimizer(session),
-    };
+    this.#update = training && new OptimizerStep(session, training.optimizer(session));
     this.loading = gpu.takeDispatched();
   }
 
@@ -56,10 +52,7 @@ export class MetaRun {
 
   /** What follows the last micro-batch of a step: clipping and the optimizer; nothing where nothing is trained. */
   update(): void {
-    if (this.#update === undefined) return;
-    const { gradState, optimizer } = this.#update;
-    gradNorm(this.gpu, this.session.parameters.slabs, gradState, { lossScale: 1, maxNorm: 1 });
-    optimizer.step({ learningRate: 0, update: 1, gradState });
+    this.#update?.apply({ lossScale: 1, maxGradNorm: 1, learningRate: 0, update: 1 });
   }
 }
 

@@ -21,7 +21,7 @@ export async function saveRun({
   world,
   onEvent,
   session,
-  optimizer,
+  optimizerStep,
   scaler,
   progress,
   identity,
@@ -38,7 +38,14 @@ export async function saveRun({
   const state = progress.trainingState(identity, scaler?.state ?? null);
   const path = await saveCheckpoint(training.outputDir, { step, lineage }, async (directory) => {
     await writeAdapterNotes(directory, notes);
-    await writeCheckpoint(directory, session.adapter, values, optimizer, state, progress.trainerState(training));
+    await writeCheckpoint(
+      directory,
+      session.adapter,
+      values,
+      optimizerStep.optimizer,
+      state,
+      progress.trainerState(training),
+    );
   });
   onEvent?.({ type: "save", step, path });
 }

@@ -2,64 +2,111 @@
 import { join } from "node:path";
 import { version } from "../../core/util/version.ts";
 import { type Config, configToJson } from "../config/config.ts";
+import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import { sharedTokenizer } from "../data/shared-tokens.ts";
+import type { SpecialSettings } from "../data/special-tokens.ts";
 import { openRankDevice } from "../device/rank-device.ts";
 import { requireAlike } from "../distributed/agree.ts";
 import { shareFolder } from "../distributed/share-folder.ts";
 import { firstOfHost, fromFirst, type World } from "../distributed/world.ts";
 import { removeLeftovers } from "../files/files.ts";
-import { id2label } from "../folder/adapter-notes.ts";
 import { createRunFolder, lockRunFolder, RUN_FILES, writeJson } from "../folder/folder.ts";
-import { newLine } from "../folder/lineage.ts";
+import { type Lineage, newLine } from "../folder/lineage.ts";
 import { openRunLog } from "../folder/log.ts";
+import type { TrainingState } from "../folder/parse-state.ts";
+import { newRunRecord, type RunFacts } from "../folder/record.ts";
 import { checkResumable, readOptimizerState, readTrainingState } from "../folder/training-state.ts";
-import { hostName, hostVersion } from "../host.ts";
-import { planLine, planRecord } from "../planning/format.ts";
+import { planLine } from "../planning/format.ts";
 import { KernelWarmup } from "../planning/kernel-warmup.ts";
+import type { MemoryPlan } from "../planning/settings.ts";
 import { planTrainingRun } from "../planning/training-plan.ts";
 import { trainingBatches } from "../planning/upcoming-batches.ts";
-import { openBaseModel } from "../session/base-model.ts";
+import { type BaseModel, openBaseModel } from "../session/base-model.ts";
 import { openSession } from "../session/session.ts";
 import { GradScaler } from "../training/grad-scaler.ts";
 import { createOptimizer } from "../training/head-optimizer.ts";
+import { OptimizerStep } from "../training/optimizer-step.ts";
 import { createReducer } from "../training/reduce.ts";
 import { openRunTokenizer, reportTruncation } from "./data.ts";
 import { rewindEvaluation } from "./evaluation.ts";
-import { RunProgress } from "./progress.ts";
-import { resolveResume } from "./resume.ts";
+import { type RunIdentity, RunProgress } from "./progress.ts";
+import { resolveResume, type RunStart } from "./resume.ts";
 import { trainingSpecials } from "./specials.ts";
-import { readTask } from "./task.ts";
+import { readTask, type TrainingTask } from "./task.ts";
 import type { TrainOptions } from "./train-types.ts";
 import type { TrainingRun } from "./training-run.ts";
 
+/** What every part of opening a run needs. */
+interface Opening {
+  readonly config: Config;
+  readonly options: TrainOptions;
+  readonly world: World;
+  /** Rows, classes, loss and sampler. */
+  readonly task: TrainingTask;
+  /** What the run starts from; undefined paths where it starts fresh. */
+  readonly start: RunStart;
+  /** Closed in reverse order when the run ends, or where opening fails. */
+  readonly opened: AsyncDisposableStack;
+}
+
 /** Opens everything, in the order in which it may fail: what is cheap to find out comes first. @throws as `trainSteps` */
-export async function openTrainingRun(
-  config: Config,
-  { onEvent, signal, computeGradients }: TrainOptions,
-  world: World,
-): Promise<TrainingRun> {
-  const { training, data, device } = config;
-  const leads = world.rank === 0;
+export async function openTrainingRun(config: Config, options: TrainOptions, world: World): Promise<TrainingRun> {
+  const { onEvent } = options;
+  const { training } = config;
   const alike = "Start every rank with the same qlora and the same config.";
   await requireAlike(world, "the run", rankIdentity(config), alike);
   const start = await fromFirst(world, { what: "rank 0 to look at the run's folder" }, () => resolveResume(training));
-  const { record, lineage: before, notes } = start;
-  for (const message of notes) onEvent?.({ type: "info", message });
-  const work = readTask(config, onEvent, world.size);
-  const { rows, numLabels, labelNames, samplesPerStep, sampler } = work;
+  for (const message of start.notes) onEvent?.({ type: "info", message });
+  const task = readTask(config, onEvent, world.size);
 
   await using opened = new AsyncDisposableStack();
-  if (leads) {
+  if (world.rank === 0) {
     opened.use(await lockRunFolder(training.outputDir));
     if (start.resume === undefined) await createRunFolder(training.outputDir, training.overwriteOutputDir);
     else await removeLeftovers(start.resume);
   }
+  const opening = { config, options, world, task, start, opened };
+  const data = await prepareData(opening);
+  const model = await planAndOpen(opening, data);
+  const log = await openLog(opening, data, model);
+  const held = opened.move();
+  return {
+    config,
+    world,
+    onEvent,
+    work: task,
+    trainData: data.trainData,
+    evalData: data.evalData,
+    identity: data.identity,
+    notes: { specialTokens: data.specialTokens, labelNames: task.labelNames },
+    lineage: data.lineage,
+    ...model,
+    ...log,
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}
+
+/** The base model's folder, the rows as tokens, and the state that the run resumes from. */
+interface PreparedData {
+  readonly base: BaseModel;
+  readonly specialTokens: SpecialSettings | undefined;
+  readonly trainData: TokenizedDataset;
+  readonly evalData: TokenizedDataset | undefined;
+  readonly identity: RunIdentity;
+  /** Folder of the adapter whose values replace the fresh ones, on this host. */
+  readonly initAdapter: string | undefined;
+  readonly state: TrainingState | undefined;
+  readonly lineage: Lineage;
+}
+
+async function prepareData({ config, options, world, task, start, opened }: Opening): Promise<PreparedData> {
+  const { onEvent, signal } = options;
+  const { model, training, data, optimizer } = config;
+  const { rows, numLabels, samplesPerStep, sampler } = task;
   const given = start.resume ?? training.initAdapter;
   const initAdapter = given === undefined ? undefined : opened.use(await shareFolder(world, given)).path;
-  const resume = start.resume === undefined ? undefined : initAdapter;
-
   const base = await firstOfHost(world, "the base model on each host", () =>
-    openBaseModel(config.model, { onEvent, signal, before: record?.baseModel }),
+    openBaseModel(model, { onEvent, signal, before: start.record?.baseModel }),
   );
   const { source } = base;
   const { vocabSize } = await source.outline(numLabels);
@@ -72,15 +119,34 @@ export async function openTrainingRun(
     data: trainData.fingerprint,
     seed: training.seed,
     samplesPerStep,
-    optimizer: config.optimizer.name,
+    optimizer: optimizer.name,
     evaluation: evalData?.fingerprint ?? null,
   };
-  const state = resume === undefined ? undefined : await readTrainingState(resume);
+  const state = start.resume === undefined ? undefined : await readTrainingState(initAdapter!);
   if (state !== undefined) checkResumable(state, identity, start.resume!);
-  const lineage = newLine(before, state?.step ?? 0);
+  const lineage = newLine(start.lineage, state?.step ?? 0);
+  return { base, specialTokens, trainData, evalData, identity, initAdapter, state, lineage };
+}
 
+/** The model and its optimizer on the GPU, as the memory plan places them. */
+interface PlannedModel extends Pick<
+  TrainingRun,
+  "session" | "optimizerStep" | "reducer" | "scaler" | "checkpointing" | "limits" | "evalLimits" | "progress"
+> {
+  readonly plan: MemoryPlan;
+  /** Devices of all ranks. */
+  readonly ranks: RunFacts["ranks"];
+}
+
+async function planAndOpen(
+  { config, options: { onEvent, computeGradients }, world, task, start, opened }: Opening,
+  { base, trainData, evalData, initAdapter, state }: PreparedData,
+): Promise<PlannedModel> {
+  const { training, device } = config;
+  const { source } = base;
+  const { sampler, numLabels } = task;
   const rankDevice = await openRankDevice(device.device, world);
-  const planned = await planTrainingRun(config, { source, work }, record?.memory);
+  const planned = await planTrainingRun(config, { source, work: task }, start.record?.memory);
   const ranks = await rankDevice.check(planned.gpu.info);
   const { plan } = planned;
   const { checkpointing, tokenBudget = Infinity } = plan.settings;
@@ -90,12 +156,9 @@ export async function openTrainingRun(
   };
   const evalLimits = { maxTokens: tokenBudget, maxSamples: training.perDeviceEvalBatchSize };
   onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
-  const upcoming = { training, sampler, trainData, evalData, limits, evalLimits, from: state?.step ?? 0, world };
-  const kernels = new KernelWarmup(
-    planned,
-    trainingBatches({ ...upcoming, ownGradients: computeGradients !== undefined }),
-    onEvent,
-  );
+  const coming = { training, sampler, trainData, evalData, limits, evalLimits, from: state?.step ?? 0, world };
+  const shapes = trainingBatches({ ...coming, ownGradients: computeGradients !== undefined });
+  const kernels = new KernelWarmup(planned, shapes, onEvent);
   const session = await openSession({
     source,
     baseModel: base.name,
@@ -114,39 +177,43 @@ export async function openTrainingRun(
   opened.use(kernels);
   const { gpu, parameters } = session;
   const optimizer = createOptimizer(config, session, sampler.totalSteps);
-  if (resume !== undefined) optimizer.load(await readOptimizerState(resume, state!));
+  if (state !== undefined) optimizer.load(await readOptimizerState(initAdapter!, state));
   const scaler = gpu.tier === "f32" ? undefined : new GradScaler(state?.scaler ?? undefined);
-  const gradState = gpu.alloc([4], "f32", "gradient gradState", "optimizer");
+  const optimizerStep = new OptimizerStep(session, optimizer);
   const progress = new RunProgress(sampler, state);
-
   const reducer = createReducer(gpu, parameters, world);
   opened.defer(() => reducer.free());
+  return { session, optimizerStep, reducer, scaler, checkpointing, limits, evalLimits, progress, plan, ranks };
+}
+
+/** metrics.jsonl and run.json, which is written again once it is known what truncation took; rank 0 alone writes. */
+async function openLog(
+  { config, options: { onEvent }, world, task, opened }: Opening,
+  { base, specialTokens, trainData, evalData, state, lineage }: PreparedData,
+  { session, progress, plan, ranks }: PlannedModel,
+): Promise<Pick<TrainingRun, "log" | "syncLog" | "cuts">> {
+  const { training, data } = config;
+  const { numLabels, labelNames, sampler } = task;
+  const leads = world.rank === 0;
   if (state !== undefined && leads) await rewindEvaluation(training.outputDir, state.step);
   const runLog = leads ? opened.use(await openRunLog(training, state)) : undefined;
-  const runRecord = {
-    qlora: version,
-    [hostName]: hostVersion,
-    config: configToJson(config),
-    device: gpu.info,
-    ...(world.size === 1 && ranks[0]?.uuid === undefined ? {} : { ranks, mpi: world.library }),
-    baseModel: { name: base.name, sha: base.sha, directory: source.checkpoint },
-    memory: planRecord(plan),
+  const record = newRunRecord({
+    config,
+    device: session.gpu.info,
+    ranks,
+    mpi: world.library,
+    baseModel: { name: base.name, sha: base.sha, directory: base.source.checkpoint },
+    plan,
     model: session.model.record,
-    data: {
-      fingerprint: trainData.fingerprint,
-      trainRows: trainData.size,
-      evalRows: evalData?.size ?? 0,
-      numLabels,
-      id2label: labelNames && id2label(labelNames),
-    },
+    data: { fingerprint: trainData.fingerprint, trainRows: trainData.size, evalRows: evalData?.size ?? 0, numLabels },
+    labelNames,
     specialTokens,
-    trainableParameters: parameters.count,
+    trainableParameters: session.parameters.count,
     totalSteps: sampler.totalSteps,
     lineage,
-    startedAt: new Date().toISOString(),
-  };
+  });
   const writeRecord = async (parts: object): Promise<void> => {
-    if (leads) await writeJson(join(training.outputDir, RUN_FILES.record), { ...runRecord, ...parts });
+    if (leads) await writeJson(join(training.outputDir, RUN_FILES.record), { ...record, ...parts });
   };
   await writeRecord({});
   // A run that ends sooner leaves its record as it is: whoever takes the folder next writes its own.
@@ -160,34 +227,13 @@ export async function openTrainingRun(
     return recorded;
   });
   cuts.catch(() => {}); // awaited at the run's end; a row that cannot be tokenized is told by the step that needs it
-
-  const held = opened.move();
   return {
-    config,
-    world,
-    reducer,
-    onEvent,
-    work,
-    trainData,
-    evalData,
-    identity,
-    notes: { specialTokens, labelNames },
-    session,
-    optimizer,
-    scaler,
-    gradState,
-    checkpointing,
-    limits,
-    evalLimits,
-    progress,
+    cuts,
     async log(entry) {
       progress.history.push(entry);
       await runLog?.append(entry);
     },
     syncLog: async () => runLog?.sync(),
-    lineage,
-    cuts,
-    [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
 }
 

@@ -1,6 +1,4 @@
 /** The training loop: batch, forward, backward, clip, step, log, evaluate, save; one function, read top to bottom. */
-import { GRAD_STATE } from "../../core/device/kernel.ts";
-import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import type { Config } from "../config/config.ts";
 import { dealByTokens } from "../distributed/deal.ts";
 import { openWorld } from "../distributed/index.ts";
@@ -51,7 +49,7 @@ async function* rankSteps(
   const { signal, computeGradients } = options;
   const onEvent = world.rank === 0 ? options.onEvent : undefined;
   await using run = await openTrainingRun(config, { ...options, onEvent }, world);
-  const { work, session, optimizer, scaler, gradState, limits, checkpointing, progress, reducer } = run;
+  const { work, session, optimizerStep, scaler, limits, checkpointing, progress, reducer } = run;
   const { totalSteps } = work.sampler;
   const { gpu, parameters } = session;
 
@@ -79,21 +77,13 @@ async function* rankSteps(
     const cut = { limits, checkpointing, lossScale, stepKey: before, stepSamples: samples.length, onBlock };
     const settings = { ...cut, ...work.stepLoss };
     const own = await stepGradients(session, { step: before, samples: share }, settings, computeGradients);
-    let ownLoss = 0;
-    for (const part of own.losses) {
-      ownLoss = (await gpu.readFloats(part)).reduce((sum, value) => sum + value, ownLoss);
-      gpu.free(part);
-    }
     const ownTokens = share.reduce((sum, sample) => sum + sample.inputIds.length, 0);
-    const ownSums = { lossSum: ownLoss, samples: own.count, tokens: ownTokens };
-    const totals = await reducer.reduceGradients(ownSums, before + 1);
-    gradNorm(gpu, parameters.slabs, gradState, { lossScale, maxNorm: training.maxGradNorm });
+    const totals = await reducer.reduceGradients({ ...own, tokens: ownTokens }, before + 1);
     const learningRate = learningRateAt(training, totalSteps, progress.updates);
-    optimizer.step({ learningRate, update: progress.updates + 1, gradState });
+    const update = { lossScale, maxGradNorm: training.maxGradNorm, learningRate, update: progress.updates + 1 };
+    optimizerStep.apply(update);
 
-    const state = await gpu.readFloats(gradState);
-    const totalNorm = state[GRAD_STATE.TOTAL_NORM]!;
-    const skipped = state[GRAD_STATE.FOUND_INF] !== 0;
+    const { skipped, totalNorm } = await optimizerStep.outcome();
     scaler?.update(skipped);
     if (skipped) {
       const names = await nonFiniteGradients(session);
@@ -103,7 +93,7 @@ async function* rankSteps(
         message: `step ${before + 1} skipped: ${names.length} of ${parameters.parameters.length} gradients are not finite, the deepest of them ${names.at(-1)}${next}`,
       });
     }
-    const loss = totals.lossSum / totals.samples;
+    const loss = (await totals.lossSum()) / totals.samples;
     const tokens = lengths.reduce((sum, length) => sum + length, 0);
     ranks.add(totals, (performance.now() - from) / 1000);
     progress.add({ loss, tokens, skipped, mendable: lossScale > 1 });
@@ -177,6 +167,27 @@ async function* rankSteps(
     };
   }
 
+  return finish(run, { metrics, saved, proven, started, samplesDone, firstStep });
+}
+
+/** What the loop leaves behind. */
+interface LoopEnd {
+  readonly metrics: Readonly<Record<string, number>>;
+  /** Step of the newest checkpoint. */
+  readonly saved: number | undefined;
+  /** Step of the newest after which a step was sound. */
+  readonly proven: number | undefined;
+  /** When the loop began, by `performance.now`. */
+  readonly started: number;
+  readonly samplesDone: number;
+  readonly firstStep: number;
+}
+
+/** The last checkpoint, the log's summary and the report; where the run was interrupted, as much as lets it resume. */
+async function finish(run: TrainingRun, end: LoopEnd): Promise<TrainResult> {
+  const { config, onEvent, work, progress, optimizerStep } = run;
+  const { training } = config;
+  const { saved, proven, started, samplesDone, firstStep, metrics } = end;
   const { step } = progress;
   const interrupted = !progress.done;
   if (!interrupted) await run.cuts;
@@ -199,12 +210,11 @@ async function* rankSteps(
   }
   if (interrupted && progress.unsound === 0) await pruneRun(run);
   const report = interrupted ? await writeSummary(run) : await finishRun(run);
-  optimizer.destroy();
-  gpu.free(gradState);
+  optimizerStep.destroy();
   return {
     outputDir: training.outputDir,
     steps: step,
-    totalSteps,
+    totalSteps: work.sampler.totalSteps,
     trainLoss: progress.meanLoss,
     metrics,
     report,

@@ -1,7 +1,5 @@
 /** What the parts of a training run share. */
 import type { Checkpointing } from "../../core/compute/blocks.ts";
-import type { Tensor } from "../../core/device/tensor.ts";
-import type { Optimizer } from "../../core/plugin/optimizer.ts";
 import type { Config } from "../config/config.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import type { PackLimits } from "../data/pack.ts";
@@ -12,6 +10,7 @@ import type { Lineage } from "../folder/lineage.ts";
 import type { LogEntry } from "../folder/trainer-state.ts";
 import type { Session } from "../session/session.ts";
 import type { GradScaler } from "../training/grad-scaler.ts";
+import type { OptimizerStep } from "../training/optimizer-step.ts";
 import type { GradientReducer } from "../training/reduce.ts";
 import { type RunProgress, type RunIdentity } from "./progress.ts";
 import type { TrainingTask } from "./task.ts";
@@ -31,11 +30,9 @@ export interface TrainingRun extends AsyncDisposable {
   /** What is written beside the adapter. */
   readonly notes: AdapterNotes;
   readonly session: Session;
-  readonly optimizer: Optimizer;
+  readonly optimizerStep: OptimizerStep;
   /** Undefined in tier f32, which needs no loss scale. */
   readonly scaler: GradScaler | undefined;
-  /** [4] f32: what `gradNorm` writes. */
-  readonly gradState: Tensor;
   readonly checkpointing: Checkpointing;
   /** Of a micro-batch, and of a batch in evaluation. */
   readonly limits: PackLimits;

@@ -8,7 +8,7 @@ import { computeDealt } from "../distributed/dealt-rows.ts";
 import { alone, type World } from "../distributed/world.ts";
 import type { RunListener } from "../events.ts";
 import type { Session } from "../session/session.ts";
-import { readLogits } from "./step.ts";
+import { readLogits } from "./forward.ts";
 
 /** Rows of a dataset that are done already, and those that come. */
 export interface KeptRows {

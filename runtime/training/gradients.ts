@@ -4,6 +4,7 @@ import type { Tensor } from "../../core/device/tensor.ts";
 import { QloraError } from "../../core/errors.ts";
 import type { StepSample } from "../data/pack.ts";
 import type { Session } from "../session/session.ts";
+import type { StepShare } from "./reduce.ts";
 import { accumulateGradients, type StepSettings } from "./step.ts";
 
 /** What `computeGradients` gets. */
@@ -31,14 +32,14 @@ export interface GradientStep {
  */
 export type ComputeGradients = (step: GradientStep) => Promise<void>;
 
-/** Runs `compute` over the samples. @returns losses of the samples as they were given, [terms * S] f32 each; free them */
+/** Runs `compute` over the samples. @returns the sum of the losses of all samples that were given, and how many they were */
 export async function stepGradients(
   session: Session,
   step: Omit<GradientStep, "backward" | "session" | "parameters" | "lossScale">,
   settings: StepSettings,
   compute: ComputeGradients = ({ samples, backward }) => backward(samples),
-): Promise<{ readonly losses: readonly Tensor[]; readonly count: number }> {
-  const { parameters } = session;
+): Promise<Pick<StepShare, "lossSum" | "samples">> {
+  const { gpu, parameters } = session;
   const losses: Tensor[] = [];
   let count = 0;
   const backward = async (samples: readonly StepSample[]): Promise<void> => {
@@ -49,7 +50,15 @@ export async function stepGradients(
   };
   parameters.zeroGrad();
   await compute({ ...step, session, parameters, lossScale: settings.lossScale, backward });
-  if (count > 0 || step.samples.length === 0) return { losses, count };
+  const lossSum = async (): Promise<number> => {
+    let sum = 0;
+    for (const part of losses.splice(0)) {
+      sum = (await gpu.readFloats(part)).reduce((total, value) => total + value, sum);
+      gpu.free(part);
+    }
+    return sum;
+  };
+  if (count > 0 || step.samples.length === 0) return { lossSum, samples: count };
   throw new QloraError("GRADIENTS_MISSING", `step ${step.step + 1}: computeGradients called backward for no sample`, {
     hint: "Call backward(samples) at least once; it adds to the gradients that the optimizer gets.",
   });

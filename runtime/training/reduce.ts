@@ -1,7 +1,7 @@
 /** The seam between backward and clip: gradients, loss and counts of a step become those of all ranks. One rank: they are already. */
 import type { Parameter, ParameterSet, Slab } from "../../core/compute/parameters.ts";
-import { partOf, type Tensor } from "../../core/device/tensor.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
+import { partOf, type Tensor } from "../../core/device/tensor.ts";
 import type { World } from "../distributed/world.ts";
 
 const MAP_READ = 0x1;
@@ -16,8 +16,8 @@ const ON_THE_WAY = 3;
 
 /** What a rank adds to a step's sums. */
 export interface StepShare {
-  /** Sum of its samples' losses. */
-  readonly lossSum: number;
+  /** Sum of its samples' losses; reads the GPU when it is asked for. */
+  readonly lossSum: () => Promise<number>;
   readonly samples: number;
   readonly tokens: number;
 }
@@ -162,12 +162,12 @@ class WorldReducer implements GradientReducer {
     from: number,
   ): Promise<Omit<StepTotals, "reducing">> {
     // The clocks of hosts differ, so each rank takes its own wait: the time until all have come.
-    const all = await this.#world.exchange([lossSum, samples, tokens], { what });
+    const all = await this.#world.exchange([await lossSum(), samples, tokens], { what });
     const own = (performance.now() - from) / 1000;
     const waited = await this.#world.exchange([own], { what });
     const total = (i: number): number => all.reduce((sum, values) => sum + values[i]!, 0);
     return {
-      lossSum: total(0),
+      lossSum: async () => total(0),
       samples: total(1),
       tokens: total(2),
       shares: all.map((values) => values[2]!),

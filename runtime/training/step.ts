@@ -2,13 +2,12 @@
 import { uploadBatch } from "../../core/compute/batch.ts";
 import type { ForwardOptions } from "../../core/compute/blocks.ts";
 import { Tape, type TapeOptions } from "../../core/compute/tape.ts";
-import type { BatchShape } from "../../core/device/batch-shape.ts";
-import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { crossEntropy, crossEntropySoft } from "../../kernels/cross-entropy/index.ts";
 import type { LossOutput } from "../config/loss.ts";
 import { splitMicroBatches, packSamples, type PackLimits, type Sample } from "../data/pack.ts";
 import type { Session } from "../session/session.ts";
+import { makeReady } from "./forward.ts";
 import type { TargetTerm } from "./targets.ts";
 
 /** How a step is cut and run. */
@@ -92,13 +91,6 @@ export async function accumulateGradients(
   return all;
 }
 
-/** Kernels and memory for a batch. */
-async function makeReady({ gpu, prepare }: Session, samples: readonly Sample[], training: boolean): Promise<void> {
-  const batch = { lengths: samples.map(({ inputIds }) => inputIds.length), training };
-  await prepare?.(batch);
-  await reserve(gpu, batch);
-}
-
 /** A transient of the tape with these values. */
 function upload(
   tape: Tape,
@@ -127,33 +119,6 @@ function lossesOnHost(
     for (let c = 0; c < labels; c++) dLogits[b * labels + c] = row.dLogits[c]! * dLoss;
   });
   return { losses, dLogits };
-}
-
-/** [B, numLabels] f32 logits of samples packed into one batch, read back. */
-export async function readLogits(session: Session, samples: readonly Sample[]): Promise<Float32Array<ArrayBuffer>> {
-  const { gpu, model } = session;
-  await makeReady(session, samples, false);
-  const batch = uploadBatch(gpu, packSamples(samples), 0);
-  const tape = new Tape(gpu, { recording: false });
-  const logits = model.forward(tape, batch, { checkpointing: "none", training: false });
-  const values = await gpu.readFloats(logits);
-  tape.close();
-  batch.free();
-  return values;
-}
-
-/**
- * Called before a batch. Where its buffers may not fit beside those that the GPU still uses, waits for
- * it and gives up the pool; else resolves at once.
- * @throws DeviceError as `Gpu.idle`
- */
-export async function reserve(gpu: Gpu, batch: BatchShape): Promise<void> {
-  const first = gpu.memory.begin(batch);
-  if (first === undefined) return;
-  await gpu.idle();
-  if (first === "wait") return;
-  gpu.memory.trim();
-  await gpu.idle(); // the driver frees what it was given back
 }
 
 /** The part of a step's settings that the loss makes. */

@@ -2,11 +2,11 @@
  * `bun run build`: writes dist/, which Node, Deno and the TypeScript compiler read in place of the sources: JavaScript with
  * shaders, styles and page scripts in it, and declarations in dist/types. `--if-stale` does nothing where that is done.
  */
+import * as esbuild from "esbuild";
+import type { Plugin } from "esbuild";
 import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import * as esbuild from "esbuild";
-import type { Plugin } from "esbuild";
 
 const root = join(import.meta.dir, "../..");
 const dist = join(root, "dist");

@@ -19,6 +19,8 @@ import {
 } from "../../runtime/inference/adapter-run.ts";
 import { openRunTokenizer } from "../../runtime/run/data.ts";
 import { inferenceSpecials } from "../../runtime/run/specials.ts";
+import { checkEventOptions, type EventOptions } from "../../runtime/run/train-types.ts";
+import { resolveContext } from "../shipped.ts";
 import { type MergedFiles, type MergePlan, writeMergedCheckpoint } from "./checkpoint.ts";
 import { type LogitDifference, measureDifference } from "./measure.ts";
 import { checkApart, checkOutputFolder } from "./output-folder.ts";
@@ -149,4 +151,15 @@ function measuredRows(request: MergeRequest, data: DataOptions, trained: Trained
   }
   const dataset = requestRows(request, data, recorded, { labelled: false, labelNames: classesOf(trained) });
   return { ...dataset, rows: dataset.rows.slice(0, rows) };
+}
+
+/**
+ * Writes the base model with a trained adapter merged into it as a bf16 checkpoint that transformers loads, and measures
+ * how far its logits are from those of the adapter on the 4-bit base.
+ * @throws QloraError of every kind
+ * @example const { difference } = await merge({ run, outputDir: `${outputDir}/merged` });
+ */
+export async function merge(request: MergeRequest, options: EventOptions = {}): Promise<MergeResult> {
+  const { onEvent } = checkEventOptions(options);
+  return mergeAdapter(request, resolveContext(), onEvent);
 }

@@ -17,7 +17,7 @@ const reader = definePlugin("model", {
 describe("definePlugin", () => {
   test("a factory is called with options and gives a value with its create bound", () => {
     const value = scaler({ scale: 3 });
-    expect(value).toMatchObject({ kind: "adapter", name: "scaler", options: { scale: 3 }, given: { scale: 3 } });
+    expect(value).toMatchObject({ kind: "adapter", name: "scaler", options: { scale: 3 }, input: { scale: 3 } });
     expect(value.create(5)).toBe(15);
     expect(scaler().create(5)).toBe(10);
     expect(scaler.name).toBe("scaler");

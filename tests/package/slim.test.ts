@@ -18,7 +18,8 @@ async function add(): Promise<boolean> {
   writeFileSync(join(slim, "rows.csv"), demoCsv(24, 3));
   const { exit, stderr } = await runIn(slim, [process.execPath, "add", outside.tarball, "--omit", "optional"]);
   if (exit === 0) return true;
-  if (!/ConnectionRefused|ConnectionClosed|DNSResolveFailed|FailedToOpenSocket|Timeout/.test(stderr)) throw new Error(stderr);
+  if (!/ConnectionRefused|ConnectionClosed|DNSResolveFailed|FailedToOpenSocket|Timeout/.test(stderr))
+    throw new Error(stderr);
   console.error("SKIPPED: no registry answers, so the package cannot be installed without its optional packages");
   return false;
 }

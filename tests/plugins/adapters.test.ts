@@ -15,7 +15,7 @@ import { doraForward, type DoraBranch } from "../../plugins/dora/forward.ts";
 import { weightNorm } from "../../plugins/dora/weight-norm.ts";
 import { dora, gemma2, ia3, lora } from "../../plugins/index.ts";
 import { fileHost } from "../../runtime/files/folder.ts";
-import { readLogits } from "../../runtime/training/step.ts";
+import { readLogits } from "../../runtime/training/forward.ts";
 import { expectClose, relativeL2 } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { differences, dot, runOp } from "../support/op.ts";

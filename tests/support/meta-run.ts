@@ -24,7 +24,7 @@ export function metaGpus(loss: (step: number) => number = () => 0): () => Promis
     const read = gpu.readBytes.bind(gpu);
     let step = 0;
     gpu.readBytes = async (tensor) => {
-      if (tensor.label === "gradient gradState") {
+      if (tensor.label === "gradient state") {
         step++;
         return bytesOf([1, Number.isFinite(loss(step)) ? 0 : 1, loss(step), 0]);
       }
