@@ -9,7 +9,7 @@ import { ensureMpi } from "./mpi.mjs";
 import { setUp } from "./setup.mjs";
 
 /** Scripts of package.json, each counted as one test. */
-const CHECKS = ["format", "lint", "types", "knip", "package"];
+const CHECKS = ["format", "build", "lint", "types", "knip", "package"];
 const jobs = Number(process.env.QLORA_TEST_JOBS ?? 1);
 if (!Number.isInteger(jobs) || jobs < 1) {
   console.error(`QLORA_TEST_JOBS: got ${process.env.QLORA_TEST_JOBS}, expected a whole number of at least 1`);
