@@ -1,11 +1,12 @@
 /**
- * `bun run docs`: writes docs/api/*.md from the exports, and the option tables of docs/shipped-plugins.md;
+ * `bun run docs`: writes docs/api/*.md from the exports, the option tables of docs/shipped-plugins.md and docs/config.schema.json;
  * `--check` says what is out of date.
  */
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../../runtime/files/files.ts";
+import { CONFIG_SCHEMA, configSchema } from "./config-schema.ts";
 import { indexMarkdown, moduleMarkdown } from "./markdown.ts";
 import { type ApiModule, apiProblems, shortName } from "./model.ts";
 import { SHIPPED_PLUGINS, withOptionTables } from "./option-tables.ts";
@@ -33,6 +34,7 @@ export function extractApi(): readonly ApiModule[] {
 export async function renderApi(modules: readonly ApiModule[]): Promise<ReadonlyMap<string, string>> {
   return new Map([
     [SHIPPED_PLUGINS, withOptionTables(await readFile(join(root, SHIPPED_PLUGINS), "utf8"))],
+    [CONFIG_SCHEMA, configSchema()],
     ["docs/api/README.md", indexMarkdown(modules)],
     ...modules.map((module) => [`docs/api/${shortName(module.name)}.md`, moduleMarkdown(module)] as const),
   ]);
