@@ -1,4 +1,6 @@
 /** The GPU of each rank: taken before WebGPU is loaded, compared once it is open. */
+import { existsSync, readFileSync } from "node:fs";
+import { cpus } from "node:os";
 import type { GpuInfo } from "../../core/device/probe.ts";
 import { isSoftware } from "../../core/device/software.ts";
 import { DeviceError } from "../../core/errors.ts";
@@ -12,6 +14,8 @@ export interface RankDevice {
   readonly host: string;
   /** Its process, which launchers name where one ends. */
   readonly pid: number;
+  /** Cores that the process may run on, of those of the host. */
+  readonly cores: readonly [own: number, host: number];
   readonly device: string;
   /** Undefined where nothing was chosen, or the driver does not tell. */
   readonly uuid?: string | undefined;
@@ -40,6 +44,7 @@ export async function openRankDevice(
         rank: world.rank,
         host: world.hosts[world.rank]!,
         pid: process.pid,
+        cores: ownCores(),
         device,
         uuid: choice?.device.uuid,
         pci: choice?.device.pci,
@@ -67,4 +72,25 @@ function requireOwnCards(ranks: readonly RankDevice[], world: World): void {
       },
     );
   }
+}
+
+/** Processes of `Cpus_allowed_list` of /proc/self/status, such as `0-3,8`. */
+export const countCores = (list: string): number =>
+  list.split(",").reduce((sum, part) => {
+    const [from, to = from] = part.split("-").map(Number);
+    return sum + to! - from! + 1;
+  }, 0);
+
+function ownCores(): [own: number, host: number] {
+  const all = cpus().length;
+  const status = "/proc/self/status";
+  const list = existsSync(status) ? /^Cpus_allowed_list:\s*(\S+)/m.exec(readFileSync(status, "utf8"))?.[1] : undefined;
+  return [list === undefined ? all : countCores(list), all];
+}
+
+/** What is to be told of ranks that a launcher has bound to a core each; undefined where it has not. */
+export function boundRanks(ranks: readonly RankDevice[]): string | undefined {
+  const bound = ranks.filter(({ cores: [own, host] }) => own === 1 && host > 1);
+  if (ranks.length < 2 || bound.length === 0) return undefined;
+  return `${bound.length} of ${ranks.length} ranks may run on one core alone, which is too little for a GPU: start them with mpirun --bind-to none`;
 }

@@ -225,11 +225,12 @@ export class MpiWorld implements World {
    */
   async #finish(
     requests: readonly Uint8Array[],
-    { what, deadlineMs = this.#deadlineMs }: Waiting,
+    { what, deadlineMs: most = this.#deadlineMs, patience = 1 }: Waiting,
     graceMs: number,
     late?: (pending: readonly number[]) => void,
     bulk = false,
   ): Promise<void> {
+    const deadlineMs = most * patience;
     const from = performance.now();
     let looked = from;
     let pending = requests.map((_, i) => i);

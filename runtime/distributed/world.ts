@@ -6,6 +6,8 @@ export interface Waiting {
   readonly what: string;
   /** Default: the world's deadline; Infinity where one rank may take as long as it needs. */
   readonly deadlineMs?: number | undefined;
+  /** So many times the deadline, where kernels may be compiled first; default 1. */
+  readonly patience?: number | undefined;
 }
 
 /** All processes that train or evaluate together. Every rank calls the same methods in the same order. */
@@ -39,6 +41,9 @@ export interface World {
   abort(code: number): void;
 }
 
+/** Times the deadline for a first step, in which every kernel is compiled. */
+export const FIRST_PATIENCE = 3;
+
 /** Ten minutes: a rank that says nothing for so long is lost. */
 export const DEADLINE_MS = 600_000;
 
@@ -67,9 +72,9 @@ export const alone: World = {
 };
 
 /** Whether any rank says yes. */
-export async function anyRank(world: World, own: boolean, what: string): Promise<boolean> {
+export async function anyRank(world: World, own: boolean, what: string, patience = 1): Promise<boolean> {
   if (world.size === 1) return own;
-  return (await world.exchange([own ? 1 : 0], { what })).some(([value]) => value === 1);
+  return (await world.exchange([own ? 1 : 0], { what, patience })).some(([value]) => value === 1);
 }
 
 /** Rank 0's value on every rank; plain JSON. @param make called on rank 0 alone */

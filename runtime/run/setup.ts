@@ -5,7 +5,7 @@ import { type Config, configToJson } from "../config/config.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import { sharedTokenizer } from "../data/shared-tokens.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
-import { openRankDevice } from "../device/rank-device.ts";
+import { boundRanks, openRankDevice } from "../device/rank-device.ts";
 import { requireAlike } from "../distributed/agree.ts";
 import { shareFolder } from "../distributed/share-folder.ts";
 import { firstOfHost, fromFirst, type World } from "../distributed/world.ts";
@@ -148,6 +148,8 @@ async function planAndOpen(
   const rankDevice = await openRankDevice(device.device, world);
   const planned = await planTrainingRun(config, { source, work: task }, start.record?.memory);
   const ranks = await rankDevice.check(planned.gpu.info);
+  const bound = boundRanks(ranks);
+  if (bound !== undefined) onEvent?.({ type: "warning", message: bound });
   const { plan } = planned;
   const { checkpointing, tokenBudget = Infinity } = plan.settings;
   const limits = {

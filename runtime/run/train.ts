@@ -4,7 +4,7 @@ import { dealByTokens } from "../distributed/deal.ts";
 import { openWorld } from "../distributed/index.ts";
 import { RankPace } from "../distributed/pace.ts";
 import { atPlace, type RankPlace } from "../distributed/trouble.ts";
-import { anyRank, type World } from "../distributed/world.ts";
+import { anyRank, FIRST_PATIENCE, type World } from "../distributed/world.ts";
 import { checkpointPath } from "../folder/folder.ts";
 import { stepGradients } from "../training/gradients.ts";
 import { nonFiniteGradients } from "../training/non-finite.ts";
@@ -63,7 +63,9 @@ async function* rankSteps(
   let proven: number | undefined;
   const ranks = new RankPace(world.size);
   let window = { seconds: 0, samples: 0, tokens: 0 }; // since the last log, without evaluation and saving
-  while (!progress.done && !(await anyRank(world, signal?.aborted === true, `step ${progress.step + 1}`))) {
+  // The steps before the second end have kernels to compile on every rank.
+  const patience = (): number => (progress.step <= firstStep + 1 ? FIRST_PATIENCE : 1);
+  while (!progress.done && !(await anyRank(world, signal?.aborted === true, `step ${progress.step + 1}`, patience()))) {
     const from = performance.now();
     const before = progress.step;
     place.step = before + 1;

@@ -2,7 +2,7 @@
 import type { Parameter, ParameterSet, Slab } from "../../core/compute/parameters.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import { partOf, type Tensor } from "../../core/device/tensor.ts";
-import type { World } from "../distributed/world.ts";
+import { FIRST_PATIENCE, type World } from "../distributed/world.ts";
 
 const MAP_READ = 0x1;
 const MAP_WRITE = 0x2;
@@ -116,6 +116,7 @@ class WorldReducer implements GradientReducer {
   /** Buckets that the GPU was told to copy out, in this step. */
   #started = 0;
   #copied: PromiseWithResolvers<Uint8Array<ArrayBuffer>>[] = [];
+  #patience = FIRST_PATIENCE;
   /** The sums of this step, from its first bucket on. */
   #summed: Promise<void> | undefined;
 
@@ -143,26 +144,26 @@ class WorldReducer implements GradientReducer {
   }
 
   async reduceGradients(share: StepShare, step: number): Promise<StepTotals> {
-    const from = performance.now();
     while (this.#started < this.#buckets.length) this.#start();
     // Both go on at once: who is late is known by the small messages, of which rank 0 gets one from each.
-    const [totals] = await Promise.all([this.#meet(share, `step ${step}`, from), this.#summed]);
+    let met = 0;
+    const meeting = this.#meet(share, `step ${step}`).finally(() => (met = performance.now()));
+    const [totals] = await Promise.all([meeting, this.#summed]);
     this.#started = 0;
+    this.#patience = 1;
     this.#summed = undefined;
-    return { ...totals, reducing: (performance.now() - from) / 1000 - totals.waited[this.#world.rank]! };
+    return { ...totals, reducing: (performance.now() - met) / 1000 };
   }
 
   free(): void {
     for (const { tensor } of [...this.#read, ...this.#write]) tensor.buffer.destroy();
   }
 
-  async #meet(
-    { lossSum, samples, tokens }: StepShare,
-    what: string,
-    from: number,
-  ): Promise<Omit<StepTotals, "reducing">> {
-    // The clocks of hosts differ, so each rank takes its own wait: the time until all have come.
-    const all = await this.#world.exchange([await lossSum(), samples, tokens], { what });
+  /** Sums what is small. The clocks of hosts differ, so each rank takes its own wait: the time until all have come. */
+  async #meet({ lossSum, samples, tokens }: StepShare, what: string): Promise<Omit<StepTotals, "reducing">> {
+    const sum = await lossSum(); // the GPU is done with this rank's share then: from here on it waits for others
+    const from = performance.now();
+    const all = await this.#world.exchange([sum, samples, tokens], { what, patience: this.#patience });
     const own = (performance.now() - from) / 1000;
     const waited = await this.#world.exchange([own], { what });
     const total = (i: number): number => all.reduce((sum, values) => sum + values[i]!, 0);
@@ -211,7 +212,10 @@ class WorldReducer implements GradientReducer {
       if (turn < count) {
         const send = await this.#copied[turn]!.promise;
         const { pieces } = this.#scratch[turn % ON_THE_WAY]!;
-        const done = this.#world.allToAll(send, new Uint8Array(pieces.buffer, 0, send.length), { what });
+        const done = this.#world.allToAll(send, new Uint8Array(pieces.buffer, 0, send.length), {
+          what,
+          patience: this.#patience,
+        });
         done.catch(() => {});
         scattered.push(done);
       }
@@ -224,7 +228,10 @@ class WorldReducer implements GradientReducer {
         sumPieces(pieces.subarray(0, (bytes / 4) * size), own.subarray(0, bytes / 4));
         const staged = this.#write[at]!;
         const all = await (staged.bytes ?? this.#map(staged.tensor.buffer, MAP_WRITE));
-        const gathering = this.#world.allGather(new Uint8Array(own.buffer, 0, bytes), all, { what });
+        const gathering = this.#world.allGather(new Uint8Array(own.buffer, 0, bytes), all, {
+          what,
+          patience: this.#patience,
+        });
         gathering.catch(() => {});
         gathered.push({ done: gathering, all });
       }

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { boundRanks, countCores } from "../../runtime/device/rank-device.ts";
 import { dealBatches, dealByTokens } from "../../runtime/distributed/deal.ts";
 import { RankPace } from "../../runtime/distributed/pace.ts";
 import { sumPieces } from "../../runtime/training/reduce.ts";
@@ -30,6 +31,15 @@ test("pieces are summed in f64, in the order of the ranks", () => {
   expect(summed(Float32Array.of(1, 2, 10, 20), 2)).toEqual([11, 22]);
   // 2^24 + 1 + 1 is 2^24 in f32, term by term.
   expect(summed(Float32Array.of(2 ** 24, 1, 1), 3)).toEqual([2 ** 24 + 2]);
+});
+
+test("ranks that a launcher has bound to one core are told, once there are several", () => {
+  expect([countCores("0-3,8"), countCores("5"), countCores("0-1,4-5")]).toEqual([5, 1, 4]);
+  const rank = (cores: [number, number]) => ({ rank: 0, host: "a", pid: 1, device: "x", cores });
+  expect(boundRanks([rank([1, 32]), rank([1, 32])])).toStartWith("2 of 2 ranks may run on one core alone");
+  expect(boundRanks([rank([1, 32])])).toBeUndefined();
+  expect(boundRanks([rank([32, 32]), rank([32, 32])])).toBeUndefined();
+  expect(boundRanks([rank([1, 1]), rank([1, 1])])).toBeUndefined();
 });
 
 test("a log line tells each rank's speed without its waiting, and nothing in a world of one", () => {

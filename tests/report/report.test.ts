@@ -199,6 +199,25 @@ describe("whatever the folder holds", () => {
     expect(html.slice(html.indexOf("<main>"), html.indexOf("</main>"))).not.toMatch(/NaN|undefined|Infinity/);
   });
 
+  test("waiting for other ranks is told beyond 5 % of the time, by the rank that waits most", async () => {
+    const render = (waiting: readonly number[]): Promise<string> =>
+      reportOf({
+        "run.json": {},
+        "metrics.jsonl": waiting.map((share, i) => ({
+          epoch: 0.5,
+          step: i + 1,
+          loss: 1,
+          world_size: 2,
+          rank_0_waiting: 0.01,
+          rank_1_waiting: share,
+        })),
+      });
+    const page = await render([0.1, 0.3]);
+    expect(page).toContain("Waiting for others");
+    expect(visible(page)).toContain("Waiting for others 20 % of its time by rank 1 of 2");
+    expect(await render([0.04, 0.05])).not.toContain("Waiting for others");
+  });
+
   test("a bare run.json and a single point render", async () => {
     const html = await reportOf({
       "run.json": {},
