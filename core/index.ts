@@ -39,7 +39,15 @@ export { defineMetric, type Metric, type MetricContext, type MetricPlugin } from
 export { ConfusionMatrix, eachRow, predictedClass, softmaxRows } from "./plugin/metric-rows.ts";
 
 // ---- options: one schema is type, check, config, flag and help
-export { defineOptions, type InferInput, type InferOptions, option, type OptionSet } from "./options/options.ts";
+export {
+  defineOptions,
+  type InferInput,
+  type InferOptions,
+  option,
+  type OptionSet,
+  type SchemaShape,
+} from "./options/options.ts";
+export type { StandardSchema } from "./options/standard.ts";
 export { defineRequest } from "./options/request.ts";
 
 // ---- device: memory, kernels, the queue

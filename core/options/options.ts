@@ -7,6 +7,7 @@ import { ConfigError } from "../errors.ts";
 import { isObject } from "../formats/json-object.ts";
 import { unknownKeys } from "../util/suggest.ts";
 import { describeDefinition, formatValue } from "./describe.ts";
+import { isStandardSchema, schemaKeys, type StandardSchema, validateStandard } from "./standard.ts";
 
 type ReadonlyValue<V> = V extends readonly (infer E)[] ? readonly E[] : V;
 type ValueOf<D> = ReadonlyValue<type.infer<D>>;
@@ -81,6 +82,20 @@ export type InferInput<T> = T extends OptionSet<infer S> ? OptionsInput<S> : nev
 /** Output type of a set: `InferOptions<typeof trainingOptions>`. */
 export type InferOptions<T> = T extends OptionSet<infer S> ? OptionsOutput<S> : never;
 
+/** The options that a schema of another library stands for: what it fills in is `defaulted`. */
+export type SchemaShape<Input, Output> = {
+  readonly [K in keyof Output & string]-?: Option<
+    Exclude<Output[K], undefined>,
+    K extends keyof Input
+      ? undefined extends Input[K]
+        ? undefined extends Output[K]
+          ? "optional"
+          : "defaulted"
+        : "required"
+      : "defaulted"
+  >;
+};
+
 type Details<V> = {
   readonly help: string;
   readonly default?: V;
@@ -110,6 +125,10 @@ export function option<const D>(
   details: { readonly help: string },
 ): Option<ValueOf<D>, "required">;
 export function option(definition: string, details: Details<unknown>): Option {
+  return makeOption(definition, details);
+}
+
+function makeOption(definition: string, details: Details<unknown>): Option {
   const validator = type.raw(definition);
   const defaulted = details.default !== undefined || details.defaultFrom !== undefined;
   return {
@@ -142,21 +161,75 @@ function hasInfinity(value: unknown): boolean {
  * @example
  * const options = defineOptions({ rank: option("number.integer >= 1", { default: 8, help: "LoRA rank r" }) });
  * options.parse({ rank: 16 }); // { rank: 16 }
+ *
+ * A schema of zod, valibot or arktype (Standard Schema) serves in place of the shape; flags and help come from its JSON Schema.
  */
+export function defineOptions<Input extends object, Output extends object>(
+  schema: StandardSchema<Input, Output>,
+  rules?: (options: OptionsOutput<SchemaShape<Input, Output>>) => readonly string[],
+): OptionSet<SchemaShape<Input, Output>>;
 export function defineOptions<const S extends OptionShape>(
   shape: S,
-  rules: (options: OptionsOutput<S>) => readonly string[] = () => [],
-): OptionSet<S> {
-  const keys = Object.keys(shape);
+  rules?: (options: OptionsOutput<S>) => readonly string[],
+): OptionSet<S>;
+export function defineOptions(
+  given: OptionShape | StandardSchema,
+  rules: (options: OptionsOutput<OptionShape>) => readonly string[] = () => [],
+): OptionSet {
+  return isStandardSchema(given) ? schemaOptions(given, rules) : shapeOptions(given, rules);
+}
 
-  function check(input: unknown, path = ""): Checked<OptionsOutput<S>> {
-    const at = (key: string): string => (path === "" ? key : `${path}.${key}`);
-    if (!isObject(input)) {
+type Rules = (options: OptionsOutput<OptionShape>) => readonly string[];
+type Check = OptionSet["check"];
+
+const pathOf =
+  (path: string) =>
+  (key: string): string =>
+    path === "" ? key : `${path}.${key}`;
+
+/** The set of a schema of another library, which checks and fills in defaults; its keys are known where it has a JSON Schema. */
+function schemaOptions(schema: StandardSchema, rules: Rules): OptionSet {
+  const keys = schemaKeys(schema);
+  const shape = Object.fromEntries(
+    keys.map(({ key, definition, help, default: standard, required }) => [
+      key,
+      makeOption(definition, {
+        help,
+        ...(required ? {} : standard === undefined ? { optional: true as const } : { default: standard }),
+      }),
+    ]),
+  );
+  const check: Check = (input, path = "") => {
+    const at = pathOf(path);
+    if (!isObject(input)) return noObject(input, path);
+    const unknown = keys.length === 0 ? [] : unknownKeys(input, Object.keys(shape), "option", at);
+    const checked = validateStandard(schema, input, at);
+    const problems = [...unknown, ...("problems" in checked ? checked.problems : [])];
+    if (problems.length > 0 || !("value" in checked)) return { ok: false, problems };
+    if (!isObject(checked.value) || hasInfinity(Object.values(checked.value)))
       return {
         ok: false,
-        problems: [`${path || "options"}: got ${formatValue(input)}, expected an object of options`],
+        problems: [
+          `${path || "options"}: got ${formatValue(checked.value)} from the schema, expected an object of JSON`,
+        ],
       };
-    }
+    const broken = rules(checked.value).map(at);
+    return broken.length > 0 ? { ok: false, problems: broken } : { ok: true, value: checked.value };
+  };
+  return optionSet(shape, check);
+}
+
+const noObject = (input: unknown, path: string): Checked<never> => ({
+  ok: false,
+  problems: [`${path || "options"}: got ${formatValue(input)}, expected an object of options`],
+});
+
+function shapeOptions(shape: OptionShape, rules: Rules): OptionSet {
+  const keys = Object.keys(shape);
+
+  const check: Check = (input, path = "") => {
+    const at = pathOf(path);
+    if (!isObject(input)) return noObject(input, path);
     const problems = unknownKeys(input, keys, "option", at);
     const values: Record<string, unknown> = {};
     for (const key of keys) {
@@ -171,11 +244,13 @@ export function defineOptions<const S extends OptionShape>(
       if (from !== undefined && values[key] === undefined) values[key] = values[from];
     }
     if (problems.length > 0) return { ok: false, problems };
-    const value = values as OptionsOutput<S>;
-    const broken = rules(value).map(at);
-    return broken.length > 0 ? { ok: false, problems: broken } : { ok: true, value };
-  }
+    const broken = rules(values).map(at);
+    return broken.length > 0 ? { ok: false, problems: broken } : { ok: true, value: values };
+  };
+  return optionSet(shape, check);
+}
 
+function optionSet(shape: OptionShape, check: Check): OptionSet {
   return {
     shape,
     check,
@@ -185,7 +260,7 @@ export function defineOptions<const S extends OptionShape>(
       return result.value;
     },
     describe: () =>
-      keys.map((key) => {
+      Object.keys(shape).map((key) => {
         const { expected, presence, default: standard, defaultFrom, help } = shape[key]!;
         return { key, expected, required: presence === "required", default: standard, defaultFrom, help };
       }),
