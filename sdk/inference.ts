@@ -1,6 +1,5 @@
 /** Evaluation and prediction with a trained adapter: from a run's folder, one of its checkpoints, or any PEFT adapter. */
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { join } from "node:path";
 import { ConfigError } from "../core/errors.ts";
 import { ADAPTER_WEIGHTS_FILE } from "../core/formats/peft.ts";
@@ -25,6 +24,7 @@ import { requireAlike } from "../runtime/distributed/agree.ts";
 import { openWorld } from "../runtime/distributed/index.ts";
 import { firstOfHost, fromFirst, type World } from "../runtime/distributed/world.ts";
 import type { RunListener } from "../runtime/events.ts";
+import { digestFile } from "../runtime/files/stat.ts";
 import { findAdapter, type TrainedAdapter } from "../runtime/folder/find-adapter.ts";
 import { classesOf, labelNamesOf } from "../runtime/folder/label-names.ts";
 import type { RecordedPlugin } from "../runtime/folder/record.ts";
@@ -272,7 +272,7 @@ async function identityOf(
     ...tokens
   } = data;
   return {
-    adapter: await fileDigest(join(directory, ADAPTER_WEIGHTS_FILE)),
+    adapter: (await digestFile(join(directory, ADAPTER_WEIGHTS_FILE))).sha256,
     adapterConfig: digest(config),
     baseModel,
     data: fingerprintDataset(dataset),
@@ -282,12 +282,6 @@ async function identityOf(
 }
 
 const digest = (value: unknown): string => createHash("sha256").update(JSON.stringify(value)).digest("hex");
-
-async function fileDigest(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const piece of createReadStream(path)) hash.update(piece as Buffer);
-  return hash.digest("hex");
-}
 
 /** All rows of a prediction before this one, which rank 0 has kept; nothing where some are missing. */
 async function wholeOf(
@@ -324,7 +318,7 @@ async function inferenceLogits(
     openAdapterRun(request, adapter, plugins, onEvent),
   );
   if (world.size > 1) {
-    const weights = await fileDigest(join(adapter.directory, ADAPTER_WEIGHTS_FILE));
+    const { sha256: weights } = await digestFile(join(adapter.directory, ADAPTER_WEIGHTS_FILE));
     const same = { qlora: version, weights, config: digest(adapter.config) };
     await requireAlike(world, "the adapter", same, "Give every host the same adapter and the same qlora.");
   }

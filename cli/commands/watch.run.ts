@@ -1,5 +1,4 @@
-import { watchOptions } from "../../runtime/report/watch-options.ts";
-import { watchRun } from "../../runtime/report/watch.ts";
+import { watchOptions, watchRun } from "../../runtime/report/watch.ts";
 import type { CommandData } from "../command.ts";
 import { interruptCode, onStop } from "../interrupt.ts";
 import { notes, writeData } from "../output.ts";

@@ -2,7 +2,7 @@ import { defineCommand } from "citty";
 import { dataOf, type CommandModule } from "../command.ts";
 
 export const prepare: CommandModule["prepare"] = async () => {
-  const { watchOptions } = await import("../../runtime/report/watch-options.ts");
+  const { watchOptions } = await import("../../runtime/report/watch.ts");
   return { groups: [{ title: "Server", section: "watch", flat: true, shape: watchOptions.shape }] };
 };
 

@@ -1,8 +1,9 @@
 /** Where plugin packages lie: folders with a package.json, in node_modules of a folder or of those above it. */
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
+import { isFolder } from "../files/stat.ts";
 import { hostName } from "../host.ts";
 
 export const PLUGIN_PREFIX = "qlora-plugin-";
@@ -72,8 +73,6 @@ export function manifestOf(file: string): PackageManifest | undefined {
   }
   return undefined;
 }
-
-export const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
 /** The file that a package's folder stands for: `exports["."]`, `module`, `main`, index.ts or index.js. */
 export function entryOf(folder: string): string | undefined {

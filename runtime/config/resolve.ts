@@ -6,12 +6,12 @@ import { PluginError } from "../../core/errors.ts";
 import type { PluginKind } from "../../core/plugin/check.ts";
 import { article, isPluginFactory, type PluginFactory } from "../../core/plugin/factory.ts";
 import { nearestName, suggestion } from "../../core/util/suggest.ts";
+import { isFolder } from "../files/stat.ts";
 import { loadReason } from "./load-reason.ts";
 import {
   entryOf,
   findPackage,
   installedPlugins,
-  isFolder,
   manifestOf,
   packageNames,
   PLUGIN_PREFIX,

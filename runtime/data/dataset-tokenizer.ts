@@ -39,7 +39,7 @@ export type TokenizerOptions = RowEncodeOptions & {
 export interface DatasetTokenizer {
   /**
    * Starts on a dataset, after those given before.
-   * @param order rows in the order in which they will be asked for; default: as they stand
+   * @param order rows in the order in which they will be needed; default: the order of the dataset
    * @throws ConfigError, ModelError, DataError
    */
   tokenize(dataset: Dataset, order?: ArrayLike<number>): Promise<TokenizedDataset>;
@@ -66,7 +66,7 @@ export function openDatasetTokenizer(options: TokenizerOptions): DatasetTokenize
   };
 
   const tokenize = async (dataset: Dataset, order?: ArrayLike<number>): Promise<TokenizedDataset> => {
-    if (closed) throw new QloraError("TOKENISER_CLOSED", "the tokenizer is closed");
+    if (closed) throw new QloraError("TOKENIZER_CLOSED", "the tokenizer is closed");
     const texts = dataset.rows.filter(isText).length;
     const { digest, before, after, usual } = texts === 0 ? NO_TOKENIZER : describeTokenizer(options, dataset);
     const recipe = JSON.stringify([digest, maxLength ?? null, ...usual, ...cutting]);
@@ -148,7 +148,7 @@ async function encodeAll(store: TokenStore, encoder: Encoder, isClosed: () => bo
   let failed = false;
   const lane = async (): Promise<void> => {
     for (let chunk = store.chunks[next++]; chunk !== undefined && !failed; chunk = store.chunks[next++]) {
-      if (isClosed()) throw new QloraError("TOKENISER_CLOSED", "the tokenizer was closed before it was done");
+      if (isClosed()) throw new QloraError("TOKENIZER_CLOSED", "the tokenizer was closed before it was done");
       try {
         await encodeChunk(store, chunk, encoder);
         chunk.resolve();
@@ -185,12 +185,12 @@ async function blameRow(
       await encoder.encode([text]);
     } catch (cause) {
       const row = dataset.rows[chunk.rows[i]!]!;
-      return new DataError("DATA_TOKENISE_FAILED", `the row cannot be tokenized: ${(cause as Error).message}`, row, {
+      return new DataError("DATA_TOKENIZE_FAILED", `the row cannot be tokenized: ${(cause as Error).message}`, row, {
         cause,
       });
     }
   }
   const first = dataset.rows[chunk.rows[0]!]!;
   const message = `a batch of ${texts.length} rows from here cannot be tokenized: ${(error as Error).message}`;
-  return new DataError("DATA_TOKENISE_FAILED", message, first, { cause: error });
+  return new DataError("DATA_TOKENIZE_FAILED", message, first, { cause: error });
 }

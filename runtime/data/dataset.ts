@@ -25,7 +25,7 @@ export type LoadOptions = {
   readonly numLabels?: number | undefined;
   /** Columns with the probability of each class, of files in CSV. */
   readonly softLabelColumns?: readonly string[] | undefined;
-  /** False: labels are not looked at, whatever stands there. Default true. */
+  /** False: labels are not read, whatever the files have. Default true. */
   readonly labelled?: boolean | undefined;
   /** Classes of the data trained on; default: these files define them. */
   readonly labelNames?: ClassNames | undefined;

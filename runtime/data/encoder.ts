@@ -12,12 +12,12 @@ export interface Encoder {
 
 export type TokenizerSource = { readonly dir: string; readonly backend: TokenizerBackend | undefined };
 
-/** What the worker is told. */
+/** Messages to the worker. */
 export type WorkerRequest =
   | { readonly kind: "open"; readonly source: TokenizerSource; readonly options: RowEncodeOptions }
   | { readonly kind: "encode"; readonly job: number; readonly texts: readonly RowText[] };
 
-/** What the worker answers. */
+/** Messages from the worker. */
 export type WorkerReply =
   | ({ readonly kind: "encoded"; readonly job: number } & EncodedRows)
   | { readonly kind: "failed"; readonly job: number; readonly error: FlatError };
@@ -93,7 +93,7 @@ export function workerEncoder(source: TokenizerSource, options: RowEncodeOptions
       return entry.promise;
     },
     close: () => {
-      fail(new QloraError("TOKENISER_CLOSED", "the tokenizer was closed before it was done"));
+      fail(new QloraError("TOKENIZER_CLOSED", "the tokenizer was closed before it was done"));
       void worker.terminate();
     },
   };

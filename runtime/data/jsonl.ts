@@ -120,7 +120,7 @@ function firstValue(bytes: Buffer): unknown {
     try {
       return parseLine(text).value;
     } catch {
-      return undefined; // Whoever reads the rows is told.
+      return undefined; // `map` throws for this line.
     }
   }
   return undefined;

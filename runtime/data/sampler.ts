@@ -23,7 +23,7 @@ export interface Sampler {
   order(epoch: number): Uint32Array;
   /** Row indices of global step `step` (from 0). */
   batch(step: number): Uint32Array;
-  /** What `batch` gives from step `from` on to the last, for whoever looks ahead: keeps an epoch's order of its own. */
+  /** The batches of step `from` to the last, to look ahead: keeps its own copy of an epoch's order. */
   batches(from: number): Iterable<Uint32Array>;
 }
 

@@ -21,7 +21,7 @@ export type SpecialRule = {
   readonly added: readonly SpecialToken[] | undefined;
   /** The file that says whether; undefined where none does. */
   readonly source: string | undefined;
-  /** What stands there where it is asked for; undefined where no file names such a token. */
+  /** The ids added there if requested; undefined if no file names such a token. */
   readonly own: SpecialToken | undefined;
 };
 
@@ -142,7 +142,7 @@ export function readSpecialRules(dir: string): SpecialRules {
   return { bos: rule("bos", "before"), eos: rule("eos", "after") };
 }
 
-/** What is added where `add` says so; without it, what the files add. undefined: asked for, but the files name no such token. */
+/** The ids that `add` requests, by default those that the files add. undefined: requested, but the files name no such token. */
 export function specialTokens(
   { added, own }: SpecialRule,
   add: boolean | undefined,
@@ -153,7 +153,7 @@ export function specialTokens(
   return own && [own];
 }
 
-/** What stands around a text: it identifies the ids that come of it, without the vocabulary. */
+/** The special tokens around a text: they identify the ids that it becomes, without the vocabulary. */
 export type SpecialRecipe = {
   readonly before: readonly SpecialToken[];
   readonly after: readonly SpecialToken[];
@@ -161,7 +161,7 @@ export type SpecialRecipe = {
   readonly usual: readonly [before: unknown, after: unknown];
 };
 
-/** What stands around a text; eos is added by default, as in the seed notebook. */
+/** The special tokens around a text; eos is added by default, as in the seed notebook. */
 export function specialRecipe(
   rules: SpecialRules,
   {

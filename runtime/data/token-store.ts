@@ -24,7 +24,7 @@ export interface TokenizedDataset {
   readonly fingerprint: string;
   /** Ids of one row, as soon as they are there. @throws DataError */
   get(index: number): Promise<Uint32Array>;
-  /** Ids of several rows, in the order asked for. @throws DataError */
+  /** Ids of several rows, in the order of `indices`. @throws DataError */
   ready(indices: ArrayLike<number>): Promise<readonly Uint32Array[]>;
   /** Lengths of all rows, once all are tokenized. @throws DataError */
   done(): Promise<TokenLengths>;
@@ -41,7 +41,7 @@ export type TokenChunk = {
 export type TokenStoreOptions = {
   readonly vocabSize: number | undefined;
   readonly maxLength: number | undefined;
-  /** Rows in the order in which they will be asked for; undefined: as they stand. */
+  /** Rows in the order in which they will be needed; undefined: the order of the dataset. */
   readonly order: ArrayLike<number> | undefined;
 };
 
@@ -103,7 +103,7 @@ export function createTokenStore(dataset: Dataset, { vocabSize = Infinity, maxLe
   sorted.forEach(place);
   for (let start = 0; start < pending.length; start += CHUNK_ROWS) {
     const chunk: TokenChunk = { rows: pending.slice(start, start + CHUNK_ROWS), ...Promise.withResolvers<void>() };
-    chunk.promise.catch(() => {}); // Whoever waits is told; nobody need be waiting.
+    chunk.promise.catch(() => {}); // Callers of `get` see the rejection; there may be none.
     chunk.rows.forEach((index) => chunkOf.set(index, chunk));
     chunks.push(chunk);
   }

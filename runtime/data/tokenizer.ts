@@ -45,13 +45,13 @@ export interface Tokenizer {
   readonly vocabSize: number;
   /** Identifies vocabulary, merges and special tokens; part of the cache key. */
   readonly digest: string;
-  /** Ids that stand around a text. @throws ConfigError for a token that is asked for, but which the tokenizer lacks */
+  /** Special ids around a text. @throws ConfigError for a requested token that the tokenizer lacks */
   specials(options?: Pick<EncodeOptions, "addBos" | "addEos">): Specials;
   /** @throws ConfigError for options that the tokenizer cannot fulfil */
   encodeBatch(texts: readonly string[], options?: EncodeOptions): Promise<EncodedBatch>;
 }
 
-/** Where a tokenizer lies and what its files say, known without loading it. */
+/** The folder of a tokenizer and what its files say, known without loading it. */
 export type TokenizerFiles = {
   readonly dir: string;
   readonly backend: TokenizerBackend;

@@ -2,7 +2,7 @@
  * A run is its folder: run.json (what ran), metrics.jsonl (as it goes), trainer_state.json, checkpoint-N/, and at the end the
  * adapter's files beside them, as transformers' `save_model` leaves them.
  */
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigError } from "../../core/errors.ts";
@@ -10,6 +10,7 @@ import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "../../core/formats/pe
 import { makeFolder, openToWrite, remove, syncFile } from "../files/disk.ts";
 import { explainWriteErrors, writeFileAtomic } from "../files/files.ts";
 import { tryLock } from "../files/lock.ts";
+import { isFolder } from "../files/stat.ts";
 import { EVALUATION_FILE } from "./evaluation-record.ts";
 import { MANIFEST_FILE } from "./manifest.ts";
 import type { LogEntry } from "./trainer-state.ts";
@@ -41,9 +42,6 @@ export function checkpointPath(outputDir: string, step: number): string {
 
 /** True for `checkpoint-` and a number. */
 export const isCheckpointName = (name: string): boolean => CHECKPOINT.test(name);
-
-/** True for a folder that is there. */
-export const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
 /** Steps of the folders checkpoint-N in a run's folder, ascending; checkpoints.ts tells which are whole. */
 export async function listCheckpoints(outputDir: string): Promise<number[]> {

@@ -3,25 +3,20 @@
  * line of the run that it lies on. It is written last: a folder without it is not whole.
  */
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { ModelError } from "../../core/errors.ts";
 import { isObject, parseJsonObject } from "../../core/formats/json-object.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, MODEL_CARD_FILE } from "../../core/formats/peft.ts";
 import { writeFileAtomic } from "../files/files.ts";
+import { digestFile, type FileDigest } from "../files/stat.ts";
 import { isLineage, type Lineage } from "./lineage.ts";
 
 export const MANIFEST_FILE = "manifest.json";
 
 /** What an adapter is read from. */
 export const ADAPTER_FILES: readonly string[] = [ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE];
-
-/** A file as it was saved. */
-export interface ManifestFile {
-  readonly bytes: number;
-  readonly sha256: string;
-}
 
 /** What a manifest says. */
 export interface Manifest {
@@ -30,7 +25,7 @@ export interface Manifest {
   readonly step: number;
   readonly lineage: Lineage;
   /** By path in the folder. */
-  readonly files: Readonly<Record<string, ManifestFile>>;
+  readonly files: Readonly<Record<string, FileDigest>>;
 }
 
 /** Writes the manifest of files that lie in a folder; all that it holds where none are named. */
@@ -39,9 +34,9 @@ export async function writeManifest(
   { step, lineage }: Pick<Manifest, "step" | "lineage">,
   names?: readonly string[],
 ): Promise<void> {
-  const files: [string, ManifestFile][] = [];
+  const files: [string, FileDigest][] = [];
   for (const name of names ?? (await filesBelow(directory)))
-    files.push([name, await describeFile(join(directory, name))]);
+    files.push([name, await digestFile(join(directory, name))]);
   const content = { version: 1, step, lineage, files: Object.fromEntries(files) } as const;
   await writeFileAtomic(join(directory, MANIFEST_FILE), formatManifest(content));
 }
@@ -111,7 +106,7 @@ export async function manifestProblems(
     if (saved === undefined) tell("missing", `is not named in ${MANIFEST_FILE}`);
     else if (found?.isFile() !== true) tell("missing", `is missing, ${MANIFEST_FILE} names it`);
     else if (found.size !== saved.bytes) tell("changed", `has ${found.size} bytes, ${saved.bytes} were saved`);
-    else if ((await describeFile(path)).sha256 !== saved.sha256) {
+    else if ((await digestFile(path)).sha256 !== saved.sha256) {
       tell("changed", `its sha256 is not that of ${MANIFEST_FILE}: it was changed or damaged after it was saved`);
     }
   }
@@ -130,16 +125,6 @@ export async function requireWhole(directory: string, manifest: Manifest, names?
   throw new ModelError("CHECKPOINT_DAMAGED", problems.map(({ message }) => message).join("; "), {
     hint: `${DAMAGED_HINT} What you changed yourself: copy the adapter's two files to a folder of their own.`,
   });
-}
-
-async function describeFile(path: string): Promise<ManifestFile> {
-  const hash = createHash("sha256");
-  let bytes = 0;
-  for await (const piece of createReadStream(path)) {
-    hash.update(piece);
-    bytes += piece.byteLength;
-  }
-  return { bytes, sha256: hash.digest("hex") };
 }
 
 /** Files of a folder and of those in it, sorted; the manifest is none of them. */

@@ -1,7 +1,8 @@
 /** What names a checkpoint: a folder, or a model of the hub. */
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError } from "../../core/errors.ts";
+import { isFolder } from "../files/stat.ts";
 
 /** `org/name`, as the hub spells it. */
 const HUB_ID = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9_][\w.-]*$/;
@@ -14,8 +15,6 @@ export type CheckpointReference =
 
 /** True for a full commit sha, which always means the same files. */
 export const isCommit = (revision: string): boolean => COMMIT.test(revision);
-
-const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();
 
 /**
  * Tells a folder from a hub id; a folder that exists wins.

@@ -63,12 +63,6 @@ export function formatSeconds(seconds: number): string {
   return `${Math.floor(minutes / 60)}\u00a0h ${pad(minutes % 60)}\u00a0min`;
 }
 
-/** `5.71\u00a0GiB`. */
-export function formatBytes(bytes: number): string {
-  const gib = bytes / 2 ** 30;
-  return gib >= 1 ? `${gib.toPrecision(3)}\u00a0GiB` : `${(bytes / 2 ** 20).toPrecision(3)}\u00a0MiB`;
-}
-
 /** `2025-03-01 12:30 UTC`; anything that is no date stays as it is. */
 export function formatMoment(iso: string): string {
   const time = new Date(iso);

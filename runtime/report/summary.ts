@@ -1,9 +1,9 @@
 /** The top of a report: what ran, how far it came, and its figures. */
+import { formatBytes } from "../../core/util/byte-size.ts";
 import { metricFormat } from "./curves.ts";
 import {
   capitalize,
   countOf,
-  formatBytes,
   formatCount,
   formatDecimal,
   formatEpoch,
@@ -188,6 +188,7 @@ function tokenFigures(run: ReportRun, { training, summary }: History): Figure[] 
     : [{ name: "Tokens", value: number(tokens, formatLarge), note: "no padding" }, ...pace];
 }
 
+const size: NumberFormat = (bytes) => formatBytes(bytes).replace(" ", "\u00a0");
 const two: NumberFormat = (value) => formatDecimal(value, 2);
 
 /** How long a finished run took, or what is left of one that runs to `total` steps: from its tokens so far and their pace. */
@@ -213,7 +214,7 @@ function memoryFigures({ training }: History): Figure[] {
   const bytes = pointsOf(training, "memory_bytes").map(({ value }) => value);
   return bytes.length === 0
     ? []
-    : [{ name: "GPU memory", value: number(Math.max(...bytes), formatBytes), note: "most allocated" }];
+    : [{ name: "GPU memory", value: number(Math.max(...bytes), size), note: "most allocated" }];
 }
 
 function deviceFigures(device: unknown): Figure[] {

@@ -1,11 +1,17 @@
 /** `qlora watch`: the report over HTTP on this machine alone, kept up to date by server-sent events. */
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { ConfigError, QloraError } from "../../core/errors.ts";
+import { defineOptions, option } from "../../core/options/options.ts";
 import { defineRequest } from "../../core/options/request.ts";
+import { isFolder } from "../files/stat.ts";
 import { requireBun } from "../host.ts";
 import { openLiveView, renderLivePage, type LiveStatus, type LiveView } from "./live-page.ts";
-import { watchOptions } from "./watch-options.ts";
+
+/** Options of `qlora watch`. */
+export const watchOptions = defineOptions({
+  port: option("0 <= number.integer <= 65535", { default: 6007, help: "port on 127.0.0.1; 0 takes any that is free" }),
+});
 
 /** How a run is watched. */
 export interface WatchOptions {
@@ -43,7 +49,7 @@ const HEARTBEAT_MS = 15_000;
 export async function watchRun(outputDir: string, options: WatchOptions = {}): Promise<RunWatch> {
   const { port = 6007, interval = 500 } = check(options);
   requireBun("watchRun");
-  if (existsSync(outputDir) && !statSync(outputDir).isDirectory())
+  if (existsSync(outputDir) && !isFolder(outputDir))
     throw new ConfigError("RUN_NOT_FOUND", `${outputDir}: is a file, expected a run's folder`);
   const look = openLiveView(outputDir);
   const instance = crypto.randomUUID();

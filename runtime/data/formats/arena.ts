@@ -17,7 +17,7 @@ const ARENA_COLUMNS = ["prompt", "response_a", "response_b"] as const;
 
 const WINNER_COLUMNS = ["winner_model_a", "winner_model_b", "winner_tie"] as const;
 
-/** How the texts of a file stand in its cells: as lists of turns, or as they are (the sequel competition's files). */
+/** How a file writes texts in its cells: as lists of turns, or plainly (the sequel competition's files). */
 type CellKind = "lists" | "texts";
 
 /**
@@ -64,16 +64,16 @@ function excerpt(text: string): string {
   return JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}...` : text);
 }
 
-/** What stands in the place of a string; an object or a list may be too deep to be shown. */
+/** A value found in place of a string; an object or a list may be nested too deep to be shown. */
 function describe(value: unknown): string {
   if (typeof value === "object") return Array.isArray(value) ? "a list" : "an object";
   return excerpt(JSON.stringify(value));
 }
 
-/** Rows that tell how the texts of a file stand in its cells. */
-const TELLING_ROWS = 1000;
+/** Rows that are examined to find the kind of a file's cells. */
+const SAMPLED_ROWS = 1000;
 
-/** Lists where many cells look like lists, so that a damaged one among them is told; empty cells look like neither. */
+/** "lists" if many cells look like lists, so that a damaged one among them is an error; empty cells count as neither. */
 function cellKind(csv: CsvFile, columns: readonly number[]): CellKind {
   let [lists, texts] = [0, 0];
   csv.map((cells) => {
@@ -82,7 +82,7 @@ function cellKind(csv: CsvFile, columns: readonly number[]): CellKind {
       if (cell.startsWith("[") && cell.endsWith("]")) lists++;
       else if (cell !== "") texts++;
     }
-  }, TELLING_ROWS);
+  }, SAMPLED_ROWS);
   return lists * 2 >= texts ? "lists" : "texts";
 }
 
