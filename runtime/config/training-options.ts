@@ -18,6 +18,10 @@ export const trainingOptions = defineOptions(
       optional: true,
       help: "most tokens of one micro-batch; the step's samples are cut by it and the gradient stays the same",
     }),
+    deterministic: option("boolean", {
+      default: false,
+      help: "add the gradients of micro-batches in a fixed order, so that any number of ranks gives the same bytes; slower, and the host holds a gradient for each micro-batch (with a fixed tokenBudget or memoryBudget)",
+    }),
     learningRate: option("number >= 0", { default: 5e-5, help: "peak learning rate" }),
     headLearningRate: option("number >= 0", {
       optional: true,

@@ -1,4 +1,5 @@
 /** The training loop: batch, forward, backward, clip, step, log, evaluate, save; one function, read top to bottom. */
+import { ConfigError } from "../../core/errors.ts";
 import type { Config } from "../config/config.ts";
 import { dealByTokens } from "../distributed/deal.ts";
 import { openWorld } from "../distributed/index.ts";
@@ -7,6 +8,8 @@ import { atPlace, type RankPlace } from "../distributed/trouble.ts";
 import { anyRank, FIRST_PATIENCE, type World } from "../distributed/world.ts";
 import { checkpointPath } from "../folder/folder.ts";
 import { stepGradients } from "../training/gradients.ts";
+import { orderedGradients } from "../training/ordered.ts";
+import type { StepTotals } from "../training/reduce.ts";
 import { nonFiniteGradients } from "../training/non-finite.ts";
 import { learningRateAt, isDue } from "../training/schedule.ts";
 import { samplesOf } from "./data.ts";
@@ -48,6 +51,10 @@ async function* rankSteps(
   const { training } = config;
   const { signal, computeGradients } = options;
   const onEvent = world.rank === 0 ? options.onEvent : undefined;
+  if (training.deterministic && computeGradients !== undefined) {
+    const message = "training.deterministic: got it with computeGradients, whose sums have no order of their own";
+    throw new ConfigError("DETERMINISTIC_GRADIENTS", message, { hint: "Leave one of them out." });
+  }
   await using run = await openTrainingRun(config, { ...options, onEvent }, world);
   const { work, session, optimizerStep, scaler, limits, checkpointing, progress, reducer } = run;
   const { totalSteps } = work.sampler;
@@ -78,9 +85,14 @@ async function* rankSteps(
     const onBlock = computeGradients === undefined ? (block: number) => reducer.blockDone(block) : undefined;
     const cut = { limits, checkpointing, lossScale, stepKey: before, stepSamples: samples.length, onBlock };
     const settings = { ...cut, ...work.stepLoss };
-    const own = await stepGradients(session, { step: before, samples: share }, settings, computeGradients);
-    const ownTokens = share.reduce((sum, sample) => sum + sample.inputIds.length, 0);
-    const totals = await reducer.reduceGradients({ ...own, tokens: ownTokens }, before + 1);
+    const reduced = async (): Promise<StepTotals> => {
+      const own = await stepGradients(session, { step: before, samples: share }, settings, computeGradients);
+      const tokens = share.reduce((sum, sample) => sum + sample.inputIds.length, 0);
+      return reducer.reduceGradients({ ...own, tokens }, before + 1);
+    };
+    const totals = training.deterministic
+      ? await orderedGradients(session, world, samples, settings, before + 1)
+      : await reduced();
     const learningRate = learningRateAt(training, totalSteps, progress.updates);
     const update = { lossScale, maxGradNorm: training.maxGradNorm, learningRate, update: progress.updates + 1 };
     optimizerStep.apply(update);

@@ -70,6 +70,16 @@ describe.skipIf(!hasMpi || !tiers.includes("f32"))("training on ranks", () => {
     expect(worst).toBeLessThanOrEqual(1e-5);
   }, 120_000);
 
+  test("deterministic: two ranks give the bytes of one", async () => {
+    await using folder = await temporaryFolder();
+    const asked = { folder: folder.path, steps: 4, deterministic: true };
+    const [one] = told(await onRanks(1, { ...asked, run: "one" }));
+    const [two] = told(await onRanks(2, { ...asked, run: "two" }));
+    expect(two!.hash).toBe(one!.hash);
+    expect(two!.losses).toEqual(one!.losses);
+    expect(two!.metrics).toEqual(one!.metrics);
+  }, 120_000);
+
   test("gradients of one rank that are not finite skip the step on all", async () => {
     await using folder = await temporaryFolder();
     const all = told(await onRanks(2, { folder: folder.path, steps: 3, run: "nan", trouble: "nan" }));
