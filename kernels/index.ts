@@ -46,6 +46,18 @@ export { addNorm, rmsNorm, type RmsNormOptions } from "./rms-norm/index.ts";
 export { addNormThenNorm } from "./rms-norm/pair.ts";
 export { rope, ropeInverseFrequencies } from "./rope/index.ts";
 
+// ---- the frame of a decoder that classifies: loading, head, pooling; a model adds its block
+export {
+  type BlockPass,
+  decoderClassifier,
+  type DecoderOutline,
+  type DecoderParts,
+  type DecoderPlacement,
+  decoderSpec,
+  type DecoderWeights,
+  loadDecoder,
+} from "./decoder/index.ts";
+
 // ---- products
 export { denseLinear } from "./lora-linear/dense.ts";
 export { scoreHead } from "./score-head/index.ts";

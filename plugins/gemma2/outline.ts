@@ -1,8 +1,6 @@
-import { decoderLinears, type LinearSpec, type ModelSpec, type BaseTensorSpec } from "qlora/core";
+import { decoderLinears, type ModelSpec } from "qlora/core";
+import { type DecoderOutline, decoderSpec } from "qlora/kernels";
 import type { Gemma2Config } from "./config.ts";
-
-/** Name of the score head in PEFT's files. */
-export const SCORE = "base_model.model.score.weight";
 
 /** The four norms of a layer, in the order of the forward pass. */
 export const LAYER_NORMS = [
@@ -12,30 +10,17 @@ export const LAYER_NORMS = [
   "post_feedforward_layernorm",
 ] as const;
 
+export type LayerNorm = (typeof LAYER_NORMS)[number];
+
+/** What Gemma-2 is around its blocks: norms multiply by 1 + weight, embeddings are scaled. */
+export const gemma2Frame = (config: Gemma2Config): DecoderOutline<LayerNorm> => ({
+  config,
+  linears: (layer) => decoderLinears(config, layer),
+  norms: LAYER_NORMS,
+  embeddingScale: Math.sqrt(config.hiddenSize),
+  normOffset: 1,
+});
+
 /** The model's structure from its config alone. */
-export function gemma2Outline(config: Gemma2Config, numLabels: number): ModelSpec {
-  const { hiddenSize, numHiddenLayers, vocabSize } = config;
-  const linears: LinearSpec[] = [];
-  const norm = (name: string): BaseTensorSpec => ({ name, shape: [hiddenSize], dtype: "F32" });
-  const rows: BaseTensorSpec[] = [{ name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], dtype: "BF16" }];
-  for (let layer = 0; layer < numHiddenLayers; layer++) {
-    const specs = decoderLinears(config, layer);
-    linears.push(...specs);
-    rows.push(
-      ...specs.map((s): BaseTensorSpec => ({
-        name: `${s.name}.weight`,
-        shape: [s.outFeatures, s.inFeatures],
-        dtype: "NF4",
-      })),
-    );
-    rows.push(...LAYER_NORMS.map((name) => norm(`model.layers.${layer}.${name}.weight`)));
-  }
-  rows.push(norm("model.norm.weight"), { name: "score.weight", shape: [numLabels, hiddenSize], dtype: "F32" });
-  return {
-    linears,
-    head: [{ name: SCORE, shape: [numLabels, hiddenSize] }],
-    baseParameters: rows,
-    vocabSize,
-    numLabels: config.numLabels,
-  };
-}
+export const gemma2Outline = (config: Gemma2Config, numLabels: number): ModelSpec =>
+  decoderSpec(gemma2Frame(config), numLabels);

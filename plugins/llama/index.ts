@@ -1,10 +1,9 @@
 import {
+  bindDecoderLinears,
   defineModel,
   defineOptions,
   type Model,
   type ModelContext,
-  ModelError,
-  normalValues,
   openWeights,
   option,
   readModelConfig,
@@ -12,11 +11,10 @@ import {
   resolvePlacement,
   type TensorSource,
 } from "qlora/core";
-import { freeNf4 } from "qlora/kernels";
+import { decoderClassifier, type DecoderPlacement, loadDecoder } from "qlora/kernels";
+import { llamaBlock } from "./block.ts";
 import { IN_NF4, type LlamaConfig, MODEL_TYPES, parseLlamaConfig } from "./config.ts";
-import { llamaBlocks, llamaForward, type LlamaNetwork } from "./forward.ts";
-import { loadLlama, type LoadSettings } from "./load.ts";
-import { llamaOutline, SCORE } from "./outline.ts";
+import { llamaFrame, llamaOutline } from "./outline.ts";
 import { scaledFrequencies } from "./rope.ts";
 
 const options = defineOptions({
@@ -68,47 +66,31 @@ export const llama = defineModel({
 });
 
 async function createLlama(
-  { gpu, numLabels, seed, onProgress }: ModelContext,
+  context: ModelContext,
   checkpoint: TensorSource,
   config: LlamaConfig,
-  settings: LoadSettings,
+  placement: DecoderPlacement,
 ): Promise<Model> {
-  const weights = await loadLlama(gpu, checkpoint, config, settings, onProgress);
+  const { gpu } = context;
+  const outline = llamaFrame(config);
+  const weights = await loadDecoder(context, checkpoint, outline, placement);
   const frequencies = scaledFrequencies(config.headDim, config.ropeTheta, config.ropeScaling);
   const inverseFrequencies = gpu.upload(frequencies, [config.headDim / 2], "f32", "inverse frequencies", "weights");
-  let network: LlamaNetwork | undefined;
-  return {
-    head: [
-      {
-        name: SCORE,
-        shape: [numLabels, config.hiddenSize],
-        initial: () => normalValues(numLabels * config.hiddenSize, config.initializerRange, seed, SCORE),
-      },
-    ],
+  const network = { config, inverseFrequencies };
+  return decoderClassifier(context, {
+    outline,
+    weights,
     record: {
       modelType: config.modelType,
       ropeScaling: config.ropeScaling,
       slidingWindow: Math.max(...config.windows),
     },
-    weight({ name }) {
-      const found = weights.linears.get(name);
-      if (found === undefined) throw new ModelError("LINEAR_UNKNOWN", `${config.modelType} has no linear ${name}`);
-      return found;
-    },
-    bind(linears, parameters) {
-      const blocks = llamaBlocks(config, weights, linears);
-      network = { config, seed, weights, blocks, inverseFrequencies, score: parameters.get(SCORE) };
-    },
-    forward(tape, batch, forwardOptions) {
-      if (network === undefined) throw new Error("the model was not bound to its parameters");
-      return llamaForward(tape, network, batch, forwardOptions);
-    },
-    destroy() {
-      weights.embedding.free();
-      for (const norms of weights.layers) for (const tensor of Object.values(norms)) gpu.free(tensor);
-      for (const weight of weights.linears.values()) freeNf4(gpu, weight);
-      gpu.free(weights.norm);
-      gpu.free(inverseFrequencies);
-    },
-  };
+    bind: (linears, layer) => ({
+      ...bindDecoderLinears(linears, layer),
+      norms: weights.layers[layer]!,
+      window: config.windows[layer]!,
+    }),
+    block: (tape, h, layer, pass) => llamaBlock(tape, h, layer, network, pass),
+    free: () => gpu.free(inverseFrequencies),
+  });
 }

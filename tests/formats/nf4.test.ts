@@ -49,8 +49,8 @@ test("nf4/golden: codes, absmax codes, nested absmax and both dequantizations ar
   expect(Math.abs(quantizeAbsmax(absmax).nestedOffset - offset)).toBeLessThan(2e-8);
 
   const stored: PackedNf4 = { shape: [96, 192], dtype: "bfloat16", codes, codeBook: nf4CodeBook, ...nested };
-  expect(sameBits(dequantizeNf4(stored, "float32"), await file.read("dequantized_f32"))).toBe(true);
-  expect(sameBits(dequantizeNf4(stored), await file.read("dequantized_bf16"))).toBe(true);
+  expect(sameBits(dequantizeNf4(stored, "float32"), await file.read("dequantised_f32"))).toBe(true);
+  expect(sameBits(dequantizeNf4(stored), await file.read("dequantised_bf16"))).toBe(true);
 });
 
 test("both dynamic maps are bit-equal to bitsandbytes'", async () => {

@@ -43,10 +43,10 @@ for (const tier of tiers) {
         nestedMap: f32(await file.read("nested_quant_map")),
         nestedOffset: f32(await file.read("offset"))[0]!,
       };
-      const want = f32(await file.read("dequantized_bf16"));
+      const want = f32(await file.read("dequantised_bf16"));
       expect(sameBits(await dequantized(gpu, raw, "f32"), want)).toBe(true);
       expect(
-        sameBits(await dequantized(gpu, { ...raw, dtype: "float32" }, "f32"), f32(await file.read("dequantized_f32"))),
+        sameBits(await dequantized(gpu, { ...raw, dtype: "float32" }, "f32"), f32(await file.read("dequantised_f32"))),
       ).toBe(true);
       expect(sameBits(await dequantized(gpu, raw, "f32", 8), want.slice(8 * 192))).toBe(true);
       if (gpu.computeDtype === "f16") {

@@ -1,21 +1,16 @@
 import {
   defineModel,
   defineOptions,
-  invalidModelConfig,
-  type Model,
-  ModelConfigReader,
-  ModelError,
-  normalValues,
-  openCheckpoint,
-  option,
-  type ParameterSet,
-  readModelConfig,
   type Folder,
+  invalidModelConfig,
+  ModelConfigReader,
+  openWeights,
+  option,
+  readModelConfig,
 } from "qlora/core";
-import { loadNetwork, type NetworkConfig, networkForward, networkLinears } from "./network.ts";
-
-/** The head's name in the adapter's files. */
-const SCORE = "base_model.model.score.weight";
+import { decoderClassifier, decoderSpec, loadDecoder } from "qlora/kernels";
+import { meanPool } from "./mean-pool.ts";
+import { bindLayer, block, type NetworkConfig, networkOutline } from "./network.ts";
 
 const options = defineOptions({
   checkpoint: option("string", {
@@ -37,54 +32,20 @@ export const myPlugin = defineModel({
     const readConfig = () => parseConfig(folder, layers);
     return {
       checkpoint,
-      async outline(numLabels) {
-        const { hiddenSize, vocabSize, blocks } = await readConfig();
-        const linears = networkLinears(await readConfig());
-        const row = (name: string, dtype: string, ...shape: number[]) => ({ name, shape, dtype });
-        return {
-          linears,
-          head: [{ name: SCORE, shape: [numLabels, hiddenSize] }],
-          baseParameters: [
-            row("model.embed_tokens.weight", "BF16", vocabSize, hiddenSize),
-            ...linears.map((l) => row(`${l.name}.weight`, "NF4", l.outFeatures, l.inFeatures)),
-            ...Array.from({ length: blocks }, (_, i) => i).flatMap((layer) => [
-              row(`model.layers.${layer}.pre_feedforward_layernorm.weight`, "F32", hiddenSize),
-              row(`model.layers.${layer}.post_feedforward_layernorm.weight`, "F32", hiddenSize),
-            ]),
-            row("model.norm.weight", "F32", hiddenSize),
-            row("score.weight", "F32", numLabels, hiddenSize),
-          ],
-          vocabSize,
-          numLabels: undefined,
-        };
-      },
-      async load({ gpu, numLabels, seed, onProgress }): Promise<Model> {
+      outline: async (numLabels) => decoderSpec(networkOutline(await readConfig()), numLabels),
+      async load(context) {
         const config = await readConfig();
-        await using files = await openCheckpoint(folder);
-        const weights = await loadNetwork(gpu, files, config, onProgress);
-        let bound: { readonly adapted: Parameters<Model["bind"]>[0]; readonly parameters: ParameterSet } | undefined;
-        return {
-          head: [
-            {
-              name: SCORE,
-              shape: [numLabels, config.hiddenSize],
-              initial: () => normalValues(numLabels * config.hiddenSize, 0.02, seed, SCORE),
-            },
-          ],
-          record: { layers: config.blocks },
-          weight({ name }) {
-            const found = weights.linears.get(name);
-            if (found === undefined) throw new ModelError("LINEAR_UNKNOWN", `the model has no linear ${name}`);
-            return found;
-          },
-          bind: (adapted, parameters) => void (bound = { adapted, parameters }),
-          forward(tape, batch, forwardOptions) {
-            if (bound === undefined) throw new Error("the model was not bound to its parameters");
-            const score = bound.parameters.get(SCORE);
-            return networkForward(tape, { config, weights, score, seed, ...bound }, batch, forwardOptions);
-          },
-          destroy: () => weights.free(),
-        };
+        const outline = networkOutline(config);
+        await using files = await openWeights(context, folder, decoderSpec(outline, context.numLabels).baseParameters);
+        const weights = await loadDecoder(context, files, outline, { embeddings: "device", keepDequantized: false });
+        return decoderClassifier(context, {
+          outline,
+          weights,
+          record: { layers: config.numHiddenLayers },
+          bind: (linears, layer) => bindLayer(linears, layer, weights.layers[layer]!),
+          block: (tape, h, layer, pass) => block(tape, h, layer, config, pass),
+          pool: (tape, h, batch) => meanPool(tape, h, batch.segments, batch.lastTokens),
+        });
       },
     };
   },
@@ -98,7 +59,8 @@ async function parseConfig(folder: Folder, layers: number): Promise<NetworkConfi
     intermediateSize: read.size("intermediate_size"),
     vocabSize: read.size("vocab_size"),
     rmsNormEps: read.positive("rms_norm_eps", 1e-6),
-    blocks: Math.min(layers, read.size("num_hidden_layers")),
+    numHiddenLayers: Math.min(layers, read.size("num_hidden_layers")),
+    initializerRange: 0.02,
   };
   if (read.problems.length === 0) return config;
   throw invalidModelConfig(`${folder.name}/config.json`, read.problems, "unsloth/gemma-2-2b-it-bnb-4bit");

@@ -1,71 +1,42 @@
-/** The forward pass on a packed batch (huggingface/transformers, models/llama/modeling_llama.py). */
-import {
-  type AdaptedLinear,
-  type Batch,
-  bindDecoderLinears,
-  type DecoderLinears,
-  type ForwardOptions,
-  type Parameter,
-  type Tape,
-  type Tensor,
-} from "qlora/core";
+/** The transformer block on a packed batch (huggingface/transformers, models/llama/modeling_llama.py). */
+import type { AdaptedLinear, Batch, DecoderLinears, Tape, Tensor } from "qlora/core";
 import {
   adaptedLinears,
   addResidual,
   attention,
+  type BlockPass,
   glu,
-  scoreHead,
   lastToken,
   pooledAttention,
   rmsNorm,
   rope,
-  runPooledBlocks,
   visiblePairs,
 } from "qlora/kernels";
 import type { LlamaConfig } from "./config.ts";
-import type { LayerNorms, LlamaWeights } from "./load.ts";
+import type { LayerNorm } from "./outline.ts";
 
-/** One block with its adapted linears. */
-export interface LlamaBlock extends DecoderLinears {
-  readonly norms: LayerNorms;
+/** One layer with its adapted linears. */
+export interface LlamaLayer extends DecoderLinears {
+  readonly norms: Readonly<Record<LayerNorm, Tensor>>;
   /** 0 in layers that see everything. */
   readonly window: number;
 }
 
-/** All that the forward pass reads. */
+/** What all blocks share. */
 export interface LlamaNetwork {
   readonly config: LlamaConfig;
-  readonly seed: number;
-  readonly weights: LlamaWeights;
-  readonly blocks: readonly LlamaBlock[];
   /** [D/2] f32. */
   readonly inverseFrequencies: Tensor;
-  readonly score: Parameter;
-}
-
-/** Blocks from the adapter's view of every linear. */
-export function llamaBlocks(
-  config: LlamaConfig,
-  weights: LlamaWeights,
-  linears: ReadonlyMap<string, AdaptedLinear>,
-): LlamaBlock[] {
-  return weights.layers.map((norms, layer) => ({
-    ...bindDecoderLinears(linears, layer),
-    norms,
-    window: config.windows[layer]!,
-  }));
 }
 
 /** One transformer block: residual stream h [N,C] f32 -> [N,C] f32; where `pooled`, of last tokens alone, [B,C]. */
-function block(
+export function llamaBlock(
   tape: Tape,
   h: Tensor,
-  layer: LlamaBlock,
-  network: LlamaNetwork,
-  batch: Batch,
-  { training, pooled }: { readonly training: boolean; readonly pooled: boolean },
+  layer: LlamaLayer,
+  { config, inverseFrequencies }: LlamaNetwork,
+  { batch, pooled, training, seed }: BlockPass,
 ): Tensor {
-  const { config, seed, inverseFrequencies } = network;
   const norm = { eps: config.rmsNormEps, offset: 0 } as const;
   const run = (rows: Batch, x: Tensor, ...linears: AdaptedLinear[]): Tensor[] =>
     adaptedLinears(tape, x, linears, rows, { training, seed });
@@ -119,20 +90,4 @@ function block(
   const [down] = run(rows, activated, layer.down) as [Tensor];
   tape.release(activated);
   return addResidual(tape, h2, down);
-}
-
-/** [B,L] f32 logits at each sample's last token. */
-export function llamaForward(tape: Tape, network: LlamaNetwork, batch: Batch, options: ForwardOptions): Tensor {
-  const { config, weights, blocks, score } = network;
-  const embedded = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states 0");
-  weights.embedding.lookup(batch, embedded);
-  const body = blocks.map((layer) => ({
-    trains: layer.trains,
-    forward: (inner: Tape, h: Tensor, pooled: boolean) =>
-      block(inner, h, layer, network, batch, { training: options.training, pooled }),
-  }));
-  const last = runPooledBlocks(tape, embedded, body, batch, options);
-  // Only the pooled rows are normalized and scored: the same numbers as Hugging Face's, which scores every position.
-  const normed = rmsNorm(tape, last, weights.norm, { eps: config.rmsNormEps, offset: 0, dtype: "f32" });
-  return scoreHead(tape, normed, score);
 }

@@ -1,74 +1,45 @@
-/** Gemma-2's forward pass on a packed batch (huggingface/transformers, models/gemma2/modeling_gemma2.py). */
-import {
-  type AdaptedLinear,
-  type Batch,
-  bindDecoderLinears,
-  type DecoderLinears,
-  type ForwardOptions,
-  type Parameter,
-  type Tape,
-  type Tensor,
-} from "qlora/core";
+/** Gemma-2's transformer block on a packed batch (huggingface/transformers, models/gemma2/modeling_gemma2.py). */
+import type { AdaptedLinear, Batch, DecoderLinears, Tape, Tensor } from "qlora/core";
 import {
   adaptedLinears,
   addNorm,
   addNormThenNorm,
   attention,
+  type BlockPass,
   glu,
-  scoreHead,
   lastToken,
   pooledAttention,
   rmsNorm,
   rope,
-  runPooledBlocks,
   visiblePairs,
 } from "qlora/kernels";
 import type { Gemma2Config } from "./config.ts";
-import type { Gemma2Weights, LayerWeights } from "./load.ts";
+import type { LayerNorm } from "./outline.ts";
 
-/** One block with its adapted linears. */
-export interface Gemma2Block extends DecoderLinears {
-  readonly norms: LayerWeights["norms"];
+/** One layer with its adapted linears. */
+export interface Gemma2Layer extends DecoderLinears {
+  readonly norms: Readonly<Record<LayerNorm, Tensor>>;
   /** 0 in layers that see everything. */
   readonly window: number;
 }
 
-/** All that the forward pass reads. */
+/** What all blocks share. */
 export interface Gemma2Network {
   readonly config: Gemma2Config;
-  /** 0 switches soft-capping off. */
+  /** Cap of the attention scores; 0 switches capping off. */
   readonly softcap: number;
-  readonly seed: number;
-  readonly weights: Gemma2Weights;
-  readonly blocks: readonly Gemma2Block[];
   /** [D/2] f32. */
   readonly inverseFrequencies: Tensor;
-  readonly score: Parameter;
-}
-
-/** Blocks from the adapter's view of every linear. */
-export function gemma2Blocks(
-  config: Gemma2Config,
-  weights: Gemma2Weights,
-  linears: ReadonlyMap<string, AdaptedLinear>,
-): Gemma2Block[] {
-  return weights.layers.map(({ norms }, layer) => {
-    const window = config.layerTypes[layer] === "sliding_attention" ? config.slidingWindow : 0;
-    return { ...bindDecoderLinears(linears, layer), norms, window };
-  });
 }
 
 /** One transformer block: residual stream h [N,C] f32 -> [N,C] f32; where `pooled`, of last tokens alone, [B,C]. */
-function block(
+export function gemma2Block(
   tape: Tape,
   h: Tensor,
-  layer: Gemma2Block,
-  network: Gemma2Network,
-  batch: Batch,
-  { training, pooled }: { readonly training: boolean; readonly pooled: boolean },
+  { norms, ...layer }: Gemma2Layer,
+  { config, softcap, inverseFrequencies }: Gemma2Network,
+  { batch, pooled, training, seed }: BlockPass,
 ): Tensor {
-  const { config, softcap, seed, inverseFrequencies } = network;
-  const { norms } = layer;
   const norm = { eps: config.rmsNormEps, offset: 1 } as const;
   const run = (rows: Batch, x: Tensor, ...linears: AdaptedLinear[]): Tensor[] =>
     adaptedLinears(tape, x, linears, rows, { training, seed });
@@ -122,20 +93,4 @@ function block(
   const [down] = run(rows, activated, layer.down) as [Tensor];
   tape.release(activated);
   return addNorm(tape, h2, down, norms.post_feedforward_layernorm, norm);
-}
-
-/** [B,L] f32 logits at each sample's last token. */
-export function gemma2Forward(tape: Tape, network: Gemma2Network, batch: Batch, options: ForwardOptions): Tensor {
-  const { config, weights, blocks, score } = network;
-  const embedded = tape.alloc([batch.tokens, config.hiddenSize], "f32", "hidden states 0");
-  weights.embedding.lookup(batch, embedded);
-  const body = blocks.map((layer) => ({
-    trains: layer.trains,
-    forward: (inner: Tape, h: Tensor, pooled: boolean) =>
-      block(inner, h, layer, network, batch, { training: options.training, pooled }),
-  }));
-  const last = runPooledBlocks(tape, embedded, body, batch, options);
-  // Only the pooled rows are normalized and scored: the same numbers as Hugging Face's, which scores every position.
-  const normed = rmsNorm(tape, last, weights.norm, { eps: config.rmsNormEps, offset: 1, dtype: "f32" });
-  return scoreHead(tape, normed, score);
 }

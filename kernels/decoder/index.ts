@@ -1,0 +1,222 @@
+/**
+ * The frame of a decoder that classifies: what Gemma-2, Llama and their like have in common around their blocks. A model gives its
+ * outline (linears, norms, embedding) and one block; loading, the head, checkpointing, pooling and freeing are here.
+ */
+import type { Batch } from "../../core/compute/batch.ts";
+import { type ForwardOptions, runBlocks } from "../../core/compute/blocks.ts";
+import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../../core/compute/linear.ts";
+import type { Parameter, ParameterSet } from "../../core/compute/parameters.ts";
+import type { Tape } from "../../core/compute/tape.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
+import { ModelError } from "../../core/errors.ts";
+import { readFloats } from "../../core/formats/checkpoint.ts";
+import { savedModuleKey } from "../../core/formats/peft.ts";
+import type { TensorSource } from "../../core/formats/safetensors.ts";
+import { TensorStream } from "../../core/formats/tensor-stream.ts";
+import type { BaseTensorSpec } from "../../core/formats/weights.ts";
+import type { Model, ModelContext, ModelSpec } from "../../core/plugin/model.ts";
+import { normalValues } from "../../core/util/random.ts";
+import { loadTokenTable, type EmbeddingPlace, type TokenTable } from "../embedding/table.ts";
+import { runPooledBlocks } from "../last-token/blocks.ts";
+import { gemmSupports, keepTransposed } from "../matmul-matrix/index.ts";
+import { freeNf4 } from "../nf4/index.ts";
+import { loadNf4 } from "../nf4/load.ts";
+import { rmsNorm } from "../rms-norm/index.ts";
+import { scoreHead } from "../score-head/index.ts";
+
+/** Name of the score head in PEFT's files. */
+const SCORE = savedModuleKey("score");
+
+/** What is known of a decoder from config.json alone. N: names of a layer's norms. */
+export interface DecoderOutline<N extends string = string> {
+  readonly config: {
+    readonly hiddenSize: number;
+    readonly vocabSize: number;
+    readonly numHiddenLayers: number;
+    readonly rmsNormEps: number;
+    /** Classes, where the checkpoint fixes them. */
+    readonly numLabels?: number | undefined;
+    /** Standard deviation of the head's first values. */
+    readonly initializerRange: number;
+  };
+  /** The linears of layer `layer`, in Hugging Face's order. */
+  linears(layer: number): readonly LinearSpec[];
+  /** Whether a linear has a bias. Default: none has. */
+  readonly hasBias?: ((spec: LinearSpec) => boolean) | undefined;
+  /** Norms of a layer by the names that follow `model.layers.N.`, in the order of the forward pass. */
+  readonly norms: readonly N[];
+  /** Embeddings are multiplied by it. */
+  readonly embeddingScale: number;
+  /** 1 where a norm multiplies by 1 + weight, as Gemma's do. */
+  readonly normOffset: 0 | 1;
+}
+
+/** All frozen weights on the GPU. */
+export interface DecoderWeights<N extends string = string> {
+  readonly embedding: TokenTable;
+  /** Norms of each layer by name, [C] f32. */
+  readonly layers: readonly Readonly<Record<N, Tensor>>[];
+  /** The last norm, [C] f32. */
+  readonly norm: Tensor;
+  /** By the linear's name. */
+  readonly linears: ReadonlyMap<string, Nf4Weight>;
+}
+
+/** Where weights are, and in which forms. */
+export interface DecoderPlacement {
+  readonly embeddings: EmbeddingPlace;
+  /** Keep an f16 copy of every linear for forward passes (tier `matrix`; Gemma-2-9B: 18 GB more). */
+  readonly keepDequantized: boolean;
+}
+
+/** How a block is run. */
+export interface BlockPass {
+  readonly batch: Batch;
+  /** Only the last token of each sample leaves the block: [B,C] instead of [N,C]. */
+  readonly pooled: boolean;
+  readonly training: boolean;
+  readonly seed: number;
+}
+
+/** What makes a decoder of the frame. L: a layer as the model's block sees it. */
+export interface DecoderParts<L extends { readonly trains: boolean }, N extends string = string> {
+  readonly outline: DecoderOutline<N>;
+  readonly weights: DecoderWeights<N>;
+  /** Facts for the run record. */
+  readonly record: Readonly<Record<string, unknown>>;
+  /** A layer with the linears as the adapter has wrapped them. */
+  bind(linears: ReadonlyMap<string, AdaptedLinear>, layer: number): L;
+  /** Residual stream h [N,C] f32 -> [N,C] f32; where `pooled`, of last tokens alone, [B,C]. */
+  block(tape: Tape, h: Tensor, layer: L, pass: BlockPass): Tensor;
+  /** [N,C] f32 -> [B,C] f32; default: the last token of each sample, and the last block computes no others. */
+  readonly pool?: ((tape: Tape, h: Tensor, batch: Batch) => Tensor) | undefined;
+  /** Frees what the model uploaded itself. */
+  readonly free?: (() => void) | undefined;
+}
+
+/** The model's structure: linears, head and every tensor of the base as Hugging Face counts it. */
+export function decoderSpec(
+  { config, linears, hasBias = () => false, norms }: DecoderOutline,
+  numLabels: number,
+): ModelSpec {
+  const { hiddenSize, numHiddenLayers, vocabSize } = config;
+  const floats = (name: string, ...shape: number[]): BaseTensorSpec => ({ name, shape, dtype: "F32" });
+  const specs: LinearSpec[] = [];
+  const rows: BaseTensorSpec[] = [{ name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], dtype: "BF16" }];
+  for (let layer = 0; layer < numHiddenLayers; layer++) {
+    for (const spec of linears(layer)) {
+      specs.push(spec);
+      rows.push({ name: `${spec.name}.weight`, shape: [spec.outFeatures, spec.inFeatures], dtype: "NF4" });
+      if (hasBias(spec)) rows.push(floats(`${spec.name}.bias`, spec.outFeatures));
+    }
+    rows.push(...norms.map((name) => floats(`model.layers.${layer}.${name}.weight`, hiddenSize)));
+  }
+  rows.push(floats("model.norm.weight", hiddenSize), floats("score.weight", numLabels, hiddenSize));
+  return {
+    linears: specs,
+    head: [{ name: SCORE, shape: [numLabels, hiddenSize] }],
+    baseParameters: rows,
+    vocabSize,
+    numLabels: config.numLabels,
+  };
+}
+
+/**
+ * Streams every frozen tensor of the outline to the GPU: the host holds a piece of a tensor at a time. What else the checkpoint
+ * has, such as a language model's head, is not read.
+ * @throws ModelError naming the tensor that is missing, misshapen or damaged; DeviceError
+ */
+export async function loadDecoder<N extends string>(
+  { gpu, onProgress }: Pick<ModelContext, "gpu" | "onProgress">,
+  checkpoint: TensorSource,
+  outline: DecoderOutline<N>,
+  { embeddings, keepDequantized }: DecoderPlacement,
+): Promise<DecoderWeights<N>> {
+  const { hiddenSize, vocabSize, numHiddenLayers } = outline.config;
+  const wanted = new Set(decoderSpec(outline, 1).baseParameters.map(({ name }) => name));
+  const isWanted = (name: string): boolean => wanted.has(name) || wanted.has(name.replace(/(\.weight)\..*$/, "$1"));
+  using stream = new TensorStream(gpu, checkpoint, onProgress, isWanted);
+  const vector = async (name: string, size: number): Promise<Tensor> => {
+    const values = await readFloats(checkpoint, name, [size]);
+    const tensor = gpu.upload(values, [size], "f32", name, "weights");
+    await stream.account(values.byteLength);
+    return tensor;
+  };
+  const linear = async (spec: LinearSpec): Promise<Nf4Weight> => {
+    // bitsandbytes' 4-bit products dequantize straight to the activation's type, not through quant_state.dtype.
+    const weight: Nf4Weight = { ...(await loadNf4(gpu, stream, spec)), rounding: "f32" };
+    const kept = keepDequantized && gemmSupports(gpu, weight) ? keepTransposed(gpu, weight) : weight;
+    const biased = outline.hasBias?.(spec) === true;
+    return biased ? { ...kept, bias: await vector(`${spec.name}.bias`, spec.outFeatures) } : kept;
+  };
+  const table = { vocabSize, hiddenSize, scale: outline.embeddingScale, place: embeddings, stream };
+  const embedding = await loadTokenTable(gpu, checkpoint, table);
+  const layers: Readonly<Record<N, Tensor>>[] = [];
+  const linears = new Map<string, Nf4Weight>();
+  for (let layer = 0; layer < numHiddenLayers; layer++) {
+    for (const spec of outline.linears(layer)) linears.set(spec.name, await linear(spec));
+    const norms: Partial<Record<N, Tensor>> = {};
+    for (const name of outline.norms) norms[name] = await vector(`model.layers.${layer}.${name}.weight`, hiddenSize);
+    layers.push(norms as Record<N, Tensor>);
+  }
+  const norm = await vector("model.norm.weight", hiddenSize);
+  await stream.finish();
+  return { embedding, layers, norm, linears };
+}
+
+/**
+ * A decoder with a score head over its pooled rows, [B,L] f32 logits.
+ * @throws ModelError LINEAR_UNKNOWN where an adapter asks for a linear that it has not
+ */
+export function decoderClassifier<L extends { readonly trains: boolean }, N extends string>(
+  { gpu, numLabels, seed }: Pick<ModelContext, "gpu" | "numLabels" | "seed">,
+  { outline, weights, record, bind, block, pool, free }: DecoderParts<L, N>,
+): Model {
+  const { hiddenSize, initializerRange, rmsNormEps, numHiddenLayers } = outline.config;
+  const size = numLabels * hiddenSize;
+  let bound: { readonly layers: readonly L[]; readonly score: Parameter } | undefined;
+  const run = (tape: Tape, batch: Batch, options: ForwardOptions): Tensor => {
+    const { layers } = bound!;
+    const embedded = tape.alloc([batch.tokens, hiddenSize], "f32", "hidden states 0");
+    weights.embedding.lookup(batch, embedded);
+    const pass = { batch, training: options.training, seed };
+    const body = layers.map((layer) => ({
+      trains: layer.trains,
+      forward: (inner: Tape, h: Tensor, pooled = false) => block(inner, h, layer, { ...pass, pooled }),
+    }));
+    if (pool === undefined) return runPooledBlocks(tape, embedded, body, batch, options);
+    const h = runBlocks(tape, embedded, body, options);
+    const pooled = pool(tape, h, batch);
+    tape.release(h);
+    return pooled;
+  };
+  return {
+    head: [
+      { name: SCORE, shape: [numLabels, hiddenSize], initial: () => normalValues(size, initializerRange, seed, SCORE) },
+    ],
+    record,
+    weight({ name }) {
+      const found = weights.linears.get(name);
+      if (found === undefined) throw new ModelError("LINEAR_UNKNOWN", `the model has no linear ${name}`);
+      return found;
+    },
+    bind(linears, parameters: ParameterSet) {
+      const layers = Array.from({ length: numHiddenLayers }, (_, layer) => bind(linears, layer));
+      bound = { layers, score: parameters.get(SCORE) };
+    },
+    forward(tape, batch, options) {
+      if (bound === undefined) throw new Error("the model was not bound to its parameters");
+      const pooled = run(tape, batch, options);
+      // Only the pooled rows are normalized and scored: the same numbers as Hugging Face's, which scores every position.
+      const norm = { eps: rmsNormEps, offset: outline.normOffset, dtype: "f32" } as const;
+      return scoreHead(tape, rmsNorm(tape, pooled, weights.norm, norm), bound.score);
+    },
+    destroy() {
+      weights.embedding.free();
+      for (const norms of weights.layers) for (const tensor of Object.values<Tensor>(norms)) gpu.free(tensor);
+      for (const weight of weights.linears.values()) freeNf4(gpu, weight);
+      gpu.free(weights.norm);
+      free?.();
+    },
+  };
+}
