@@ -164,13 +164,11 @@ interface FoldWork {
 /** Every rank trains folds of its own. @returns whether any was interrupted, once all ranks are done */
 async function trainApart(world: World, config: Config, folds: number, options: TrainOptions): Promise<boolean> {
   await takeDevice(config.device.device, world); // a fold by itself would take the first
-  delete process.env["QLORA_DEVICE"];
-  const whole = { ...config, device: { ...config.device, device: undefined } };
   const message = `${world.size} ranks train a fold each at a time; told here are those of rank 0`;
   options.onEvent?.({ type: "info", message });
   let interrupted = false;
   for (let fold = world.rank; fold < folds && !interrupted; fold += world.size) {
-    const own = foldOf(whole, folds, fold, join(config.training.outputDir, `fold-${fold}`));
+    const own = foldOf(config, folds, fold, join(config.training.outputDir, `fold-${fold}`));
     interrupted = await makeFold({ fold, folds, config: own, options, world: alone });
   }
   const waiting = { what: "the folds of all ranks", deadlineMs: Infinity };

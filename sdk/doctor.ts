@@ -3,10 +3,9 @@ import type { Gpu } from "../core/device/gpu.ts";
 import { tiersOf } from "../core/device/probe.ts";
 import { type DeviceOptions, deviceOptions } from "../runtime/config/device-options.ts";
 import { openGpu } from "../runtime/device/open.ts";
-import { checkDevice, deviceWay, hasSelectLayer, takeDevice } from "../runtime/distributed/choose-device.ts";
+import { deviceWay, hasSelectLayer } from "../runtime/distributed/choose-device.ts";
 import { nvidiaNodes } from "../runtime/distributed/gpus.ts";
 import { type VulkanDevice, vulkanDevices } from "../runtime/distributed/vulkan-devices.ts";
-import { alone } from "../runtime/distributed/world.ts";
 
 import { selfTest, type SelfTest } from "./self-test.ts";
 
@@ -48,10 +47,8 @@ export async function examineDevice(
 ): Promise<DoctorReport> {
   const all = (await vulkanDevices()) ?? []; // before one of them is chosen: the others are hidden then
   const hides = nvidiaNodes(all.filter(({ software }) => !software)) !== undefined && existsSync("/usr/bin/unshare");
-  const choice = await takeDevice(device.device, alone);
   const gpu = await openGpu(device);
   try {
-    await checkDevice(choice);
     const { adapter, capabilities } = gpu.info;
     return {
       provider: gpu.info.provider,

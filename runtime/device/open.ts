@@ -1,6 +1,8 @@
 import { Gpu } from "../../core/device/gpu.ts";
 import { type Capabilities, probe, type Provider, type Tier, tiersOf } from "../../core/device/probe.ts";
 import { DeviceError } from "../../core/errors.ts";
+import { checkDevice, takeDevice } from "../distributed/choose-device.ts";
+import { alone } from "../distributed/world.ts";
 import { hostName } from "../host.ts";
 import { requestAdapter, requestDevice } from "./providers.ts";
 
@@ -12,6 +14,8 @@ export interface OpenOptions {
   readonly tier?: "auto" | Tier;
   /** Bounds checks of the driver; default true. `false` needs the provider `webgpu`. */
   readonly robustness?: boolean;
+  /** Which of several GPUs: a number, UUID or PCI address of `doctor`; default: QLORA_DEVICE, else the driver's first. */
+  readonly device?: string | undefined;
 }
 
 let opener: ((options: OpenOptions) => Promise<Gpu>) | undefined;
@@ -36,11 +40,16 @@ interface Candidate {
 export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   if (opener !== undefined) return opener(options);
   const robustness = options.robustness ?? true;
+  const device = await takeDevice(options.device, alone);
   const chosen = await choose(options.gpu ?? "auto", robustness);
   const tiers = tiersOf(chosen.capabilities);
   const { tier: wanted = "auto" } = options;
   const tier = wanted === "auto" ? tiers.at(-1)! : wanted;
   const { info } = chosen.adapter;
+  await checkDevice(device).catch((error: unknown) => {
+    chosen.device.destroy();
+    throw error;
+  });
   if (!tiers.includes(tier)) {
     chosen.device.destroy();
     throw new DeviceError(

@@ -5,7 +5,7 @@ import type { GpuInfo } from "../../core/device/probe.ts";
 import { isSoftware } from "../../core/device/software.ts";
 import { DeviceError } from "../../core/errors.ts";
 import { gatherJson, rankName, requireAlike } from "../distributed/agree.ts";
-import { checkDevice, takeDevice } from "../distributed/choose-device.ts";
+import { takeDevice } from "../distributed/choose-device.ts";
 import type { World } from "../distributed/world.ts";
 
 /** A rank and its GPU, as run.json records it. */
@@ -35,7 +35,6 @@ export async function openRankDevice(
   const choice = await takeDevice(wanted, world);
   return {
     async check(info) {
-      await checkDevice(choice);
       const { adapter, tier, provider } = info;
       const device = adapter.description || adapter.device;
       const hint = "Ranks must compute alike: use equal GPUs and drivers on all hosts, or pin --tier and --gpu.";

@@ -134,13 +134,20 @@ async function setForLibraries(values: Readonly<Record<string, string>>): Promis
   }
 }
 
+/** What this process has taken: WebGPU is loaded once, and what it sees cannot be changed afterwards. */
+let taken: { readonly named: string | undefined; readonly choice: DeviceChoice } | undefined;
+
 /**
- * Makes this process see the device that it is meant to take; before WebGPU is loaded.
+ * Makes this process see the device that it is meant to take; before WebGPU is loaded. Later calls give the same.
  * @param wanted the option `device`; else QLORA_DEVICE
  * @returns undefined where nothing was to choose, or the loader does not tell
+ * @throws ConfigError, DeviceError as `chooseDevice`, and where another was taken before
  */
 export async function takeDevice(wanted: string | undefined, world: World): Promise<DeviceChoice | undefined> {
   const named = wanted ?? (process.env["QLORA_DEVICE"] || undefined);
+  if (taken !== undefined) {
+    if (named === undefined || named === taken.named || find([taken.choice.device], named)) return taken.choice;
+  }
   if (named === undefined && world.size === 1) return undefined;
   const devices = await vulkanDevices();
   if (devices === undefined || devices.length === 0) {
@@ -160,6 +167,7 @@ export async function takeDevice(wanted: string | undefined, world: World): Prom
       DRI_PRIME: `pci-${choice.device.pci!.replaceAll(/[:.]/g, "_")}!`,
     });
   }
+  if (choice !== undefined) taken = { named, choice };
   return choice;
 }
 

@@ -3,6 +3,9 @@ import { describe, expect, test } from "bun:test";
 import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { openGpu } from "../../index.ts";
+import { failure } from "../support/failure.ts";
+import { tiers } from "../support/gpu.ts";
 import { type ChoiceRequest, chooseDevice } from "../../runtime/distributed/choose-device.ts";
 import { nvidiaNodes, rankCommand } from "../../runtime/distributed/gpus.ts";
 import type { VulkanDevice } from "../../runtime/distributed/vulkan-devices.ts";
@@ -67,6 +70,12 @@ describe("the device of a process", () => {
     expect(ask({ place: place(0, 2), layer: false })).toBe("0 by the first device");
     expect(ask({ place: place(1, 2), layer: false })).toStartWith("no way to take 1: NVIDIA H200");
   });
+});
+
+test.skipIf(tiers.length === 0)("a device that is not there is refused wherever a GPU is opened", async () => {
+  expect(await failure(openGpu({ device: "99" }))).toStartWith(
+    "ConfigError: device: got 99, expected a number, UUID or PCI address of one of these: 0: ",
+  );
 });
 
 describe("--gpus", () => {
