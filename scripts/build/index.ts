@@ -13,7 +13,7 @@ const dist = join(root, "dist");
 const STAMP = join(root, ".cache/build.sha256");
 
 /** Folders whose files a build depends on. */
-const SOURCES = "{core,kernels,plugins,runtime,sdk,testing,scripts/build}/**/*.{ts,js,css,wgsl,json}";
+const SOURCES = ["core", "kernels", "plugins", "runtime", "sdk", "testing", "scripts/build"];
 
 /** Entries of the package by the name of their file in dist/; all lie flat, where `../assets` is the same as from the sources. */
 const ENTRIES: Readonly<Record<string, string>> = {
@@ -25,10 +25,15 @@ const ENTRIES: Readonly<Record<string, string>> = {
   "tokenizer-worker": "runtime/data/tokenizer-worker.ts",
 };
 
+/** Files that a build depends on, from the root. */
+export function sourceFiles(): readonly string[] {
+  const inside = SOURCES.flatMap((folder) => [...new Bun.Glob(`${folder}/**/*`).scanSync(root)]);
+  return [...inside, "index.ts", "wgsl.d.ts", "tsconfig.json", "package.json", "bun.lock"].toSorted();
+}
+
 async function sourceHash(): Promise<string> {
-  const files = [...new Bun.Glob(SOURCES).scanSync(root), "index.ts", "wgsl.d.ts", "package.json", "bun.lock"];
   const hash = createHash("sha256");
-  for (const file of files.toSorted()) hash.update(`${file}\n`).update(await readFile(join(root, file)));
+  for (const file of sourceFiles()) hash.update(`${file}\n`).update(await readFile(join(root, file)));
   return hash.digest("hex");
 }
 
@@ -83,7 +88,8 @@ async function declare(): Promise<void> {
     const path = join(types, name);
     const text = (await readFile(path, "utf8"))
       .replaceAll(/^\/\/\/ <reference [^\n]*\n/gm, "")
-      .replaceAll(/((?:from|import\(|import) ?")(\.{1,2}\/[^"]+?)(?:\.[jt]s)?"/g, '$1$2.js"');
+      .replaceAll(/((?:from|import\(|import) ?")(\.{1,2}\/[^"]+?)(?:\.[jt]s)?"/g, '$1$2.js"')
+      .replaceAll(/(?<=[:<|] ?)Buffer\b/g, "Uint8Array"); // which it is, and needs no types of Node's
     for (const [type] of text.matchAll(/\bGPU[A-Z]\w+/g)) gpu.add(type);
     const up = relative(dirname(path), types) || ".";
     const head = `/// <reference lib="esnext" />\n/// <reference path="${up}/globals.d.ts" />\n`;
