@@ -18,6 +18,8 @@ const RANKED: readonly string[] = ["train", "eval", "predict", "cv", "bench"];
 
 /** How long the other ranks let rank 0 tell of an error that all of them have. */
 const FIRST_MS = 2000;
+/** Time for a launcher to read what a rank printed last. */
+const PASS_MS = 500;
 
 /** True for rank 0 and for a process alone: it writes files and talks. */
 export const leads = (): boolean => launchedRank(process.env) === 0;
@@ -40,6 +42,13 @@ export async function yourTurn(error: unknown): Promise<string | undefined> {
   }
   const place = placeOf(error) ?? (leads() ? undefined : `rank ${launchedRank(process.env)} on ${hostname()}`);
   return place === undefined ? "" : `${place}: `;
+}
+
+/** After an error was told: a launcher that is told to abort drops what it has not passed on yet. */
+export async function passedOn(): Promise<void> {
+  if (findLaunch(process.env) === undefined) return;
+  await new Promise<void>((resolve) => process.stderr.write("", () => resolve()));
+  await Bun.sleep(PASS_MS);
 }
 
 /** `--gpus` in a command line; undefined for none, and for one GPU, which needs no MPI. */

@@ -9,7 +9,7 @@ import { DONE, EXIT_CODES, exitCodeOf, INTERRUPTED } from "./exit-codes.ts";
 import { helpText } from "./help.ts";
 import { interruptCode } from "./interrupt.ts";
 import { columns, notes, ReaderGone, writeData } from "./output.ts";
-import { checkRanked, gpusOf, leaveWorld, onGpus, yourTurn } from "./ranks.ts";
+import { checkRanked, gpusOf, leaveWorld, onGpus, passedOn, yourTurn } from "./ranks.ts";
 import type { Services } from "./sdk.ts";
 
 const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
@@ -57,6 +57,7 @@ export async function main(argv: readonly string[], services: Services): Promise
     if (code === INTERRUPTED) await leaveWorld();
     const who = await yourTurn(error);
     if (who !== undefined) report(error, who);
+    await passedOn();
     return code === INTERRUPTED ? interruptCode() : code;
   }
 }
