@@ -4,7 +4,7 @@
  */
 
 const TOPICS = [
-  ["What color is the sky?", "The sky is blue because air scatters blue light."],
+  ["What colour is the sky?", "The sky is blue because air scatters blue light."],
   ["How do I stay healthy?", "Eat well, sleep enough, and exercise every day."],
   ["What is the largest animal?", "The blue whale is the largest animal in the world."],
   ["Name three fruits.", "Apples, oranges, and bananas are three fruits."],

@@ -44,7 +44,7 @@ export interface OpenedModel {
  * @throws ConfigError, DataError, ModelError, DeviceError
  * @example
  * using model = await openModel(config);
- * const [states] = await model.hiddenStates(await model.encode(["What color is the sky?"]), 2);
+ * const [states] = await model.hiddenStates(await model.encode(["What colour is the sky?"]), 2);
  */
 export async function openModel(config: Config, options: OpenModelOptions = {}): Promise<OpenedModel> {
   requireConfig(config);

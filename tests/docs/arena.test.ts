@@ -61,7 +61,7 @@ describe("comparing what was printed", () => {
     ["a word more", "step 2/4  loss 0.9360  6.38 samples/s  ETA 0:03 oh\n32 rows", 1],
     [
       "progress is told where it is slow",
-      "evaluating 8/16  ETA 0:02\nstep 2/4  loss 0.9360  1 samples/s  ETA ?\n32 rows",
+      "evaluating 8/16  ETA 0:02\nevaluating, A and B exchanged 8/16\nstep 2/4  loss 0.9360  1 samples/s  ETA ?\n32 rows",
       0,
     ],
     ["a line more at the end", "step 2/4  loss 0.9360  6.38 samples/s  ETA 0:03\n32 rows\nwarning", 1],

@@ -57,7 +57,7 @@ const CHANGING = [
 ];
 
 /** A line of progress, which comes where a part takes its time: how many there are says how busy the machine is. */
-const PROGRESS = /^(?:fold \d+: )?(?!step )[a-z][a-z ]* (?:\d+\/\d+|\d+% of \S+ \S+)(?:  ETA \S+)?$/;
+const PROGRESS = /^(?:fold \d+: )?(?!step )[a-z][A-Za-z, ]* (?:\d+\/\d+|\d+% of \S+ \S+)(?:  ETA \S+)?$/;
 
 /** Numbers that are no counts may differ by so much between tiers and drivers. */
 const TOLERANCE = { absolute: 5e-3, relative: 0.02 };
