@@ -71,8 +71,7 @@ export {
   keepTransposed,
 } from "./matmul-matrix/index.ts";
 
-export { adaptedLinears } from "./lora-linear/adapted.ts";
-export { loraLinears } from "./lora-linear/index.ts";
+export { adaptedLinears, loraLinears } from "./lora-linear/index.ts";
 
 // ---- NF4 weights and bitsandbytes' 8-bit map
 export { dequantize, freeNf4, quantize, uploadNf4 } from "./nf4/index.ts";

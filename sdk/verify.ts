@@ -8,9 +8,9 @@ import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, readAdapterConfig } from "..
 import { defineRequest } from "../core/options/request.ts";
 import { removeLeftovers, writeFileAtomic } from "../runtime/files/files.ts";
 import { openFolder, openSafetensors } from "../runtime/files/folder.ts";
+import { isFolder } from "../runtime/files/stat.ts";
 import { type Checkpoint, readCheckpoints, removeCheckpoint } from "../runtime/folder/checkpoints.ts";
 import { EVALUATION_FILE, parseEvaluation } from "../runtime/folder/evaluation-record.ts";
-import { isFolder } from "../runtime/files/stat.ts";
 import { lockRunFolder, RUN_FILES } from "../runtime/folder/folder.ts";
 import { type Lineage, UNRECORDED, UNRECORDED_LINE } from "../runtime/folder/lineage.ts";
 import { MANIFEST_FILE, manifestProblems, readManifest } from "../runtime/folder/manifest.ts";

@@ -15,7 +15,7 @@ import { type BlockPass, decoderClassifier, type DecoderOutline, decoderSpec } f
 import { embedding } from "../kernels/embedding/index.ts";
 import { glu } from "../kernels/glu/index.ts";
 import { lastToken } from "../kernels/last-token/index.ts";
-import { adaptedLinears } from "../kernels/lora-linear/adapted.ts";
+import { adaptedLinears } from "../kernels/lora-linear/index.ts";
 import { uploadNf4 } from "../kernels/nf4/index.ts";
 import { rmsNorm } from "../kernels/rms-norm/index.ts";
 import { rope, ropeInverseFrequencies } from "../kernels/rope/index.ts";

@@ -1,7 +1,9 @@
 /** Linears that share an input: frozen NF4 products with low-rank branches beside them. */
-import type { LowRankBranch } from "../../core/compute/linear.ts";
+import type { Batch } from "../../core/compute/batch.ts";
+import type { AdaptedLinear, Nf4Weight, LowRankBranch } from "../../core/compute/linear.ts";
 import type { BackwardContext, Op, Tape } from "../../core/compute/tape.ts";
 import { expectTensor, type Tensor } from "../../core/device/tensor.ts";
+import { addBias } from "../add/index.ts";
 import { matmulNN, matmulNT, matmulTN, type OperandDropout } from "../matmul/index.ts";
 import type { LoraLinearPart, LoraLinearOptions, LoraLinearAttrs } from "./attrs.ts";
 import { matrixBackward, matrixForward, matrixServes } from "./matrix.ts";
@@ -100,4 +102,33 @@ export function loraLinears(
     expectTensor(branch.b.value, [weight.outFeatures, branch.a.shape[0]!], "f32");
   }
   return [...tape.run(op, [x], { ...options, parts })];
+}
+
+/**
+ * Linears that share their input, each with its adapter: x [N,in] -> y_i [N,out_i] in the tier's operand type. Those with a
+ * low-rank branch or none run as one op; an adapter with a forward of its own runs by itself.
+ */
+export function adaptedLinears(
+  tape: Tape,
+  x: Tensor,
+  linears: readonly AdaptedLinear[],
+  batch: Batch,
+  options: { readonly training: boolean; readonly seed: number },
+): Tensor[] {
+  const biased = (y: Tensor, { bias }: Nf4Weight): Tensor => {
+    if (bias === undefined) return y;
+    const sum = addBias(tape, y, bias);
+    tape.release(y);
+    return sum;
+  };
+  const settings = { rowKeys: batch.rowKeys, ...options };
+  const parts: LoraLinearPart[] = linears
+    .filter((l) => l.forward === undefined)
+    .map(({ weight, branch }) => ({ weight, branch }));
+  const shared = parts.length === 0 ? [] : [...loraLinears(tape, x, parts, settings)];
+  return linears.map(({ weight, forward }) => {
+    if (forward === undefined) return biased(shared.shift()!, weight);
+    const base = (input: Tensor): Tensor => biased(loraLinears(tape, input, [{ weight }], settings)[0]!, weight);
+    return forward(tape, x, base, batch, options);
+  });
 }

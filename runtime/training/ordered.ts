@@ -2,9 +2,9 @@
  * Gradients whose bytes do not depend on the number of ranks: micro-batches are cut of the whole step, each is computed from zero,
  * and their gradients are added on the host in the order of the cut.
  */
+import { type Sample, splitMicroBatches } from "../data/pack.ts";
 import { dealBatches } from "../distributed/deal.ts";
 import type { World } from "../distributed/world.ts";
-import { type Sample, splitMicroBatches } from "../data/pack.ts";
 import type { Session } from "../session/session.ts";
 import type { StepTotals } from "./reduce.ts";
 import { accumulateGradients, type StepSettings } from "./step.ts";

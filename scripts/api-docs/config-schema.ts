@@ -1,8 +1,8 @@
 /** docs/config.schema.json: a config as JSON (`--print-config`, run.json's `config`) for editors, from the options' own schemas. */
 import { type } from "arktype";
 import type { Option, OptionSet } from "../../core/options/options.ts";
-import { article, isPluginFactory } from "../../core/plugin/factory.ts";
 import type { PluginKind } from "../../core/plugin/check.ts";
+import { article, isPluginFactory } from "../../core/plugin/factory.ts";
 import * as plugins from "../../plugins/index.ts";
 import { dataOptions } from "../../runtime/config/data-options.ts";
 import { deviceOptions } from "../../runtime/config/device-options.ts";

@@ -4,11 +4,11 @@ import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openGpu } from "../../index.ts";
-import { failure } from "../support/failure.ts";
-import { tiers } from "../support/gpu.ts";
 import { type ChoiceRequest, chooseDevice } from "../../runtime/distributed/choose-device.ts";
 import { nvidiaNodes, rankCommand } from "../../runtime/distributed/gpus.ts";
 import type { VulkanDevice } from "../../runtime/distributed/vulkan-devices.ts";
+import { failure } from "../support/failure.ts";
+import { tiers } from "../support/gpu.ts";
 
 const card = (index: number): VulkanDevice => ({
   index,

@@ -1,8 +1,8 @@
 /** docs/config.schema.json: as the options say, and an editor's validator takes what the command line prints and refuses slips. */
+import { Ajv2020 } from "ajv/dist/2020.js";
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Ajv2020 } from "ajv/dist/2020.js";
 import { defineConfig } from "../../index.ts";
 import { adamW8bit, f1, gemma2, logLoss, lora } from "../../plugins/index.ts";
 import { configToJson } from "../../runtime/config/config.ts";

@@ -1,6 +1,6 @@
 /** Schemas of other libraries as a plugin's options: types, checks, defaults, flags and help. */
-import { expect, test } from "bun:test";
 import { type } from "arktype";
+import { expect, test } from "bun:test";
 import { z } from "zod";
 import { defineMetric, defineOptions, type InferInput, type InferOptions } from "../../core/index.ts";
 import { readOptionText } from "../../core/options/parse.ts";
