@@ -1,18 +1,24 @@
 /** The README as it is packed: its links resolve, and its blocks run in a folder that holds nothing but the installed package. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 import { readBlocks } from "../docs/blocks.ts";
 import { tiers } from "../support/gpu.ts";
 import { expectRun, installPacked, type Outside, runIn } from "../support/packed.ts";
 
-const readme = readFileSync(join(import.meta.dir, "../../README.md"), "utf8");
-const blocks = readBlocks(readme);
-const codeOf = (language: string): string[] =>
-  blocks.filter((block) => block.language === language).map(({ code }) => code);
-const commands = codeOf("sh").flatMap((code) => code.replaceAll("\\\n", " ").trim().split("\n"));
-const [config = "", script = ""] = codeOf("ts");
+const page = (name: string): string => readFileSync(join(import.meta.dir, "../..", name), "utf8");
+const readme = page("README.md");
+const usage = page("docs/commands.md");
+const codeIn = (text: string, language: string): string[] =>
+  readBlocks(text)
+    .filter((block) => block.language === language)
+    .map(({ code }) => code);
+const codeOf = (language: string): string[] => codeIn(readme, language);
+const commandsIn = (text: string): string[] =>
+  codeIn(text, "sh").flatMap((code) => code.replaceAll("\\\n", " ").trim().split("\n"));
+const commands = commandsIn(readme);
+const [, script = ""] = codeOf("ts");
 const bunx = [process.execPath, "x", "--no-install", "qlora"];
 
 let outside: Outside;
@@ -23,7 +29,7 @@ afterAll(() => outside.remove());
 
 test("every block is a command or one of two files", () => {
   expect(codeOf("ts")).toHaveLength(2);
-  expect(codeOf("sh").length + 2).toBe(blocks.length);
+  expect(codeOf("sh").length + 2).toBe(readBlocks(readme).length);
   expect(commands.filter((command) => !/^(npm |bun add qlora$|bunx qlora (demo|train)\b)/.test(command))).toEqual([]);
 });
 
@@ -33,20 +39,28 @@ test("npm's commands, which are for a checkout, exist there", () => {
   expect(Object.keys(manifest.scripts)).toEqual(expect.arrayContaining(scripts));
 });
 
-test("the config file says what the flags say", async () => {
-  const [flags = ""] = commands.filter((command) => command.startsWith("bunx qlora train "));
-  const words = flags.split(/\s+/).slice(2);
-  const byFlags = await expectRun(outside.folder, [...bunx, ...words, "--print-config"]);
-  expect(JSON.parse(byFlags)).toMatchObject({ adapter: { options: { rank: 64, alpha: 32 } }, data: { nSplits: 100 } });
-  writeFileSync(join(outside.folder, "qlora.config.ts"), config);
-  expect(await expectRun(outside.folder, [...bunx, "train", "--print-config"])).toBe(byFlags);
-}, 60_000);
+test.each([
+  ["README's preset", readme, { adapter: { options: { rank: 64, alpha: 32 } }, data: { trainFiles: ["train.csv"] } }],
+  ["docs/commands.md", usage, { adapter: { options: { rank: 64, alpha: 32 } }, data: { nSplits: 100 } }],
+])(
+  "the config file says what the flags say: %s",
+  async (_, text, expected) => {
+    const [flags = ""] = commandsIn(text).filter((command) => command.startsWith("bunx qlora train "));
+    const words = flags.split(/\s+/).slice(2);
+    const byFlags = await expectRun(outside.folder, [...bunx, ...words, "--print-config"]);
+    expect(JSON.parse(byFlags)).toMatchObject(expected);
+    writeFileSync(join(outside.folder, "qlora.config.ts"), codeIn(text, "ts")[0]!);
+    expect(await expectRun(outside.folder, [...bunx, "train", "--print-config"])).toBe(byFlags);
+    rmSync(join(outside.folder, "qlora.config.ts"));
+  },
+  60_000,
+);
 
 test("the table names every command", async () => {
   const usage = await expectRun(outside.folder, [...bunx, "--help"]);
   const known = /^USAGE .* (\S+)$/m.exec(usage)![1]!.split("|");
   expect(known).toContain("train");
-  const named = [...readme.matchAll(/^\| `qlora (\w+)/gm)].map((match) => match[1]!);
+  const named = [...usage.matchAll(/^\| `qlora (\w+)/gm)].map((match) => match[1]!);
   expect(named.toSorted()).toEqual(known.toSorted());
 }, 30_000);
 
