@@ -9,7 +9,7 @@ import { expectRun, installPacked, type Outside, runIn } from "../support/packed
 
 const page = (name: string): string => readFileSync(join(import.meta.dir, "../..", name), "utf8");
 const readme = page("README.md");
-const usage = page("docs/commands.md");
+const manual = page("docs/commands.md");
 const codeIn = (text: string, language: string): string[] =>
   readBlocks(text)
     .filter((block) => block.language === language)
@@ -41,7 +41,7 @@ test("npm's commands, which are for a checkout, exist there", () => {
 
 test.each([
   ["README's preset", readme, { adapter: { options: { rank: 64, alpha: 32 } }, data: { trainFiles: ["train.csv"] } }],
-  ["docs/commands.md", usage, { adapter: { options: { rank: 64, alpha: 32 } }, data: { nSplits: 100 } }],
+  ["docs/commands.md", manual, { adapter: { options: { rank: 64, alpha: 32 } }, data: { nSplits: 100 } }],
 ])(
   "the config file says what the flags say: %s",
   async (_, text, expected) => {
@@ -60,7 +60,7 @@ test("the table names every command", async () => {
   const usage = await expectRun(outside.folder, [...bunx, "--help"]);
   const known = /^USAGE .* (\S+)$/m.exec(usage)![1]!.split("|");
   expect(known).toContain("train");
-  const named = [...usage.matchAll(/^\| `qlora (\w+)/gm)].map((match) => match[1]!);
+  const named = [...manual.matchAll(/^\| `qlora (\w+)/gm)].map((match) => match[1]!);
   expect(named.toSorted()).toEqual(known.toSorted());
 }, 30_000);
 
