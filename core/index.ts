@@ -3,7 +3,7 @@
  * what they get, the device with its tensors and kernels, the tape, parameters, and the files of others. Nothing in it knows
  * on which runtime it runs; ops and launchers that ship are in `qlora/kernels`.
  */
-// oxlint-disable-next-line typescript/triple-slash-reference -- whoever compiles this file needs the type of .wgsl imports
+// oxlint-disable-next-line typescript/triple-slash-reference -- a compiler of this file needs the type of .wgsl imports
 /// <reference path="../wgsl.d.ts" />
 
 // ---- errors: what, where, got, expected, next step

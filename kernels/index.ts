@@ -17,7 +17,7 @@
  *   gpu.dispatch(kernel, [x], { size, factor }, gridFor(size / 256));
  * }
  */
-// oxlint-disable-next-line typescript/triple-slash-reference -- whoever compiles this file needs the type of .wgsl imports
+// oxlint-disable-next-line typescript/triple-slash-reference -- a compiler of this file needs the type of .wgsl imports
 /// <reference path="../wgsl.d.ts" />
 
 // ---- a kernel: WGSL with what the prelude declares for it, and its grid

@@ -16,7 +16,7 @@ export type PartialIdentity = Readonly<Record<string, string | number>>;
 /** Which file, and what becomes of one that is there. */
 export interface PartialOptions {
   readonly path: string;
-  /** Go on from what the file has; otherwise it begins anew. */
+  /** Go on from what the file has; otherwise it starts over. */
   readonly resume: boolean;
   readonly identity: PartialIdentity;
   /** Rows of a view, and numbers of a row. */
@@ -78,7 +78,7 @@ export class PartialLogits implements AsyncDisposable {
   }
 
   /**
-   * Opens the file, and with `resume` reads what it has; a line that a crash tore, and what follows it, is computed anew.
+   * Opens the file, and with `resume` reads what it has; a line that a crash tore, and what follows it, is recomputed.
    * @throws ConfigError PREDICT_RESUME where the file is of another prediction; QloraError where it cannot be written
    */
   static async open(options: PartialOptions): Promise<PartialLogits> {

@@ -76,7 +76,7 @@ export function syntheticGemma2(
   return { config, source: syntheticSource(config, options) };
 }
 
-/** Bytes `begin` to `end` of a tensor; made anew, the same each time. */
+/** Bytes `begin` to `end` of a tensor; recreated, the same each time. */
 type Part = (begin: number, end: number) => Uint8Array<ArrayBuffer>;
 
 /** Random tensors for a config: every name, dtype and shape that a bitsandbytes checkpoint of it has. */
@@ -161,7 +161,7 @@ function bytesOf(
   return new Uint8Array(array.buffer as ArrayBuffer, array.byteOffset, array.byteLength).slice();
 }
 
-/** Random bytes to cut slices from (xorshift32): making gigabytes anew would take longer than loading them. */
+/** Random bytes to cut slices from (xorshift32): recreating gigabytes would take longer than loading them. */
 function noiseBytes(seed: number): Uint8Array<ArrayBuffer> {
   const words = new Uint32Array(NOISE_BYTES / 4);
   let state = (seed ^ 0x9e3779b9) >>> 0 || 1;

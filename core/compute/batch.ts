@@ -41,7 +41,7 @@ export function mix(a: number, b: number, c: number): number {
 
 /**
  * Uploads a micro-batch.
- * @param stepKey number of the optimizer step: dropout draws anew each step, and the same when a step is repeated
+ * @param stepKey number of the optimizer step: dropout draws again each step, and the same when a step is repeated
  */
 export function uploadBatch(gpu: Gpu, host: PackedArrays, stepKey: number): Batch {
   const tokens = host.inputIds.length;

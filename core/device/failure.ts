@@ -3,7 +3,7 @@ import { DeviceError } from "../errors.ts";
 import { formatBytes } from "../util/byte-size.ts";
 import type { MemoryReport } from "./memory.ts";
 
-/** What less memory can be asked for with, dearest last. */
+/** Options that lower memory, the most costly last. */
 export const LOWER_MEMORY =
   "Use --memory lean; or lower --token-budget, --per-device-train-batch-size or --max-length, set --gradient-checkpointing block, " +
   "and put the token table on the host with --model.embeddings host.";

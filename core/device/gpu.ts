@@ -182,7 +182,7 @@ export class Gpu {
   async compile(specs: ReadonlyMap<string, KernelSpec>, options: CompileOptions = {}): Promise<void> {
     await this.#kernels.compile(specs, options).catch(async (cause: unknown) => {
       if (cause instanceof DeviceError) throw cause;
-      await nextTask(); // a loss is told by an event of its own, which may come after what it breaks
+      await nextTask(); // device loss arrives as a separate event, perhaps after what it breaks
       throw compileFailure(cause, this.#errors, this.#lost, this.memory.report());
     });
     if (options.later !== true) this.check();
@@ -343,7 +343,7 @@ export class Gpu {
 
   /** Throws why a buffer could not be read: what the device says, where it says anything. */
   async #explain(error: unknown): Promise<never> {
-    await nextTask(); // a loss is told by an event of its own, which may come after what it breaks
+    await nextTask(); // device loss arrives as a separate event, perhaps after what it breaks
     this.check();
     throw error;
   }

@@ -103,7 +103,7 @@ export class Memory {
     const block: Block = { buffer, bytes: buffer.size, purpose };
     this.#live.set(buffer, block);
     this.onAlloc?.(() => {
-      // A buffer freed and handed out again is a block of somebody else.
+      // A buffer freed and handed out again is another block.
       if (this.#live.get(block.buffer) === block) this.free(block.buffer);
     });
     this.#bytes[purpose] += buffer.size;
@@ -139,7 +139,7 @@ export class Memory {
       const hopeless = need > this.limit;
       const larger = hopeless ? undefined : this.#reuse(size, MIN_UTILIZATION_WHEN_SHORT);
       if (larger !== undefined) return larger;
-      // What is destroyed while the GPU may use it stays for a while: all of it only where all can be made anew beside it.
+      // What is destroyed while the GPU may use it stays for a while: all of it only where all can be recreated beside it.
       if (hopeless || this.#pooled + this.#pendingDestroy + need <= this.limit) this.trim();
       else this.#cancelPending(Math.max(excess, this.#used + this.#pooled + size - need * 1.1));
     }
@@ -220,7 +220,7 @@ export class Memory {
     return this.#room.begin(batch, this.#poolBuffers(), held);
   }
 
-  /** Waits for what resolves once the GPU has done all work submitted so far: what was destroyed is gone then. */
+  /** Awaits `done`, which resolves once the GPU has done all work submitted so far, then counts destroyed buffers as freed. */
   async settle(done: Promise<unknown>): Promise<void> {
     const destroyed = this.#destroyed;
     await done;

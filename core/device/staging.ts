@@ -16,7 +16,7 @@ interface Piece {
 }
 
 /**
- * Host memory that the GPU reads itself, filled in turn. Nothing is copied on the host and no memory is made anew, as
+ * Host memory that the GPU reads itself, filled in turn. Nothing is copied on the host and no memory is recreated, as
  * `queue.writeBuffer` does at each call: from a file 6.3 GB/s, not 0.9, on an H100.
  */
 export class Staging {

@@ -1,6 +1,6 @@
 import type { Gpu } from "./gpu.ts";
 
-/** Bytes on their way before somebody waits. */
+/** Bytes on their way before a caller waits. */
 const FLUSH_BYTES = 64 * 2 ** 20;
 
 /** Keeps uploads from running ahead of the GPU: the driver holds a copy of each on the host until it is done. */

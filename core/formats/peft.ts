@@ -22,7 +22,7 @@ const KEY_PREFIX = "base_model.model.";
 
 /** A LoRA adapter's options; names are those of adapter_config.json in camelCase. */
 export interface PeftLoraConfig {
-  /** Null where whoever saved it named none. */
+  /** Null where it was saved without one. */
   readonly baseModelNameOrPath: string | null;
   /** "SEQ_CLS" for a classifier; null where LoraConfig got none. */
   readonly taskType: string | null;

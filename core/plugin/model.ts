@@ -38,7 +38,7 @@ export interface ModelPlacement {
 /** What of it the user's options settle; undefined is open. */
 export type UserPlacement = { readonly [K in keyof ModelPlacement]: ModelPlacement[K] | undefined };
 
-/** The user's options before the plan's choice before what costs least to think about: all on the device, packed. */
+/** The user's options win, then the plan's choice, else the default: on the device, packed. */
 export function resolvePlacement(given: UserPlacement, planned: ModelPlacement | undefined): ModelPlacement {
   return {
     embeddings: given.embeddings ?? planned?.embeddings ?? "device",

@@ -1,4 +1,4 @@
-/** Where and why a module of somebody's does not load. */
+/** Where and why a third-party module does not load. */
 import { relative } from "node:path";
 
 /** What Bun adds to an error of parsing; its own types are not on other runtimes. */

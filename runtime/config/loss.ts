@@ -1,4 +1,4 @@
-/** A loss of one's own: a function of one sample's logits and its gradient, on the host in f64. */
+/** A user-defined loss: a function of one sample's logits and its gradient, on the host in f64. */
 import { PluginError } from "../../core/errors.ts";
 import { defineRequest } from "../../core/options/request.ts";
 import type { DataRow } from "../data/formats/index.ts";

@@ -215,7 +215,7 @@ async function loadRust(dir: string): Promise<ContentEncoder> {
         // A file that loads may lack what some text needs, such as its token for unknown words.
         throw new ModelError("TOKENIZER_INVALID", `${file}: cannot encode a text (${(cause as Error).message})`, {
           cause,
-          hint: "Download the file again; a vocabulary of one's own needs its unk_token in it.",
+          hint: "Download the file again; a custom vocabulary needs its unk_token in it.",
         });
       }
     },

@@ -204,7 +204,7 @@ export function allotTokens(
   return [ofPrompt, ...shareOut([a, b], [1, 1], room - ofPrompt)];
 }
 
-/** Shares `room` out in proportion; who needs less than the share takes that, and the rest is shared out anew. */
+/** Shares `room` out in proportion; a field that needs less than its share takes that, and the rest is shared out again. */
 function shareOut(lengths: readonly number[], shares: readonly number[], room: number): number[] {
   const kept = lengths.map(() => 0);
   let open = lengths.map((_, i) => i);

@@ -108,7 +108,7 @@ export async function requestAdapter(provider: Provider, options: ProviderOption
   return adapter;
 }
 
-/** What bun-webgpu asks Dawn with while somebody waits. */
+/** What bun-webgpu asks Dawn with while a caller waits. */
 export interface Ticker {
   register(): void;
   scheduleTick(): void;

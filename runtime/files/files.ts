@@ -146,7 +146,7 @@ async function* gathered(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint
     }
     if (piece.byteLength >= GATHERED_BYTES) yield piece;
     else {
-      held.push(piece.slice()); // its owner may fill it anew
+      held.push(piece.slice()); // its owner may refill it
       bytes += piece.byteLength;
     }
   }

@@ -124,7 +124,7 @@ export async function syncMetrics(outputDir: string): Promise<void> {
   if (existsSync(path)) await explainWriteErrors(path, () => syncFile(path));
 }
 
-/** Writes metrics.jsonl anew, for a run that goes on: its checkpoint's history, and nothing of what came after it. */
+/** Rewrites metrics.jsonl for a run that resumes: its checkpoint's history, and nothing of what came after it. */
 export async function writeMetrics(outputDir: string, history: readonly LogEntry[]): Promise<void> {
   await writeFileAtomic(join(outputDir, RUN_FILES.metrics), history.map(metricsLine).join(""));
 }

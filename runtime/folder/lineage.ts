@@ -19,7 +19,7 @@ export const UNRECORDED_LINE = "0.1.0";
 
 export const UNRECORDED: Lineage = [{ line: UNRECORDED_LINE, from: 0 }];
 
-/** The lines of a run that starts from a state, or anew. */
+/** The lines of a run that starts from a state, or from nothing. */
 export function newLine(before: Lineage, from: number): Lineage {
   return [...before, { line: crypto.randomUUID(), from }];
 }

@@ -1,6 +1,6 @@
 /**
  * One file of the hub into the cache. It grows as `<hash>.incomplete`, goes on by range after a cut, and takes its name only
- * once its hash is right; whoever finds `blobs/<hash>` finds the whole of it.
+ * once its hash is right; a file `blobs/<hash>` is always whole.
  */
 import { createHash, type Hash } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -72,7 +72,7 @@ export async function bytesAtHand({ paths }: DownloadContext, { hash, size }: Re
 const halfPath = (blob: string): string => `${blob}.incomplete`;
 
 /**
- * Brings a file's blob into the cache; whoever else is bringing it is waited for.
+ * Brings a file's blob into the cache; another process that is bringing it is waited for.
  * @throws ModelError HUB_CONNECTION_CUT, HUB_HASH_MISMATCH and refusals; QloraError DISK_FULL, INTERRUPTED
  */
 export async function downloadBlob(context: DownloadContext, file: RemoteFile): Promise<void> {
@@ -117,7 +117,7 @@ class Half {
     this.#hasher = newHasher(file);
   }
 
-  /** Grows to the whole file. What an earlier process left may be damaged: then it starts anew, once. */
+  /** Grows to the whole file. What an earlier process left may be damaged: then it starts over, once. */
   async complete(): Promise<void> {
     const kept = await this.#readKept();
     await this.#grow();

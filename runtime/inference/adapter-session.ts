@@ -68,7 +68,7 @@ export async function openAdapterSession(
   return { session, settings, limits };
 }
 
-/** What is told of a plan: where it is not the run's, or costs time or memory that nobody asked for here. */
+/** The line about a plan, where it differs from the run's, or costs time or memory that was not requested here. */
 function memoryMessage(run: AdapterRun, { settings, figures, budget, reason }: MemoryPlan): string | undefined {
   const words = `memory: ${describeInference(settings)}`;
   if (settings !== run.settings) {

@@ -7,7 +7,7 @@ import { KernelForecast } from "./forecast.ts";
 import { MetaRun } from "./meta-run.ts";
 import type { Workload, EvaluationLoad, MemorySettings, MemoryFigures, Measured } from "./settings.ts";
 
-/** What a model is loaded anew for. */
+/** What a model is reloaded for. */
 const placementKey = ({ embeddings, keepDequantized }: ModelPlacement): string => `${embeddings} ${keepDequantized}`;
 
 /** Measures settings of one piece of work for one device. */

@@ -16,7 +16,7 @@ export interface ForecastOptions {
 
 /**
  * Token counts that kernels tell apart: they choose by full and by begun tiles of so many rows, or of a multiple (tilings of
- * products, parts of long sums). Fewer tokens are told apart each.
+ * products, parts of long sums). Below one tile every count is its own class.
  */
 const TILE_ROWS = 64;
 
@@ -62,7 +62,7 @@ export class KernelForecast {
       await work();
       return gpu.takeDispatched();
     });
-    this.#last = taken.catch(() => {}); // whoever asked is told
+    this.#last = taken.catch(() => {}); // the caller sees the rejection
     return taken;
   }
 }

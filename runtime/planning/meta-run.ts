@@ -56,7 +56,7 @@ export class MetaRun {
   }
 }
 
-/** The same kernels without the rows: nobody's loss is called on numbers that mean nothing. */
+/** The same kernels without rows: no user-defined loss is called on meaningless numbers. */
 function lossOnMeta({ targets, rowLoss }: StepLoss, numLabels: number): StepLoss {
   return {
     targets: targets && {

@@ -18,7 +18,7 @@ export interface TrainingBatchesOptions {
   readonly evalLimits: PackLimits;
   /** Steps done before. */
   readonly from: number;
-  /** Steps whose gradients are computed in somebody's own way, of samples that cannot be known: only the first is told. */
+  /** Custom computeGradients: batches past the first step are unknown. */
   readonly ownGradients: boolean;
   /** Whose share is told; default: all. */
   readonly world?: Pick<World, "rank" | "size"> | undefined;

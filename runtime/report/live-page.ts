@@ -1,4 +1,4 @@
-/** The report of a run that goes on: the same parts as report.html, under a line that says how things stand. */
+/** The report of a running run: the same parts as report.html, under a status line. */
 import { stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { QloraError } from "../../core/errors.ts";

@@ -5,11 +5,11 @@ import type { LogEntry } from "../folder/trainer-state.ts";
 import { parseMetrics } from "./run.ts";
 
 const NEWLINE = 10;
-/** So many bytes before what is new must still be as they were, or the file was written anew. */
+/** So many bytes before what is new must still be as they were, or the file was rewritten. */
 const OVERLAP = 64;
 
 /**
- * A reader of the file, which gives all its entries each time; one that was replaced, cut or written anew is read from its start.
+ * A reader of the file, which gives all its entries each time; one that was replaced, cut or rewritten is read from its start.
  * @throws QloraError METRICS_DAMAGED with the line
  */
 export function openMetricsTail(path: string): () => Promise<readonly LogEntry[]> {

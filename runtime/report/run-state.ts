@@ -23,7 +23,7 @@ export async function runState(outputDir: string, run: ReportRun, now: number = 
   if (summaryOf(run.history) !== undefined) return "finished";
   const times = await Promise.all(SIGNS_OF_LIFE.map((name) => timeOf(join(outputDir, name))));
   const last = Math.max(...times);
-  // The trainer writes it when it leaves its loop, and a resumed run writes run.json anew.
+  // The trainer writes it when it leaves its loop, and a resumed run rewrites run.json.
   if ((await timeOf(join(outputDir, RUN_FILES.state))) >= last) return "interrupted";
   return now - last > patience(run, last) ? "interrupted" : "running";
 }

@@ -1,4 +1,4 @@
-/** How far a run is: counters and the log so far, which checkpoints keep and a resumed run goes on with. */
+/** Progress of a run: counters and the log so far, which checkpoints keep and a resumed run continues. */
 import type { TrainingOptions } from "../config/training-options.ts";
 import type { Sampler } from "../data/sampler.ts";
 import type { TrainingState } from "../folder/parse-state.ts";

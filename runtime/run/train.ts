@@ -41,7 +41,7 @@ export async function* trainSteps(
   }
 }
 
-/** @param place kept up to date, for whoever tells of a failure */
+/** @param place kept up to date, for the message of a failure */
 async function* rankSteps(
   config: Config,
   options: TrainOptions,

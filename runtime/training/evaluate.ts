@@ -100,7 +100,7 @@ export function scoreLogits(
   return result;
 }
 
-/** A log that cannot be read again, or one number in the place of another, would tell of it too late. */
+/** A metric that cannot work is refused before training: later, the log would be unreadable or wrong. */
 function addResult(into: Record<string, number>, metric: string, values: unknown): void {
   const wrong = (got: string, expected: string): PluginError =>
     new PluginError("METRIC_RESULT", `metric ${metric}: result() gives ${got}, expected ${expected}`);

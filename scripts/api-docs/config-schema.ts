@@ -64,7 +64,7 @@ export function configSchema(): string {
       metrics: { type: "array", items: pluginSchema("metric") },
       loss: {
         type: "object",
-        description: "a loss of one's own, in place of training.loss",
+        description: "a user-defined loss, in place of training.loss",
         properties: { name: { type: "string" }, options: { type: "object" } },
         required: ["name"],
       },
