@@ -40,7 +40,7 @@ export interface DecoderOutline<N extends string = string> {
     readonly initializerRange: number;
   };
   /** The linears of layer `layer`, in Hugging Face's order. */
-  linears(layer: number): readonly LinearSpec[];
+  readonly linears: (layer: number) => readonly LinearSpec[];
   /** Whether a linear has a bias. Default: none has. */
   readonly hasBias?: ((spec: LinearSpec) => boolean) | undefined;
   /** Norms of a layer by the names that follow `model.layers.N.`, in the order of the forward pass. */
@@ -85,9 +85,9 @@ export interface DecoderParts<L extends { readonly trains: boolean }, N extends 
   /** Facts for the run record. */
   readonly record: Readonly<Record<string, unknown>>;
   /** A layer with the linears as the adapter has wrapped them. */
-  bind(linears: ReadonlyMap<string, AdaptedLinear>, layer: number): L;
+  readonly bind: (linears: ReadonlyMap<string, AdaptedLinear>, layer: number) => L;
   /** Residual stream h [N,C] f32 -> [N,C] f32; where `pooled`, of last tokens alone, [B,C]. */
-  block(tape: Tape, h: Tensor, layer: L, pass: BlockPass): Tensor;
+  readonly block: (tape: Tape, h: Tensor, layer: L, pass: BlockPass) => Tensor;
   /** [N,C] f32 -> [B,C] f32; default: the last token of each sample, and the last block computes no others. */
   readonly pool?: ((tape: Tape, h: Tensor, batch: Batch) => Tensor) | undefined;
   /** Frees what the model uploaded itself. */
