@@ -1,6 +1,3 @@
-import type { Gpu } from "../core/device/gpu.ts";
-import { validateKernels } from "../runtime/device/validate.ts";
-
 /**
  * Speed of tier `matrix`'s products at Gemma-2's widths, every result checked against f32 first.
  *
@@ -12,7 +9,9 @@ import { validateKernels } from "../runtime/device/validate.ts";
  * Prints a line a measurement, then tables; all of it as JSON to `$OUT/gemm-matrix.json` where OUT is set.
  */
 import { parseArgs } from "node:util";
+import type { Gpu } from "../core/device/gpu.ts";
 import type { MatrixUnit } from "../kernels/matmul-matrix/index.ts";
+import { validateKernels } from "../runtime/device/validate.ts";
 import { Clock } from "./gemm/clock.ts";
 import { benchGpu, collectingGpu } from "./gemm/device.ts";
 import { operands, thinProducts } from "./gemm/lora.ts";

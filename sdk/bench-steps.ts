@@ -1,15 +1,13 @@
-import type { ProfileLine } from "../core/device/profile.ts";
-import { openGpu } from "../runtime/device/open.ts";
-
 /** Times whole optimizer steps on random ids: forward, backward, clip and update, dropout on. */
 import type { Checkpointing } from "../core/compute/blocks.ts";
+import type { ProfileLine } from "../core/device/profile.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelLoader } from "../core/plugin/model.ts";
 import type { OptimizerPlugin } from "../core/plugin/optimizer.ts";
-import { OptimizerStep } from "../runtime/training/optimizer-step.ts";
 import { type Roofline, measureRoofline } from "../kernels/roofline/index.ts";
 import type { DeviceOptions } from "../runtime/config/device-options.ts";
 import { splitMicroBatches, type Sample } from "../runtime/data/pack.ts";
+import { openGpu } from "../runtime/device/open.ts";
 import { openRankDevice } from "../runtime/device/rank-device.ts";
 import { dealByTokens } from "../runtime/distributed/deal.ts";
 import { openWorld } from "../runtime/distributed/index.ts";
@@ -22,6 +20,7 @@ import { openPlanned, type Planned, stepsOf } from "../runtime/planning/open.ts"
 import type { MemorySettings, MemoryMode } from "../runtime/planning/settings.ts";
 import { batchesOf } from "../runtime/planning/upcoming-batches.ts";
 import { openSession, type Session } from "../runtime/session/session.ts";
+import { OptimizerStep } from "../runtime/training/optimizer-step.ts";
 import { createReducer } from "../runtime/training/reduce.ts";
 import { accumulateGradients } from "../runtime/training/step.ts";
 

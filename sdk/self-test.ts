@@ -1,7 +1,6 @@
-import type { Gpu } from "../core/device/gpu.ts";
-
 /** A few kernels on fixed numbers against their f64 references: what `qlora doctor` runs. */
 import { Tape } from "../core/compute/tape.ts";
+import type { Gpu } from "../core/device/gpu.ts";
 import { normalValues } from "../core/util/random.ts";
 import { crossEntropy } from "../kernels/cross-entropy/index.ts";
 import { crossEntropyReference, oneHot } from "../kernels/cross-entropy/reference.ts";

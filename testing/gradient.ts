@@ -1,8 +1,7 @@
-import type { Gpu } from "../core/device/gpu.ts";
-
 /** Checks an op's backward by its forward. */
 import { ParameterSet } from "../core/compute/parameters.ts";
 import { Tape } from "../core/compute/tape.ts";
+import type { Gpu } from "../core/device/gpu.ts";
 import { type DType, elementCount, type Tensor } from "../core/device/tensor.ts";
 import { normalValues, uniformValues } from "../core/util/random.ts";
 import { ContractError, expectFinite, expectNear, expectThat } from "./contract.ts";

@@ -1,9 +1,7 @@
-import type { Gpu } from "../core/device/gpu.ts";
-import { forwardPass } from "../runtime/training/forward.ts";
-
 /** A model with an adapter on a device that tests share, and what contracts ask of it. */
 import type { ForwardOptions } from "../core/compute/blocks.ts";
 import type { ParameterSet } from "../core/compute/parameters.ts";
+import type { Gpu } from "../core/device/gpu.ts";
 import type { Tensor } from "../core/device/tensor.ts";
 import type { AdapterPlugin } from "../core/plugin/adapter.ts";
 import type { ModelLoader } from "../core/plugin/model.ts";
@@ -11,6 +9,7 @@ import { uniformValues } from "../core/util/random.ts";
 import { crossEntropy } from "../kernels/cross-entropy/index.ts";
 import { type Sample } from "../runtime/data/pack.ts";
 import { openSessionOn, type Session } from "../runtime/session/session.ts";
+import { forwardPass } from "../runtime/training/forward.ts";
 import { accumulateGradients } from "../runtime/training/step.ts";
 
 /** Values or gradients by parameter name. */

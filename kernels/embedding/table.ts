@@ -1,7 +1,6 @@
-import type { Gpu } from "../../core/device/gpu.ts";
-
 /** The token table, on the GPU or on the host: a host gathers the rows of a batch and uploads only those. */
 import type { Batch } from "../../core/compute/batch.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import type { DType, Tensor } from "../../core/device/tensor.ts";
 import { expectFloats } from "../../core/formats/checkpoint.ts";
 import type { TensorSource } from "../../core/formats/safetensors.ts";

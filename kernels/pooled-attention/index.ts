@@ -1,7 +1,6 @@
-import type { Gpu } from "../../core/device/gpu.ts";
-
 /** Attention from the last row of each sample alone: all that a classifier's last block needs of it. */
 import type { Op, Tape } from "../../core/compute/tape.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { gridFor, type KernelSpec } from "../../core/device/kernel.ts";
 import { elementCount, expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import attentionCommon from "../attention/common.wgsl" with { type: "text" };

@@ -1,11 +1,10 @@
-import type { GpuInfo } from "../../core/device/probe.ts";
-
 /** How much of the GPU's memory a run may take: as the user says, else as the system tells. */
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { freemem, totalmem } from "node:os";
 import { promisify } from "node:util";
+import type { GpuInfo } from "../../core/device/probe.ts";
 import { formatBytes, parseBytes } from "../../core/util/byte-size.ts";
 
 /** Node 20 before 20.13 does not tell what is available, only what is free. */

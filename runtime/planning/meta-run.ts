@@ -1,14 +1,13 @@
-import type { Gpu } from "../../core/device/gpu.ts";
-import { type MetaDevice, metaGpu } from "../../core/device/meta.ts";
-import { OptimizerStep } from "../training/optimizer-step.ts";
-
 /** A model on a GPU that only counts: the real code loads it, takes its steps and evaluates; the planner looks at what that took. */
 import type { Checkpointing } from "../../core/compute/blocks.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import { type MetaDevice, metaGpu } from "../../core/device/meta.ts";
 import type { ModelPlacement } from "../../core/plugin/model.ts";
 import type { Sample } from "../data/pack.ts";
 import { openSession, type Session } from "../session/session.ts";
-import { accumulateGradients, type StepLoss } from "../training/step.ts";
 import { readLogits } from "../training/forward.ts";
+import { OptimizerStep } from "../training/optimizer-step.ts";
+import { accumulateGradients, type StepLoss } from "../training/step.ts";
 import type { Workload } from "./settings.ts";
 
 /** A loaded meta model, which every choice of checkpointing and token budget can use. */

@@ -1,11 +1,10 @@
-import type { Kernel } from "../../core/device/pipelines.ts";
-import { openGpu } from "../../runtime/device/open.ts";
-
 /** Bind groups are made once for the same buffers, and given up before there are too many of them. */
 import { describe, expect, test } from "bun:test";
 import { Gpu } from "../../core/device/gpu.ts";
 import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
+import type { Kernel } from "../../core/device/pipelines.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
+import { openGpu } from "../../runtime/device/open.ts";
 import { tiers } from "../support/gpu.ts";
 
 const COPY = `@group(0) @binding(0) var<storage, read> x: array<f32>;

@@ -1,9 +1,8 @@
-import type { Gpu } from "../../core/device/gpu.ts";
-import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
-
 /** How kernels compile ahead of the steps that need them: in order of need, a few at once, each once, until the run ends. */
 import { describe, expect, test } from "bun:test";
 import type { BatchShape } from "../../core/device/batch-shape.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
+import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import { KernelWarmup } from "../../runtime/planning/kernel-warmup.ts";
 import { turns, until } from "../support/until.ts";
 

@@ -1,12 +1,11 @@
-import type { Gpu } from "../../core/device/gpu.ts";
-import { openGpu } from "../../runtime/device/open.ts";
-import { validateKernels } from "../../runtime/device/validate.ts";
-
 /** Kernels compiled up front, and the kernels of whole steps at the published widths validated without a GPU. */
 import { describe, expect, test } from "bun:test";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";
+import { openGpu } from "../../runtime/device/open.ts";
+import { validateKernels } from "../../runtime/device/validate.ts";
 import { openSessionOn } from "../../runtime/session/session.ts";
 import { accumulateGradients } from "../../runtime/training/step.ts";
 import { benchOptions } from "../../sdk/bench-options.ts";

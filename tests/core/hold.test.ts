@@ -1,7 +1,6 @@
-import { openGpu } from "../../runtime/device/open.ts";
-
 /** What bun-webgpu packs for a call lives until the call returns, whenever the garbage collector comes. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { openGpu } from "../../runtime/device/open.ts";
 import { tiers } from "../support/gpu.ts";
 
 const { encode } = TextEncoder.prototype; // oxlint-disable-line typescript/unbound-method -- called with its `this`

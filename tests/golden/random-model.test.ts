@@ -1,11 +1,10 @@
-import type { Gpu } from "../../core/device/gpu.ts";
-
 /**
  * Gemma-2 of random odd shapes with LoRA of random settings, against f64: logits, the loss and every gradient, dropout on.
  * QLORA_TEST_MODELS=1,2,3 tries other draws; some give a gradient that is nothing but rounding, as with a window of 1.
  */
 import { describe, expect, test } from "bun:test";
 import { mix } from "../../core/compute/batch.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import type { ModelLoader } from "../../core/plugin/model.ts";
 import { uniformValues } from "../../core/util/random.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";

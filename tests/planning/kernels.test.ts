@@ -1,8 +1,7 @@
-import type { Gpu } from "../../core/device/gpu.ts";
-import { NVIDIA } from "../../core/device/meta.ts";
-
 /** A planned run compiles its kernels while it loads: the first step finds all of them. */
 import { describe, expect, test } from "bun:test";
+import type { Gpu } from "../../core/device/gpu.ts";
+import { NVIDIA } from "../../core/device/meta.ts";
 import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import { adamW8bit, gemma2, lora } from "../../plugins/index.ts";
 import { fileHost } from "../../runtime/files/folder.ts";

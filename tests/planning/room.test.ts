@@ -1,7 +1,6 @@
-import { NVIDIA } from "../../core/device/meta.ts";
-
 /** What the driver holds stays within the limit, buffers that earlier batches still use included, whatever the batches. */
 import { expect, test } from "bun:test";
+import { NVIDIA } from "../../core/device/meta.ts";
 import { adamW8bit, lora } from "../../plugins/index.ts";
 import { MetaRun } from "../../runtime/planning/meta-run.ts";
 import { benchOptions } from "../../sdk/bench-options.ts";

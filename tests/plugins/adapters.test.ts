@@ -1,5 +1,3 @@
-import type { Gpu } from "../../core/device/gpu.ts";
-
 /** What peft's recorded runs do not show of the adapters: their start, DoRA's norms and its dropout. */
 import { describe, expect, test } from "bun:test";
 import { accumulate } from "../../core/compute/accumulate.ts";
@@ -7,6 +5,7 @@ import type { Batch } from "../../core/compute/batch.ts";
 import type { Nf4Weight } from "../../core/compute/linear.ts";
 import { ParameterSet } from "../../core/compute/parameters.ts";
 import { Tape } from "../../core/compute/tape.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeNf4 } from "../../core/formats/nf4.ts";
 import { dropout } from "../../kernels/dropout/index.ts";
 import { loraLinears } from "../../kernels/lora-linear/index.ts";

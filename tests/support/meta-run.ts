@@ -1,8 +1,7 @@
-import type { Gpu } from "../../core/device/gpu.ts";
-
 /** Runs whose meta GPUs: every file is written as a run writes it, and nothing is computed. */
 import { join } from "node:path";
 import type { Parameter } from "../../core/compute/parameters.ts";
+import type { Gpu } from "../../core/device/gpu.ts";
 import { NVIDIA, type MetaDevice, metaGpu } from "../../core/device/meta.ts";
 import { defineModel, defineOptions, option } from "../../core/index.ts";
 import { defineConfig } from "../../index.ts";

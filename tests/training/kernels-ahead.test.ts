@@ -1,8 +1,7 @@
-import { Gpu } from "../../core/device/gpu.ts";
-
 /** A run of mixed lengths compiles every kernel ahead of the step that needs it. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { join } from "node:path";
+import { Gpu } from "../../core/device/gpu.ts";
 import { gridFor, type Tensor } from "../../core/index.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import { trainer } from "../../index.ts";
