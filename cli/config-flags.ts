@@ -13,10 +13,11 @@ import { dataOptions } from "../runtime/config/data-options.ts";
 import { deviceOptions } from "../runtime/config/device-options.ts";
 import { resolvePlugin } from "../runtime/config/resolve.ts";
 import { trainingOptions } from "../runtime/config/training-options.ts";
-import { peekFlag, type FlagGroup, type SectionValues } from "./argv.ts";
+import type { FlagGroup, SectionValues } from "./argv.ts";
 import type { Prepared } from "./command.ts";
 import { chooseModel } from "./model-flag.ts";
 import type { Services } from "./sdk.ts";
+import { readSelectors, type Selectors } from "./selectors.ts";
 
 /** The plugins of a command line that names none. */
 const DEFAULTS = {
@@ -37,8 +38,9 @@ const trainingGroup: FlagGroup = { title: "Training", section: "training", flat:
 export async function prepareConfig(argv: readonly string[], services: Services, help: boolean): Promise<Prepared> {
   const from = process.cwd();
   const shipped = await services.plugins();
-  const file = help ? undefined : await loadConfig(peekFlag(argv, "config"), from, shipped);
-  const preset = await presetOf(argv);
+  const selected = readSelectors(argv);
+  const file = help ? undefined : await loadConfig(selected.config, from, shipped);
+  const preset = await presetOf(selected);
   const standard = <K extends PluginKind>(kind: K, name: string): PluginFactory<K> => {
     const found = shipped.find((factory) => factory.kind === kind && factory.name === name);
     if (found === undefined)
@@ -48,22 +50,21 @@ export async function prepareConfig(argv: readonly string[], services: Services,
   const fallback = (kind: "model" | "adapter" | "optimizer"): PluginFactory =>
     preset?.[kind].factory ?? file?.[kind].factory ?? standard(kind, DEFAULTS[kind]);
   const chosen = async (kind: "adapter" | "optimizer"): Promise<PluginFactory> => {
-    const spec = peekFlag(argv, kind);
+    const spec = selected[kind];
     return spec === undefined ? fallback(kind) : resolvePlugin(kind, spec, { shipped, from });
   };
-  const model = await chooseModel(argv, { shipped, from, fallback: fallback("model"), file, help });
+  const model = await chooseModel(selected, { shipped, from, fallback: fallback("model"), file, help });
   const plugins = {
     model: model.factory,
     adapter: await chosen("adapter"),
     optimizer: await chosen("optimizer"),
   };
-  const metricNames = peekFlag(argv, "metrics")?.split(",");
   const metrics =
-    metricNames === undefined
+    selected.metrics === undefined
       ? file === undefined && preset === undefined
         ? DEFAULTS.metrics.map((name) => standard("metric", name))
         : preset?.metrics?.map((metric) => metric.factory)
-      : await Promise.all(metricNames.map((name) => resolvePlugin("metric", name.trim(), { shipped, from })));
+      : await Promise.all(selected.metrics.map((name) => resolvePlugin("metric", name, { shipped, from })));
 
   const pluginGroup = (kind: keyof typeof plugins): FlagGroup => ({
     title: `${kind} ${plugins[kind].name}`,
@@ -113,9 +114,8 @@ export async function prepareConfig(argv: readonly string[], services: Services,
 }
 
 /** What `--preset` names; its values lie over the file's and under the other flags. @throws ConfigError */
-async function presetOf(argv: readonly string[]): Promise<ConfigInput | undefined> {
-  const name = peekFlag(argv, "preset");
-  return name === undefined ? undefined : (await import("../sdk/presets.ts")).findPreset(name).config();
+async function presetOf({ preset }: Selectors): Promise<ConfigInput | undefined> {
+  return preset === undefined ? undefined : (await import("../sdk/presets.ts")).findPreset(preset).config();
 }
 
 /** A preset's data options; files to evaluate on take the place of its held-out fold. */

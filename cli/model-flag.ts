@@ -4,7 +4,7 @@ import type { Config } from "../runtime/config/config.ts";
 import { resolvePlugin } from "../runtime/config/resolve.ts";
 import { looksLikeCheckpoint } from "../runtime/hub/index.ts";
 import { modelForCheckpoint } from "../runtime/session/base-model.ts";
-import { peekFlag } from "./argv.ts";
+import type { Selectors } from "./selectors.ts";
 
 /** A model plugin, and the options that naming it gave. */
 export interface ModelChoice {
@@ -24,16 +24,18 @@ interface ChoiceContext {
 }
 
 /** @throws PluginError, ConfigError; ModelError where the hub gives no config.json */
-export async function chooseModel(argv: readonly string[], context: ChoiceContext): Promise<ModelChoice> {
+export async function chooseModel(
+  { model: spec, revision }: Pick<Selectors, "model" | "revision">,
+  context: ChoiceContext,
+): Promise<ModelChoice> {
   const { shipped, from, fallback, file, help } = context;
-  const spec = peekFlag(argv, "model");
   if (spec === undefined) return { factory: fallback, options: {} };
   if (shipped.some(({ name }) => name === spec) || !looksLikeCheckpoint(spec)) {
     return { factory: await resolvePlugin("model", spec, { shipped, from }), options: {} };
   }
   if (help) return { factory: fallback, options: {} };
   const candidates = [...(file === undefined ? [] : [file.model.factory]), ...shipped];
-  const factory = await modelForCheckpoint(spec, candidates, { revision: peekFlag(argv, "model.revision") });
+  const factory = await modelForCheckpoint(spec, candidates, { revision });
   // The file's revision is of the file's checkpoint.
   return {
     factory,

@@ -1,6 +1,6 @@
 import { defineCommand } from "citty";
 import { dataOf, type CommandModule } from "../command.ts";
-import { inferenceArgs } from "../inference-args.ts";
+import { inferenceArgs } from "../shared-args.ts";
 
 export const variadic = true;
 

@@ -1,6 +1,6 @@
 import { defineCommand } from "citty";
 import { dataOf, type CommandModule } from "../command.ts";
-import { configArgs } from "../config-args.ts";
+import { configArgs } from "../shared-args.ts";
 
 export const prepare: CommandModule["prepare"] = async (...args) =>
   (await import("../config-flags.ts")).prepareConfig(...args);

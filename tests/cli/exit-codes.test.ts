@@ -1,4 +1,4 @@
-/** Each kind of end has its exit code, and README.md and `qlora --help` tell all of them. */
+/** Each kind of end has its exit code, and docs/commands.md and `qlora --help` tell all of them. */
 import { expect, spyOn, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -46,9 +46,9 @@ test.each(errors.map(([code, error]) => [code, error.name, error] as const))(
   },
 );
 
-test("README.md and --help have the whole table", async () => {
-  const readme = readFileSync(join(import.meta.dir, "../../README.md"), "utf8");
-  const section = readme.slice(readme.indexOf("| exit code")).split("\n\n")[0]!;
+test("docs/commands.md and --help have the whole table", async () => {
+  const manual = readFileSync(join(import.meta.dir, "../../docs/commands.md"), "utf8");
+  const section = manual.slice(manual.indexOf("| exit code")).split("\n\n")[0]!;
   const rows = section.split("\n").slice(2);
   const told = rows.map((row) => row.split("|").map((cell) => cell.trim()));
   expect(told.map(([, code, meaning]) => [Number(code), meaning!])).toEqual(EXIT_CODES.map((row) => [...row]));

@@ -1,4 +1,6 @@
-/** Flags of every command that makes a config; light, for they are read for `--help` of all commands. */
+/** Flags that several commands share; light, for they are read for `--help` of all commands. */
+
+/** Of every command that makes a config. */
 export const configArgs = {
   config: {
     type: "string",
@@ -20,4 +22,26 @@ export const configArgs = {
   optimizer: { type: "string", valueHint: "plugin", description: "Optimizer, likewise" },
   metrics: { type: "string", valueHint: "plugins", description: "Metrics, comma-separated" },
   "print-config": { type: "boolean", description: "Print the resolved config as JSON and stop" },
+} as const;
+
+/** Of the commands that run a trained adapter. */
+export const inferenceArgs = {
+  run: {
+    type: "positional",
+    description: "the output folder of a run, one of its checkpoints, or a PEFT adapter's folder",
+  },
+  files: {
+    type: "positional",
+    required: false,
+    description: "CSV or JSONL files (default: the run's own evaluation data)",
+  },
+  "base-model": {
+    type: "string",
+    valueHint: "checkpoint",
+    description: "Base model (a folder or a hub id), where it is another than the run's",
+  },
+  "trust-remote-code": {
+    type: "boolean",
+    description: "Run the code of a plugin that the run's record names by a file",
+  },
 } as const;
