@@ -1,4 +1,4 @@
-/** What the command line ends with; README.md has the same table. */
+/** What the command line ends with; docs/commands.md has the same table. */
 import { ConfigError, PluginError, QloraError } from "../core/errors.ts";
 
 export const DONE = 0;

@@ -48,7 +48,7 @@ test.each(errors.map(([code, error]) => [code, error.name, error] as const))(
 
 test("docs/commands.md and --help have the whole table", async () => {
   const manual = readFileSync(join(import.meta.dir, "../../docs/commands.md"), "utf8");
-  const section = manual.slice(manual.indexOf("| exit code")).split("\n\n")[0]!;
+  const section = manual.slice(manual.indexOf("| exit code")).split("\n\n")[0]!.trim();
   const rows = section.split("\n").slice(2);
   const told = rows.map((row) => row.split("|").map((cell) => cell.trim()));
   expect(told.map(([, code, meaning]) => [Number(code), meaning!])).toEqual(EXIT_CODES.map((row) => [...row]));
