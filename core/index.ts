@@ -103,7 +103,7 @@ export {
 } from "./compute/parameters.ts";
 export { SavedStateReader, type SavedTensor, savedTensor } from "./compute/saved-state.ts";
 export { type SlabRun, slabRuns } from "./compute/slab-runs.ts";
-export { SlabState } from "./compute/slab-state.ts";
+export { SlabState, type SlabStates, slabStates } from "./compute/slab-state.ts";
 export { normalValues, uniformValues } from "./util/random.ts";
 
 // ---- what a model hands to an adapter, and the packed batch that both see

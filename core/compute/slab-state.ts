@@ -1,7 +1,7 @@
 import type { Gpu } from "../device/gpu.ts";
 import type { Tensor } from "../device/tensor.ts";
 import type { Slab } from "./parameters.ts";
-import { savedTensor, type SavedStateReader, type SavedTensor } from "./saved-state.ts";
+import { savedTensor, SavedStateReader, type SavedTensor } from "./saved-state.ts";
 
 /**
  * f32 optimizer state with one element for each of a slab's, zero at first. In a checkpoint it is one tensor per
@@ -47,4 +47,58 @@ export class SlabState {
   destroy(): void {
     this.#gpu.free(this.tensor);
   }
+}
+
+/** What `slabStates` gives: the tensors beside each slab, and the rest of an optimizer whose only state they are. */
+export interface SlabStates<K extends string> {
+  readonly states: readonly { readonly slab: Slab; readonly tensors: Readonly<Record<K, Tensor>> }[];
+  save(): Promise<Map<string, SavedTensor>>;
+  /**
+   * Takes the whole state or, where something does not fit, changes nothing.
+   * @param more takes what else a state holds, and returns what writes it
+   * @throws ModelError naming a tensor that does not fit
+   */
+  load(state: ReadonlyMap<string, SavedTensor>, more?: (reader: SavedStateReader) => () => void): void;
+  destroy(): void;
+}
+
+/**
+ * f32 state under some keys beside every slab, zero at first.
+ * @param owner the optimizer, for messages and profiles
+ * @example
+ * const { states, ...kept } = slabStates({ gpu, parameters: new ParameterSet(gpu, []) }, "signum", ["mean"]);
+ * console.log(states.length, Object.keys(kept)); // 0 [ "save", "load", "destroy" ]
+ */
+export function slabStates<const K extends string>(
+  { gpu, parameters }: { readonly gpu: Gpu; readonly parameters: { readonly slabs: readonly Slab[] } },
+  owner: string,
+  keys: readonly K[],
+): SlabStates<K> {
+  const all: SlabState[] = [];
+  const states = parameters.slabs.map((slab) => {
+    const tensors: Partial<Record<K, Tensor>> = {};
+    for (const key of keys) {
+      const state = new SlabState(gpu, slab, key, owner);
+      all.push(state);
+      tensors[key] = state.tensor;
+    }
+    return { slab, tensors: tensors as Record<K, Tensor> };
+  });
+  return {
+    states,
+    async save() {
+      const saved = new Map<string, SavedTensor>();
+      for (const state of all) await state.save(saved);
+      return saved;
+    },
+    load(state, more) {
+      const reader = new SavedStateReader(state, owner);
+      const writes = [...(more === undefined ? [] : [more(reader)]), ...all.map((each) => each.load(reader))];
+      reader.finish();
+      for (const write of writes) write();
+    },
+    destroy() {
+      for (const state of all) state.destroy();
+    },
+  };
 }

@@ -158,11 +158,10 @@ function hasInfinity(value: unknown): boolean {
 /**
  * Makes one set of options; `rules` returns a problem for each combination that cannot be meant, as `key: what`.
  *
+ * A schema of zod, valibot or arktype (Standard Schema) serves in place of the shape; flags and help come from its JSON Schema.
  * @example
  * const options = defineOptions({ rank: option("number.integer >= 1", { default: 8, help: "LoRA rank r" }) });
  * options.parse({ rank: 16 }); // { rank: 16 }
- *
- * A schema of zod, valibot or arktype (Standard Schema) serves in place of the shape; flags and help come from its JSON Schema.
  */
 export function defineOptions<Input extends object, Output extends object>(
   schema: StandardSchema<Input, Output>,

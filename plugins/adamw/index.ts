@@ -3,11 +3,8 @@ import {
   defineOptions,
   type Optimizer,
   type OptimizerContext,
-  SavedStateReader,
   savedTensor,
-  type SavedTensor,
-  type Slab,
-  type Tensor,
+  slabStates,
 } from "qlora/core";
 import { type AdamWOptions, adamWScalars, adamWStep, adamWOptionShape } from "qlora/kernels";
 
@@ -22,64 +19,28 @@ export const adamW = defineOptimizer({
   create: createAdamW,
 });
 
-interface SlabState {
-  readonly slab: Slab;
-  readonly state1: Tensor;
-  readonly state2: Tensor;
-}
-
-function createAdamW(options: AdamWOptions, { gpu, parameters }: OptimizerContext): Optimizer {
+function createAdamW(options: AdamWOptions, context: OptimizerContext): Optimizer {
+  const { gpu } = context;
   const applied = gpu.alloc([1], "u32", "adamw step", "optimizer");
-  const states: SlabState[] = parameters.slabs.map((slab) => ({
-    slab,
-    state1: gpu.alloc([slab.size], "f32", `adamw state1 of slab ${slab.index}`, "optimizer"),
-    state2: gpu.alloc([slab.size], "f32", `adamw state2 of slab ${slab.index}`, "optimizer"),
-  }));
-  const tensors = [applied, ...states.flatMap(({ state1, state2 }) => [state1, state2])];
-  for (const tensor of tensors) gpu.clear(tensor);
-
+  gpu.clear(applied);
+  const moments = slabStates(context, "adamw", ["state1", "state2"]);
   return {
     step({ learningRate, update, gradState }) {
       const scalars = adamWScalars(options, learningRate, update);
-      for (const { slab, state1, state2 } of states)
-        adamWStep(gpu, slab, { state1, state2, applied }, gradState, scalars);
+      for (const { slab, tensors } of moments.states) adamWStep(gpu, slab, { ...tensors, applied }, gradState, scalars);
     },
     async save() {
-      const saved = new Map<string, SavedTensor>([["step", savedTensor("u32", [1], await gpu.readBytes(applied))]]);
-      for (const { slab, state1, state2 } of states) {
-        for (const [key, tensor] of [
-          ["state1", state1],
-          ["state2", state2],
-        ] as const) {
-          const values = await gpu.readFloats(tensor);
-          for (const p of slab.parameters) {
-            saved.set(`${p.name}/${key}`, savedTensor("f32", p.shape, values.subarray(p.start, p.start + p.size)));
-          }
-        }
-      }
-      return saved;
+      const step = savedTensor("u32", [1], await gpu.readBytes(applied));
+      return new Map([["step", step], ...(await moments.save())]);
     },
-    load(state) {
-      const reader = new SavedStateReader(state, "adamw");
-      const step = reader.take("step", "u32", [1]);
-      const filled = states.flatMap(({ slab, state1, state2 }) =>
-        (
-          [
-            ["state1", state1],
-            ["state2", state2],
-          ] as const
-        ).map(([key, tensor]) => {
-          const values = new Float32Array(slab.size);
-          for (const p of slab.parameters) values.set(reader.takeFloats(`${p.name}/${key}`, p.shape), p.start);
-          return { tensor, values };
-        }),
-      );
-      reader.finish();
-      gpu.write(applied, step);
-      for (const { tensor, values } of filled) gpu.write(tensor, values);
-    },
+    load: (state) =>
+      moments.load(state, (reader) => {
+        const step = reader.take("step", "u32", [1]);
+        return () => gpu.write(applied, step);
+      }),
     destroy() {
-      for (const tensor of tensors) gpu.free(tensor);
+      moments.destroy();
+      gpu.free(applied);
     },
   };
 }

@@ -7,9 +7,7 @@ import {
   type Optimizer,
   type OptimizerContext,
   option,
-  SavedStateReader,
-  type SavedTensor,
-  SlabState,
+  slabStates,
 } from "qlora/core";
 import code from "./sgd.wgsl" with { type: "text" };
 
@@ -36,10 +34,12 @@ export const sgd = defineOptimizer({ name: "sgd", options, create: createSgd });
 
 function createSgd(
   { momentum, dampening, nesterov, weightDecay }: InferOptions<typeof options>,
-  { gpu, parameters }: OptimizerContext,
+  context: OptimizerContext,
 ): Optimizer {
-  const states = parameters.slabs.map((slab) => ({ slab, buffer: new SlabState(gpu, slab, "momentum_buffer", "sgd") }));
+  const { gpu } = context;
+  const { states, ...kept } = slabStates(context, "sgd", ["momentum_buffer"]);
   return {
+    ...kept,
     step({ learningRate, update, gradState }) {
       expectTensor(gradState, [4], "f32");
       const kernel = gpu.kernel("sgd", () => ({
@@ -55,25 +55,11 @@ function createSgd(
         },
       }));
       const share = update === 1 ? 1 : 1 - dampening;
-      for (const { slab, buffer } of states) {
+      for (const { slab, tensors } of states) {
         const { size } = slab;
         const scalars = { size, learningRate, momentum, share, weightDecay, nesterov: nesterov ? 1 : 0 };
-        gpu.dispatch(kernel, [slab.value, slab.grad, buffer.tensor, gradState], scalars, gridFor(size / 256));
+        gpu.dispatch(kernel, [slab.value, slab.grad, tensors.momentum_buffer, gradState], scalars, gridFor(size / 256));
       }
-    },
-    async save() {
-      const saved = new Map<string, SavedTensor>();
-      for (const { buffer } of states) await buffer.save(saved);
-      return saved;
-    },
-    load(state) {
-      const reader = new SavedStateReader(state, "sgd");
-      const writes = states.map(({ buffer }) => buffer.load(reader));
-      reader.finish();
-      for (const write of writes) write();
-    },
-    destroy() {
-      for (const { buffer } of states) buffer.destroy();
     },
   };
 }

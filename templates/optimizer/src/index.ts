@@ -6,9 +6,7 @@ import {
   type Optimizer,
   type OptimizerContext,
   option,
-  SavedStateReader,
-  type SavedTensor,
-  SlabState,
+  slabStates,
 } from "qlora/core";
 import code from "./step.wgsl" with { type: "text" };
 
@@ -26,35 +24,23 @@ export const myPlugin = defineOptimizer({ name: "my-plugin", options, create: cr
 
 function createOptimizer(
   { momentum, weightDecay }: InferOptions<typeof options>,
-  { gpu, parameters }: OptimizerContext,
+  context: OptimizerContext,
 ): Optimizer {
-  // Parameters lie end to end in a few slabs; the state has a tensor beside each.
-  const states = parameters.slabs.map((slab) => ({ slab, mean: new SlabState(gpu, slab, "mean", "my-plugin") }));
+  const { gpu } = context;
+  // Parameters lie end to end in a few slabs; the state has a tensor beside each, which is saved and loaded by its parameters' names.
+  const { states, ...kept } = slabStates(context, "my-plugin", ["mean"]);
   return {
+    ...kept,
     step({ learningRate, gradState }) {
       const kernel = gpu.kernel("my-plugin/step", () => ({
         code,
         bindings: ["write", "read", "write", "read"],
         uniforms: { size: "u32", learningRate: "f32", momentum: "f32", weightDecay: "f32" },
       }));
-      for (const { slab, mean } of states) {
+      for (const { slab, tensors } of states) {
         const uniforms = { size: slab.size, learningRate, momentum, weightDecay };
-        gpu.dispatch(kernel, [slab.value, slab.grad, mean.tensor, gradState], uniforms, gridFor(slab.size / 256));
+        gpu.dispatch(kernel, [slab.value, slab.grad, tensors.mean, gradState], uniforms, gridFor(slab.size / 256));
       }
-    },
-    async save() {
-      const saved = new Map<string, SavedTensor>();
-      for (const { mean } of states) await mean.save(saved);
-      return saved;
-    },
-    load(state) {
-      const reader = new SavedStateReader(state, "my-plugin");
-      const writes = states.map(({ mean }) => mean.load(reader));
-      reader.finish(); // a state that does not fit changes nothing
-      for (const write of writes) write();
-    },
-    destroy() {
-      for (const { mean } of states) mean.destroy();
     },
   };
 }
