@@ -84,7 +84,7 @@ export { crossEntropy, crossEntropySoft } from "./cross-entropy/index.ts";
 // ---- optimizer steps and what the loop measures of gradients
 export { adamWOptionShape } from "./adamw/options.ts";
 export { type AdamWOptions, type AdamWScalars, adamWScalars, type AdamWState, adamWStep } from "./adamw/index.ts";
-export { type AdamW8bitState, adamW8bitStep, BLOCK_SIZE, EIGHT_BIT } from "./adamw8bit/index.ts";
+export { type AdamW8bitState, adamW8bitStep, ADAMW8BIT_BLOCK_SIZE, ADAMW8BIT_QUANTIZED } from "./adamw8bit/index.ts";
 export { gradNorm, type GradNormOptions } from "./grad-norm/index.ts";
 export { countNonFinite } from "./non-finite/index.ts";
 export { type AttentionOptions } from "./attention/options.ts";

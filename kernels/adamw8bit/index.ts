@@ -6,10 +6,10 @@ import { type AdamWScalars, adamWUniforms } from "../adamw/index.ts";
 import code from "./adamw8bit.wgsl" with { type: "text" };
 
 /** Elements that share an absmax. */
-export const BLOCK_SIZE = 256;
+export const ADAMW8BIT_BLOCK_SIZE = 256;
 
 /** Entry of the block table for a block with 8-bit state; any other entry is its place among the exact blocks. */
-export const EIGHT_BIT = 0xffffffff;
+export const ADAMW8BIT_QUANTIZED = 0xffffffff;
 
 /** 8-bit AdamW's state of one slab. A slab has `size / 256` blocks, of which `E` (at least 1) keep f32 moments. */
 export interface AdamW8bitState {
@@ -41,11 +41,11 @@ export function adamW8bitStep(
   gradState: Tensor,
   scalars: AdamWScalars,
 ): void {
-  const blocks = slab.size / BLOCK_SIZE;
+  const blocks = slab.size / ADAMW8BIT_BLOCK_SIZE;
   for (const tensor of [slab.value, slab.grad]) expectTensor(tensor, [slab.size], "f32");
   expectTensor(state.codes, [2, slab.size / 4], "u32");
   expectTensor(state.absmax, [2, blocks], "f32");
-  expectTensor(state.exact, [2, -1, BLOCK_SIZE], "f32");
+  expectTensor(state.exact, [2, -1, ADAMW8BIT_BLOCK_SIZE], "f32");
   expectTensor(state.tables, [512 + blocks], "u32");
   expectTensor(state.applied, [1], "u32");
   expectTensor(gradState, [4], "f32");
@@ -53,7 +53,7 @@ export function adamW8bitStep(
     code,
     bindings: ["write", "read", "write", "write", "write", "read", "read", "write"],
     uniforms: { blocks: "u32", exactBlocks: "u32", ...adamWUniforms },
-    constants: { EIGHT_BIT },
+    constants: { EIGHT_BIT: ADAMW8BIT_QUANTIZED },
   }));
   gpu.dispatch(
     kernel,

@@ -1,7 +1,7 @@
 import { createDynamicMap, nearestCode } from "../../core/formats/dynamic-map.ts";
 import type { AdamWOptions } from "../adamw/index.ts";
 import { moments, updated } from "../adamw/reference.ts";
-import { BLOCK_SIZE } from "./index.ts";
+import { ADAMW8BIT_BLOCK_SIZE } from "./index.ts";
 
 const map1 = createDynamicMap(true);
 const map2 = createDynamicMap(false);
@@ -18,7 +18,7 @@ export interface AdamW8bitReferenceState {
 
 /** A fresh state around `value`: everything zero, as bitsandbytes starts. */
 export function freshReferenceState(value: ArrayLike<number>): AdamW8bitReferenceState {
-  const blocks = Math.ceil(value.length / BLOCK_SIZE);
+  const blocks = Math.ceil(value.length / ADAMW8BIT_BLOCK_SIZE);
   return {
     value: Float64Array.from(value),
     codes1: new Uint8Array(value.length),
@@ -48,8 +48,8 @@ export function adamW8bitReference(
 ): void {
   const { value, codes1, codes2, absmax1, absmax2 } = state;
   for (let block = 0; block < absmax1.length; block++) {
-    const begin = block * BLOCK_SIZE;
-    const length = Math.min(BLOCK_SIZE, value.length - begin);
+    const begin = block * ADAMW8BIT_BLOCK_SIZE;
+    const length = Math.min(ADAMW8BIT_BLOCK_SIZE, value.length - begin);
     const fresh = Array.from({ length }, (_, k) =>
       moments(
         options,

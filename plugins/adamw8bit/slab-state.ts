@@ -8,9 +8,9 @@ import {
   type Slab,
   type Tensor,
 } from "qlora/core";
-import { type AdamW8bitState, BLOCK_SIZE, EIGHT_BIT } from "qlora/kernels";
+import { type AdamW8bitState, ADAMW8BIT_BLOCK_SIZE, ADAMW8BIT_QUANTIZED } from "qlora/kernels";
 
-const blocksOf = (parameter: Parameter): number => Math.ceil(parameter.size / BLOCK_SIZE);
+const blocksOf = (parameter: Parameter): number => Math.ceil(parameter.size / ADAMW8BIT_BLOCK_SIZE);
 
 /** Code of 0 in the signed map: what lies between parameters must stay 0 whatever its block's absmax. */
 const ZERO_CODE = 127;
@@ -29,22 +29,22 @@ export class SlabState {
   constructor(gpu: Gpu, slab: Slab, min8bitSize: number, applied: Tensor) {
     this.slab = slab;
     this.#gpu = gpu;
-    this.#blocks = slab.size / BLOCK_SIZE;
-    const tables = new Uint32Array(512 + this.#blocks).fill(EIGHT_BIT);
+    this.#blocks = slab.size / ADAMW8BIT_BLOCK_SIZE;
+    const tables = new Uint32Array(512 + this.#blocks).fill(ADAMW8BIT_QUANTIZED);
     tables.set(new Uint32Array(createDynamicMap(true).buffer), 0);
     tables.set(new Uint32Array(createDynamicMap(false).buffer), 256);
     let exact = 0;
     for (const p of slab.parameters) {
       if (p.size >= min8bitSize) continue;
       this.#exactAt.set(p, exact);
-      for (let k = 0; k < blocksOf(p); k++) tables[512 + p.start / BLOCK_SIZE + k] = exact++;
+      for (let k = 0; k < blocksOf(p); k++) tables[512 + p.start / ADAMW8BIT_BLOCK_SIZE + k] = exact++;
     }
     this.#exactBlocks = Math.max(1, exact);
     const label = (what: string): string => `adamw8bit ${what} of slab ${slab.index}`;
     this.tensors = {
       codes: gpu.alloc([2, slab.size / 4], "u32", label("codes"), "optimizer"),
       absmax: gpu.alloc([2, this.#blocks], "f32", label("absmax"), "optimizer"),
-      exact: gpu.alloc([2, this.#exactBlocks, BLOCK_SIZE], "f32", label("f32 moments"), "optimizer"),
+      exact: gpu.alloc([2, this.#exactBlocks, ADAMW8BIT_BLOCK_SIZE], "f32", label("f32 moments"), "optimizer"),
       tables: gpu.upload(tables, [tables.length], "u32", label("tables"), "optimizer"),
       applied,
     };
@@ -62,12 +62,12 @@ export class SlabState {
         const at = (what: string): string => `${p.name}/${what}${moment + 1}`;
         const place = this.#exactAt.get(p);
         if (place !== undefined) {
-          const begin = (moment * this.#exactBlocks + place) * BLOCK_SIZE;
+          const begin = (moment * this.#exactBlocks + place) * ADAMW8BIT_BLOCK_SIZE;
           saved.set(at("state"), savedTensor("f32", p.shape, exact.subarray(begin, begin + p.size)));
           continue;
         }
         const begin = moment * slab.size + p.start;
-        const block = moment * this.#blocks + p.start / BLOCK_SIZE;
+        const block = moment * this.#blocks + p.start / ADAMW8BIT_BLOCK_SIZE;
         saved.set(at("state"), savedTensor("u8", p.shape, codes.subarray(begin, begin + p.size)));
         saved.set(at("absmax"), savedTensor("f32", [blocksOf(p)], absmax.subarray(block, block + blocksOf(p))));
       }
@@ -83,17 +83,23 @@ export class SlabState {
     const { slab } = this;
     const codes = new Uint8Array(2 * slab.size).fill(ZERO_CODE, 0, slab.size);
     const absmax = new Float32Array(2 * this.#blocks);
-    const exact = new Float32Array(2 * this.#exactBlocks * BLOCK_SIZE);
+    const exact = new Float32Array(2 * this.#exactBlocks * ADAMW8BIT_BLOCK_SIZE);
     for (const p of slab.parameters) {
       for (const moment of [0, 1]) {
         const at = (what: string): string => `${p.name}/${what}${moment + 1}`;
         const place = this.#exactAt.get(p);
         if (place !== undefined) {
-          exact.set(reader.takeFloats(at("state"), p.shape), (moment * this.#exactBlocks + place) * BLOCK_SIZE);
+          exact.set(
+            reader.takeFloats(at("state"), p.shape),
+            (moment * this.#exactBlocks + place) * ADAMW8BIT_BLOCK_SIZE,
+          );
           continue;
         }
         codes.set(reader.take(at("state"), "u8", p.shape), moment * slab.size + p.start);
-        absmax.set(reader.takeFloats(at("absmax"), [blocksOf(p)]), moment * this.#blocks + p.start / BLOCK_SIZE);
+        absmax.set(
+          reader.takeFloats(at("absmax"), [blocksOf(p)]),
+          moment * this.#blocks + p.start / ADAMW8BIT_BLOCK_SIZE,
+        );
       }
     }
     return () => {
