@@ -75,6 +75,9 @@ interface Place {
   readonly deadlineMs: number;
 }
 
+/** A launcher that is told to abort drops what it has not passed on yet: time for the error of this rank to reach it. */
+const PASS_ON_MS = 500;
+
 export class MpiWorld implements World {
   readonly rank: number;
   readonly size: number;
@@ -194,7 +197,10 @@ export class MpiWorld implements World {
   /** A rank that leaves without a word would leave the others waiting, and might end the whole job with code 0. */
   #exit(code: number): void {
     if (this.#left) return;
-    if (code !== 0) return this.abort(code);
+    if (code !== 0) {
+      Bun.sleepSync(PASS_ON_MS);
+      return this.abort(code);
+    }
     const request = this.#start("MPI_Ibarrier");
     for (const end = performance.now() + this.#deadlineMs; performance.now() < end; Bun.sleepSync(1)) {
       if (!this.#test(request)) continue;
