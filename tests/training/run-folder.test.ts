@@ -23,8 +23,9 @@ test("a folder that cannot be made is one sentence", async () => {
   const file = join(folder.path, "file");
   await writeFile(file, "");
   const run = join(file, "run");
-  for (const made of [lockRunFolder(run), createRunFolder(run, false)])
-    expect(await failure(made)).toStartWith(`QloraError: ${run}: could not be written (ENOTDIR`);
+  // One after the other: the second would be refused before anybody waits for it.
+  for (const make of [() => lockRunFolder(run), () => createRunFolder(run, false)])
+    expect(await failure(make())).toStartWith(`QloraError: ${run}: could not be written (ENOTDIR`);
 });
 
 test("a folder is held by one run at a time", async () => {
