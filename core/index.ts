@@ -68,6 +68,7 @@ export type { ProfileLine } from "./device/profile.ts";
 export {
   GRAD_STATE,
   gridFor,
+  type KernelOptions,
   type KernelSpec,
   moduleText,
   type ScalarType,

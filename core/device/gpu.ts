@@ -2,7 +2,7 @@ import { DeviceError } from "../errors.ts";
 import { nextTask } from "../util/next-task.ts";
 import { BindGroups } from "./bind-groups.ts";
 import { compileFailure, deviceFailure, reportOf } from "./failure.ts";
-import type { KernelSpec } from "./kernel.ts";
+import type { KernelOptions, KernelSpec } from "./kernel.ts";
 import { Memory, type Purpose } from "./memory.ts";
 import { type CompileOptions, type Kernel, Kernels } from "./pipelines.ts";
 import type { GpuInfo, Tier } from "./probe.ts";
@@ -155,11 +155,12 @@ export class Gpu {
   }
 
   /**
-   * The kernel of this key, compiled on first use. The key names all that `make` depends on (dtypes, constants).
-   * @throws DeviceError with the compiler's messages
+   * The kernel of this key, compiled on first use. The key begins with the plugin's name and names all that `make` depends
+   * on (dtypes, constants).
+   * @throws DeviceError with the compiler's messages, or naming both where the key is of a kernel that differs
    */
-  kernel(key: string, make: () => KernelSpec): Kernel {
-    return this.#kernels.get(key, make);
+  kernel(key: string, make: () => KernelSpec, options?: KernelOptions): Kernel {
+    return this.#kernels.get(key, make, options);
   }
 
   /** What every kernel so far was made of, by key. */

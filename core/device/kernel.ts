@@ -32,6 +32,18 @@ export interface KernelSpec {
   readonly diagnostics?: readonly string[];
 }
 
+/** How a kernel is asked for. */
+export interface KernelOptions {
+  /**
+   * False: `make` is called for the first of a key alone, and a later one that differs is not seen. For texts that take
+   * longer to write than the rest of a dispatch, under keys that nobody else takes. Default true.
+   */
+  readonly compare?: boolean;
+}
+
+/** Of kernels whose text takes long to write (20 us on average, at some hundred dispatches a block). */
+export const LONG_TEXT: KernelOptions = { compare: false };
+
 /** A float literal that WGSL reads back to the same f32. */
 export function wgslFloat(value: number): string {
   if (!Number.isFinite(value)) throw new RangeError(`WGSL has no literal for ${value}`);

@@ -1,7 +1,8 @@
 /** The kernels of a device: compiled when they are first asked for, or up front, all those that a plan has met. */
 import { DeviceError } from "../errors.ts";
 import { nextTask } from "../util/next-task.ts";
-import { type KernelSpec, moduleText, type UniformType } from "./kernel.ts";
+import { type KernelOptions, type KernelSpec, moduleText, type UniformType } from "./kernel.ts";
+import { kernelSite, keyClash, specDifference } from "./kernel-clash.ts";
 
 /** A compiled kernel, made by `Gpu.kernel`. */
 export interface Kernel {
@@ -44,6 +45,8 @@ export class Kernels {
   readonly #background: boolean;
   readonly #lanes: number;
   readonly #made = new Map<string, Kernel>();
+  /** Who asked for each first, for the message of a clash. */
+  readonly #sites = new Map<string, string | undefined>();
   /** Waiting or under way; those that failed stay, so that all who need one are told. */
   readonly #coming = new Map<string, Coming>();
   #waiting: Coming[] = [];
@@ -57,13 +60,22 @@ export class Kernels {
     this.#lanes = background ? Math.max(1, Math.min(MAX_CONCURRENT, navigator.hardwareConcurrency - 1)) : 1;
   }
 
-  /** The kernel of this key, compiled on first use. */
-  get(key: string, make: () => KernelSpec): Kernel {
+  /** The kernel of this key, compiled on first use. @throws DeviceError where the key is of a kernel that differs */
+  get(key: string, make: () => KernelSpec, { compare = true }: KernelOptions = {}): Kernel {
     const known = this.#made.get(key);
-    if (known !== undefined) return known;
+    if (!this.#sites.has(key)) this.#sites.set(key, kernelSite());
+    if (known !== undefined) {
+      if (compare) this.#requireSame(key, make());
+      return known;
+    }
     const spec = make();
     const { layout, descriptor } = this.#describe(key, spec);
     return this.#keep(key, spec, layout, this.#device.createComputePipeline(descriptor));
+  }
+
+  #requireSame(key: string, spec: KernelSpec): void {
+    const difference = specDifference(this.specs.get(key)!, spec);
+    if (difference !== undefined) throw keyClash(key, difference, this.#sites.get(key), kernelSite());
   }
 
   /** Compiles those that are missing; one that is under way already is waited for. */

@@ -1,6 +1,6 @@
 import { LONG_SAMPLE } from "../../core/device/batch-shape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { gridFor } from "../../core/device/kernel.ts";
+import { gridFor, LONG_TEXT } from "../../core/device/kernel.ts";
 import type { KernelCost } from "../../core/device/profile.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { attentionWork } from "./flops.ts";
@@ -47,10 +47,14 @@ function run(
   const plan = planOf(part, shape, tuning);
   const capped = softcap > 0;
   const key = `attention/matrix/${part}/${wanted}/${heads}/${kvHeads}/${headDim}/${capped}/${Object.values(tuning).join()}`;
-  const kernel = gpu.kernel(key, () => {
-    if (part === "forward") return matrixForward(plan, capped);
-    return part === "queries" ? matrixQueries(plan, capped) : matrixKeys(plan, capped, wanted);
-  });
+  const kernel = gpu.kernel(
+    key,
+    () => {
+      if (part === "forward") return matrixForward(plan, capped);
+      return part === "queries" ? matrixQueries(plan, capped) : matrixKeys(plan, capped, wanted);
+    },
+    LONG_TEXT,
+  );
   const rows = options.segments.shape[0]!;
   const tiles = Math.ceil(rows / plan.tileRows);
   const window = options.window === 0 ? NO_WINDOW : options.window;
@@ -132,7 +136,7 @@ function runSpilled(
   const [, k] = read as readonly [Tensor, Tensor];
   const how = tunings.spill ?? spillTuning(headDim);
   const key = `attention/matrix/spilled-queries/${heads}/${kvHeads}/${headDim}/${tileRows}/${Object.values(how).join()}`;
-  const kernel = gpu.kernel(key, () => matrixSpilledQueries(shape, tileRows, how));
+  const kernel = gpu.kernel(key, () => matrixSpilledQueries(shape, tileRows, how), LONG_TEXT);
   const window = options.window === 0 ? NO_WINDOW : options.window;
   const tiles = Math.ceil(rows / how.queries);
   for (let first = 0; first < kvHeads; first += most) {

@@ -1,6 +1,6 @@
 /** f16 copies of LoRA's masters, as the products read them. */
 import type { Gpu } from "../../core/device/gpu.ts";
-import { gridFor } from "../../core/device/kernel.ts";
+import { gridFor, LONG_TEXT } from "../../core/device/kernel.ts";
 import { elementCount, expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
 import { type Width, widthOf } from "../vector.ts";
 import { IMAGE_VECTOR, type OperandLayout } from "./image.ts";
@@ -88,26 +88,30 @@ export function castHalf(gpu: Gpu, master: Tensor, options: CastOptions): void {
       into.shape[1]!,
     ]),
   );
-  const kernel = gpu.kernel(`gemm/cast-half/${width}`, () => ({
-    code: castCode(width),
-    bindings: ["read", "write", "write"],
-    uniforms: {
-      rows: "u32",
-      columns: "u32",
-      padded_rows: "u32",
-      padded_columns: "u32",
-      straight_row: "u32",
-      straight_column: "u32",
-      straight_stride: "u32",
-      straight_depth: "u32",
-      transposed_row: "u32",
-      transposed_column: "u32",
-      transposed_stride: "u32",
-      transposed_depth: "u32",
-      scale: "f32",
-    },
-    enable: ["f16"],
-  }));
+  const kernel = gpu.kernel(
+    `gemm/cast-half/${width}`,
+    () => ({
+      code: castCode(width),
+      bindings: ["read", "write", "write"],
+      uniforms: {
+        rows: "u32",
+        columns: "u32",
+        padded_rows: "u32",
+        padded_columns: "u32",
+        straight_row: "u32",
+        straight_column: "u32",
+        straight_stride: "u32",
+        straight_depth: "u32",
+        transposed_row: "u32",
+        transposed_column: "u32",
+        transposed_stride: "u32",
+        transposed_depth: "u32",
+        scale: "f32",
+      },
+      enable: ["f16"],
+    }),
+    LONG_TEXT,
+  );
   const placed = (name: string, { into, firstRow = 0, firstColumn = 0, layout = "rows" }: CopyTarget) => ({
     [`${name}_row`]: firstRow,
     [`${name}_column`]: firstColumn,

@@ -1,5 +1,5 @@
 import type { Gpu } from "../../core/device/gpu.ts";
-import { gridFor } from "../../core/device/kernel.ts";
+import { gridFor, LONG_TEXT } from "../../core/device/kernel.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
 import { DEFAULT_VARIANT, matmulSpec, type MatmulVariant, variantKey } from "./gemm.ts";
 import type { OperandLayout } from "./image.ts";
@@ -112,8 +112,10 @@ export function gemm(gpu: Gpu, terms: readonly GemmTerm[], c: Tensor, options: G
     const lefts = ordered.map(({ a, packed }) => (reads && packed !== undefined ? packed : a));
     const packed = ordered.map(({ a }, i) => lefts[i] !== a);
     const shape = { terms: ordered.length, divided, layout, packed };
-    const kernel = gpu.kernel(matmulKey(unit, how, shape, variant), () =>
-      how.relay ? relaySpec(unit, how, shape, variant.group) : matmulSpec(unit, how, shape, variant),
+    const kernel = gpu.kernel(
+      matmulKey(unit, how, shape, variant),
+      () => (how.relay ? relaySpec(unit, how, shape, variant.group) : matmulSpec(unit, how, shape, variant)),
+      LONG_TEXT,
     );
     gpu.dispatch(
       kernel,

@@ -1,5 +1,5 @@
 import type { Gpu } from "../../core/device/gpu.ts";
-import { gridFor } from "../../core/device/kernel.ts";
+import { gridFor, LONG_TEXT } from "../../core/device/kernel.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
 import { dropoutValues, type MemberDropout } from "./dropout-text.ts";
 import { addToGradient, sumToHalf } from "./epilogue.ts";
@@ -72,7 +72,7 @@ function thin(
     throw new RangeError(`${a.label}: a depth of ${depth} cannot be split into ${splits}`);
   const half = splits === 1;
   const key = `gemm/thin/${unitKey(unit)}/${tileRows}/${half ? "half" : "partial"}/${members?.join("+") ?? "plain"}`;
-  const kernel = gpu.kernel(key, () => thinSpec(unit, { tileRows, half, members }));
+  const kernel = gpu.kernel(key, () => thinSpec(unit, { tileRows, half, members }), LONG_TEXT);
   const uniforms = {
     rows,
     depth: depth / 8,
@@ -140,7 +140,7 @@ export function loraMaskedGradient(gpu: Gpu, dU: Tensor, a: Tensor, dX: Tensor, 
   if (columns % 64 !== 0) throw new RangeError(`${dX.label}: ${columns} columns are no multiple of 64`);
   const unit = unitOf(gpu);
   const key = `gemm/masked/${unitKey(unit)}/${members.join("+")}`;
-  const kernel = gpu.kernel(key, () => maskedSpec(unit, members));
+  const kernel = gpu.kernel(key, () => maskedSpec(unit, members), LONG_TEXT);
   const [down, across] = [Math.ceil(rows / MASKED_TILE.rows), columns / MASKED_TILE.columns];
   const run = maskedRun(down * across);
   gpu.dispatch(
@@ -181,7 +181,7 @@ function tokenSum(gpu: Gpu, a: Tensor, b: Tensor, { columns, column, transposed,
   const plan = { ...tokenSumPlan(features, columns, largeTilesFit(unit, gpu.device.limits)), ...options };
   const tileFeatures = plan.tileRows;
   const key = `gemm/token-sum/${unitKey(unit)}/${tileFeatures}/${transposed ? "transposed" : "straight"}/${members?.join("+") ?? "plain"}`;
-  const kernel = gpu.kernel(key, () => tokenSumSpec(unit, { tileFeatures, transposed, members }));
+  const kernel = gpu.kernel(key, () => tokenSumSpec(unit, { tileFeatures, transposed, members }), LONG_TEXT);
   const tiles = (features / tileFeatures) * (columns / TUNING.thin.columns);
   const steps = Math.ceil(rows / TUNING.thin.depth);
   const chunkSteps = Math.ceil(steps / Math.min(steps, plan.splits));

@@ -1,6 +1,6 @@
 /** Dense products with f32 accumulation, in the three layouts that a low-rank branch needs. */
 import type { Gpu } from "../../core/device/gpu.ts";
-import { gridFor } from "../../core/device/kernel.ts";
+import { gridFor, LONG_TEXT } from "../../core/device/kernel.ts";
 import { isSoftware } from "../../core/device/software.ts";
 import { expectTensor, matrixShape, type Tensor } from "../../core/device/tensor.ts";
 import { type DropoutOptions, dropoutScale, dropoutThreshold } from "../dropout/index.ts";
@@ -154,6 +154,7 @@ function launch(
       uniforms: matmulUniforms(source),
       types,
     }),
+    LONG_TEXT,
   );
   const mask = dropout !== undefined && {
     site: dropout.site,

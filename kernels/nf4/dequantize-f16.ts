@@ -1,6 +1,6 @@
 import type { Nf4Weight } from "../../core/compute/linear.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { gridFor, type KernelSpec, wgslFloat } from "../../core/device/kernel.ts";
+import { gridFor, type KernelSpec, LONG_TEXT, wgslFloat } from "../../core/device/kernel.ts";
 import { expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import { nf4CodeBook } from "../../core/formats/nf4.ts";
 import { IMAGE_VECTOR, type OperandLayout, operandLayout } from "../matmul-matrix/image.ts";
@@ -172,7 +172,7 @@ export function dequantizeRows(
   expectTensor(out, [outFeatures, inFeatures], "f16");
   expectColumns(out, layout);
   const key = `gemm/dequantize-rows/${nf4Key(weight)}/${lookup}/${layout}`;
-  const kernel = gpu.kernel(key, () => rowsSpec(weight, lookup, layout));
+  const kernel = gpu.kernel(key, () => rowsSpec(weight, lookup, layout), LONG_TEXT);
   const words = (outFeatures * inFeatures) / 8;
   gpu.dispatch(
     kernel,
@@ -197,7 +197,7 @@ export function dequantizeTransposed(
   expectTensor(out, [inFeatures, outFeatures], "f16");
   expectColumns(out, layout);
   const key = `gemm/dequantize-transposed/${outFeatures}x${inFeatures}/${nf4Key(weight)}/${lookup}/${layout}`;
-  const kernel = gpu.kernel(key, () => transposedSpec(weight, lookup, layout));
+  const kernel = gpu.kernel(key, () => transposedSpec(weight, lookup, layout), LONG_TEXT);
   const tiles = (outFeatures / TILE_OUT) * Math.ceil(inFeatures / TILE_IN);
   gpu.dispatch(kernel, [...nf4Tensors(weight), out], { nested_offset: weight.nestedOffset, zero: 0 }, gridFor(tiles));
 }
