@@ -128,6 +128,12 @@ export {
   readFloats,
   readModelConfig,
 } from "./formats/checkpoint.ts";
+export {
+  type DecoderConfig,
+  DecoderConfigReader,
+  type RopeConfig,
+  type RopeScaling,
+} from "./formats/decoder-config.ts";
 export { createDynamicMap, nearestCode } from "./formats/dynamic-map.ts";
 export { f32ToBf16 } from "./formats/half.ts";
 export { isObject } from "./formats/json-object.ts";

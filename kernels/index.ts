@@ -45,6 +45,7 @@ export { pooledAttention, type PooledAttentionOptions } from "./pooled-attention
 export { addNorm, rmsNorm, type RmsNormOptions } from "./rms-norm/index.ts";
 export { addNormThenNorm } from "./rms-norm/pair.ts";
 export { rope, ropeInverseFrequencies } from "./rope/index.ts";
+export { scaledFrequencies } from "./rope/scaling.ts";
 
 // ---- the frame of a decoder that classifies: loading, head, pooling; a model adds its block
 export {

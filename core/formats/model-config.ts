@@ -34,7 +34,7 @@ export class ModelConfigReader {
   /** What was wrong so far; authors add theirs. */
   readonly problems: string[] = [];
 
-  constructor(private readonly json: Json) {}
+  constructor(protected readonly json: Json) {}
 
   /** A positive whole number, no larger than anything of its kind: what is made for each layer has to end. */
   size(key: string, fallback?: number): number {

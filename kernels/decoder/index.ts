@@ -45,6 +45,8 @@ export interface DecoderOutline<N extends string = string> {
   readonly hasBias?: ((spec: LinearSpec) => boolean) | undefined;
   /** Norms of a layer by the names that follow `model.layers.N.`, in the order of the forward pass. */
   readonly norms: readonly N[];
+  /** Sizes of the norms that are not of hidden states, such as those of a query's heads. */
+  readonly normSizes?: Readonly<Partial<Record<N, number>>> | undefined;
   /** Embeddings are multiplied by it. */
   readonly embeddingScale: number;
   /** 1 where a norm multiplies by 1 + weight, as Gemma's do. */
@@ -54,7 +56,7 @@ export interface DecoderOutline<N extends string = string> {
 /** All frozen weights on the GPU. */
 export interface DecoderWeights<N extends string = string> {
   readonly embedding: TokenTable;
-  /** Norms of each layer by name, [C] f32. */
+  /** Norms of each layer by name, [C] f32 or of the outline's `normSizes`. */
   readonly layers: readonly Readonly<Record<N, Tensor>>[];
   /** The last norm, [C] f32. */
   readonly norm: Tensor;
@@ -94,11 +96,12 @@ export interface DecoderParts<L extends { readonly trains: boolean }, N extends 
   readonly free?: (() => void) | undefined;
 }
 
+const normSize = <N extends string>({ config, normSizes }: DecoderOutline<N>, name: N): number =>
+  normSizes?.[name] ?? config.hiddenSize;
+
 /** The model's structure: linears, head and every tensor of the base as Hugging Face counts it. */
-export function decoderSpec(
-  { config, linears, hasBias = () => false, norms }: DecoderOutline,
-  numLabels: number,
-): ModelSpec {
+export function decoderSpec<N extends string>(outline: DecoderOutline<N>, numLabels: number): ModelSpec {
+  const { config, linears, hasBias = () => false, norms } = outline;
   const { hiddenSize, numHiddenLayers, vocabSize } = config;
   const floats = (name: string, ...shape: number[]): BaseTensorSpec => ({ name, shape, dtype: "F32" });
   const specs: LinearSpec[] = [];
@@ -109,7 +112,7 @@ export function decoderSpec(
       rows.push({ name: `${spec.name}.weight`, shape: [spec.outFeatures, spec.inFeatures], dtype: "NF4" });
       if (hasBias(spec)) rows.push(floats(`${spec.name}.bias`, spec.outFeatures));
     }
-    rows.push(...norms.map((name) => floats(`model.layers.${layer}.${name}.weight`, hiddenSize)));
+    rows.push(...norms.map((name) => floats(`model.layers.${layer}.${name}.weight`, normSize(outline, name))));
   }
   rows.push(floats("model.norm.weight", hiddenSize), floats("score.weight", numLabels, hiddenSize));
   return {
@@ -156,7 +159,9 @@ export async function loadDecoder<N extends string>(
   for (let layer = 0; layer < numHiddenLayers; layer++) {
     for (const spec of outline.linears(layer)) linears.set(spec.name, await linear(spec));
     const norms: Partial<Record<N, Tensor>> = {};
-    for (const name of outline.norms) norms[name] = await vector(`model.layers.${layer}.${name}.weight`, hiddenSize);
+    for (const name of outline.norms) {
+      norms[name] = await vector(`model.layers.${layer}.${name}.weight`, normSize(outline, name));
+    }
     layers.push(norms as Record<N, Tensor>);
   }
   const norm = await vector("model.norm.weight", hiddenSize);

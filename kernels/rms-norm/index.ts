@@ -15,10 +15,18 @@ export interface RmsNormOptions {
   readonly offset: 0 | 1;
 }
 
+/** How one norm is asked for. */
+export interface RmsNormSettings extends RmsNormOptions {
+  /** Of the output; by default the tier's operand type. */
+  readonly dtype?: "f16" | "f32" | undefined;
+  /** Columns are heads of so many numbers, each normed by itself with the same weight, as Qwen3 norms queries and keys. */
+  readonly headDim?: number | undefined;
+}
+
 type FloatType = "f16" | "f32";
 
 interface RmsNormAttrs extends RmsNormOptions {
-  /** [C] f32, frozen. */
+  /** [C] f32, frozen; [D] where heads are normed. */
   readonly weight: Tensor;
   readonly dtype: FloatType;
 }
@@ -70,7 +78,14 @@ function dispatch(
   gpu.dispatch(kernel, tensors, { rows, columns: columns / width, eps, offset }, gridFor(rows));
 }
 
-/** x [N,C], residual [N,C] f32 or undefined -> y [N,C] and 1/rms [N] f32. */
+/** Heads lie one behind the other in a row, so a head is a row of the same memory: rows and columns as the kernels count them. */
+function normedRows(x: Tensor, { weight }: RmsNormAttrs): readonly [rows: number, columns: number] {
+  const [rows, columns] = matrixShape(x);
+  const size = weight.shape[0]!;
+  return [(rows * columns) / size, size];
+}
+
+/** x [N,C], residual [N,C] f32 or undefined -> y [N,C] and 1/rms [N] f32, [N*H] of heads. */
 function forward(
   tape: Tape,
   x: Tensor,
@@ -78,10 +93,9 @@ function forward(
   attrs: RmsNormAttrs,
 ): { y: Tensor; inverseRms: Tensor } {
   expectTensor(x, [-1, -1], "f32", "f16");
-  const [rows, columns] = matrixShape(x);
-  expectTensor(attrs.weight, [columns], "f32");
-  if (residual !== undefined) expectTensor(residual, [rows, columns], "f32");
-  const y = tape.alloc([rows, columns], attrs.dtype, residual === undefined ? "norm" : "residual");
+  if (residual !== undefined) expectTensor(residual, x.shape, "f32");
+  const [rows, columns] = normedRows(x, attrs);
+  const y = tape.alloc(x.shape, attrs.dtype, residual === undefined ? "norm" : "residual");
   const inverseRms = tape.alloc([rows], "f32", "1/rms");
   const tensors = [x, attrs.weight, inverseRms, y, ...(residual === undefined ? [] : [residual])];
   const variant = { name: "forward", x: floatType(x), y: attrs.dtype, columns, added: residual !== undefined } as const;
@@ -98,8 +112,8 @@ function backward(
   existing: Tensor | undefined,
   attrs: RmsNormAttrs,
 ): Tensor {
-  const [rows, columns] = matrixShape(x);
-  expectTensor(dY, [rows, columns], attrs.dtype);
+  const [rows, columns] = normedRows(x, attrs);
+  expectTensor(dY, x.shape, attrs.dtype);
   const dX = existing ?? tape.like(x);
   const variant = {
     name: "backward",
@@ -139,15 +153,21 @@ const addNormOp: Op<RmsNormAttrs> = {
 
 /**
  * Root mean square norm, computed in f32: x / sqrt(mean(x^2) + eps) * (offset + weight), cast at the end.
- * x [N,C] f32 or f16, weight [C] f32 (frozen) -> [N,C] of `dtype`, by default the tier's operand type.
+ * x [N,C] f32 or f16, weight [C] f32 (frozen) -> [N,C] of `dtype`, by default the tier's operand type. With `headDim` D,
+ * each head of D columns is normed by itself, where it lies: weight [D].
  * Source: Zhang and Sennrich 2019 (arXiv 1910.07467); the order of casts is that of Gemma-2 in transformers.
+ * @throws RangeError where x's columns are not whole heads
  */
 export function rmsNorm(
   tape: Tape,
   x: Tensor,
   weight: Tensor,
-  { eps, offset, dtype = tape.gpu.computeDtype }: RmsNormOptions & { readonly dtype?: FloatType },
+  { eps, offset, dtype = tape.gpu.computeDtype, headDim }: RmsNormSettings,
 ): Tensor {
+  const [, columns] = matrixShape(x);
+  expectTensor(weight, [headDim ?? columns], "f32");
+  if (headDim !== undefined && columns % headDim !== 0)
+    throw new RangeError(`rmsNorm: ${columns} columns are not whole heads of ${headDim}`);
   return tape.run(normOp, [x], { weight, eps, offset, dtype })[0]!;
 }
 
@@ -162,5 +182,6 @@ export function addNorm(
   weight: Tensor,
   { eps, offset }: RmsNormOptions,
 ): Tensor {
+  expectTensor(weight, [matrixShape(x)[1]], "f32");
   return tape.run(addNormOp, [residual, x], { weight, eps, offset, dtype: "f32" })[0]!;
 }

@@ -11,11 +11,10 @@ import {
   resolvePlacement,
   type TensorSource,
 } from "qlora/core";
-import { decoderClassifier, type DecoderPlacement, loadDecoder } from "qlora/kernels";
+import { decoderClassifier, type DecoderPlacement, loadDecoder, scaledFrequencies } from "qlora/kernels";
 import { llamaBlock } from "./block.ts";
 import { IN_NF4, type LlamaConfig, MODEL_TYPES, parseLlamaConfig } from "./config.ts";
 import { llamaFrame, llamaOutline } from "./outline.ts";
-import { scaledFrequencies } from "./rope.ts";
 
 const options = defineOptions({
   checkpoint: option("string", {
@@ -74,7 +73,7 @@ async function createLlama(
   const { gpu } = context;
   const outline = llamaFrame(config);
   const weights = await loadDecoder(context, checkpoint, outline, placement);
-  const frequencies = scaledFrequencies(config.headDim, config.ropeTheta, config.ropeScaling);
+  const frequencies = scaledFrequencies(config.headDim, config);
   const inverseFrequencies = gpu.upload(frequencies, [config.headDim / 2], "f32", "inverse frequencies", "weights");
   const network = { config, inverseFrequencies };
   return decoderClassifier(context, {

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { ModelError } from "../../core/errors.ts";
+import { scaledFrequencies } from "../../kernels/rope/scaling.ts";
 import { parseLlamaConfig } from "../../plugins/llama/config.ts";
 import { llamaOutline } from "../../plugins/llama/outline.ts";
-import { scaledFrequencies } from "../../plugins/llama/rope.ts";
 import { expectClose } from "../support/close.ts";
 
 /** The fields of meta-llama/Llama-3.1-8B's config.json that are read, in the spelling of 2024. */
@@ -31,11 +31,13 @@ const qwen = { ...llama31, model_type: "qwen2", rope_scaling: null, sliding_wind
 test("Llama 3.1's frequencies: short wavelengths as they are, long ones by the factor", () => {
   const { headDim, ropeTheta, ropeScaling, biased, windows } = parseLlamaConfig(llama31, "config.json");
   expect({ headDim, biased, windows: new Set(windows) }).toEqual({ headDim: 128, biased: [], windows: new Set([0]) });
-  const frequencies = scaledFrequencies(headDim, ropeTheta, ropeScaling);
+  const frequencies = scaledFrequencies(headDim, { ropeTheta, ropeScaling });
   // j = 0: 1; j = 63: 500000^(-126/128) / 8; j = 32: sqrt(1/500000) = 0.00141421 turns 1.843848 times in 8192, so
   // smooth = 0.281283 and the frequency is 0.00141421 * (0.718717 / 8 + 0.281283).
   expectClose([frequencies[0]!, frequencies[32]!, frequencies[63]!], [1, 5.248462e-4, 3.068926e-7], { rtol: 2e-6 });
-  expectClose([scaledFrequencies(128, 10000, { type: "linear", factor: 4 })[0]!], [0.25], { rtol: 1e-7 });
+  expectClose([scaledFrequencies(128, { ropeTheta: 10000, ropeScaling: { type: "linear", factor: 4 } })[0]!], [0.25], {
+    rtol: 1e-7,
+  });
 });
 
 test("the table of Llama 3.1 8B counts its parameters", () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { Tape } from "../../core/compute/tape.ts";
 import { addResidual } from "../../kernels/add/index.ts";
 import { addNorm, rmsNorm } from "../../kernels/rms-norm/index.ts";
 import { addNormThenNorm } from "../../kernels/rms-norm/pair.ts";
@@ -51,6 +52,46 @@ for (const tier of tiers) {
         });
       }
     }
+
+    for (const [rows, heads, headDim] of [
+      [1, 1, 4],
+      [17, 3, 20],
+      [33, 2, 128],
+      [257, 5, 1],
+    ] as const) {
+      test(`heads of [${rows},${heads}*${headDim}], each by itself`, async () => {
+        const gpu = await gpuOf(tier);
+        const columns = heads * headDim;
+        const x = rounded(normals(rows * columns, runSeed, 30), gpu.computeDtype);
+        const weight = normals(headDim, runSeed + 1, 0.3);
+        const dY = rounded(normals(rows * columns, runSeed + 2), gpu.computeDtype);
+        const w = tensorOf(gpu, weight, [headDim], "f32");
+        const input = tensorOf(gpu, x, [rows, columns], gpu.computeDtype);
+        const norm = { eps: EPS, offset: 0, headDim } as const;
+        const run = await runOp(gpu, [input], (tape, t) => rmsNorm(tape, t, w, norm), dY);
+        // The reference takes the weight's length for a row's.
+        expectClose(run.output, rmsNormReference(x, weight, EPS, 0), halfTolerance(gpu.computeDtype));
+        if (headDim > 1) {
+          const want = rmsNormBackwardReference(x, weight, EPS, 0, dY);
+          expectNear(run.gradients[0]!, want, gpu.computeDtype === "f16" ? 1e-3 : 1e-6);
+        }
+        gpu.free(w);
+      });
+    }
+
+    test("a weight of another size is refused, and columns that are no whole heads", async () => {
+      const gpu = await gpuOf(tier);
+      const tape = new Tape(gpu);
+      const input = tensorOf(gpu, new Float32Array(12), [1, 12], "f32");
+      const w = tensorOf(gpu, new Float32Array(8), [8], "f32");
+      const norm = (headDim?: number) => () => rmsNorm(tape, input, w, { eps: EPS, offset: 0, headDim });
+      expect(norm()).toThrow("expected [12] f32");
+      expect(norm(4)).toThrow("expected [4] f32");
+      expect(norm(8)).toThrow("rmsNorm: 12 columns are not whole heads of 8");
+      tape.close();
+      gpu.free(input);
+      gpu.free(w);
+    });
 
     test("f32 output, whatever the tier", async () => {
       const gpu = await gpuOf(tier);

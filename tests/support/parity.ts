@@ -31,26 +31,34 @@ const LIMITS = {
 
 /** What is compared. */
 export interface ParityOptions {
-  /** Folder below tests/golden/data/plugins. */
+  /** Folder below `folder`. */
   readonly name: string;
+  /** Folder below tests/golden/data. Default: plugins. */
+  readonly folder?: string;
   readonly adapter: AdapterFactory;
-  /** @param plugins the folder tests/golden/data/plugins */
-  readonly source: (plugins: string) => ModelLoader;
+  /** @param data tests/golden/data/plugins, or the folder named above */
+  readonly source: (data: string) => ModelLoader;
   /** The adapter's name of a gradient that the reference calls otherwise. */
   readonly gradientName?: (name: string) => string;
 }
 
 /** Declares the tests of one reference in every tier that the device offers. */
-export function parityTests({ name, adapter, source, gradientName = (key) => key }: ParityOptions): void {
-  const plugins = goldenPath("plugins");
-  const folder = join(plugins, name);
+export function parityTests({
+  name,
+  folder: parent = "plugins",
+  adapter,
+  source,
+  gradientName = (key) => key,
+}: ParityOptions): void {
+  const data = goldenPath(parent);
+  const folder = join(data, name);
   const read = async (): Promise<Reference> =>
     JSON.parse(await readFile(join(folder, "reference.json"), "utf8")) as Reference;
 
   test(`${name}: the files that it writes are peft's, byte for byte`, async () => {
     const from = join(folder, "adapter");
     const { logits, base_model: baseModel } = await read();
-    const { linears, head } = await source(plugins).outline(logits[0]!.length);
+    const { linears, head } = await source(data).outline(logits[0]!.length);
     const plugin = adapter.fromConfig(await readAdapterConfig(openFolder(from)));
     const live = await plugin.create({ linears, head, baseModel, seed: 1 });
     const to = await mkdtemp(join(tmpdir(), `qlora-${name}-`));
@@ -71,7 +79,7 @@ export function parityTests({ name, adapter, source, gradientName = (key) => key
       const config = await readAdapterConfig(openFolder(join(folder, "adapter")));
       expect(adapter.reads(config)).toBe(true);
       const plugin = adapter.fromConfig(config);
-      return { reference, session: await pluginSession(tier, source(plugins), plugin, join(folder, "adapter")) };
+      return { reference, session: await pluginSession(tier, source(data), plugin, join(folder, "adapter")) };
     };
 
     describe(`${name}, tier ${tier}`, () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { defineModel, defineOptions, type Model, type ModelSpec, type ModelPlugin } from "../../core/index.ts";
-import { gemma2, llama } from "../../plugins/index.ts";
+import { gemma2, llama, qwen3 } from "../../plugins/index.ts";
 import { modelContract, type ModelContractOptions, toyModel } from "../../testing/index.ts";
 import { gpuOf, runSeed, tiers } from "../support/gpu.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
@@ -10,6 +10,7 @@ const lengths = [70, 1, 17, 3];
 const shipped: readonly (readonly [ModelPlugin, ModelContractOptions])[] = [
   [gemma2({ checkpoint: tinyCheckpoint }), { lengths }],
   ...["llama", "qwen2"].map((name) => [llama({ checkpoint: goldenPath("plugins", `tiny-${name}-nf4`) }), {}] as const),
+  [qwen3({ checkpoint: goldenPath("turn2", "tiny-qwen3-nf4") }), {}],
 ];
 
 for (const tier of tiers) {

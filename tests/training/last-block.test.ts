@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import type { ForwardOptions } from "../../core/compute/blocks.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { ModelLoader } from "../../core/plugin/model.ts";
-import { dora, gemma2, ia3, llama, lora } from "../../plugins/index.ts";
+import { dora, gemma2, ia3, llama, lora, qwen3 } from "../../plugins/index.ts";
 import { fileHost } from "../../runtime/files/folder.ts";
 import { norm as l2 } from "../../testing/finite-differences.ts";
 import { ModelBench, randomSamples } from "../../testing/model-bench.ts";
@@ -24,6 +24,7 @@ const sources: [name: string, source: () => ModelLoader][] = [
     name,
     () => llama({ checkpoint: goldenPath("plugins", `tiny-${name}-nf4`) }).create(fileHost),
   ]),
+  ["qwen3", () => qwen3({ checkpoint: goldenPath("turn2", "tiny-qwen3-nf4") }).create(fileHost)],
 ];
 const all = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 const adapters: [name: string, adapter: AdapterPlugin][] = [
