@@ -1,5 +1,5 @@
 /**
- * What a plugin is written against: `import { defineOptimizer, type Tape } from "qlora/core"`. The four kinds of plugin and
+ * What a plugin is written against: `import { defineOptimizer, type Tape } from "qlora/core"`. The kinds of plugin and
  * what they get, the device with its tensors and kernels, the tape, parameters, and the files of others. Nothing in it knows
  * on which runtime it runs; ops and launchers that ship are in `qlora/kernels`.
  */
@@ -10,7 +10,7 @@
 export { ConfigError, DataError, DeviceError, ModelError, PluginError, QloraError } from "./errors.ts";
 export { version } from "./util/version.ts";
 
-// ---- the four kinds of plugin
+// ---- the kinds of plugin
 export {
   defineModel,
   type Model,
@@ -35,6 +35,7 @@ export {
   type OptimizerPlugin,
   type OptimizerStep,
 } from "./plugin/optimizer.ts";
+export { defineSchedule, type Schedule, type ScheduleContext, type SchedulePlugin } from "./plugin/schedule.ts";
 export { defineMetric, type Metric, type MetricContext, type MetricPlugin } from "./plugin/metric.ts";
 export { ConfusionMatrix, eachRow, predictedClass, softmaxRows } from "./plugin/metric-rows.ts";
 

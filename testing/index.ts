@@ -24,6 +24,7 @@ export { optimizerContract, type OptimizerContractOptions } from "./optimizer.ts
 export { ModelBench, type NamedValues, type PassSettings, randomSamples, type SessionSettings } from "./model-bench.ts";
 export { tinyCheckpoint, toyModel } from "./toy-model.ts";
 export { modelContract, type ModelContractOptions } from "./model.ts";
+export { scheduleContract, type ScheduleContractOptions } from "./schedule.ts";
 export { OptimizerBench, type BenchParameter, type BenchStep, savedCodes, savedFloats } from "./optimizer-bench.ts";
 export { differences, directional, dot } from "./finite-differences.ts";
 export { testGpu, testTiers } from "./gpu.ts";

@@ -1,12 +1,14 @@
 import { existsSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import { ConfigError } from "../../core/errors.ts";
-import { PLUGIN_KINDS } from "../../core/plugin/check.ts";
 import { isPluginFactory } from "../../core/plugin/factory.ts";
 import { didYouMean } from "../../core/util/suggest.ts";
 import * as plugins from "../../plugins/index.ts";
 import { notes, writeData } from "../output.ts";
 import { pluginNames, writePluginPackage } from "../scaffold.ts";
+
+/** Kinds that have a template. */
+const TEMPLATE_KINDS = ["model", "adapter", "optimizer", "metric"] as const;
 
 /** Starts a plugin package and says what to do next. */
 export async function runPlugin(
@@ -16,10 +18,10 @@ export async function runPlugin(
   const problems: string[] = [];
   if (action !== "new")
     problems.push(`ACTION: got ${JSON.stringify(action)}, expected new${didYouMean(action, ["new"])}`);
-  const kind = PLUGIN_KINDS.find((each) => each === given);
+  const kind = TEMPLATE_KINDS.find((each) => each === given);
   if (kind === undefined)
     problems.push(
-      `KIND: got ${JSON.stringify(given)}, expected one of ${PLUGIN_KINDS.join(", ")}${didYouMean(given, PLUGIN_KINDS)}`,
+      `KIND: got ${JSON.stringify(given)}, expected one of ${TEMPLATE_KINDS.join(", ")}${didYouMean(given, TEMPLATE_KINDS)}`,
     );
   if (kind === undefined || problems.length > 0)
     throw new ConfigError("USAGE", problems, { hint: "See qlora plugin --help." });

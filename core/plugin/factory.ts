@@ -71,7 +71,7 @@ interface KindRules<R> {
   readonly complete?: (name: string, made: R) => R;
 }
 
-/** Stamps a definition with its kind. The four `define...` functions are this one with their types. */
+/** Stamps a definition with its kind. The `define...` functions are this one with their types. */
 export function definePlugin<const K extends PluginKind, const S extends OptionShape, A extends readonly unknown[], R>(
   kind: K,
   definition: PluginDefinition<S, A, R>,

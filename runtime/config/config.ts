@@ -12,6 +12,7 @@ import { isPlugin, type Plugin, type PluginFactory } from "../../core/plugin/fac
 import type { MetricPlugin } from "../../core/plugin/metric.ts";
 import type { ModelPlugin } from "../../core/plugin/model.ts";
 import type { OptimizerPlugin } from "../../core/plugin/optimizer.ts";
+import type { SchedulePlugin } from "../../core/plugin/schedule.ts";
 import { unknownKeys } from "../../core/util/suggest.ts";
 import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
 import { deviceOptions, type DeviceOptions, type DeviceOptionsInput } from "./device-options.ts";
@@ -34,15 +35,18 @@ export interface ConfigInput {
   readonly metrics?: readonly MetricPlugin[];
   /** A loss of your own (`defineLoss`) in place of `training.loss`. */
   readonly loss?: Loss | undefined;
+  /** A schedule of your own (`defineSchedule`) in place of `training.lrSchedulerType`. */
+  readonly schedule?: SchedulePlugin | undefined;
   readonly data?: DataOptionsInput;
   readonly training?: TrainingOptionsInput;
   readonly device?: DeviceOptionsInput;
 }
 
 /** A checked config, defaults filled in. */
-export interface Config extends Required<Omit<ConfigInput, "data" | "training" | "device" | "loss">> {
+export interface Config extends Required<Omit<ConfigInput, "data" | "training" | "device" | "loss" | "schedule">> {
   readonly kind: "config";
   readonly loss: Loss | undefined;
+  readonly schedule: SchedulePlugin | undefined;
   readonly data: DataOptions;
   readonly training: TrainingOptions;
   readonly device: DeviceOptions;
@@ -70,7 +74,7 @@ export interface ConfigOverrides {
 
 export const CONFIG_FILE = "qlora.config.ts";
 
-const CONFIG_KEYS = ["model", "adapter", "optimizer", "metrics", "loss", "data", "training", "device"];
+const CONFIG_KEYS = ["model", "adapter", "optimizer", "metrics", "loss", "schedule", "data", "training", "device"];
 const MAX_METRICS = 1000;
 const SINGLE_KINDS = ["model", "adapter", "optimizer"] as const;
 type SingleKind = (typeof SINGLE_KINDS)[number];
@@ -108,11 +112,20 @@ function checkPlugins(input: ConfigInput, problems: string[]): void {
     );
   };
   for (const kind of SINGLE_KINDS) check(kind, kind, input[kind]);
+  if (input.schedule !== undefined) check("schedule", "schedule", input.schedule);
   const metrics: unknown = input.metrics === undefined ? [] : input.metrics;
   if (Array.isArray(metrics) && metrics.length <= MAX_METRICS)
     Array.from(metrics, (metric: unknown, i) => check(`metrics[${i}]`, "metric", metric)); // holes too
   else if (Array.isArray(metrics)) problems.push(`metrics: got ${metrics.length}, expected at most ${MAX_METRICS}`);
   else problems.push(`metrics: got ${formatValue(metrics)}, expected a list of metrics`);
+}
+
+function checkSchedule({ schedule }: ConfigInput, training: TrainingOptions, problems: string[]): void {
+  const named = training.lrSchedulerType !== trainingOptions.shape.lrSchedulerType.default;
+  if (schedule === undefined || (!named && Object.keys(training.lrSchedulerKwargs).length === 0)) return;
+  problems.push(
+    `schedule: got ${schedule.name} together with training.lrSchedulerType or training.lrSchedulerKwargs, expected only one`,
+  );
 }
 
 function checkLoss({ loss }: ConfigInput, training: TrainingOptions, problems: string[]): void {
@@ -149,9 +162,10 @@ export function defineConfig(input: ConfigInput): Config {
   checkPlugins(input, problems);
   const sections = checkSections(input, problems);
   if (problems.length === 0) checkLoss(input, sections.training, problems);
+  if (problems.length === 0) checkSchedule(input, sections.training, problems);
   if (problems.length > 0) throw new ConfigError("CONFIG_INVALID", problems);
-  const { model, adapter, optimizer, metrics = [], loss } = input;
-  return { kind: "config", model, adapter, optimizer, metrics, loss, ...sections, input: input };
+  const { model, adapter, optimizer, metrics = [], loss, schedule } = input;
+  return { kind: "config", model, adapter, optimizer, metrics, loss, schedule, ...sections, input: input };
 }
 
 const isConfig = (value: unknown): value is Config =>
@@ -234,6 +248,7 @@ export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): C
     optimizer: plugin("optimizer"),
     metrics: flags.metrics?.map((factory) => factory.configure({}) as MetricPlugin) ?? given?.metrics ?? [],
     loss: given?.loss,
+    schedule: given?.schedule,
     data: { ...given?.data, ...flags.data },
     training: { ...given?.training, ...flags.training },
     device: { ...given?.device, ...flags.device },
@@ -259,6 +274,7 @@ export function configToJson(config: Config): Readonly<Record<string, unknown>> 
     optimizer: plain(config.optimizer),
     metrics: config.metrics.map(plain),
     ...(config.loss === undefined ? {} : { loss: { name: config.loss.name, options: config.loss.options } }),
+    ...(config.schedule === undefined ? {} : { schedule: plain(config.schedule) }),
     data: config.data,
     training: config.training,
     device: config.device,

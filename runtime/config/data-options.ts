@@ -22,7 +22,7 @@ type Choice<T extends readonly string[]> = T extends readonly [
   : never;
 
 /** The definition of an option that is one of these names. */
-function choiceOf<const T extends readonly string[]>(names: T): Choice<T> {
+export function choiceOf<const T extends readonly string[]>(names: T): Choice<T> {
   return names.map((name) => `'${name}'`).join(" | ") as Choice<T>;
 }
 

@@ -50,8 +50,14 @@ export const loadedBy = (spec: string): PluginFactory | undefined => loaded.get(
 /** Factories of the plugins that a config holds, whichever copy of qlora made it; none for another value. */
 export function configFactories(config: unknown): readonly PluginFactory[] {
   if (typeof config !== "object" || config === null || !("kind" in config) || config.kind !== "config") return [];
-  const { model, adapter, optimizer, metrics } = config as unknown as Readonly<Record<string, unknown>>;
-  const plugins = [model, adapter, optimizer, ...(Array.isArray(metrics) ? (metrics as readonly unknown[]) : [])];
+  const { model, adapter, optimizer, schedule, metrics } = config as unknown as Readonly<Record<string, unknown>>;
+  const plugins = [
+    model,
+    adapter,
+    optimizer,
+    schedule,
+    ...(Array.isArray(metrics) ? (metrics as readonly unknown[]) : []),
+  ];
   return plugins
     .map((plugin) => (plugin as { readonly factory?: unknown } | undefined)?.factory)
     .filter((factory): factory is PluginFactory => isPluginFactory(factory));

@@ -1,6 +1,7 @@
 /** Options of the training loop: transformers' TrainingArguments in camelCase, with their defaults where they serve. */
 import { defineOptions, option, type InferInput, type InferOptions } from "../../core/options/options.ts";
-import { MAX_SAMPLES, samples } from "./data-options.ts";
+import { choiceOf, MAX_SAMPLES, samples } from "./data-options.ts";
+import { camelKeys, SCHEDULE_NAMES, scheduleFactory } from "./schedules.ts";
 
 const count = "number.integer >= 1";
 
@@ -44,11 +45,18 @@ export const trainingOptions = defineOptions(
       default: 1,
       help: "temperature of the soft labels' term (knowledge distillation)",
     }),
-    lrSchedulerType: option("'linear' | 'cosine' | 'constant' | 'constant_with_warmup'", {
+    lrSchedulerType: option(choiceOf(SCHEDULE_NAMES), {
       default: "linear",
-      help: "how the learning rate goes after warmup",
+      help: "how the learning rate goes after warmup, as transformers has it; a config's schedule stands in its place",
     }),
-    warmupSteps: option("number.integer >= 0", { default: 0, help: "steps of linear warmup; wins over warmupRatio" }),
+    lrSchedulerKwargs: option("object", {
+      default: {},
+      help: "options of lrSchedulerType: numCycles, power, lrEnd, minLr, minLrRate, timescale, numDecaySteps ...; num_cycles as well",
+    }),
+    warmupSteps: option("number >= 0", {
+      default: 0,
+      help: "steps of warmup, or below 1 their share of all; wins over warmupRatio",
+    }),
     warmupRatio: option("0 <= number <= 1", { default: 0, help: "warmup as a share of all steps" }),
     numTrainEpochs: option("number > 0", { default: 3, help: "passes over the data; a fraction is allowed" }),
     maxSteps: option("number.integer >= 1 | -1", { default: -1, help: "optimizer steps; wins over numTrainEpochs" }),
@@ -96,7 +104,14 @@ export const trainingOptions = defineOptions(
     pairwiseWeight,
     softLabelTemperature,
     softLabelWeight,
+    lrSchedulerType,
+    lrSchedulerKwargs,
+    warmupSteps,
   }) => [
+    ...scheduleProblems(lrSchedulerType, lrSchedulerKwargs),
+    ...(warmupSteps > 1 && !Number.isInteger(warmupSteps)
+      ? [`warmupSteps: got ${warmupSteps}, expected a whole number, or a share below 1`]
+      : []),
     ...(perDeviceTrainBatchSize * gradientAccumulationSteps > MAX_SAMPLES
       ? [
           `perDeviceTrainBatchSize: got ${perDeviceTrainBatchSize} with gradientAccumulationSteps ${gradientAccumulationSteps}, ` +
@@ -121,6 +136,11 @@ export const trainingOptions = defineOptions(
       : []),
   ],
 );
+
+function scheduleProblems(type: (typeof SCHEDULE_NAMES)[number], kwargs: object): readonly string[] {
+  const checked = scheduleFactory(type).options.check(camelKeys(kwargs), "lrSchedulerKwargs");
+  return checked.ok ? [] : checked.problems.map((problem) => `${problem} (lrSchedulerType ${type})`);
+}
 
 export type TrainingOptionsInput = InferInput<typeof trainingOptions>;
 export type TrainingOptions = InferOptions<typeof trainingOptions>;

@@ -19,7 +19,7 @@ export function workloadOf(
     adapter,
     numLabels,
     training: {
-      optimizer: (session) => createOptimizer(config, session, 1),
+      optimizer: (session) => createOptimizer(config, session, { factor: () => 1 }),
       steps: stepsOf(lengths, training.perDeviceTrainBatchSize * training.gradientAccumulationSteps),
       maxSamples: training.tokenBudget === undefined ? training.perDeviceTrainBatchSize : undefined,
     },

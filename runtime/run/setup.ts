@@ -144,7 +144,7 @@ async function planAndOpen(
 ): Promise<PlannedModel> {
   const { training, device } = config;
   const { source } = base;
-  const { sampler, numLabels } = task;
+  const { sampler, schedule, numLabels } = task;
   const rankDevice = await openRankDevice(device.device, world);
   const planned = await planTrainingRun(config, { source, work: task }, start.record?.memory);
   const ranks = await rankDevice.check(planned.gpu.info);
@@ -178,7 +178,7 @@ async function planAndOpen(
   opened.use(session);
   opened.use(kernels);
   const { gpu, parameters } = session;
-  const optimizer = createOptimizer(config, session, sampler.totalSteps);
+  const optimizer = createOptimizer(config, session, schedule);
   if (state !== undefined) optimizer.load(await readOptimizerState(initAdapter!, state));
   const scaler = gpu.tier === "f32" ? undefined : new GradScaler(state?.scaler ?? undefined);
   const optimizerStep = new OptimizerStep(session, optimizer);

@@ -1,9 +1,11 @@
 /** What a run does, from its config and its rows: known before anything is downloaded, loaded or written. */
+import type { Schedule } from "../../core/plugin/schedule.ts";
 import type { Config } from "../config/config.ts";
 import { countLabels, missingLabels } from "../data/labels.ts";
 import { createSampler, type Sampler } from "../data/sampler.ts";
 import type { RunListener } from "../events.ts";
 import { validateMetrics } from "../training/evaluate.ts";
+import { createSchedule } from "../training/schedule.ts";
 import { createStepLoss } from "../training/step-loss.ts";
 import type { StepLoss } from "../training/step.ts";
 import { loadTrainingData, type RunData } from "./data.ts";
@@ -18,6 +20,7 @@ export interface TrainingTask {
   /** Samples of one optimizer step. */
   readonly samplesPerStep: number;
   readonly sampler: Sampler;
+  readonly schedule: Schedule;
 }
 
 /** What several ranks make of the global batch, beside what DDP would. */
@@ -46,11 +49,12 @@ export function readTask(config: Config, onEvent?: RunListener, ranks = 1): Trai
     numTrainEpochs: training.numTrainEpochs,
     maxSteps: training.maxSteps,
   });
+  const schedule = createSchedule(config, sampler.totalSteps);
   onEvent?.({
     type: "info",
     message:
       `global batch ${samplesPerStep} = ${training.perDeviceTrainBatchSize} per device x ${training.gradientAccumulationSteps} accumulated${describeRanks(ranks, scaled, samplesPerStep)}; ` +
       `${sampler.totalSteps} steps over ${rows.train.rows.length} rows`,
   });
-  return { rows, numLabels, labelNames: rows.train.labelNames, stepLoss, samplesPerStep, sampler };
+  return { rows, numLabels, labelNames: rows.train.labelNames, stepLoss, samplesPerStep, sampler, schedule };
 }

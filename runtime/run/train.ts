@@ -11,7 +11,7 @@ import { stepGradients } from "../training/gradients.ts";
 import { nonFiniteGradients } from "../training/non-finite.ts";
 import { orderedGradients } from "../training/ordered.ts";
 import type { StepTotals } from "../training/reduce.ts";
-import { learningRateAt, isDue } from "../training/schedule.ts";
+import { isDue } from "../training/schedule.ts";
 import { samplesOf } from "./data.ts";
 import { evaluateHeldOut } from "./evaluation.ts";
 import { diverged, finishRun, pruneRun, saveRun, writeSummary } from "./save.ts";
@@ -93,7 +93,7 @@ async function* rankSteps(
     const totals = training.deterministic
       ? await orderedGradients(session, world, samples, settings, before + 1)
       : await reduced();
-    const learningRate = learningRateAt(training, totalSteps, progress.updates);
+    const learningRate = training.learningRate * work.schedule.factor(progress.updates);
     const update = { lossScale, maxGradNorm: training.maxGradNorm, learningRate, update: progress.updates + 1 };
     optimizerStep.apply(update);
 

@@ -1,9 +1,9 @@
 /** A learning rate of its own for the classification head: two optimizers of one kind, each over its parameters. */
 import { parameterSubset } from "../../core/compute/slab-runs.ts";
 import type { Optimizer, OptimizerContext, OptimizerPlugin } from "../../core/plugin/optimizer.ts";
+import type { Schedule } from "../../core/plugin/schedule.ts";
 import type { Config } from "../config/config.ts";
 import type { Session } from "../session/session.ts";
-import { learningRateAt } from "./schedule.ts";
 
 /** Before the names of the head's optimizer state in a checkpoint. */
 const HEAD = "head/";
@@ -12,13 +12,12 @@ const HEAD = "head/";
 export function createOptimizer(
   { optimizer, training }: Pick<Config, "optimizer" | "training">,
   { gpu, parameters, outline }: Session,
-  totalSteps: number,
+  schedule: Schedule,
 ): Optimizer {
-  const { headLearningRate: learningRate } = training;
-  if (learningRate === undefined) return optimizer.create({ gpu, parameters });
+  const { headLearningRate: peak } = training;
+  if (peak === undefined) return optimizer.create({ gpu, parameters });
   const head = outline.head.map(({ name }) => name);
-  const headLearningRate = (updates: number): number =>
-    learningRateAt({ ...training, learningRate }, totalSteps, updates);
+  const headLearningRate = (updates: number): number => peak * schedule.factor(updates);
   return createHeadOptimizer(optimizer, { gpu, parameters }, { head, headLearningRate });
 }
 

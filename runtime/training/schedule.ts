@@ -1,51 +1,47 @@
-/**
- * Learning rates by update, equal to transformers' schedulers (optimization.py): base rate times a factor of the number
- * of updates done before, in f64. The first update of a run with warmup therefore has rate 0.
- */
-
-export type LrSchedulerType = "linear" | "cosine" | "constant" | "constant_with_warmup";
+/** Learning rates by update: a base rate times the schedule's factor of the updates done before, in f64. */
+import { PluginError } from "../../core/errors.ts";
+import type { Schedule, SchedulePlugin } from "../../core/plugin/schedule.ts";
+import { camelKeys, type LrSchedulerType, scheduleFactory } from "../config/schedules.ts";
 
 /** What a schedule depends on; a part of the training options. */
 export interface ScheduleOptions {
   readonly learningRate: number;
   readonly lrSchedulerType: LrSchedulerType;
-  /** Updates of linear warmup; where it is 0, `warmupRatio` decides. */
+  readonly lrSchedulerKwargs: object;
+  /** Updates of linear warmup, or below 1 their share of all; where it is 0, `warmupRatio` decides. */
   readonly warmupSteps: number;
   /** Warmup as a share of all updates, rounded up. */
   readonly warmupRatio: number;
 }
 
-/** Updates of warmup in a run of `totalSteps`; `constant` has none. */
+/** Updates of warmup in a run of `totalSteps`. */
 export function warmupStepsOf(
-  { lrSchedulerType, warmupSteps, warmupRatio }: ScheduleOptions,
+  { warmupSteps, warmupRatio }: Pick<ScheduleOptions, "warmupSteps" | "warmupRatio">,
   totalSteps: number,
 ): number {
-  if (lrSchedulerType === "constant") return 0;
-  return warmupSteps > 0 ? warmupSteps : Math.ceil(totalSteps * warmupRatio);
+  if (warmupSteps >= 1) return warmupSteps;
+  return Math.ceil(totalSteps * (warmupSteps > 0 ? warmupSteps : warmupRatio));
 }
 
 /**
- * The learning rate of an update.
- * @param update updates done before: 0 for the first
- * @param totalSteps updates of the whole run
+ * The schedule of a run: the config's own, or the one that `training.lrSchedulerType` names.
+ * @throws ConfigError where its options do not fit the rate; its `factor` throws PluginError where it gives none
  */
-export function learningRateAt(options: ScheduleOptions, totalSteps: number, update: number): number {
-  const warmup = warmupStepsOf(options, totalSteps);
-  if (update < warmup) return options.learningRate * (update / warmup);
-  return options.learningRate * factorAfterWarmup(options.lrSchedulerType, update, warmup, totalSteps);
-}
-
-function factorAfterWarmup(type: LrSchedulerType, update: number, warmup: number, totalSteps: number): number {
-  const length = Math.max(1, totalSteps - warmup);
-  switch (type) {
-    case "linear":
-      return Math.max(0, (totalSteps - update) / length);
-    case "cosine":
-      return Math.max(0, 0.5 * (1 + Math.cos(Math.PI * ((update - warmup) / length))));
-    case "constant":
-    case "constant_with_warmup":
-      return 1;
-  }
+export function createSchedule(
+  { schedule, training }: { readonly schedule?: SchedulePlugin | undefined; readonly training: ScheduleOptions },
+  totalSteps: number,
+): Schedule {
+  const { learningRate, lrSchedulerType, lrSchedulerKwargs } = training;
+  const plugin: SchedulePlugin = schedule ?? scheduleFactory(lrSchedulerType).configure(camelKeys(lrSchedulerKwargs));
+  const made = plugin.create({ learningRate, warmupSteps: warmupStepsOf(training, totalSteps), totalSteps });
+  return {
+    factor(updates) {
+      const factor = made.factor(updates);
+      if (Number.isFinite(factor) && factor >= 0) return factor;
+      const message = `schedule ${plugin.name}: factor(${updates}) gives ${String(factor)}, expected a number >= 0`;
+      throw new PluginError("SCHEDULE_RESULT", message);
+    },
+  };
 }
 
 /** Whether a strategy wants its work done after this step. */

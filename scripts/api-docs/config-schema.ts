@@ -68,6 +68,7 @@ export function configSchema(): string {
         properties: { name: { type: "string" }, options: { type: "object" } },
         required: ["name"],
       },
+      schedule: pluginSchema("schedule"),
       data: setSchema(dataOptions),
       training: setSchema(trainingOptions),
       device: setSchema(deviceOptions),
