@@ -138,6 +138,7 @@ export {
 export { createDynamicMap, nearestCode } from "./formats/dynamic-map.ts";
 export { f32ToBf16 } from "./formats/half.ts";
 export { isObject } from "./formats/json-object.ts";
+export { currentKey } from "./formats/key-names.ts";
 export {
   invalidModelConfig,
   ModelConfigReader,

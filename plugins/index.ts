@@ -10,6 +10,7 @@ export { dora } from "./dora/index.ts";
 export { ece } from "./ece/index.ts";
 export { f1 } from "./f1/index.ts";
 export { gemma2 } from "./gemma2/index.ts";
+export { gemma3 } from "./gemma3/index.ts";
 export { ia3 } from "./ia3/index.ts";
 export { lion8bit } from "./lion8bit/index.ts";
 export { llama } from "./llama/index.ts";

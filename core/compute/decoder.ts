@@ -1,4 +1,4 @@
-/** The block of a Llama-like decoder, which Gemma-2, Llama, Mistral and Qwen2 share: seven linears by Hugging Face's names. */
+/** The block of a Llama-like decoder, which Gemma, Llama, Mistral and Qwen share: seven linears by Hugging Face's names. */
 import { type AdaptedLinear, isTrainable, type LinearSpec } from "./linear.ts";
 
 /** Widths of a decoder, as config.json gives them. */
@@ -25,11 +25,12 @@ export interface DecoderLinears {
 
 /**
  * The seven linears of layer `layer`, in Hugging Face's order.
+ * @param prefix the module that holds the layers: `model.language_model` in a model that also sees images
  * @example
  * const widths = { hiddenSize: 64, intermediateSize: 128, numAttentionHeads: 2, numKeyValueHeads: 1, headDim: 32 };
  * const [q, k] = decoderLinears(widths, 0); // model.layers.0.self_attn.q_proj [64,64], k_proj [32,64]
  */
-export function decoderLinears(widths: DecoderWidths, layer: number): readonly LinearSpec[] {
+export function decoderLinears(widths: DecoderWidths, layer: number, prefix = "model"): readonly LinearSpec[] {
   const { hiddenSize, intermediateSize, numAttentionHeads, numKeyValueHeads, headDim } = widths;
   const q = numAttentionHeads * headDim;
   const kv = numKeyValueHeads * headDim;
@@ -43,7 +44,7 @@ export function decoderLinears(widths: DecoderWidths, layer: number): readonly L
     ["mlp.down_proj", hiddenSize, intermediateSize],
   ];
   return sides.map(([part, outFeatures, inFeatures]) => ({
-    name: `model.layers.${layer}.${part}`,
+    name: `${prefix}.layers.${layer}.${part}`,
     layer,
     inFeatures,
     outFeatures,
@@ -53,9 +54,14 @@ export function decoderLinears(widths: DecoderWidths, layer: number): readonly L
 /**
  * The linears of layer `layer`, as the adapter has wrapped them.
  * @param linears by full name: what `Model.bind` gets
+ * @param prefix as of `decoderLinears`
  */
-export function bindDecoderLinears(linears: ReadonlyMap<string, AdaptedLinear>, layer: number): DecoderLinears {
-  const of = (part: string): AdaptedLinear => linears.get(`model.layers.${layer}.${part}`)!;
+export function bindDecoderLinears(
+  linears: ReadonlyMap<string, AdaptedLinear>,
+  layer: number,
+  prefix = "model",
+): DecoderLinears {
+  const of = (part: string): AdaptedLinear => linears.get(`${prefix}.layers.${layer}.${part}`)!;
   const parts = {
     q: of("self_attn.q_proj"),
     k: of("self_attn.k_proj"),

@@ -6,6 +6,7 @@ import { ModelError } from "../errors.ts";
 import { type Folder, isFileName, pathIn, readText } from "./bytes.ts";
 import { bf16ToF32, f16ToF32 } from "./half.ts";
 import { isObject, parseJsonObject } from "./json-object.ts";
+import { currentKey } from "./key-names.ts";
 import { formatJson } from "./model-config.ts";
 import type { TensorInfo } from "./safetensors-header.ts";
 import { missingTensor, openSafetensors, type SafetensorsFile, type TensorSource } from "./safetensors.ts";
@@ -122,8 +123,11 @@ function assemble(
   const owners = new Map<string, SafetensorsFile>();
   const tensors = new Map<string, TensorInfo>();
   const lookup = places ?? [...shards.get(SINGLE)!.tensors.keys()].map((name) => [name, SINGLE] as const);
+  /** Names in the files, by those that the tensors have today. */
+  const stored = new Map<string, string>();
   for (const [name, shard] of lookup) {
     const file = shards.get(shard)!;
+    const current = currentKey(name);
     const info = file.tensors.get(name);
     if (info === undefined) {
       throw checkpointError(
@@ -131,9 +135,11 @@ function assemble(
         "The shards and the index are of different downloads; fetch the checkpoint again.",
       );
     }
-    owners.set(name, file);
-    tensors.set(name, info);
+    owners.set(current, file);
+    tensors.set(current, info);
+    stored.set(current, name);
   }
+  const inFile = (name: string): string => stored.get(name) ?? name;
   const owner = (name: string): SafetensorsFile => {
     const file = owners.get(name);
     if (file === undefined) throw missingTensor(folder.name, name);
@@ -145,9 +151,9 @@ function assemble(
     config,
     tensors,
     pathOf: (name) => owners.get(name)?.path ?? folder.name,
-    read: async (name) => owner(name).read(name),
-    readInto: async (name, target, offset) => owner(name).readInto(name, target, offset),
-    stream: (name, chunkBytes) => owner(name).stream(name, chunkBytes),
+    read: async (name) => owner(name).read(inFile(name)),
+    readInto: async (name, target, offset) => owner(name).readInto(inFile(name), target, offset),
+    stream: (name, chunkBytes) => owner(name).stream(inFile(name), chunkBytes),
     close,
     [Symbol.asyncDispose]: close,
   };

@@ -39,6 +39,8 @@ export interface DecoderOutline<N extends string = string> {
     /** Standard deviation of the head's first values. */
     readonly initializerRange: number;
   };
+  /** The module that holds embedding, layers and last norm. Default: `model`. */
+  readonly prefix?: string | undefined;
   /** The linears of layer `layer`, in Hugging Face's order. */
   readonly linears: (layer: number) => readonly LinearSpec[];
   /** Whether a linear has a bias. Default: none has. */
@@ -101,20 +103,22 @@ const normSize = <N extends string>({ config, normSizes }: DecoderOutline<N>, na
 
 /** The model's structure: linears, head and every tensor of the base as Hugging Face counts it. */
 export function decoderSpec<N extends string>(outline: DecoderOutline<N>, numLabels: number): ModelSpec {
-  const { config, linears, hasBias = () => false, norms } = outline;
+  const { config, prefix = "model", linears, hasBias = () => false, norms } = outline;
   const { hiddenSize, numHiddenLayers, vocabSize } = config;
   const floats = (name: string, ...shape: number[]): BaseTensorSpec => ({ name, shape, dtype: "F32" });
   const specs: LinearSpec[] = [];
-  const rows: BaseTensorSpec[] = [{ name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], dtype: "BF16" }];
+  const rows: BaseTensorSpec[] = [
+    { name: `${prefix}.embed_tokens.weight`, shape: [vocabSize, hiddenSize], dtype: "BF16" },
+  ];
   for (let layer = 0; layer < numHiddenLayers; layer++) {
     for (const spec of linears(layer)) {
       specs.push(spec);
       rows.push({ name: `${spec.name}.weight`, shape: [spec.outFeatures, spec.inFeatures], dtype: "NF4" });
       if (hasBias(spec)) rows.push(floats(`${spec.name}.bias`, spec.outFeatures));
     }
-    rows.push(...norms.map((name) => floats(`model.layers.${layer}.${name}.weight`, normSize(outline, name))));
+    rows.push(...norms.map((name) => floats(`${prefix}.layers.${layer}.${name}.weight`, normSize(outline, name))));
   }
-  rows.push(floats("model.norm.weight", hiddenSize), floats("score.weight", numLabels, hiddenSize));
+  rows.push(floats(`${prefix}.norm.weight`, hiddenSize), floats("score.weight", numLabels, hiddenSize));
   return {
     linears: specs,
     head: [{ name: SCORE, shape: [numLabels, hiddenSize] }],
@@ -135,6 +139,7 @@ export async function loadDecoder<N extends string>(
   outline: DecoderOutline<N>,
   { embeddings, keepDequantized }: DecoderPlacement,
 ): Promise<DecoderWeights<N>> {
+  const { prefix = "model" } = outline;
   const { hiddenSize, vocabSize, numHiddenLayers } = outline.config;
   const wanted = new Set(decoderSpec(outline, 1).baseParameters.map(({ name }) => name));
   const isWanted = (name: string): boolean => wanted.has(name) || wanted.has(name.replace(/(\.weight)\..*$/, "$1"));
@@ -152,7 +157,8 @@ export async function loadDecoder<N extends string>(
     const biased = outline.hasBias?.(spec) === true;
     return biased ? { ...kept, bias: await vector(`${spec.name}.bias`, spec.outFeatures) } : kept;
   };
-  const table = { vocabSize, hiddenSize, scale: outline.embeddingScale, place: embeddings, stream };
+  const name = `${prefix}.embed_tokens.weight`;
+  const table = { name, vocabSize, hiddenSize, scale: outline.embeddingScale, place: embeddings, stream };
   const embedding = await loadTokenTable(gpu, checkpoint, table);
   const layers: Readonly<Record<N, Tensor>>[] = [];
   const linears = new Map<string, Nf4Weight>();
@@ -160,11 +166,11 @@ export async function loadDecoder<N extends string>(
     for (const spec of outline.linears(layer)) linears.set(spec.name, await linear(spec));
     const norms: Partial<Record<N, Tensor>> = {};
     for (const name of outline.norms) {
-      norms[name] = await vector(`model.layers.${layer}.${name}.weight`, normSize(outline, name));
+      norms[name] = await vector(`${prefix}.layers.${layer}.${name}.weight`, normSize(outline, name));
     }
     layers.push(norms as Record<N, Tensor>);
   }
-  const norm = await vector("model.norm.weight", hiddenSize);
+  const norm = await vector(`${prefix}.norm.weight`, hiddenSize);
   await stream.finish();
   return { embedding, layers, norm, linears };
 }

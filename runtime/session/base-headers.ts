@@ -1,6 +1,7 @@
 /** What a checkpoint's headers say against the model's outline: known before weights are fetched, and before tokens are made. */
 import { join } from "node:path";
 import { hasWeights, isSingle, openCheckpoint, readIndex, WEIGHTS_INDEX } from "../../core/formats/checkpoint.ts";
+import { currentKey } from "../../core/formats/key-names.ts";
 import { checkNf4Headers, headersOf, type TensorHeaders } from "../../core/formats/nf4-checkpoint.ts";
 import { missingTensor } from "../../core/formats/safetensors.ts";
 import type { ModelSpec } from "../../core/plugin/model.ts";
@@ -31,7 +32,7 @@ export async function checkBaseHeaders(
   if (!(await hasWeights(folder))) return [];
   if (part === "index" && !(await isSingle(folder))) {
     const index = join(directory, WEIGHTS_INDEX);
-    const names = [...(await readIndex(folder)).keys()];
+    const names = [...(await readIndex(folder)).keys()].map(currentKey);
     return checkTensors({ names, headers: { infoOf: () => undefined, pathOf: () => index } }, outline);
   }
   await using checkpoint = await openCheckpoint(folder);
@@ -40,9 +41,10 @@ export async function checkBaseHeaders(
 
 /** The same for weights that are still on the hub. @throws ModelError as {@link checkBaseHeaders} */
 export function checkRemoteHeaders(headers: RemoteHeaders, outline: ModelSpec): readonly string[] {
-  const pathOf = (name: string): string => headers.get(name)?.file ?? "the headers on the hub";
+  const current = new Map([...headers].map(([name, header]) => [currentKey(name), header]));
+  const pathOf = (name: string): string => current.get(name)?.file ?? "the headers on the hub";
   return checkTensors(
-    { names: [...headers.keys()], headers: { infoOf: (name) => headers.get(name), pathOf } },
+    { names: [...current.keys()], headers: { infoOf: (name) => current.get(name), pathOf } },
     outline,
   );
 }

@@ -40,7 +40,8 @@ export async function mergedConfig(
   const text = formatPythonJson({
     ...kept,
     ...changes,
-    architectures: [`${family}ForSequenceClassification`],
+    ...textChanges(kept["text_config"], changes),
+    architectures: [`${classifierOf(kept["model_type"], family)}ForSequenceClassification`],
     // Files of transformers 5 say dtype, older ones torch_dtype; both versions read what their time wrote.
     [kept["dtype"] === undefined ? "torch_dtype" : "dtype"]: "bfloat16",
     id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
@@ -48,4 +49,15 @@ export async function mergedConfig(
     problem_type: "single_label_classification",
   });
   return `${text}\n`;
+}
+
+/** Text models whose classifier has another name than their language model's. */
+function classifierOf(modelType: PythonJson | undefined, family: string): string {
+  return modelType === "gemma3_text" ? "Gemma3Text" : family;
+}
+
+/** A model that also sees images has the settings of its text part apart, and its classifier pads as those say. */
+function textChanges(text: PythonJson | undefined, changes: JsonObject): JsonObject {
+  if (typeof text !== "object" || text === null || Array.isArray(text)) return {};
+  return { text_config: { ...(text as JsonObject), ...changes } };
 }

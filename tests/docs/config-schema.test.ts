@@ -45,7 +45,7 @@ test.each([
   ["an unknown option", (config: Printed) => void (config["data"]!["maxLenght"] = 3 as never), "/data"],
   [
     "a plugin that nothing names",
-    (config: Printed) => void (config["model"]!["name"] = "gemma3" as never),
+    (config: Printed) => void (config["model"]!["name"] = "gpt2" as never),
     "/model/name",
   ],
   ["no model", (config: Printed) => void delete config["model"], ""],

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { defineModel, defineOptions, type Model, type ModelSpec, type ModelPlugin } from "../../core/index.ts";
-import { gemma2, llama, qwen3 } from "../../plugins/index.ts";
+import { gemma2, gemma3, llama, qwen3 } from "../../plugins/index.ts";
 import { modelContract, type ModelContractOptions, toyModel } from "../../testing/index.ts";
 import { gpuOf, runSeed, tiers } from "../support/gpu.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
@@ -11,6 +11,8 @@ const shipped: readonly (readonly [ModelPlugin, ModelContractOptions])[] = [
   [gemma2({ checkpoint: tinyCheckpoint }), { lengths }],
   ...["llama", "qwen2"].map((name) => [llama({ checkpoint: goldenPath("plugins", `tiny-${name}-nf4`) }), {}] as const),
   [qwen3({ checkpoint: goldenPath("turn2", "tiny-qwen3-nf4") }), {}],
+  // Beyond its window of 16.
+  [gemma3({ checkpoint: goldenPath("turn2", "tiny-gemma3-nf4") }), { lengths: [20, 1, 17, 3] }],
 ];
 
 for (const tier of tiers) {
