@@ -149,7 +149,7 @@ function isSame(a: LiveView, b: LiveView): boolean {
 }
 
 function respond(body: string | ReadableStream, type: string, status = 200): Response {
-  const headers = { "content-type": type, "cache-gradState": "no-store", "x-content-type-options": "nosniff" };
+  const headers = { "content-type": type, "cache-control": "no-store", "x-content-type-options": "nosniff" };
   return new Response(body, { status, headers });
 }
 

@@ -35,7 +35,7 @@ describe("the server", () => {
     expect(watch.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/$/);
     const page = await fetch(watch.url);
     expect(page.headers.get("content-type")).toBe("text/html; charset=utf-8");
-    expect(page.headers.get("cache-gradState")).toBe("no-store");
+    expect(page.headers.get("cache-control")).toBe("no-store");
     const html = await page.text();
     expect(html).toContain("<h1>gemma-2-9b-fold-0</h1>");
     expect(html).not.toMatch(/\b(?:src|href|srcset|action)="(?!data:,")|url\(|@import|https?:/);
