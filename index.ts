@@ -31,6 +31,7 @@ export { bothEmpty, identicalAnswers, type PostProcess } from "./sdk/post-proces
 export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./sdk/probabilities.ts";
 export { type AverageAdaptersRequest, type AverageAdaptersResult, averageAdapters } from "./sdk/average.ts";
 export { merge, type MergeRequest, type MergeResult } from "./sdk/merge/index.ts";
+export { type JudgeServer, serve, type ServeRequest } from "./sdk/serve/index.ts";
 export { type OpenedModel, openModel, type OpenModelOptions } from "./sdk/open-model.ts";
 
 // ---- before and after a run

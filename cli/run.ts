@@ -20,6 +20,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   predict: () => import("./commands/predict.ts"),
   ensemble: () => import("./commands/ensemble.ts"),
   adapters: () => import("./commands/adapters.ts"),
+  serve: () => import("./commands/serve.ts"),
   merge: () => import("./commands/merge.ts"),
   runs: () => import("./commands/runs.ts"),
   verify: () => import("./commands/verify.ts"),

@@ -5,7 +5,17 @@ import type * as sdk from "../index.ts";
 /** The SDK's verbs, with their own types. */
 export type Sdk = Pick<
   typeof sdk,
-  "train" | "crossValidate" | "dryRun" | "evaluate" | "predict" | "merge" | "doctor" | "inspect" | "plan" | "bench"
+  | "train"
+  | "crossValidate"
+  | "dryRun"
+  | "evaluate"
+  | "predict"
+  | "merge"
+  | "doctor"
+  | "inspect"
+  | "plan"
+  | "bench"
+  | "serve"
 >;
 
 /** Where the command line gets its heavy parts from; each is loaded when it is needed. */

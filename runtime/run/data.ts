@@ -2,13 +2,19 @@
 import { ConfigError } from "../../core/errors.ts";
 import type { Config } from "../config/config.ts";
 import type { DataOptions } from "../config/data-options.ts";
-import { openDatasetTokenizer, type TokenizedDataset, type DatasetTokenizer } from "../data/dataset-tokenizer.ts";
+import {
+  openDatasetTokenizer,
+  type DatasetTokenizer,
+  type TokenizedDataset,
+  type TokenizerOptions,
+} from "../data/dataset-tokenizer.ts";
 import { loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { ClassNames } from "../data/label-encoder.ts";
 import type { StepSample } from "../data/pack.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
 import { loadData } from "../data/split.ts";
 import { augmentBySwapping } from "../data/swap.ts";
+import { loadTokenizer } from "../data/tokenizer.ts";
 import { truncationMessage, truncationReport, type TruncationReport } from "../data/truncation-report.ts";
 import type { RunListener } from "../events.ts";
 
@@ -82,17 +88,38 @@ export function openRunTokenizer(
   onEvent?: RunListener,
 ): DatasetTokenizer & AsyncDisposable {
   const tokenizer = openDatasetTokenizer({
+    ...tokenizerOptions(vocabSize, options, specials),
     dir: checkpoint,
-    addBos: specials?.addBosToken,
-    addEos: specials?.addEosToken,
-    maxLength: options.maxLength,
-    truncation: options.truncate,
-    promptMaxTokens: options.promptMaxTokens,
-    vocabSize,
     cacheDir: options.cacheDir,
     onWarning: onEvent && ((message) => onEvent({ type: "warning", message })),
   });
   return { ...tokenizer, [Symbol.asyncDispose]: () => tokenizer.close() };
+}
+
+/** The same with the vocabulary loaded now and kept, and no file of ids: for texts that come a few at a time. @throws ModelError */
+export async function openServingTokenizer(
+  checkpoint: string,
+  vocabSize: number,
+  options: DataOptions,
+  specials: SpecialSettings | undefined,
+): Promise<DatasetTokenizer> {
+  const tokenizer = await loadTokenizer(checkpoint);
+  return openDatasetTokenizer({ ...tokenizerOptions(vocabSize, options, specials), tokenizer, cache: false });
+}
+
+function tokenizerOptions(
+  vocabSize: number,
+  { maxLength, truncate, promptMaxTokens }: DataOptions,
+  specials: SpecialSettings | undefined,
+): TokenizerOptions {
+  return {
+    addBos: specials?.addBosToken,
+    addEos: specials?.addEosToken,
+    maxLength,
+    truncation: truncate,
+    promptMaxTokens,
+    vocabSize,
+  };
 }
 
 /** Samples of rows, once their ids are there. */
