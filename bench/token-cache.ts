@@ -66,7 +66,7 @@ try {
     return lengths;
   };
   console.log(`${ROWS} rows, ${(Bun.file(file).size / 1e6).toFixed(0)} MB`);
-  const dataset = await timed("reading the CSV", () => loadDataset(file));
+  const dataset = await timed("reading the CSV", async () => loadDataset(file));
   const lengths = await tokenize();
   console.log(`${(lengths.reduce((sum, length) => sum + length, 0) / ROWS).toFixed(0)} tokens a row`);
   for (let round = 0; round < 3; round++) await timed("hit", tokenize);

@@ -14,6 +14,7 @@ import { deviceOptions } from "../runtime/config/device-options.ts";
 import { resolvePlugin } from "../runtime/config/resolve.ts";
 import { trainingOptions } from "../runtime/config/training-options.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
+import { columnsGroup, columnsOf } from "./column-flags.ts";
 import type { Prepared } from "./command.ts";
 import { chooseModel } from "./model-flag.ts";
 import type { Services } from "./sdk.ts";
@@ -87,7 +88,11 @@ export async function prepareConfig(argv: readonly string[], services: Services,
         "--model.checkpoint: got one beside a checkpoint in --model, expected one",
       );
     }
-    const data = { ...presetData(preset, values["data"]), ...values["data"] };
+    const data = {
+      ...presetData(preset, values["data"]),
+      ...values["data"],
+      ...columnsOf(values, file?.data.columns),
+    };
     const training = { ...preset?.training, ...values["training"] };
     const device = { ...preset?.device, ...values["device"] };
     return mergeConfig(file, {
@@ -107,6 +112,7 @@ export async function prepareConfig(argv: readonly string[], services: Services,
       pluginGroup("optimizer"),
       trainingGroup,
       dataGroup,
+      columnsGroup,
       deviceGroup,
     ],
     config,

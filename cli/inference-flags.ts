@@ -5,9 +5,24 @@ import { placementOptions } from "../runtime/config/placement-options.ts";
 import { trainingOptions } from "../runtime/config/training-options.ts";
 import type { InferenceRequest } from "../runtime/inference/adapter-run.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
+import { columnsGroup, columnsOf } from "./column-flags.ts";
 
-const { format, maxLength, truncate, promptMaxTokens, addBosToken, addEosToken, nSplits, foldIdx, foldBy, cacheDir } =
-  dataOptions.shape;
+const {
+  format,
+  columns,
+  labelNames,
+  weightColumn,
+  pairSeed,
+  maxLength,
+  truncate,
+  promptMaxTokens,
+  addBosToken,
+  addEosToken,
+  nSplits,
+  foldIdx,
+  foldBy,
+  cacheDir,
+} = dataOptions.shape;
 const { perDeviceEvalBatchSize, tokenBudget, allowNonFinite } = trainingOptions.shape;
 
 export const inferenceGroups: readonly FlagGroup[] = [
@@ -17,6 +32,10 @@ export const inferenceGroups: readonly FlagGroup[] = [
     flat: true,
     shape: {
       format,
+      columns,
+      labelNames,
+      weightColumn,
+      pairSeed,
       maxLength,
       truncate,
       promptMaxTokens,
@@ -29,6 +48,7 @@ export const inferenceGroups: readonly FlagGroup[] = [
     },
     recorded: true,
   },
+  { ...columnsGroup, recorded: true },
   {
     title: "Batches (default: as the run was trained)",
     section: "training",
@@ -64,7 +84,7 @@ export function inferenceRequest(
     run,
     files,
     baseModel,
-    data,
+    data: { ...data, ...columnsOf(values) },
     perDeviceEvalBatchSize: training["perDeviceEvalBatchSize"] as number | undefined,
     tokenBudget: training["tokenBudget"] as number | undefined,
     allowNonFinite: training["allowNonFinite"] as boolean | undefined,

@@ -33,7 +33,8 @@ export const inferenceArgs = {
   files: {
     type: "positional",
     required: false,
-    description: "CSV or JSONL files (default: the run's own evaluation data)",
+    description:
+      "files of rows: CSV, JSON, JSONL, Parquet, also in .gz or .zip; folders and patterns of them (default: the run's own evaluation data)",
   },
   "base-model": {
     type: "string",

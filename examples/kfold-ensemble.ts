@@ -30,7 +30,8 @@ const winners = (await readFile(test, "utf8"))
 const logLoss = ({ rows }: ProbabilityTable): number =>
   rows.reduce((sum, { values }, i) => sum - Math.log(values[winners[i]!]!), 0) / rows.length;
 
-printTable([
-  ...files.map((file, fold) => ({ model: `fold ${fold}`, "test log loss": logLoss(ensemble({ files: [file] })) })),
-  { model: "ensemble", "test log loss": logLoss(ensemble({ files })) },
-]);
+const rows = files.map(async (file, fold) => ({
+  model: `fold ${fold}`,
+  "test log loss": logLoss(await ensemble({ files: [file] })),
+}));
+printTable([...(await Promise.all(rows)), { model: "ensemble", "test log loss": logLoss(await ensemble({ files })) }]);

@@ -20,7 +20,7 @@ import { type EvaluationRecord, parseEvaluation } from "../runtime/folder/evalua
 import { RUN_FILES, writeJson } from "../runtime/folder/folder.ts";
 import { UNRECORDED } from "../runtime/folder/lineage.ts";
 import { readOwnRecord } from "../runtime/folder/record.ts";
-import { loadRunData } from "../runtime/run/data.ts";
+import { columnOptions, loadRunData } from "../runtime/run/data.ts";
 import { checkAdapterFolder } from "../runtime/run/resume.ts";
 import { checkTrainOptions, type TrainOptions } from "../runtime/run/train-types.ts";
 import { trainSteps } from "../runtime/run/train.ts";
@@ -80,8 +80,7 @@ export async function crossValidate(
   const leads = world.rank === 0;
   const told = { ...options, onEvent: leads ? options.onEvent : undefined };
   checkConfig(config, folds);
-  const { trainFiles, format, softLabelColumns } = config.data;
-  const all = requireUniqueIds(loadDataset(trainFiles, { format, softLabelColumns }));
+  const all = requireUniqueIds(await loadDataset(config.data.trainFiles, columnOptions(config.data)));
   const numLabels = countLabels([all]);
   const identity = identityOf(config, folds, all);
   await requireAlike(world, "the cross-validation", identity, "Start every rank with the same data and config.");
@@ -107,7 +106,7 @@ export async function crossValidate(
     const folder = join(outputDir, `fold-${fold}`);
     const foldConfig = foldOf(config, folds, fold, folder);
     if (!apart && (await makeFold({ fold, folds, config: foldConfig, options: told, world }))) break;
-    const { evaluation } = loadRunData(foldConfig.data);
+    const { evaluation } = await loadRunData(foldConfig.data);
     const record = await readEvaluation(folder);
     await requireEvaluated(folder, record.step);
     const rows = evaluation!.rows.map(({ id, label }, i) => ({ id, label: label!, values: record.probabilities[i]! }));

@@ -28,7 +28,7 @@ export interface DryRunResult {
 export async function dryRun(config: Config): Promise<DryRunResult> {
   requireConfig(config);
   const { record } = await resolveResume(config.training);
-  const work = readTask(config);
+  const work = await readTask(config);
   const { rows, samplesPerStep, sampler } = work;
   const { trainableParameters, allParameters } = await inspectConfig(config);
   const { source } = await openBaseModel(config.model, { part: "config" });

@@ -17,7 +17,7 @@ export interface EnsembleRequest {
   readonly weights?: readonly number[] | undefined;
   /** Probabilities become p^(1/T), normalized; above 1 is less certain. Default 1. */
   readonly temperature?: number | undefined;
-  /** CSV of labels by id, in place of weights and temperature: both are fitted to it. */
+  /** Files of labels by id (CSV, JSON, JSONL, Parquet), in place of weights and temperature: both are fitted to it. */
   readonly fit?: string | undefined;
 }
 
@@ -56,16 +56,16 @@ const LEAST = 2 ** -52;
  * @example
  * const file = `${outputDir}/a.csv`;
  * await writeFileAtomic(file, "id,label_0,label_1\n7,0.25,0.75\n");
- * ensemble({ files: [file, file], weights: [2, 1] }).rows; // [{ id: "7", values: [0.25, 0.75] }]
+ * (await ensemble({ files: [file, file], weights: [2, 1] })).rows; // [{ id: "7", values: [0.25, 0.75] }]
  */
-export function ensemble(request: EnsembleRequest): EnsembleResult {
+export async function ensemble(request: EnsembleRequest): Promise<EnsembleResult> {
   const { files, fit } = check(request);
   checkRequest(request);
   const tables = files.map((file) => readProbabilities(file));
   const { columns, rows } = tables[0]!;
   const members = tables.map((table, i) => joinToFirst(tables[0]!, table, files[0]!, files[i]!));
   const fitted =
-    fit === undefined ? undefined : fitToLabels(rows, members, readLabels(fit, columns), fit, columns.length);
+    fit === undefined ? undefined : fitToLabels(rows, members, await readLabels(fit, columns), fit, columns.length);
   const weights = fitted?.weights ?? normalize(request.weights ?? files.map(() => 1));
   const temperature = fitted?.temperature ?? request.temperature ?? 1;
   const mixed = rows.map(({ id }, i) => ({

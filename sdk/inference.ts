@@ -14,7 +14,7 @@ import type { TokenizedDataset } from "../runtime/data/dataset-tokenizer.ts";
 import type { Dataset } from "../runtime/data/dataset.ts";
 import { fingerprintDataset } from "../runtime/data/fingerprint.ts";
 import { arena } from "../runtime/data/formats/arena.ts";
-import type { DataFormat } from "../runtime/data/formats/format.ts";
+import type { DataFormat } from "../core/plugin/data-format.ts";
 import { fixedClasses, requireFormat } from "../runtime/data/formats/index.ts";
 import { requireClasses, requireKnownLabels } from "../runtime/data/labels.ts";
 import { isText } from "../runtime/data/row.ts";
@@ -312,7 +312,7 @@ async function inferenceLogits(
   const onEvent = world.rank === 0 ? listener : undefined;
   const { record } = adapter;
   const data = requestData(request, record?.config.data);
-  const dataset = requestRows(request, data, record !== undefined, { labelled, labelNames: classesOf(adapter) });
+  const dataset = await requestRows(request, data, record !== undefined, { labelled, labelNames: classesOf(adapter) });
   const views = of(dataset);
   const run = await firstOfHost(world, "the base model on each host", () =>
     openAdapterRun(request, adapter, plugins, onEvent),

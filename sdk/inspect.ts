@@ -46,7 +46,7 @@ export async function inspectConfig(config: Config): Promise<InspectReport> {
 
 /** Classes of a config: its data's, else the checkpoint's. @throws DataError, ModelError */
 export async function labelsOf(config: Config, source: ModelLoader): Promise<number> {
-  if (config.data.trainFiles.length > 0) return countLabels([loadRunData(config.data).train]);
+  if (config.data.trainFiles.length > 0) return countLabels([(await loadRunData(config.data)).train]);
   const { numLabels } = await source.outline(DEFAULT_LABELS);
   return numLabels ?? DEFAULT_LABELS;
 }

@@ -1,7 +1,7 @@
 /** Probabilities that are changed after prediction, such as fixed ones for rows whose text says more than the model does. */
 import { ConfigError, PluginError } from "../core/errors.ts";
 import { arena, type ArenaRow } from "../runtime/data/formats/arena.ts";
-import { isRowOf } from "../runtime/data/formats/format.ts";
+import { isRowOf } from "../core/plugin/data-format.ts";
 import type { DataRow } from "../runtime/data/formats/index.ts";
 import { isDistribution, type ProbabilityRow } from "./probabilities.ts";
 

@@ -1,7 +1,8 @@
 /** Class probabilities of rows, known by their ids. */
 import { DataError, QloraError } from "../core/errors.ts";
+import type { DataFormat } from "../core/plugin/data-format.ts";
 import { type CsvFile, openCsv } from "../runtime/data/csv.ts";
-import type { Dataset } from "../runtime/data/dataset.ts";
+import { type Dataset, eachRecord } from "../runtime/data/dataset.ts";
 import { dataFormats, type DataRow, fixedClasses } from "../runtime/data/formats/index.ts";
 
 /** Columns of a dataset's probabilities: the names of the classes, else those of the rows' format, else `label_0`, `label_1` … */
@@ -81,13 +82,19 @@ export function isDistribution(values: readonly number[]): boolean {
 function idColumn(csv: CsvFile): number {
   const column = csv.column("id");
   if (column !== undefined) return column;
-  throw new DataError(
+  throw noIds(csv.file, csv.header);
+}
+
+const noIds = (file: string, columns: readonly string[]): DataError =>
+  new DataError(
     "DATA_COLUMN_MISSING",
-    `column id is missing; found ${csv.header.join(", ")}`,
-    { file: csv.file, line: 1 },
+    `column id is missing; found ${columns.join(", ")}`,
+    { file, line: 1 },
     { hint: "Files are joined by id." },
   );
-}
+
+const idTwice = (file: string, line: number, id: string): DataError =>
+  new DataError("DATA_ID_TWICE", `id ${JSON.stringify(id)} stands twice`, { file, line });
 
 /** Collects rows by id. @throws DataError for an id that stands twice */
 function byId<T>(csv: CsvFile, read: (cells: readonly string[], line: number) => T): Map<string, T> {
@@ -95,8 +102,7 @@ function byId<T>(csv: CsvFile, read: (cells: readonly string[], line: number) =>
   const rows = new Map<string, T>();
   csv.map((cells, line) => {
     const id = cells[column]!;
-    if (rows.has(id))
-      throw new DataError("DATA_ID_TWICE", `id ${JSON.stringify(id)} stands twice`, { file: csv.file, line });
+    if (rows.has(id)) throw idTwice(csv.file, line, id);
     rows.set(id, read(cells, line));
   });
   if (rows.size === 0) throw new DataError("DATA_EMPTY", "the file has no rows", { file: csv.file });
@@ -128,20 +134,39 @@ export function readProbabilities(file: string): ProbabilityTable {
 }
 
 /**
- * Classes by id, from the label columns of whichever format the file has.
+ * Classes by id, from the label columns of whichever format the files have.
  * @param names columns of the classes, which a label may name
  * @throws DataError with file and line
  */
-export function readLabels(file: string, names: readonly string[] = []): Map<string, number> {
-  const csv = openCsv(file);
-  for (const format of dataFormats) {
-    const reader = format.labelReader(csv, names);
-    if (reader !== undefined) return byId(csv, reader);
-  }
-  throw new DataError(
-    "DATA_COLUMN_MISSING",
-    `there are no labels; found ${csv.header.join(", ")}`,
-    { file, line: 1 },
-    { hint: `Labels stand in ${dataFormats.map(({ labelColumns }) => labelColumns).join(" or in ")}.` },
-  );
+export async function readLabels(file: string, names: readonly string[] = []): Promise<Map<string, number>> {
+  const labels = new Map<string, number>();
+  await eachRecord(file, (source) => {
+    if (!source.has("id")) throw noIds(source.file, source.columns);
+    const read = dataFormats
+      .map((format: DataFormat) => format.labelReader(source, names))
+      .find((reader) => reader !== undefined);
+    if (read === undefined) {
+      throw new DataError(
+        "DATA_COLUMN_MISSING",
+        `there are no labels; found ${source.columns.join(", ")}`,
+        { file: source.file, line: 1 },
+        { hint: `Labels stand in ${dataFormats.map(({ labelColumns }) => labelColumns).join(" or in ")}.` },
+      );
+    }
+    return (record) => {
+      const { line } = record;
+      const id = record.text("id");
+      if (id === undefined)
+        throw new DataError(
+          "DATA_ID_INVALID",
+          "the record has no id",
+          { file: source.file, line },
+          { hint: "Files are joined by id." },
+        );
+      if (labels.has(id)) throw idTwice(source.file, line, id);
+      labels.set(id, read(record));
+    };
+  });
+  if (labels.size === 0) throw new DataError("DATA_EMPTY", "the file has no rows", { file });
+  return labels;
 }

@@ -24,7 +24,7 @@ export async function runEnsemble(files: readonly string[], flags: EnsembleFlags
   const weights = flags.weights === undefined ? undefined : readNumbers("--weights", flags.weights, ...WEIGHTS);
   const temperature =
     flags.temperature === undefined ? undefined : readNumber("--temperature", flags.temperature, ...TEMPERATURE);
-  const result = ensemble({ files, weights, temperature, fit });
+  const result = await ensemble({ files, weights, temperature, fit });
   if (output === undefined) await writeData(formatProbabilities(result));
   else await writeFileAtomic(output, formatProbabilities(result));
   if (json) await writeJson({ weights: result.weights, temperature: result.temperature, fit: result.fit ?? null });

@@ -13,7 +13,7 @@ export default defineCommand({
     fit: {
       type: "string",
       valueHint: "file",
-      description: "Find weights and temperature: a CSV of labels by id, for out-of-fold files",
+      description: "Find weights and temperature: a file of labels by id, for out-of-fold files",
     },
     json: { type: "boolean", description: "Print weights, temperature and log losses as JSON; needs --output" },
   },

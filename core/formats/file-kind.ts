@@ -25,7 +25,7 @@ const pandas = (read: string): string =>
   `Convert it: python -c "import pandas as pd; pd.${read}.to_csv('rows.csv', index=False)"`;
 
 const kinds: readonly (FileKind & { readonly starts: readonly string[] })[] = [
-  { name: "a Parquet file", starts: ["PAR1"], dataHint: pandas("read_parquet('FILE')"), weightsHint: AS_SAFETENSORS },
+  { name: "a Parquet file", starts: ["PAR1"], dataHint: "It does not end as a Parquet file does: download or write it again.", weightsHint: AS_SAFETENSORS },
   { name: "an Arrow or Feather file", starts: ["ARROW1", "FEA1"], dataHint: pandas("read_feather('FILE')"), weightsHint: AS_SAFETENSORS },
   { name: "a gzip archive", starts: ["\x1f\x8b"], dataHint: `${UNPACK}: gunzip FILE`, weightsHint: `${UNPACK}: gunzip FILE` },
   { name: "a zstd archive", starts: ["\x28\xb5\x2f\xfd"], dataHint: `${UNPACK}: unzstd FILE`, weightsHint: `${UNPACK}: unzstd FILE` },
@@ -43,8 +43,8 @@ const kinds: readonly (FileKind & { readonly starts: readonly string[] })[] = [
   { name: "an HDF5 file", starts: ["\x89HDF\r\n\x1a\n"], dataHint: pandas("read_hdf('FILE')"), weightsHint: AS_SAFETENSORS },
   { name: "a NumPy array", starts: ["\x93NUMPY"], dataHint: "Write its rows as CSV or JSONL.", weightsHint: AS_SAFETENSORS },
   { name: "an SQLite database", starts: ["SQLite format 3\0"], dataHint: "Write the rows of its table: sqlite3 -header -csv FILE 'select * from TABLE'", weightsHint: AGAIN },
-  { name: "a GGUF file", starts: ["GGUF"], dataHint: "Data files are CSV or JSONL.", weightsHint: "Only safetensors are read: name the model's repository in transformers' format." },
-  { name: "a PDF file", starts: ["%PDF-"], dataHint: "Data files are CSV or JSONL.", weightsHint: AGAIN },
+  { name: "a GGUF file", starts: ["GGUF"], dataHint: "Data files are CSV, JSON, JSONL or Parquet.", weightsHint: "Only safetensors are read: name the model's repository in transformers' format." },
+  { name: "a PDF file", starts: ["%PDF-"], dataHint: "Data files are CSV, JSON, JSONL or Parquet.", weightsHint: AGAIN },
 ]; // prettier-ignore
 
 const ZIP: FileKind = {

@@ -8,6 +8,8 @@ const termWords: Readonly<Record<string, readonly [one: string, many: string]>> 
   object: ["an object", "objects"],
   Function: ["a function", "functions"],
   "Record<string, number>": ['an object of numbers, such as {"name": 4}', "objects of numbers"],
+  "Record<string, string>": ['an object of strings, such as {"prompt": "question"}', "objects of strings"],
+  "string > 0": ["a string", "strings"],
 };
 
 const numberRange = /^(number(?:\.integer)?)\s*((?:<|>|<=|>=)\s*-?[\d.e-]+)$/;

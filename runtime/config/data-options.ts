@@ -1,6 +1,7 @@
 /** Options of the data: which rows, how they are split, and how they become tokens. */
 import { defineOptions, option, type InferInput, type InferOptions } from "../../core/options/options.ts";
-import { dataFormats } from "../data/formats/index.ts";
+import { unknownKeys } from "../../core/util/suggest.ts";
+import { columnNames, dataFormats } from "../data/formats/index.ts";
 import { TRUNCATIONS } from "../data/truncation.ts";
 
 /** Most samples of a batch and of an optimizer step: far above what anybody trains with, since plans go through them one by one. */
@@ -31,11 +32,30 @@ const formatNames = dataFormats.map(({ name }) => name) as unknown as Names<type
 
 export const dataOptions = defineOptions(
   {
-    trainFiles: option("string[]", { default: [], help: "CSV or JSONL files to train on, read as one" }),
+    trainFiles: option("string[]", {
+      default: [],
+      help: "files to train on, read as one: CSV, JSON, JSONL or Parquet, also in .gz or .zip (one.zip#train.csv); folders and patterns of them",
+    }),
     evalFiles: option("string[]", { default: [], help: "files to evaluate on" }),
     format: option(choiceOf(["auto", ...formatNames]), {
       default: "auto",
       help: dataFormats.map(({ name, columns }) => `${name}: ${columns}`).join("; "),
+    }),
+    columns: option("Record<string, string>", {
+      default: {},
+      help: `the files' own names of columns: of ${columnNames.join(", ")}`,
+    }),
+    labelNames: option("string[]", {
+      default: [],
+      help: "names of the classes from 0 on, as the files write them; of arena rows, what column winner says where A wins, B wins, and at a tie",
+    }),
+    weightColumn: option("string > 0", {
+      optional: true,
+      help: "column that says how much a row counts in the loss; the mean over the training rows is taken for 1",
+    }),
+    pairSeed: option("number.integer >= 0", {
+      default: 42,
+      help: "draws, with a row's id, whether its chosen answer is A or B",
     }),
     maxLength: option(sampleTokens, { default: 1024, help: "most tokens of a sample, bos and eos included" }),
     truncate: option(choiceOf(TRUNCATIONS), {
@@ -69,12 +89,12 @@ export const dataOptions = defineOptions(
     }),
     softLabelColumns: option("string[]", {
       default: [],
-      help: "columns of the training CSV with the probability of each class; see softLabelWeight",
+      help: "columns of the training files with the probability of each class; see softLabelWeight",
     }),
     cacheDir: option("string", { default: ".cache/qlora", help: "folder of tokenized data, kept by content" }),
   },
-  ({ trainFiles, evalFiles, nSplits, foldIdx, softLabelColumns }) => {
-    const problems: string[] = [];
+  ({ trainFiles, evalFiles, columns, nSplits, foldIdx, softLabelColumns }) => {
+    const problems = unknownKeys(columns, columnNames, "column", (key) => `columns.${key}`);
     if (trainFiles.includes("")) problems.push('trainFiles: got "", expected names of files');
     if (evalFiles.includes("")) problems.push('evalFiles: got "", expected names of files');
     if (nSplits !== undefined && foldIdx >= nSplits) {

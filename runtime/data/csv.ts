@@ -5,6 +5,12 @@ import { DataError } from "../../core/errors.ts";
 import { fileKind, hintFor } from "../../core/formats/file-kind.ts";
 import { scanCsv } from "./csv-scan.ts";
 
+/** A row and the line that it starts on. */
+export interface CsvRow {
+  readonly cells: readonly string[];
+  readonly line: number;
+}
+
 /** A CSV file in memory: its header, and its rows with the line each starts on. */
 export interface CsvFile {
   readonly type: "csv";
@@ -15,15 +21,16 @@ export interface CsvFile {
   /** Index of a column, or undefined. */
   column(name: string): number | undefined;
   /**
-   * Maps every row after the header, or the first `most`.
+   * Maps every row after the header.
    * @throws DataError at the row's first line where the CSV is malformed
    */
-  map<T>(convert: (cells: readonly string[], line: number) => T, most?: number): T[];
+  map<T>(convert: (cells: readonly string[], line: number) => T): T[];
+  /** The rows after the header, some at a time. @throws DataError as `map` */
+  batches(size: number): Iterable<readonly CsvRow[]>;
 }
 
-/** Reads a whole file of text. @throws DataError naming the file where it cannot be read, or the line that is not UTF-8 */
-export function readDataFile(file: string): Buffer {
-  const bytes = readBytes(file);
+/** Bytes of text, once they are seen to be that. @throws DataError saying what else they are, or the line that is not UTF-8 */
+export function requireText(file: string, bytes: Buffer): Buffer {
   refuseOtherKinds(file, bytes);
   if (isUtf8(bytes)) return bytes;
   const lineAt = (start: number): Buffer => {
@@ -49,10 +56,16 @@ function refuseOtherKinds(file: string, bytes: Buffer): void {
   const details = { hint: hintFor(kind.dataHint, file) };
   if (kind.name.startsWith("UTF-"))
     throw new DataError("DATA_NOT_UTF8", `the text is not UTF-8 but ${kind.name}`, { file, line: 1 }, details);
-  throw new DataError("DATA_FILE_KIND", `is ${kind.name}, expected a CSV or JSONL file`, { file }, details);
+  throw new DataError(
+    "DATA_FILE_KIND",
+    `is ${kind.name}, expected a CSV, JSON, JSONL or Parquet file`,
+    { file },
+    details,
+  );
 }
 
-function readBytes(file: string): Buffer {
+/** All bytes of a file. @throws DataError naming it where it cannot be read */
+export function readBytes(file: string): Buffer {
   try {
     return readFileSync(file);
   } catch (cause) {
@@ -92,8 +105,8 @@ function lineCounter(bytes: Buffer): (offset: number) => number {
 }
 
 /** Opens a CSV file: UTF-8, commas, records that end at `\r\n`, `\n` or `\r`; quoted fields may hold all of them. @throws DataError */
-export function openCsv(file: string): CsvFile {
-  const raw = readDataFile(file);
+export function openCsv(file: string, content: Buffer = readBytes(file)): CsvFile {
+  const raw = requireText(file, content);
   const bytes = raw[0] === 0xef && raw[1] === 0xbb && raw[2] === 0xbf ? raw.subarray(3) : raw;
 
   function records(convert: (cells: string[], line: number) => void, to?: number): void {
@@ -145,29 +158,44 @@ export function openCsv(file: string): CsvFile {
       line: 1,
     });
 
+  function* rows(): Generator<CsvRow> {
+    if (scanned === undefined) {
+      const parsed: CsvRow[] = [];
+      let failure: Error | undefined;
+      try {
+        records((cells, line) => parsed.push({ cells, line }));
+      } catch (error) {
+        failure = error as Error;
+      }
+      yield* parsed.slice(1);
+      // Rows before a malformed one are told of first.
+      if (failure !== undefined) throw failure;
+      return;
+    }
+    const lineOf = lineCounter(bytes);
+    for (let record = 1; record < scanned.records; record++)
+      yield { cells: scanned.read(record), line: lineOf(scanned.start(record)) };
+  }
   return {
     type: "csv",
     file,
     header: names,
     has: (name) => places.has(name),
     column: (name) => places.get(name),
-    map: <T>(convert: (cells: readonly string[], line: number) => T, most?: number): T[] => {
-      if (scanned !== undefined) {
-        const lineOf = lineCounter(bytes);
-        return Array.from({ length: Math.min(scanned.records - 1, most ?? Infinity) }, (_, i) =>
-          convert(scanned.read(i + 1), lineOf(scanned.start(i + 1))),
-        );
+    map: (convert) => {
+      const converted: ReturnType<typeof convert>[] = [];
+      for (const { cells, line } of rows()) converted.push(convert(cells, line));
+      return converted;
+    },
+    *batches(size) {
+      let batch: CsvRow[] = [];
+      for (const row of rows()) {
+        batch.push(row);
+        if (batch.length < size) continue;
+        yield batch;
+        batch = [];
       }
-      const rows: T[] = [];
-      let first = true;
-      records(
-        (cells, line) => {
-          if (!first) rows.push(convert(cells, line));
-          first = false;
-        },
-        most && most + 1,
-      );
-      return rows;
+      if (batch.length > 0) yield batch;
     },
   };
 }

@@ -1,11 +1,13 @@
-/** Reading data files, of whichever format, into the rows that a run trains and evaluates on. */
+/** Reading data files, of whichever kind and format, into the rows that a run trains and evaluates on. */
 import { ConfigError, DataError } from "../../core/errors.ts";
-import { openCsv } from "./csv.ts";
-import type { DataFormat, ReadRow } from "./formats/format.ts";
+import type { DataFormat, DataRecord, DataSource, ReadOptions, ReadRow } from "../../core/plugin/data-format.ts";
 import { chooseFormat, type DataRow, dataFormats, type FormatName } from "./formats/index.ts";
-import { isJsonl, openJsonl } from "./jsonl.ts";
 import { type ClassNames, nameClasses } from "./label-encoder.ts";
-import { withSoftLabels } from "./soft-labels.ts";
+import { softLabelReader, weightReader } from "./row-numbers.ts";
+import { expandFiles } from "./sources/files.ts";
+import type { DataFile } from "./sources/data-file.ts";
+import { withRecords } from "./sources/open.ts";
+import { type ColumnMap, describeSource, namedRecord, type RecordFile } from "./sources/records.ts";
 
 /** Rows in the order in which they are numbered. */
 export type Dataset = {
@@ -17,52 +19,131 @@ export type Dataset = {
   readonly classes?: number | undefined;
 };
 
-/** How files are read. */
-export type LoadOptions = {
+/** How the columns of files are read. */
+export type ColumnOptions = {
   /** Default "auto": the first format that recognizes the file. */
   readonly format?: FormatName | "auto" | undefined;
+  /** Columns with the probability of each class. */
+  readonly softLabelColumns?: readonly string[] | undefined;
+  /** The column that says how much a row counts in the loss. */
+  readonly weightColumn?: string | undefined;
+  /** True: files without that column are read too. */
+  readonly weightOptional?: boolean | undefined;
+  /** A format's names of columns to the files' own. */
+  readonly columns?: ColumnMap | undefined;
+  /** Names of the classes from 0 on, as the option `labelNames` gives them. */
+  readonly givenNames?: readonly string[] | undefined;
+  /** Draws which side the chosen answer of a pair is. Default 42. */
+  readonly sideSeed?: number | undefined;
+};
+
+/** How files are read. */
+export type LoadOptions = ColumnOptions & {
   /** Number of classes; a label outside is an error. */
   readonly numLabels?: number | undefined;
-  /** Columns with the probability of each class, of files in CSV. */
-  readonly softLabelColumns?: readonly string[] | undefined;
   /** False: labels are not read, whatever the files have. Default true. */
   readonly labelled?: boolean | undefined;
   /** Classes of the data trained on; default: these files define them. */
   readonly labelNames?: ClassNames | undefined;
 };
 
-type FileRows = {
-  readonly format: DataFormat;
-  readonly rows: readonly ReadRow<DataRow>[];
-  readonly classes?: number | undefined;
-};
-type FileOptions = {
-  readonly format: FormatName | "auto";
-  readonly softLabelColumns: readonly string[];
-  readonly labelled: boolean;
-};
+type FileRows = { readonly format: DataFormat; readonly classes: number | undefined };
+type FileOptions = ReadOptions &
+  Required<Pick<ColumnOptions, "format" | "columns">> &
+  Pick<ColumnOptions, "weightColumn" | "weightOptional">;
 
-function readFile(
-  file: string,
-  firstIndex: number,
-  { format: name, softLabelColumns, labelled }: FileOptions,
-): FileRows {
-  const jsonl = isJsonl(file);
-  if (jsonl && softLabelColumns.length > 0) {
-    throw new DataError(
-      "DATA_FORMAT_UNKNOWN",
-      "soft labels are columns of a CSV, got JSONL",
-      { file },
-      { hint: "Write the rows as CSV, or leave softLabelColumns out." },
-    );
+/** Records that are decoded at a time, and looked at to tell what a file holds. */
+const BATCH_RECORDS = 1000;
+
+/** Reads a file's rows into `rows`, batch by batch. */
+async function readFile(file: DataFile, options: FileOptions, rows: ReadRow<DataRow>[]): Promise<FileRows> {
+  return withRecords(file, async (records) => {
+    let read: BatchReader | undefined;
+    for await (const batch of records.batches(BATCH_RECORDS)) {
+      read ??= openBatches(records, file.name, batch, options);
+      for (const record of batch) rows.push(read.row(record, rows.length));
+    }
+    read ??= openBatches(records, file.name, [], options);
+    return { format: read.format, classes: read.classes() };
+  });
+}
+
+/**
+ * Goes through the records of files without making rows of them.
+ * @param open told of each file, what takes its records
+ * @throws DataError with file and line
+ */
+export async function eachRecord(
+  name: string,
+  open: (source: DataSource) => (record: DataRecord) => void,
+): Promise<void> {
+  for (const file of await expandFiles([name])) {
+    await withRecords(file, async (records) => {
+      let take: ReturnType<typeof open> | undefined;
+      for await (const batch of records.batches(BATCH_RECORDS)) {
+        take ??= open(describeSource(records, file.name, batch, {}));
+        batch.forEach(take);
+      }
+      if (take === undefined) open(describeSource(records, file.name, [], {}));
+    });
   }
-  const source = jsonl ? openJsonl(file) : openCsv(file);
-  const format: DataFormat = chooseFormat(source, name);
-  const read = format.read(source, { firstIndex, labelled, softLabelColumns });
-  // Every listed format's rows are of DataRow.
-  const rows = read.rows as readonly ReadRow<DataRow>[];
-  if (softLabelColumns.length === 0 || source.type === "jsonl") return { ...read, format, rows };
-  return { ...read, format, rows: withSoftLabels(source, rows, softLabelColumns) };
+}
+
+interface BatchReader {
+  readonly format: DataFormat;
+  readonly row: (record: DataRecord, position: number) => ReadRow<DataRow>;
+  readonly classes: () => number | undefined;
+}
+
+/** @param first the file's first records */
+function openBatches(
+  records: RecordFile,
+  file: string,
+  first: readonly DataRecord[],
+  options: FileOptions,
+): BatchReader {
+  const { columns, softLabelColumns, weightOptional } = options;
+  const source = describeSource(
+    records,
+    file,
+    first.map((record) => namedRecord(record, columns)),
+    columns,
+  );
+  const weighted =
+    options.weightColumn !== undefined && !(weightOptional === true && !source.columns.includes(options.weightColumn));
+  const weightColumn = weighted ? options.weightColumn : undefined;
+  const format = chooseFormat(source, options.format);
+  const reader = format.reader(source, options);
+  const soft = softLabelColumns.length === 0 ? undefined : softLabelReader(source, softLabelColumns);
+  const weight = weightColumn === undefined ? undefined : weightReader(source, weightColumn);
+  const used = new Set([
+    ...reader.uses.map((name) => source.nameOf(name)),
+    ...softLabelColumns,
+    ...(weightColumn === undefined ? [] : [weightColumn]),
+  ]);
+  const row = (record: DataRecord, position: number): ReadRow<DataRow> => {
+    // Every listed format's rows are of DataRow.
+    const own = reader.read(namedRecord(record, columns), position) as ReadRow<DataRow>;
+    const probabilities = soft?.(record);
+    const extra = extraOf(record, used);
+    return {
+      ...own,
+      ...(probabilities && {
+        soft: probabilities,
+        label: own.label ?? probabilities.indexOf(Math.max(...probabilities)),
+      }),
+      ...(weight && { weight: weight(record) }),
+      ...(extra && { extra }),
+    };
+  };
+  return { format, row, classes: () => reader.classes?.() };
+}
+
+/** Columns that nothing else reads; undefined where there are none. */
+function extraOf(record: DataRecord, used: ReadonlySet<string>): Readonly<Record<string, unknown>> | undefined {
+  let extra: Record<string, unknown> | undefined;
+  for (const name of record.columns) if (!used.has(name)) (extra ??= {})[name] = record.value(name);
+  return extra;
 }
 
 /** The format whose classes those of a dataset are, once a file of another such format is refused. @throws DataError */
@@ -74,21 +155,40 @@ function sharedFormat(known: DataFormat | undefined, format: DataFormat, file: s
 }
 
 /**
- * Reads and concatenates data files.
+ * Reads and concatenates data files: CSV, JSON, JSONL and Parquet, in gzip or zip or by themselves, folders and patterns of them.
  * @throws DataError with file and line where a row cannot be used or there is none; ConfigError without files
  */
-export function loadDataset(files: string | readonly string[], options: LoadOptions = {}): Dataset {
+export async function loadDataset(files: string | readonly string[], options: LoadOptions = {}): Promise<Dataset> {
   const list = typeof files === "string" ? [files] : files;
   if (list.length === 0)
-    throw new ConfigError("DATA_NO_FILES", "no data files are given", { hint: "Name at least one CSV or JSONL file." });
-  const { format = "auto", softLabelColumns = [], labelled = true } = options;
+    throw new ConfigError("DATA_NO_FILES", "no data files are given", {
+      hint: "Name at least one file of rows: CSV, JSON, JSONL or Parquet.",
+    });
+  const {
+    format = "auto",
+    softLabelColumns = [],
+    labelled = true,
+    givenNames = [],
+    columns = {},
+    sideSeed = 42,
+  } = options;
+  const { weightColumn, weightOptional } = options;
+  const reading = {
+    format,
+    softLabelColumns,
+    labelled,
+    labelNames: givenNames,
+    columns,
+    weightColumn,
+    weightOptional,
+    sideSeed,
+  };
   const read: ReadRow<DataRow>[] = [];
   let classes: number | undefined;
   let fixed: DataFormat | undefined;
-  for (const file of list) {
-    const part = readFile(file, read.length, { format, softLabelColumns, labelled });
-    fixed = sharedFormat(fixed, part.format, file);
-    for (const row of part.rows) read.push(row);
+  for (const file of await expandFiles(list)) {
+    const part = await readFile(file, reading, read);
+    fixed = sharedFormat(fixed, part.format, file.name);
     if (part.classes !== undefined) classes = Math.max(classes ?? 0, part.classes);
   }
   const named = softLabelColumns.length === 0 ? undefined : read.find((row) => row.labelName !== undefined);
@@ -98,9 +198,10 @@ export function loadDataset(files: string | readonly string[], options: LoadOpti
     });
   }
   // Fewer classes than the format has are named: a model of any other two must not be taken for one of an arena without ties.
-  const columns = fixed?.classes?.columns ?? [];
-  const fewer = classes !== undefined && classes < columns.length ? columns.slice(0, classes) : undefined;
-  const { rows, labelNames } = nameClasses(read, options.labelNames ?? fewer);
+  const classColumns = fixed?.classes?.columns ?? [];
+  const fewer = classes !== undefined && classes < classColumns.length ? classColumns.slice(0, classes) : undefined;
+  const own = fixed === undefined && givenNames.length > 0 ? givenNames : fewer;
+  const { rows, labelNames } = nameClasses(read, options.labelNames ?? own);
   if (rows.length === 0) throw new DataError("DATA_EMPTY", "the data has no rows", { file: list.join(", ") });
   const { numLabels } = options;
   const outside =
@@ -118,6 +219,6 @@ export function requireLabels(dataset: Dataset): Dataset {
   const bare = dataset.rows.find((row) => row.label === undefined);
   if (bare === undefined) return dataset;
   throw new DataError("DATA_LABEL_MISSING", "the row has no label", bare, {
-    hint: `Training and evaluation need ${dataFormats.map(({ name, labelColumns }) => `${labelColumns} (${name})`).join(" or ")}.`,
+    hint: `Training and evaluation need ${dataFormats.map(({ name, labelColumns }) => `${labelColumns} (${name})`).join(" or ")}; columns of other names are named by --columns.`,
   });
 }

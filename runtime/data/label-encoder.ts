@@ -1,6 +1,6 @@
 /** Labels that are names become class indices, and the names are kept (id2label). */
 import { DataError } from "../../core/errors.ts";
-import type { ReadRow } from "./formats/format.ts";
+import type { ReadRow } from "../../core/plugin/data-format.ts";
 import type { DataRow } from "./formats/index.ts";
 
 /** Classes by their names, from 0 on; "numbers" where labels are indices and have no names. */

@@ -1,7 +1,7 @@
 /** How many classes data has, and whether they are those of a model. */
 import { DataError, ModelError } from "../../core/errors.ts";
 import type { Dataset } from "./dataset.ts";
-import type { DataFormat } from "./formats/format.ts";
+import type { DataFormat } from "../../core/plugin/data-format.ts";
 import { fixedClasses, formatOf } from "./formats/index.ts";
 
 /**

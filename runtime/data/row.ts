@@ -1,5 +1,5 @@
 /** What a row of any format is tokenized from. */
-import type { BaseRow } from "./formats/format.ts";
+import type { BaseRow } from "../../core/plugin/data-format.ts";
 import { formatOf } from "./formats/index.ts";
 import type { RowText } from "./truncation.ts";
 

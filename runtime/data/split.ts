@@ -1,7 +1,7 @@
 /** What a run trains on and what it evaluates on: files of their own, or a fold that is held out. */
 import { createHash } from "node:crypto";
 import { ConfigError, DataError } from "../../core/errors.ts";
-import { type Dataset, loadDataset, type LoadOptions, requireLabels } from "./dataset.ts";
+import { type Dataset, loadDataset, type ColumnOptions, requireLabels } from "./dataset.ts";
 import type { DataRow } from "./formats/index.ts";
 import type { ClassNames } from "./label-encoder.ts";
 
@@ -9,7 +9,7 @@ import type { ClassNames } from "./label-encoder.ts";
 export type FoldBy = "index" | "id" | "hash";
 
 /** The files of a run, and how they are split. */
-export type SplitOptions = Pick<LoadOptions, "format" | "numLabels" | "softLabelColumns"> & {
+export type SplitOptions = ColumnOptions & {
   /** Files to train on, concatenated in order. */
   readonly train: string | readonly string[];
   /** Files to evaluate on; without them a fold of `train` is held out where `nSplits` says so. */
@@ -26,10 +26,10 @@ export type SplitOptions = Pick<LoadOptions, "format" | "numLabels" | "softLabel
  * @param labelNames classes that are known already; default: the training files define them
  * @throws DataError, ConfigError
  */
-export function loadData(
+export async function loadData(
   options: SplitOptions,
   labelNames?: ClassNames,
-): { readonly train: Dataset; readonly evaluation: Dataset | undefined } {
+): Promise<{ readonly train: Dataset; readonly evaluation: Dataset | undefined }> {
   const { nSplits, foldIdx } = options;
   if (options.evaluation !== undefined && nSplits !== undefined) {
     throw new ConfigError("DATA_SPLIT", "evaluation files and nSplits exclude each other", {
@@ -37,10 +37,15 @@ export function loadData(
     });
   }
   if (nSplits === undefined && foldIdx !== undefined) throw new ConfigError("DATA_SPLIT", "foldIdx needs nSplits");
-  const all = requireLabels(loadDataset(options.train, { ...options, labelNames }));
+  const all = requireLabels(await loadDataset(options.train, { ...options, labelNames }));
   if (options.evaluation !== undefined) {
-    const read = { ...options, softLabelColumns: [], labelNames: all.labelNames ?? "numbers" } as const;
-    return { train: all, evaluation: requireLabels(loadDataset(options.evaluation, read)) };
+    const read = {
+      ...options,
+      softLabelColumns: [],
+      weightOptional: true,
+      labelNames: all.labelNames ?? "numbers",
+    } as const;
+    return { train: all, evaluation: requireLabels(await loadDataset(options.evaluation, read)) };
   }
   if (nSplits === undefined) return { train: all, evaluation: undefined };
   return splitFold(all, nSplits, foldIdx ?? 0, options.foldBy);

@@ -1,6 +1,6 @@
 /** Rows seen from the other side: responses exchanged, and labels with them. */
 import type { Dataset } from "./dataset.ts";
-import type { DataFormat } from "./formats/format.ts";
+import type { DataFormat } from "../../core/plugin/data-format.ts";
 import { type DataRow, formatOf, requireFormat } from "./formats/index.ts";
 
 /** Whether rows of the format can be swapped. */

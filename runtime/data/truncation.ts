@@ -1,6 +1,6 @@
 /** How rows that are too long are cut: the whole text from one end, or each field of a comparison by its own budget. */
 import { ConfigError } from "../../core/errors.ts";
-import type { ComparisonFields } from "./formats/format.ts";
+import type { ComparisonFields } from "../../core/plugin/data-format.ts";
 import type { EncodedBatch, EncodeOptions, Tokenizer } from "./tokenizer.ts";
 
 /**

@@ -27,14 +27,14 @@ import type { RunListener } from "../events.ts";
 import { openFolder } from "../files/folder.ts";
 import type { TrainedAdapter } from "../folder/find-adapter.ts";
 import type { MemorySettings, UserSettings } from "../planning/settings.ts";
-import { loadEvaluationData } from "../run/data.ts";
+import { evaluationColumns, loadEvaluationData } from "../run/data.ts";
 import { type BaseModel, type BaseModelOptions, modelForCheckpoint, openBaseModel } from "../session/base-model.ts";
 
 /** A trained adapter and the data to run it on. What is undefined is taken from the run's own record. */
 export interface InferenceRequest {
   /** Output folder of a run, one of its checkpoints, or a PEFT adapter's folder. */
   readonly run: string;
-  /** CSV or JSONL files; empty means the run's own evaluation data. */
+  /** files of rows; empty means the run's own evaluation data. */
   readonly files?: readonly string[] | undefined;
   /** Folder or hub id of the base model. */
   readonly baseModel?: string | undefined;
@@ -159,12 +159,12 @@ export function requestData(
 const OWN_ROWS = ["trainFiles", "evalFiles", "nSplits", "foldIdx", "foldBy"] as const;
 
 /** The rows that the request names, else those that the run kept to evaluate on. @throws DataError, ConfigError */
-export function requestRows(
+export async function requestRows(
   { files = [], data: asked = {} }: InferenceRequest,
   data: DataOptions,
   recorded: boolean,
   { labelled, labelNames }: { readonly labelled: boolean; readonly labelNames: ClassNames },
-): Dataset {
+): Promise<Dataset> {
   if (files.length > 0) {
     const unused = OWN_ROWS.filter((key) => asked[key] !== undefined);
     if (unused.length > 0) {
@@ -175,7 +175,7 @@ export function requestRows(
         hint: "Leave it out; or leave the files out, for the rows that the run held out.",
       });
     }
-    const rows = loadDataset(files, { format: data.format, labelled, labelNames });
+    const rows = await loadDataset(files, { ...evaluationColumns(data), labelled, labelNames });
     return labelled ? requireLabels(rows) : rows;
   }
   if (recorded) return loadEvaluationData(data, labelNames);
@@ -183,7 +183,7 @@ export function requestRows(
     "DATA_NO_FILES",
     "no files are given, and the adapter's folder has no run.json that names any",
     {
-      hint: "Name the CSV or JSONL files after the adapter.",
+      hint: "Name the files of rows after the adapter.",
     },
   );
 }

@@ -8,7 +8,7 @@ import {
   type TokenizedDataset,
   type TokenizerOptions,
 } from "../data/dataset-tokenizer.ts";
-import { loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
+import { type ColumnOptions, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { ClassNames } from "../data/label-encoder.ts";
 import type { StepSample } from "../data/pack.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
@@ -24,20 +24,25 @@ export interface RunData {
   readonly evaluation: Dataset | undefined;
 }
 
+/** How the data options say that columns are read. */
+export const columnOptions = (options: DataOptions): ColumnOptions => {
+  const { format, softLabelColumns, weightColumn, columns, labelNames, pairSeed } = options;
+  return { format, softLabelColumns, weightColumn, columns, givenNames: labelNames, sideSeed: pairSeed };
+};
+
 /** @param labelNames classes that a run has already; default: the data's own @throws DataError, ConfigError */
-export function loadRunData(options: DataOptions, labelNames?: ClassNames): RunData {
-  const { trainFiles, evalFiles, format, nSplits, foldIdx, foldBy, swapAugment, softLabelColumns } = options;
+export async function loadRunData(options: DataOptions, labelNames?: ClassNames): Promise<RunData> {
+  const { trainFiles, evalFiles, nSplits, foldIdx, foldBy, swapAugment } = options;
   if (trainFiles.length === 0) {
     throw new ConfigError("DATA_NO_FILES", "data.trainFiles: no files are given", {
-      hint: "Name at least one CSV or JSONL file: --train-files train.csv",
+      hint: "Name at least one file of rows (CSV, JSON, JSONL, Parquet): --train-files train.csv",
     });
   }
-  const data = loadData(
+  const data = await loadData(
     {
       train: trainFiles,
       ...(evalFiles.length > 0 ? { evaluation: evalFiles } : {}),
-      format,
-      softLabelColumns,
+      ...columnOptions(options),
       ...(nSplits === undefined ? {} : { nSplits, foldIdx, foldBy }),
     },
     labelNames,
@@ -49,7 +54,7 @@ export function loadRunData(options: DataOptions, labelNames?: ClassNames): RunD
  * The rows that a config trains on, and those that it evaluates on.
  * @throws DataError; ConfigError, also where it evaluates on nothing, as transformers' Trainer
  */
-export function loadTrainingData({ data, training }: Pick<Config, "data" | "training">): RunData {
+export async function loadTrainingData({ data, training }: Pick<Config, "data" | "training">): Promise<RunData> {
   if (training.evalStrategy !== "no" && data.evalFiles.length === 0 && data.nSplits === undefined) {
     throw new ConfigError(
       "DATA_NO_EVALUATION",
@@ -60,15 +65,23 @@ export function loadTrainingData({ data, training }: Pick<Config, "data" | "trai
   return loadRunData(data);
 }
 
+/** The same for rows that are not trained on. */
+export const evaluationColumns = (options: DataOptions): ColumnOptions => ({
+  ...columnOptions(options),
+  softLabelColumns: [],
+  weightOptional: true,
+});
+
 /**
  * The rows that `eval` scores: the evaluation files, or the fold held out of the training files.
  * @param labelNames classes that the run was trained on
  * @throws DataError, ConfigError
  */
-export function loadEvaluationData(options: DataOptions, labelNames: ClassNames): Dataset {
-  const { evalFiles, format } = options;
-  if (evalFiles.length > 0) return requireLabels(loadDataset(evalFiles, { format, labelNames }));
-  const { evaluation } = loadRunData(options, labelNames);
+export async function loadEvaluationData(options: DataOptions, labelNames: ClassNames): Promise<Dataset> {
+  const { evalFiles } = options;
+  if (evalFiles.length > 0)
+    return requireLabels(await loadDataset(evalFiles, { ...evaluationColumns(options), labelNames }));
+  const { evaluation } = await loadRunData(options, labelNames);
   if (evaluation !== undefined) return evaluation;
   throw new ConfigError(
     "DATA_NO_EVALUATION",

@@ -57,7 +57,7 @@ export async function openTrainingRun(config: Config, options: TrainOptions, wor
   await requireAlike(world, "the run", rankIdentity(config), alike);
   const start = await fromFirst(world, { what: "rank 0 to look at the run's folder" }, () => resolveResume(training));
   for (const message of start.notes) onEvent?.({ type: "info", message });
-  const task = readTask(config, onEvent, world.size);
+  const task = await readTask(config, onEvent, world.size);
 
   await using opened = new AsyncDisposableStack();
   if (world.rank === 0) {

@@ -31,9 +31,9 @@ function describeRanks(ranks: number, scaled: number, samples: number): string {
 }
 
 /** Reads the rows of a run. @param ranks that train together @throws ConfigError, DataError where config and rows do not fit; PluginError for a metric that cannot work */
-export function readTask(config: Config, onEvent?: RunListener, ranks = 1): TrainingTask {
+export async function readTask(config: Config, onEvent?: RunListener, ranks = 1): Promise<TrainingTask> {
   const { training } = config;
-  const rows = loadTrainingData(config);
+  const rows = await loadTrainingData(config);
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
   const odd = missingLabels(rows.train, numLabels);
   if (odd !== undefined) onEvent?.({ type: "warning", message: odd });

@@ -69,7 +69,7 @@ export async function mergeAdapter(
   await checkOutputFolder(outputDir, overwrite);
   const trained = await findAdapter(request.run);
   const data = requestData(request, trained.record?.config.data);
-  const dataset = rows === 0 ? undefined : measuredRows(request, data, trained, rows);
+  const dataset = rows === 0 ? undefined : await measuredRows(request, data, trained, rows);
   const run = await openAdapterRun(request, trained, plugins, onEvent);
   const { source, numLabels, baseModel } = run;
   checkApart(outputDir, "the adapter", trained.directory);
@@ -141,15 +141,20 @@ async function whatIsMissing(
 
 type MissingParts = "padding" | "labelNames" | "tokenizerChanges";
 
-function measuredRows(request: MergeRequest, data: DataOptions, trained: TrainedAdapter, rows: number): Dataset {
+async function measuredRows(
+  request: MergeRequest,
+  data: DataOptions,
+  trained: TrainedAdapter,
+  rows: number,
+): Promise<Dataset> {
   const { files = [] } = request;
   const recorded = trained.record !== undefined;
   if (files.length === 0 && (!recorded || (data.evalFiles.length === 0 && data.nSplits === undefined))) {
     throw new ConfigError("DATA_NO_FILES", "there are no rows to measure on: the run kept none to evaluate on", {
-      hint: "Name a CSV or JSONL file after the run, or measure nothing with --rows 0.",
+      hint: "Name a file of rows after the run, or measure nothing with --rows 0.",
     });
   }
-  const dataset = requestRows(request, data, recorded, { labelled: false, labelNames: classesOf(trained) });
+  const dataset = await requestRows(request, data, recorded, { labelled: false, labelNames: classesOf(trained) });
   return { ...dataset, rows: dataset.rows.slice(0, rows) };
 }
 

@@ -39,7 +39,7 @@ describe.skipIf(tiers.length === 0)("cross-validation", () => {
     expect((await readFile(join(outputDir, "fold-0", "adapter_model.safetensors"))).equals(first)).toBe(true);
 
     const [data] = (await config()).data.trainFiles;
-    const { fit, rows } = ensemble({ files: [whole.outOfFold!], fit: data! });
+    const { fit, rows } = await ensemble({ files: [whole.outOfFold!], fit: data! });
     const ids = (await readFile(data!, "utf8")).trim().split("\n").slice(1);
     expect(rows.map(({ id }) => id)).toEqual(ids.map((line) => line.slice(0, line.indexOf(","))));
     expect(fit!.files[0]!).toBeCloseTo(whole.metrics!["eval_log_loss"]!, 6);

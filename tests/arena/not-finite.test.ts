@@ -67,7 +67,7 @@ describe.skipIf(tiers.length === 0)("predictions that are no numbers", () => {
   }, 120_000);
 });
 
-test("held-out rows with an infinite value are refused before the file is touched", () => {
+test("held-out rows with an infinite value are refused before the file is touched", async () => {
   const rows = [
     { id: "a", values: [0.5, 0.5] },
     { id: "b", values: [Infinity, 0] },
@@ -92,7 +92,7 @@ test("an ensemble of what is no number is refused, and no weight or temperature 
     expect(stderr).toContain(`${bad}:3: column label_0: expected a probability, got ${JSON.stringify(value)}`);
     expect([code, await readFile(output, "utf8")]).toEqual([1, OLD]);
   }
-  expect(ensemble({ files: [good, good], weights: [1e308, 1e308] }).rows[0]!.values).toEqual([0.25, 0.75]);
-  expect(ensemble({ files: [good], temperature: Number.MIN_VALUE }).rows[0]!.values).toEqual([0, 1]);
-  expect(ensemble({ files: [good], temperature: Number.MAX_VALUE }).rows[0]!.values).toEqual([0.5, 0.5]);
+  expect((await ensemble({ files: [good, good], weights: [1e308, 1e308] })).rows[0]!.values).toEqual([0.25, 0.75]);
+  expect((await ensemble({ files: [good], temperature: Number.MIN_VALUE })).rows[0]!.values).toEqual([0, 1]);
+  expect((await ensemble({ files: [good], temperature: Number.MAX_VALUE })).rows[0]!.values).toEqual([0.5, 0.5]);
 });

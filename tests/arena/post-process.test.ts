@@ -15,7 +15,7 @@ const answers: readonly (readonly [string, string, string])[] = [
   ["equal", '["text","more"]', '["text more"]'],
   ["case differs", '["Text"]', '["text"]'],
 ];
-const { rows } = loadDataset(
+const { rows } = await loadDataset(
   tempFile(
     "answers.csv",
     ["id,prompt,response_a,response_b", ...answers.map(([id, a, b]) => csvRow(id, '["p"]', a, b))].join("\n"),
@@ -24,7 +24,7 @@ const { rows } = loadDataset(
 const table = rows.map(({ id }) => ({ id, values: PREDICTED }));
 
 describe("post-processing", () => {
-  test("both empty, and identical but not empty; order does not matter", () => {
+  test("both empty, and identical but not empty; order does not matter", async () => {
     const steps = [bothEmpty(EMPTY), identicalAnswers(SAME)];
     const want = [EMPTY, EMPTY, EMPTY, PREDICTED, SAME, PREDICTED];
     const done = applyPostProcess(steps, rows, table);
@@ -37,7 +37,7 @@ describe("post-processing", () => {
     expect(applyPostProcess(steps.toReversed(), rows, table).rows).toEqual(done.rows);
   });
 
-  test("one's own steps see the row and what the step before gave; unchanged rows are not counted", () => {
+  test("one's own steps see the row and what the step before gave; unchanged rows are not counted", async () => {
     const halve = (row: { id: string }, p: readonly number[]): readonly number[] =>
       row.id === "equal" ? [p[0]!, p[1]! / 2, p[2]! + p[1]! / 2] : p;
     const done = applyPostProcess([identicalAnswers(SAME), halve, (_, p) => [...p]], rows, table);
@@ -49,7 +49,7 @@ describe("post-processing", () => {
     ]);
   });
 
-  test("what are no probabilities is an error with the step and the row", () => {
+  test("what are no probabilities is an error with the step and the row", async () => {
     const broken = (_: unknown, p: readonly number[]): readonly number[] => p.map((value) => value * 2);
     expect(() => applyPostProcess([broken], rows, table)).toThrow(
       `postProcess broken: got [1,0.6,0.4] for ${rows[0]!.file}:2, expected 3 probabilities that sum to 1`,

@@ -11,21 +11,22 @@ const SIDES = [1, 0, 2];
 const row = (id: string, a: string, b: string, winner: number): string =>
   csvRow(id, '["p"]', JSON.stringify([a]), JSON.stringify([b]), ...[0, 1, 2].map((i) => (i === winner ? "1" : "0")));
 
-describe("swapping", () => {
-  const dataset = loadDataset(
-    tempFile("arena.csv", [HEADER, row("x", "one", "two", 0), row("y", "three", "four", 2)].join("\n")),
-  );
+const dataset = await loadDataset(
+  tempFile("arena.csv", [HEADER, row("x", "one", "two", 0), row("y", "three", "four", 2)].join("\n")),
+);
 
-  test("exchanges responses and the label; a tie stays a tie; twice is nothing", () => {
+describe("swapping", () => {
+  test("exchanges responses and the label; a tie stays a tie; twice is nothing", async () => {
     const swapped = swapResponses(dataset);
     expect(swapped.rows[0]).toMatchObject({ id: "x", responseA: "two", responseB: "one", label: 1 });
     expect(swapped.rows[1]).toMatchObject({ id: "y", responseA: "four", responseB: "three", label: 2 });
     expect(swapResponses(swapped)).toEqual(dataset);
   });
 
-  test("an id that stands twice is an error with both places", () => {
+  test("an id that stands twice is an error with both places", async () => {
     const file = tempFile("twice.csv", [HEADER, row("x", "a", "b", 0), row("x", "c", "d", 1)].join("\n"));
-    expect(() => requireUniqueIds(loadDataset(file))).toThrow(`${file}:3: id "x" stands also in ${file}:2`);
+    const twice = await loadDataset(file);
+    expect(() => requireUniqueIds(twice)).toThrow(`${file}:3: id "x" stands also in ${file}:2`);
   });
 });
 
@@ -43,14 +44,14 @@ describe("averaging by id", () => {
   const averaged = averageSwapped(plain, swapped, SIDES, "test.csv");
   const rounded = averaged.map(({ id, values }) => [id, ...values.map((value) => Math.round(value * 1e12) / 1e12)]);
 
-  test("flips the first two columns back and joins by id", () => {
+  test("flips the first two columns back and joins by id", async () => {
     expect(rounded).toEqual([
       ["x", 0.7, 0.15, 0.15],
       ["y", 0.3, 0.45, 0.25],
     ]);
   });
 
-  test("the notebook's join by position gives another answer, and loses a winner", () => {
+  test("the notebook's join by position gives another answer, and loses a winner", async () => {
     const byPosition = plain.map(({ values }, i) => {
       const [b, a, tie] = swapped[i]!.values;
       return [(values[0]! + a!) / 2, (values[1]! + b!) / 2, (values[2]! + tie!) / 2];
@@ -62,7 +63,7 @@ describe("averaging by id", () => {
     expect(byPosition[0]![0]! - averaged[0]!.values[0]!).toBeCloseTo(-0.15, 12);
   });
 
-  test("a row without a partner is an error", () => {
+  test("a row without a partner is an error", async () => {
     expect(() => averageSwapped(plain, [swapped[0]!, { id: "z", values: [0, 0, 1] }], SIDES, "test.csv")).toThrow(
       'row "x" has no swapped prediction',
     );
@@ -70,7 +71,7 @@ describe("averaging by id", () => {
   });
 });
 
-test("a submission has the competition's columns", () => {
+test("a submission has the competition's columns", async () => {
   const columns = ["winner_model_a", "winner_model_b", "winner_tie"];
   expect(formatProbabilities({ columns, rows: [{ id: "136060", values: [0.25, 0.5, 0.25] }] })).toBe(
     "id,winner_model_a,winner_model_b,winner_tie\n136060,0.25,0.5,0.25\n",

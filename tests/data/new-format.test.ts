@@ -50,7 +50,7 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => folder[Symbol.asyncDispose]());
 
-test("its rows are recognized and read, and its labels alone", () => {
+test("its rows are recognized and read, and its labels alone", async () => {
   expect(found["rows"]).toEqual([1, 0, 1, 0].map((label) => ["duel", label]));
   expect(found["labels"]).toEqual([
     ["7", 1],
@@ -61,12 +61,12 @@ test("its rows are recognized and read, and its labels alone", () => {
 test("its rows are tokenized by its own template", async () => {
   const text = "Question: Who is it?\nLeft: Nobody at all\nRight: Somebody";
   const tokenizer = openDatasetTokenizer({ dir: tinyCheckpoint, cache: false });
-  const tokens = await tokenizer.tokenize(loadDataset(tempFile("text.jsonl", jsonl([{ text }]))));
+  const tokens = await tokenizer.tokenize(await loadDataset(tempFile("text.jsonl", jsonl([{ text }]))));
   expect((found["ids"] as number[][])[0]).toEqual([...(await tokens.get(0))]);
   await tokenizer.close();
 });
 
-test("a run trains on them swapped too, cuts each field, and evaluates by the names of its classes", () => {
+test("a run trains on them swapped too, cuts each field, and evaluates by the names of its classes", async () => {
   expect(found["run"]).toMatchObject({ trainRows: 4, evalRows: 2, numLabels: 2 });
   expect(found["evaluation"]).toMatchObject({
     labelNames: ["left is better", "right is better"],
@@ -76,12 +76,12 @@ test("a run trains on them swapped too, cuts each field, and evaluates by the na
   expect(found["report"]).toBe(true);
 });
 
-test("predictions have its columns, and test-time augmentation works on its rows", () => {
+test("predictions have its columns, and test-time augmentation works on its rows", async () => {
   expect(found["predicted"]).toEqual({ columns: ["left", "right"], first: { id: "0", values: [0.5, 0.5] } });
   expect(found["evaluated"]).toBe(4);
 });
 
-test("the option format, its help and the errors know it", () => {
+test("the option format, its help and the errors know it", async () => {
   expect(found["unknown"]).toBe('format: got "duell", expected "auto", "arena", "duel" or "classification"');
   expect(found["help"]).toContain("; duel: question, left, right, and better; ");
   expect(found["mixed"]).toBe("duels.jsonl: got duel rows after arena rows, whose classes are others");

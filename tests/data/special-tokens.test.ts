@@ -120,7 +120,7 @@ describe("what stands around a text", () => {
 });
 
 test("ids kept on disk are those of these specials; what 0.1.0 put there too keeps its fingerprint", async () => {
-  const data = loadDataset(tempFile("rows.jsonl", '{"text":"abc","label":0}\n{"text":"abc","label":1}\n'));
+  const data = await loadDataset(tempFile("rows.jsonl", '{"text":"abc","label":0}\n{"text":"abc","label":1}\n'));
   const cacheDir = tempDir();
   const run = async (dir: string, options: { addBos?: boolean; addEos?: boolean } = {}) => {
     const tokenized = await openDatasetTokenizer({ dir, cacheDir, ...options }).tokenize(data);

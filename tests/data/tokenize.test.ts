@@ -15,7 +15,7 @@ import { rejection, tempDir, tempFile } from "./files.ts";
 
 const textOf = (i: number) => `row ${i} ${"word ".repeat(i % 13)}end`;
 
-function texts(count: number, text: (i: number) => string = textOf): Dataset {
+function texts(count: number, text: (i: number) => string = textOf): Promise<Dataset> {
   const lines = Array.from({ length: count }, (_, i) => JSON.stringify({ text: text(i), label: i % 3 }));
   return loadDataset(tempFile("rows.jsonl", lines.join("\n")));
 }
@@ -67,7 +67,7 @@ describe("ids", () => {
     ["inline", 20],
     ["in a worker", 600],
   ])("%s, with any order, are those of the library", async (_, count) => {
-    const dataset = texts(count);
+    const dataset = await texts(count);
     const datasetTokenizer = open({ dir: tinyCheckpoint, maxLength: 12, vocabSize: 4096 });
     const tokenized = await datasetTokenizer.tokenize(dataset, permutation(count, 1, 0));
     const expected = await expectedIds(dataset, 12);
@@ -82,8 +82,8 @@ describe("ids", () => {
   test("two datasets share one worker", async () => {
     const datasetTokenizer = open({ dir: tinyCheckpoint });
     const [first, second] = [
-      await datasetTokenizer.tokenize(texts(300)),
-      await datasetTokenizer.tokenize(texts(10, (i) => `other ${i}`)),
+      await datasetTokenizer.tokenize(await texts(300)),
+      await datasetTokenizer.tokenize(await texts(10, (i) => `other ${i}`)),
     ];
     expect((await second.done()).lengths.length).toBe(10);
     expect((await first.done()).lengths.length).toBe(300);
@@ -92,7 +92,7 @@ describe("ids", () => {
   });
 
   test("rows of input_ids need no tokenizer and are taken as they are", async () => {
-    const dataset = loadDataset(tempFile("rows.jsonl", '{"input_ids":[5,6,7]}\n{"input_ids":[8]}'));
+    const dataset = await loadDataset(tempFile("rows.jsonl", '{"input_ids":[5,6,7]}\n{"input_ids":[8]}'));
     const tokenized = await open({ maxLength: 3, vocabSize: 9 }).tokenize(dataset);
     expect(await allIds(tokenized)).toEqual([[5, 6, 7], [8]]);
     expect(await rejection(open({ maxLength: 2 }).tokenize(dataset))).toContain(
@@ -108,7 +108,7 @@ describe("ids", () => {
       gates.push(gate);
       return gate.promise;
     });
-    const dataset = texts(1000);
+    const dataset = await texts(1000);
     const order = permutation(1000, 3, 0);
     const datasetTokenizer = open({ tokenizer });
     const tokenized = await datasetTokenizer.tokenize(dataset, order);
@@ -131,9 +131,9 @@ describe("ids", () => {
 
   test("a row outside, and an order that is none", async () => {
     const datasetTokenizer = open({ tokenizer: fakeTokenizer().tokenizer });
-    const tokenized = await datasetTokenizer.tokenize(texts(3));
+    const tokenized = await datasetTokenizer.tokenize(await texts(3));
     expect(await rejection(tokenized.get(3))).toContain("row 3 is outside 0..2");
-    expect(await rejection(datasetTokenizer.tokenize(texts(3), [0, 1, 1]))).toContain("order");
+    expect(await rejection(datasetTokenizer.tokenize(await texts(3), [0, 1, 1]))).toContain("order");
     await datasetTokenizer.close();
   });
 });
@@ -144,7 +144,7 @@ describe("errors", () => {
       if (batch.includes("row 130 end")) throw new Error("no such word");
     });
     const datasetTokenizer = open({ tokenizer });
-    const tokenized = await datasetTokenizer.tokenize(texts(300));
+    const tokenized = await datasetTokenizer.tokenize(await texts(300));
     expect(await rejection(tokenized.get(130))).toContain("rows.jsonl:131: the row cannot be tokenized: no such word");
     expect(await rejection(tokenized.done())).toContain("no such word");
     await datasetTokenizer.close();
@@ -154,35 +154,35 @@ describe("errors", () => {
     const dir = tempDir();
     writeFileSync(join(dir, "tokenizer.json"), '{"model": 1}');
     const datasetTokenizer = open({ dir });
-    const tokenized = await datasetTokenizer.tokenize(texts(300));
+    const tokenized = await datasetTokenizer.tokenize(await texts(300));
     const error = await tokenized.get(0).catch((caught: unknown) => caught);
     expect(error).toMatchObject({ name: "ModelError", code: "TOKENIZER_INVALID" });
     await datasetTokenizer.close();
-    const options = await open({ dir: tinyCheckpoint, maxLength: 1 }).tokenize(texts(300));
+    const options = await open({ dir: tinyCheckpoint, maxLength: 1 }).tokenize(await texts(300));
     expect(await options.done().catch((caught: unknown) => caught)).toMatchObject({ name: "ConfigError" });
   });
 
   test("text without a tokenizer, empty rows, foreign vocabularies", async () => {
-    expect(await rejection(open({}).tokenize(texts(2)))).toContain(
+    expect(await rejection(open({}).tokenize(await texts(2)))).toContain(
       "rows.jsonl:1 holds text, but no tokenizer is given",
     );
-    expect(await rejection(open({ dir: tempDir() }).tokenize(texts(2)))).toContain("no tokenizer found");
+    expect(await rejection(open({ dir: tempDir() }).tokenize(await texts(2)))).toContain("no tokenizer found");
     const empty = await open({ dir: tinyCheckpoint, addBos: false, addEos: false }).tokenize(
-      texts(2, (i) => "a".slice(i)),
+      await texts(2, (i) => "a".slice(i)),
     );
     expect(await rejection(empty.done())).toContain("rows.jsonl:2: the row has no tokens");
-    const foreign = await open({ dir: tinyCheckpoint, vocabSize: 300 }).tokenize(texts(2));
+    const foreign = await open({ dir: tinyCheckpoint, vocabSize: 300 }).tokenize(await texts(2));
     expect(await rejection(foreign.done())).toContain("outside the model's vocabulary of 300");
   });
 
   test("closing rejects what is not done, at once, and nothing is cached", async () => {
     const cacheDir = tempDir();
     const datasetTokenizer = open({ dir: tinyCheckpoint, cacheDir });
-    const tokenized = await datasetTokenizer.tokenize(texts(3000));
+    const tokenized = await datasetTokenizer.tokenize(await texts(3000));
     await datasetTokenizer.close();
     expect(await rejection(tokenized.done())).toContain("closed before it was done");
     expect(existsSync(join(cacheDir, "tokens"))).toBe(false);
-    expect(await rejection(datasetTokenizer.tokenize(texts(1)))).toContain("closed");
+    expect(await rejection(datasetTokenizer.tokenize(await texts(1)))).toContain("closed");
   });
 });
 
@@ -206,7 +206,7 @@ describe("cache", () => {
 
   test("a second run gets equal ids without tokenizing", async () => {
     const cacheDir = tempDir();
-    const [first, second] = [await run({ cacheDir }, texts(300)), await run({ cacheDir }, texts(300))];
+    const [first, second] = [await run({ cacheDir }, await texts(300)), await run({ cacheDir }, await texts(300))];
     expect([first.calls, first.fromCache, second.calls, second.fromCache]).toEqual([3, false, 0, true]);
     expect(second.ids).toEqual(first.ids);
     expect(second.lengths).toEqual(first.lengths);
@@ -215,24 +215,17 @@ describe("cache", () => {
 
   test("other text, options or tokenizer are tokenized anew; other labels are not, but change the fingerprint", async () => {
     const cacheDir = tempDir();
-    const base = await run({ cacheDir }, texts(5));
-    expect((await run({ cacheDir, maxLength: 500 }, texts(5))).calls).toBe(1);
-    expect((await run({ cacheDir, addEos: false }, texts(5))).calls).toBe(1);
-    expect(
-      (
-        await run(
-          { cacheDir },
-          texts(5, (i) => `${textOf(i)}.`),
-        )
-      ).calls,
-    ).toBe(1);
+    const base = await run({ cacheDir }, await texts(5));
+    expect((await run({ cacheDir, maxLength: 500 }, await texts(5))).calls).toBe(1);
+    expect((await run({ cacheDir, addEos: false }, await texts(5))).calls).toBe(1);
+    expect((await run({ cacheDir }, await texts(5, (i) => `${textOf(i)}.`))).calls).toBe(1);
     const other = { ...fakeTokenizer().tokenizer, digest: "another" };
-    expect((await run({ cacheDir, tokenizer: other }, texts(5))).fromCache).toBe(false);
-    const rows = texts(5).rows.map((row) => ({ ...row, label: 0 }));
+    expect((await run({ cacheDir, tokenizer: other }, await texts(5))).fromCache).toBe(false);
+    const rows = (await texts(5)).rows.map((row) => ({ ...row, label: 0 }));
     const relabelled = await run({ cacheDir }, { files: [], rows });
     expect(relabelled.fromCache).toBe(true);
     expect(relabelled.fingerprint).not.toBe(base.fingerprint);
-    expect((await run({ cacheDir, cache: false }, texts(5))).fromCache).toBe(false);
+    expect((await run({ cacheDir, cache: false }, await texts(5))).fromCache).toBe(false);
   });
 
   test.each([
@@ -249,11 +242,11 @@ describe("cache", () => {
     ["foreign bytes", (file: string) => writeFileSync(file, Buffer.alloc(5000, 7))],
   ])("%s in the file is noticed: a warning, the right ids, a whole file", async (_, damage) => {
     const cacheDir = tempDir();
-    const first = await run({ cacheDir }, texts(20));
+    const first = await run({ cacheDir }, await texts(20));
     const whole = readFileSync(cacheFile(cacheDir));
     damage(cacheFile(cacheDir));
     const warnings: string[] = [];
-    const second = await run({ cacheDir, onWarning: (message) => warnings.push(message) }, texts(20));
+    const second = await run({ cacheDir, onWarning: (message) => warnings.push(message) }, await texts(20));
     expect(second.calls).toBe(1);
     expect(second.ids).toEqual(first.ids);
     expect(warnings).toEqual([expect.stringContaining("damaged token cache")]);
@@ -273,7 +266,7 @@ describe("cache", () => {
   test("a cache that cannot be written is a warning, not the end", async () => {
     const warnings: string[] = [];
     const cacheDir = tempFile("a-file", "in the way");
-    const { ids } = await run({ cacheDir, onWarning: (message) => warnings.push(message) }, texts(3));
+    const { ids } = await run({ cacheDir, onWarning: (message) => warnings.push(message) }, await texts(3));
     expect(ids.length).toBe(3);
     expect(warnings).toEqual([expect.stringContaining("could not be written")]);
   });

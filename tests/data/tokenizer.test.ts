@@ -20,7 +20,7 @@ const rowsOf = ({ ids, lengths }: EncodedBatch): number[][] => {
   return Array.from(lengths, (length) => [...ids.subarray(at, (at += length))]);
 };
 
-const arenaTexts = () => loadDataset(pandalm).rows.map((row) => rowText(row as ArenaRow));
+const arenaTexts = async () => (await loadDataset(pandalm)).rows.map((row) => rowText(row as ArenaRow));
 
 describe.skipIf(gemma === undefined)("Gemma-2's vocabulary, against the recorded ids", () => {
   test("raw strings and arena rows", async () => {
@@ -33,7 +33,7 @@ describe.skipIf(gemma === undefined)("Gemma-2's vocabulary, against the recorded
     );
     rowsOf(contents).forEach((ids, i) => expect(ids).toEqual(raw[i].ids));
 
-    const texts = arenaTexts();
+    const texts = await arenaTexts();
     expect(rows.length).toBe(8);
     for (const { row, max_length: maxLength, ids } of rows) {
       expect(rowsOf(await tokenizer.encodeBatch([texts[row]!], { maxLength }))[0]).toEqual(ids);
@@ -46,8 +46,8 @@ test("the tiny checkpoint's ids and labels hold the parity samples", async () =>
     samples: { input_ids: number[]; label: number }[];
   };
   const tokenizer = await loadTokenizer(tinyCheckpoint);
-  const { rows } = loadDataset(pandalm);
-  const ids = rowsOf(await tokenizer.encodeBatch(arenaTexts(), { maxLength: 128 }));
+  const { rows } = await loadDataset(pandalm);
+  const ids = rowsOf(await tokenizer.encodeBatch(await arenaTexts(), { maxLength: 128 }));
   const known = new Set(ids.map((row, index) => `${rows[index]!.label}: ${row.join()}`));
   expect(samples.length).toBe(8);
   for (const sample of samples) expect(known).toContain(`${sample.label}: ${sample.input_ids.join()}`);
@@ -164,7 +164,7 @@ describe("tokenizer files", () => {
     expect(await rejection(loadTokenizer(tempDir(), "transformers"))).toContain("no tokenizer found");
   });
 
-  test("the digest follows the files", () => {
+  test("the digest follows the files", async () => {
     const dir = tempDir();
     for (const name of ["tokenizer.json", "tokenizer_config.json", "config.json"])
       cpSync(join(tinyCheckpoint, name), join(dir, name));

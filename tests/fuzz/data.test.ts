@@ -35,9 +35,9 @@ fuzz({
 });
 
 /** Every row has what rows have. */
-function checkRows(file: string): void {
+async function checkRows(file: string): Promise<void> {
   for (const options of [{}, { labelled: false }]) {
-    const { rows, labelNames } = loadDataset(file, options);
+    const { rows, labelNames } = await loadDataset(file, options);
     for (const { id, label } of rows) {
       if (typeof id !== "string") throw new Error(`id ${String(id)}`);
       if (label !== undefined && !(Number.isInteger(label) && label >= 0)) throw new Error(`label ${label}`);

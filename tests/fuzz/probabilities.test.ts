@@ -26,8 +26,8 @@ fuzz({
     "id,winner_model_a,winner_model_b,winner_tie\n1,0,0,1\n",
     "id,winner\n1,model_a\n2,tie\n",
   ],
-  run: (input) => {
-    for (const label of readLabels(inFile(input, "labels.csv")).values())
+  run: async (input) => {
+    for (const label of (await readLabels(inFile(input, "labels.csv"))).values())
       if (!(Number.isInteger(label) && label >= 0)) throw new Error(`label ${label}`);
   },
 });

@@ -93,7 +93,7 @@ describe("describe", () => {
     ["'linear' | 'cosine' | 'constant'", '"linear", "cosine" or "constant"'],
     ["string[]", "a list of strings"],
     ["boolean", "true or false"],
-    ["Record<string, string>", "Record<string, string>"],
+    ["Record<string, boolean>", "Record<string, boolean>"],
     ["Record<string, number>", 'an object of numbers, such as {"name": 4}'],
   ])("says %s in words", (definition, words) => expect(describeDefinition(definition)).toBe(words));
 });

@@ -53,7 +53,7 @@ describe.skipIf(tiers.length === 0)("classes", () => {
     const table = await write("p.csv", [formatProbabilities(predicted).trim()]);
     const truth = await write("truth.csv", ["id,label", ...labels.map((label, i) => `r${i},${label}`)]);
     const likely = labels.map((label, i) => -Math.log(predicted.rows[i]!.values[names.indexOf(label)]!));
-    const { fit } = ensemble({ files: [table], fit: truth });
+    const { fit } = await ensemble({ files: [table], fit: truth });
     expect(fit!.files[0]!).toBeCloseTo(likely.reduce((sum, value) => sum + value, 0) / 6, 6);
 
     const moved = join(folder.path, "moved");

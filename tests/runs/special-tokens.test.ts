@@ -34,7 +34,7 @@ describe.skipIf(tiers.length === 0)("an adapter made elsewhere", () => {
       readonly logits: readonly (readonly number[])[];
     };
     // The samples' texts are PandaLM's; each is known by its ids.
-    const rows = loadDataset(pandalm).rows as readonly ArenaRow[];
+    const rows = (await loadDataset(pandalm)).rows as readonly ArenaRow[];
     const tokenizer = await loadTokenizer(tinyCheckpoint);
     const { ids, lengths } = await tokenizer.encodeBatch(rows.map(rowText), { maxLength: 128 });
     let at = 0;

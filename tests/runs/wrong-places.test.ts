@@ -112,10 +112,10 @@ test("evaluating on nothing is refused; on files or on a fold it is not", async 
       data: dataOptions.parse({ trainFiles: [file], ...data }, "data"),
       training: trainingOptions.parse({ evalStrategy }, "training"),
     });
-  expect(() => load({}, "epoch")).toThrow(
+  expect(await failure(load({}, "epoch"))).toContain(
     'training.evalStrategy: got "epoch", but neither data.evalFiles nor data.nSplits',
   );
-  expect(load({}, "no").evaluation).toBeUndefined();
-  expect(load({ evalFiles: [file] }, "epoch").evaluation!.rows).toHaveLength(2);
-  expect(load({ nSplits: 2 }, "steps").evaluation!.rows).toHaveLength(1);
+  expect((await load({}, "no")).evaluation).toBeUndefined();
+  expect((await load({ evalFiles: [file] }, "epoch")).evaluation!.rows).toHaveLength(2);
+  expect((await load({ nSplits: 2 }, "steps")).evaluation!.rows).toHaveLength(1);
 });

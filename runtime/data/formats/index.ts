@@ -1,8 +1,8 @@
 /** The data formats that the option `format` names, and the format of a row. */
 import { DataError } from "../../../core/errors.ts";
+import type { BaseRow, DataFormat, DataSource, FixedClasses } from "../../../core/plugin/data-format.ts";
 import { arena } from "./arena.ts";
 import { classification } from "./classification.ts";
-import type { BaseRow, DataFormat, DataSource, FixedClasses } from "./format.ts";
 
 /** In the order in which they are asked whether they recognize a file. */
 export const dataFormats = [arena, classification] as const;
@@ -51,17 +51,18 @@ function describeFiles(formats: readonly DataFormat[]): string {
 export function chooseFormat(source: DataSource, name: FormatName | "auto"): DataFormat {
   const format = dataFormats.find((each) => (name === "auto" ? each.recognizes(source) : each.name === name));
   if (format !== undefined) return format;
-  const found =
-    source.type === "csv"
-      ? `the columns fit no known format; found ${source.header.join(", ")}`
-      : "fits no known format";
   throw new DataError(
     "DATA_FORMAT_UNKNOWN",
-    found,
+    `the columns fit no known format; found ${source.columns.join(", ")}`,
     { file: source.file, line: 1 },
-    { hint: describeFiles(dataFormats) },
+    { hint: `${describeFiles(dataFormats)} Columns of other names are named by --columns.prompt question, and so on.` },
   );
 }
+
+/** Names of columns that formats ask for, which the option `columns` maps to a file's. */
+export const columnNames: readonly string[] = [
+  ...new Set(dataFormats.flatMap((format: DataFormat) => format.columnNames)),
+];
 
 /** @throws DataError for the first row of a format that `part` cannot work with */
 export function requireFormat(rows: readonly BaseRow[], part: string, serves: (format: DataFormat) => boolean): void {
