@@ -24,6 +24,7 @@ export {
 export {
   type Adapter,
   type AdapterContext,
+  type AdapterDevice,
   type AdapterFactory,
   type AdapterPlugin,
   defineAdapter,
@@ -86,6 +87,7 @@ export {
   elementCount,
   expectTensor,
   matrixShape,
+  partOf,
   type Tensor,
 } from "./device/tensor.ts";
 
@@ -93,6 +95,9 @@ export {
 export { accumulate } from "./compute/accumulate.ts";
 export { type BackwardContext, type Forward, type Op, Tape, type TapeOptions } from "./compute/tape.ts";
 export { type Block, type Checkpointing, type ForwardOptions, runBlocks } from "./compute/blocks.ts";
+
+// ---- what an adapter reads and nothing trains
+export { type FrozenSpec, FrozenTensors } from "./compute/frozen.ts";
 
 // ---- what trains: parameters end to end in slabs, runs of them, and optimizer state beside them
 export {

@@ -20,3 +20,4 @@ export { mcc } from "./mcc/index.ts";
 export { muon } from "./muon/index.ts";
 export { qwen3 } from "./qwen3/index.ts";
 export { sgd } from "./sgd/index.ts";
+export { vera } from "./vera/index.ts";

@@ -1,133 +1,16 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { LinearSpec } from "../core/compute/linear.ts";
 import type { ParameterSpec } from "../core/compute/parameters.ts";
 import type { Gpu } from "../core/device/gpu.ts";
 import { elementCount } from "../core/device/tensor.ts";
-import {
-  ADAPTER_CONFIG_FILE,
-  ADAPTER_METADATA,
-  ADAPTER_WEIGHTS_FILE,
-  readAdapterConfig,
-} from "../core/formats/peft.ts";
-import { defineRequest } from "../core/options/request.ts";
-import type { Adapter, AdapterFactory, AdapterPlugin } from "../core/plugin/adapter.ts";
-import type { ModelSpec, ModelLoader } from "../core/plugin/model.ts";
-import { openFolder, openSafetensors, writeFiles, writeSafetensors } from "../runtime/files/folder.ts";
-import {
-  type Check,
-  expectFinite,
-  expectModelError,
-  expectNear,
-  expectReached,
-  expectSameBits,
-  expectThat,
-} from "./contract.ts";
+import type { AdapterPlugin } from "../core/plugin/adapter.ts";
+import { adapterValues } from "../runtime/session/adapter-values.ts";
+import { isFoundByItsConfig, refusesStrangeFiles, restoresExactly } from "./adapter-files.ts";
+import { type AdapterContractOptions, checkOptions, show, Subject, trainedOf } from "./adapter-subject.ts";
+import { type Check, expectFinite, expectNear, expectReached, expectSameBits, expectThat } from "./contract.ts";
 import { freeMerged, mergedAdapter, mergeLinears } from "./merged.ts";
 import { expectSameWhenCut } from "./micro-batches.ts";
-import { ModelBench, type NamedValues, randomSamples } from "./model-bench.ts";
 import { expectGradientsOfLoss } from "./model-differences.ts";
 import { bareAdapter } from "./no-adapter.ts";
-import { toyModel } from "./toy-model.ts";
-
-/** What the adapter contract is held with. */
-export interface AdapterContractOptions {
-  /** Model to adapt. Default `toyModel()`, which has the linears of a Llama or Gemma-2. */
-  readonly model?: ModelLoader;
-  /** Elements that train on that model, the head not counted, where you know the number. */
-  readonly trainable?: number;
-  /** False for an adapter that changes the model's output before any training. Default true. */
-  readonly identityAtStart?: boolean;
-  /** False where the gradient leaves a term out on purpose, as DoRA's does of the norm. Default true. */
-  readonly exactGradients?: boolean;
-  /** Tokens of the samples. Default 5, 1, 17 and 3. */
-  readonly lengths?: readonly number[];
-  readonly seed?: number;
-}
-
-const checkOptions = defineRequest<AdapterContractOptions>("adapterContract", {
-  model: "object?",
-  trainable: "number?",
-  identityAtStart: "boolean?",
-  exactGradients: "boolean?",
-  lengths: "number[]?",
-  seed: "number?",
-});
-
-/** How far sums in another order may differ, relative, by operand type. */
-const TOLERANCE = { f32: 1e-5, f16: 4e-3 } as const;
-const CLASSES = 3;
-
-const show = (shape: readonly number[]): string => `[${shape.join(",")}]`;
-
-/** The adapter under test on its model. */
-class Subject {
-  readonly gpu: Gpu;
-  readonly plugin: AdapterPlugin;
-  readonly source: ModelLoader;
-  readonly options: AdapterContractOptions;
-  readonly seed: number;
-
-  constructor(gpu: Gpu, plugin: AdapterPlugin, options: AdapterContractOptions) {
-    this.gpu = gpu;
-    this.plugin = plugin;
-    this.options = options;
-    this.source = options.model ?? toyModel();
-    this.seed = options.seed ?? 1;
-  }
-
-  get tolerance(): number {
-    return TOLERANCE[this.gpu.computeDtype];
-  }
-
-  outline(): Promise<ModelSpec> {
-    return this.source.outline(CLASSES);
-  }
-
-  async adapter(seed = this.seed, plugin = this.plugin): Promise<Adapter> {
-    const { linears, head } = await this.outline();
-    return plugin.create({ linears, head, baseModel: this.source.checkpoint, seed });
-  }
-
-  async samples(): Promise<ReturnType<typeof randomSamples>> {
-    const { vocabSize } = await this.outline();
-    return randomSamples(this.options.lengths ?? [5, 1, 17, 3], vocabSize, { numLabels: CLASSES, seed: this.seed });
-  }
-
-  /** Runs `body` on a session of its own. */
-  async with<T>(body: (bench: ModelBench) => Promise<T>, plugin = this.plugin, initAdapter?: string): Promise<T> {
-    using bench = await ModelBench.open(this.gpu, this.source, plugin, {
-      numLabels: CLASSES,
-      seed: this.seed,
-      initAdapter,
-    });
-    return await body(bench);
-  }
-
-  /** Runs `body` with a folder that holds the adapter with moved values. */
-  async saved<T>(body: (directory: string, values: NamedValues, adapter: Adapter) => Promise<T>): Promise<T> {
-    const directory = await mkdtemp(join(tmpdir(), "qlora-adapter-"));
-    try {
-      const [values, adapter] = await this.with(
-        async (bench) => [await bench.perturb(), bench.session.adapter] as const,
-      );
-      await writeFiles(directory, await adapter.save(values));
-      return await body(directory, values, adapter);
-    } finally {
-      await rm(directory, { recursive: true, force: true });
-    }
-  }
-}
-
-function expectSameMaps(got: NamedValues, want: NamedValues, what: string): void {
-  const [extra] = [...got.keys()].filter((name) => !want.has(name));
-  expectThat(extra === undefined, `${what}: holds ${extra}, which is no parameter`);
-  for (const [name, value] of want) {
-    expectThat(got.has(name), `${what}: ${name} is missing`);
-    expectSameBits(got.get(name)!, value, `${what}, ${name}`);
-  }
-}
 
 async function changesNothing(subject: Subject): Promise<void> {
   const samples = await subject.samples();
@@ -142,11 +25,12 @@ async function declaresParameters(subject: Subject): Promise<void> {
   const { parameters } = adapter;
   expectThat(parameters.length > 0, "the adapter trains nothing on this model");
   const names = new Set(outline.head.map(({ name }) => name));
-  for (const { name } of parameters) {
+  const { frozen = [] } = adapter;
+  for (const { name } of [...parameters, ...frozen]) {
     expectThat(!names.has(name), `two parameters are named ${name}`);
     names.add(name);
   }
-  for (const { name, shape, initial } of firstValues(parameters)) {
+  for (const { name, shape, initial } of firstValues([...parameters, ...frozen])) {
     expectThat(
       initial.length === elementCount(shape),
       `${name}: ${initial.length} first values, expected ${elementCount(shape)} for ${show(shape)}`,
@@ -162,8 +46,12 @@ const firstValues = (parameters: readonly ParameterSpec[]) =>
   parameters.map((spec) => ({ name: spec.name, shape: spec.shape, initial: spec.initial() }));
 
 async function repeatsFirstValues(subject: Subject): Promise<void> {
-  const want = firstValues((await subject.adapter()).parameters);
-  const got = firstValues((await subject.adapter()).parameters.toReversed()).toReversed();
+  const drawn = async (): Promise<ParameterSpec[]> => {
+    const { parameters, frozen = [] } = await subject.adapter();
+    return [...parameters, ...frozen];
+  };
+  const want = firstValues(await drawn());
+  const got = firstValues((await drawn()).toReversed()).toReversed();
   for (const [i, { name, initial }] of want.entries()) {
     expectThat(got[i]?.name === name, `parameter ${i} is ${got[i]?.name} the second time, ${name} the first`);
     expectSameBits(got[i].initial, initial, `first values of ${name} by the same seed, in another order`);
@@ -189,17 +77,20 @@ async function agreesWithDifferences(subject: Subject): Promise<void> {
 async function leavesTheBaseAlone(subject: Subject): Promise<void> {
   const samples = await subject.samples();
   await subject.with(async (bench) => {
-    const { gpu, model, adapter, outline, parameters } = bench.session;
+    const { gpu, model, adapter, outline, parameters, frozen } = bench.session;
     const bytes = async (spec: LinearSpec): Promise<Uint8Array> => {
       const { codes, absmax } = model.weight(spec);
       return Buffer.concat([await gpu.readBytes(codes), await gpu.readBytes(absmax)]);
     };
     const before = await Promise.all(outline.linears.map(bytes));
+    const read = await frozen.readValues();
     await bench.perturb();
     await bench.gradients(samples);
+    for (const [name, value] of await frozen.readValues())
+      expectSameBits(value, read.get(name)!, `the frozen tensor ${name} after a training pass`);
     for (const [i, spec] of outline.linears.entries()) {
       expectSameBits(await bytes(spec), before[i]!, `frozen weight of ${spec.name} after a training pass`);
-      const { weight, spec: own } = adapter.adapt(spec, model.weight(spec), parameters);
+      const { weight, spec: own } = adapter.adapt(spec, model.weight(spec), parameters, { gpu, frozen });
       expectThat(own.name === spec.name, `adapt gives ${own.name} for ${spec.name}`);
       expectThat(weight.codes === model.weight(spec).codes, `adapt replaces the frozen weight of ${spec.name}`);
     }
@@ -248,98 +139,17 @@ async function evaluatesWithoutDropout(subject: Subject): Promise<void> {
   });
 }
 
-async function restoresExactly(subject: Subject): Promise<void> {
-  await subject.saved(async (directory, values, adapter) => {
-    expectSameMaps(await adapter.load(openFolder(directory)), values, "loaded by the adapter that saved");
-    const fresh = await subject.adapter(subject.seed + 1);
-    expectSameMaps(await fresh.load(openFolder(directory)), values, "loaded by another adapter");
-    await using file = await openSafetensors(join(directory, ADAPTER_WEIGHTS_FILE));
-    expectThat(
-      [...file.tensors.keys()].sort().join() === [...values.keys()].sort().join(),
-      `${ADAPTER_WEIGHTS_FILE} holds ${[...file.tensors.keys()].join(", ")}, expected ${[...values.keys()].join(", ")}`,
-    );
-    const names = [ADAPTER_WEIGHTS_FILE, ADAPTER_CONFIG_FILE];
-    const before = await Promise.all(names.map((name) => readFile(join(directory, name))));
-    await writeFiles(directory, await fresh.save(values));
-    for (const [i, name] of names.entries())
-      expectSameBits(await readFile(join(directory, name)), before[i]!, `${name} saved again, bytes`);
-  });
-}
-
-async function isFoundByItsConfig(subject: Subject): Promise<void> {
-  await subject.saved(async (directory, values) => {
-    const config = await readAdapterConfig(openFolder(directory));
-    const factory = subject.plugin.factory as Partial<AdapterFactory>;
-    expectThat(factory.reads?.(config) === true, `reads() does not know the ${ADAPTER_CONFIG_FILE} that save() wrote`);
-    const plugin = factory.fromConfig!(config);
-    const again = await subject.adapter(subject.seed, plugin);
-    const want = (await subject.adapter()).parameters;
-    expectThat(
-      again.parameters.map(({ name, shape }) => name + show(shape)).join() ===
-        want.map(({ name, shape }) => name + show(shape)).join(),
-      `the adapter that ${ADAPTER_CONFIG_FILE} describes has other parameters: ${again.parameters.length}, expected ${want.length}`,
-    );
-    expectSameMaps(
-      await again.load(openFolder(directory)),
-      values,
-      `loaded by the adapter that ${ADAPTER_CONFIG_FILE} describes`,
-    );
-    const samples = await subject.samples();
-    const trained = await subject.with(async (bench) => {
-      bench.write(values);
-      return bench.logits(samples);
-    });
-    const restored = await subject.with((bench) => bench.logits(samples), plugin, directory);
-    expectSameBits(restored, trained, "logits after save and load");
-  });
-}
-
-async function refusesStrangeFiles(subject: Subject): Promise<void> {
-  await subject.saved(async (directory, values, adapter) => {
-    const { head } = await subject.outline();
-    const shapes = [...adapter.parameters, ...head];
-    const write = (tensors: readonly { name: string; shape: readonly number[] }[]): Promise<void> =>
-      writeSafetensors(
-        join(directory, ADAPTER_WEIGHTS_FILE),
-        tensors.map(({ name, shape }) => {
-          const data = values.get(name) ?? new Float32Array(1);
-          const size = elementCount(shape);
-          const fitting = Float32Array.from({ length: size }, (_, i) => data[i] ?? 0);
-          return [name, { dtype: "F32", shape, data: fitting }] as const;
-        }),
-        ADAPTER_METADATA,
-      );
-    for (const victim of [shapes[0]!, shapes.at(-1)!]) {
-      const { name, shape } = victim;
-      const wrong = [shape[0]! + 1, ...shape.slice(1)];
-      await write(shapes.map((each) => (each === victim ? { name, shape: wrong } : each)));
-      await expectModelError(
-        () => adapter.load(openFolder(directory)),
-        [name, show(wrong), show(shape)],
-        `load of a file whose ${name} is ${show(wrong)}, not ${show(shape)}`,
-      );
-      await write(shapes.filter((each) => each !== victim));
-      await expectModelError(() => adapter.load(openFolder(directory)), [name], `load of a file without ${name}`);
-    }
-    await write([...shapes, { name: "nobody.weight", shape: [1] }]);
-    await expectModelError(
-      () => adapter.load(openFolder(directory)),
-      ["nobody.weight"],
-      "load of a file with the unknown tensor nobody.weight",
-    );
-  });
-}
-
 async function mergesWhatItComputes(subject: Subject): Promise<void> {
   if ((await subject.adapter()).mergeWeight === undefined) return;
   const samples = await subject.samples();
   const [merged, values, want] = await subject.with(async (bench) => {
-    const moved = await bench.perturb();
+    await bench.perturb();
+    const moved = await adapterValues(bench.session);
     return [await mergeLinears(bench.session, moved), moved, await bench.logits(samples)] as const;
   });
   try {
     const got = await subject.with(async (bench) => {
-      bench.write(new Map(bench.parameters.parameters.map(({ name }) => [name, values.get(name)!])));
+      bench.write(trainedOf(bench, values));
       return bench.logits(samples);
     }, mergedAdapter(merged));
     expectNear(got, want, subject.tolerance, "logits of the merged linears, against those of the adapter");

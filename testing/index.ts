@@ -2,7 +2,8 @@
  * The contracts that the shipped plugins keep, for those of others: `import { metricContract } from "qlora/testing"`.
  * Nothing here knows a test runner: checks have a name and throw.
  */
-export { adapterContract, type AdapterContractOptions } from "./adapter.ts";
+export { adapterContract } from "./adapter.ts";
+export type { AdapterContractOptions } from "./adapter-subject.ts";
 export { type Check, ContractError } from "./contract.ts";
 export {
   checkGradient,

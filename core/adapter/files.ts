@@ -42,19 +42,21 @@ export function adapterFiles({ config, card, shapes, values }: AdapterContent): 
 }
 
 /**
- * Reads every tensor of `shapes` from an adapter's folder.
+ * Reads every tensor of `shapes` from an adapter's folder, and of `optional` those that are there.
  * @throws ModelError naming the tensor that is missing, superfluous or of another shape
  */
 export async function loadAdapterTensors(
   folder: Folder,
   shapes: readonly ParameterShape[],
+  optional: readonly ParameterShape[] = [],
 ): Promise<Map<string, Float32Array<ArrayBuffer>>> {
   await using file = await openAdapterTensors(folder);
-  const wanted = new Set(shapes.map(({ name }) => name));
+  const all = [...shapes, ...optional.filter(({ name }) => file.tensors.has(name))];
+  const wanted = new Set(all.map(({ name }) => name));
   const surplus = [...file.tensors.keys()].find((name) => !wanted.has(name) && !isUnused(name));
   if (surplus !== undefined) throw surplusTensor(file.path, surplus);
   const values = new Map<string, Float32Array<ArrayBuffer>>();
-  for (const { name, shape } of shapes) {
+  for (const { name, shape } of all) {
     const info = file.tensors.get(name);
     if (info !== undefined && info.shape.join() !== shape.join()) {
       if (name === savedModuleKey("score") && info.shape[0] === 1) throw oneLogit(`${file.path}: tensor "${name}"`);

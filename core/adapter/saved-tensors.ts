@@ -66,7 +66,7 @@ function savedName(stored: string): { readonly name: string | undefined; readonl
   if (whole !== null) return { name: `${whole[1]}.${whole[3]}`, adapter: whole[2]! };
   const low = /^(.*\.lora_[AB])\.([^.]+)\.weight$/.exec(plain);
   if (low !== null) return { name: `${low[1]}.weight`, adapter: low[2]! };
-  const vector = /^(.*\.(?:lora_magnitude_vector|ia3_l))\.([^.]+)(?:\.weight)?$/.exec(plain);
+  const vector = /^(.*\.(?:lora_magnitude_vector|ia3_l|vera_lambda_[bd]|vera_[AB]))\.([^.]+)(?:\.weight)?$/.exec(plain);
   if (vector === null) return { name: plain };
   // `lora_magnitude_vector.weight` is how one version saved it: there, weight is no adapter's name.
   return vector[2] === "weight" ? { name: vector[1]! } : { name: vector[1]!, adapter: vector[2]! };
@@ -139,7 +139,7 @@ function explain(name: string): { readonly code: string; readonly message: strin
       hint: "This is a state_dict of the whole model: save the adapter with PEFT's save_pretrained.",
     };
   }
-  if (/\.(?:lora_[AB]\.weight|lora_magnitude_vector|ia3_l)$/.test(name)) {
+  if (/\.(?:lora_[AB]\.weight|lora_magnitude_vector|ia3_l|vera_lambda_[bd])$/.test(name)) {
     return {
       code,
       message: "has no place in the configured adapter",

@@ -1,4 +1,5 @@
 /** The adapter: what it gets, what it gives, and `defineAdapter`, which declares one. */
+import type { FrozenSpec, FrozenTensors } from "../compute/frozen.ts";
 import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../compute/linear.ts";
 import type { ParameterSet, ParameterShape, ParameterSpec } from "../compute/parameters.ts";
 import type { Gpu } from "../device/gpu.ts";
@@ -17,17 +18,33 @@ export interface AdapterContext {
   readonly seed: number;
 }
 
+/** What `adapt` and `initialize` get beside the linears: the device, and what was declared as `frozen`. */
+export interface AdapterDevice {
+  readonly gpu: Gpu;
+  readonly frozen: FrozenTensors;
+}
+
 /** An adapter over a model's linears. */
 export interface Adapter {
   /** Trainable parameters in file order, with their first values (the head's are not among them). */
   readonly parameters: readonly ParameterSpec[];
   /**
+   * Tensors that are read and not trained: uploaded once, counted by the memory plan, freed with the session. Their values
+   * are among those that `save` and `mergeWeight` get, and `load` may give them, where the format has them in its files.
+   */
+  readonly frozen?: readonly FrozenSpec[] | undefined;
+  /**
    * Sets first values that depend on the base's weights, on the GPU; called once before `adapt`, and not where a saved
    * adapter gives the values.
    */
-  initialize?(gpu: Gpu, weightOf: (linear: LinearSpec) => Nf4Weight, parameters: ParameterSet): void;
+  initialize?(
+    gpu: Gpu,
+    weightOf: (linear: LinearSpec) => Nf4Weight,
+    parameters: ParameterSet,
+    device: AdapterDevice,
+  ): void;
   /** The linear with this adapter around it; the bare linear where the adapter leaves it alone. */
-  adapt(spec: LinearSpec, weight: Nf4Weight, parameters: ParameterSet): AdaptedLinear;
+  adapt(spec: LinearSpec, weight: Nf4Weight, parameters: ParameterSet, device: AdapterDevice): AdaptedLinear;
   /**
    * Changes a dense weight [out,in] f32, row-major and in place, so that the linear alone computes what it computes with this
    * adapter around it (dropout off). Called for every linear; one that the adapter leaves alone keeps its weight. An
@@ -48,7 +65,8 @@ export interface Adapter {
   /** The adapter's files, head included, that hold these values by parameter name; see `adapterFiles`. */
   save(values: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<FilesToWrite>;
   /**
-   * Values by parameter name (head included) from a folder that `save` or PEFT wrote.
+   * Values by parameter name (head included) from a folder that `save` or PEFT wrote. Frozen tensors that it leaves out have
+   * the values that they were declared with.
    * @throws ModelError naming the tensor and both shapes where they differ
    */
   load(folder: Folder): Promise<Map<string, Float32Array<ArrayBuffer>>>;
@@ -111,6 +129,7 @@ export function defineAdapter<const S extends OptionShape>(definition: AdapterDe
 
 const ADAPTER: Parts<Adapter> = {
   parameters: "list",
+  frozen: "list?",
   initialize: "function?",
   adapt: "function",
   mergeWeight: "function?",

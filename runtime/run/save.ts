@@ -13,6 +13,7 @@ import { ADAPTER_FILES, writeManifest } from "../folder/manifest.ts";
 import { formatTrainerState } from "../folder/trainer-state.ts";
 import { writeCheckpoint } from "../folder/training-state.ts";
 import { writeReport } from "../report/index.ts";
+import { adapterValues } from "../session/adapter-values.ts";
 import type { TrainingRun } from "./training-run.ts";
 
 /** Writes checkpoint-N, from which a run goes on as if it had never stopped. @throws QloraError TRAINING_DIVERGED */
@@ -30,7 +31,7 @@ export async function saveRun({
   notes,
 }: TrainingRun): Promise<void> {
   const { step } = progress;
-  const values = await session.parameters.readValues();
+  const values = await adapterValues(session);
   requireFinite(values, step);
   await requireSameValues(world, values, step);
   if (world.rank !== 0) return;
@@ -71,7 +72,7 @@ export async function writeSummary({ config: { training }, progress, world }: Tr
 export async function finishRun(run: TrainingRun): Promise<string> {
   const { config, session, progress, lineage, notes } = run;
   const { outputDir } = config.training;
-  const values = await session.parameters.readValues();
+  const values = await adapterValues(session);
   requireFinite(values, progress.step);
   await requireSameValues(run.world, values, progress.step);
   if (run.world.rank !== 0) return join(outputDir, RUN_FILES.report);

@@ -1,3 +1,4 @@
+import { FrozenTensors } from "../../core/compute/frozen.ts";
 import type { AdaptedLinear } from "../../core/compute/linear.ts";
 import { ParameterSet, type ParameterSpec } from "../../core/compute/parameters.ts";
 import type { BatchShape } from "../../core/device/batch-shape.ts";
@@ -56,6 +57,8 @@ export interface Session {
   readonly model: Model;
   readonly adapter: Adapter;
   readonly parameters: ParameterSet;
+  /** What the adapter reads and nothing trains. */
+  readonly frozen: FrozenTensors;
   readonly numLabels: number;
   /** Before a batch: waits for its kernels where they compile ahead of it. @throws DeviceError where one does not */
   readonly prepare?: ((batch: BatchShape) => Promise<void>) | undefined;
@@ -116,9 +119,11 @@ async function loadSession(
   compiled?.catch(() => {}); // awaited below, where loading has not failed before it
   const model = await source.load({ gpu, numLabels, seed, placement, allowNonFinite, onProgress });
   let parameters: ParameterSet | undefined;
+  let frozen: FrozenTensors | undefined;
   const free = (): void => {
     model.destroy();
     parameters?.free();
+    frozen?.free();
   };
   try {
     const trained = saved === undefined && !gpu.isMeta ? await checkpointHead(outline, options) : NONE;
@@ -126,9 +131,12 @@ async function loadSession(
       saved === undefined ? withValue(spec, trained.get(spec.name)) : startFrom(spec, saved),
     );
     parameters = await ParameterSet.load(gpu, specs);
-    if (saved === undefined) adapter.initialize?.(gpu, (linear) => model.weight(linear), parameters);
+    frozen = await FrozenTensors.load(gpu, adapter.frozen ?? [], saved);
+    const device = { gpu, frozen };
+    if (saved === undefined) adapter.initialize?.(gpu, (linear) => model.weight(linear), parameters, device);
     const linears = new Map<string, AdaptedLinear>();
-    for (const spec of outline.linears) linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters));
+    for (const spec of outline.linears)
+      linears.set(spec.name, adapter.adapt(spec, model.weight(spec), parameters, device));
     model.bind(linears, parameters);
     loaded = true;
     await compiled;
@@ -142,7 +150,8 @@ async function loadSession(
       close();
     };
     const prepare = kernels && ((batch: BatchShape) => kernels.prepare(batch));
-    return { gpu, source, outline, model, adapter, parameters, numLabels, prepare, [Symbol.dispose]: dispose };
+    const parts = { gpu, source, outline, model, adapter, parameters, frozen, numLabels, prepare };
+    return { ...parts, [Symbol.dispose]: dispose };
   } catch (error) {
     free();
     throw error;

@@ -20,6 +20,7 @@ import {
 import { openRunTokenizer } from "../../runtime/run/data.ts";
 import { inferenceSpecials } from "../../runtime/run/specials.ts";
 import { checkEventOptions, type EventOptions } from "../../runtime/run/train-types.ts";
+import { withFrozenValues } from "../../runtime/session/adapter-values.ts";
 import { resolveContext } from "../shipped.ts";
 import { type MergedFiles, type MergePlan, writeMergedCheckpoint } from "./checkpoint.ts";
 import { type LogitDifference, measureDifference } from "./measure.ts";
@@ -88,7 +89,7 @@ export async function mergeAdapter(
     base: source.checkpoint,
     outline,
     adapter,
-    values: await adapter.load(openFolder(trained.directory)),
+    values: withFrozenValues(adapter, await adapter.load(openFolder(trained.directory))),
     numLabels,
     configChanges: source.configChanges ?? {},
     maxShardSize,

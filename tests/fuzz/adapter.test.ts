@@ -11,7 +11,7 @@ import {
   readAdapterConfig,
   savedModuleKey,
 } from "../../core/formats/peft.ts";
-import { dora, ia3, lora } from "../../plugins/index.ts";
+import { dora, ia3, lora, vera } from "../../plugins/index.ts";
 import { openFolder } from "../../runtime/files/folder.ts";
 import { type LooseTensors, packTensors } from "../formats/malformed.ts";
 import { fuzz, inFile } from "./harness.ts";
@@ -39,14 +39,20 @@ const ia3Json = JSON.stringify({
   feedforward_modules: String.raw`.*\.down_proj`,
   exclude_modules: null,
 });
+const veraJson = JSON.stringify({ peft_type: "VERA", r: 4, d_initial: 0.1, target_modules: ["q_proj"], bias: "none" });
 
 fuzz({
   name: "adapter-config",
   kind: "json",
-  corpus: [loraJson, ia3Json, JSON.stringify({ ...JSON.parse(loraJson), use_dora: true, target_modules: ".*_proj" })],
+  corpus: [
+    loraJson,
+    ia3Json,
+    veraJson,
+    JSON.stringify({ ...JSON.parse(loraJson), use_dora: true, target_modules: ".*_proj" }),
+  ],
   run: async (input) => {
     const config = await readAdapterConfig(openFolder(dirname(inFile(input, "adapter_config.json"))));
-    const reader = [lora, dora, ia3].find((factory) => factory.reads(config));
+    const reader = [lora, dora, ia3, vera].find((factory) => factory.reads(config));
     if (reader === undefined) return;
     const { parameters } = await reader.fromConfig(config).create(context);
     for (const { name, shape } of parameters)

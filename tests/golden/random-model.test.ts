@@ -97,7 +97,7 @@ async function compare(gpu: Gpu, seed: number) {
   const samples = randomSamples(drawn.lengths, config.vocabSize, { numLabels, seed });
   using bench = await ModelBench.open(gpu, source, drawn.adapter, { numLabels, seed });
   const values = await bench.perturb();
-  const { outline, model, adapter, parameters } = bench.session;
+  const { outline, model, adapter, parameters, frozen } = bench.session;
   const logits = await bench.logits(samples);
   const loss = await bench.loss(samples, STEP_KEY);
   const gradients = await bench.gradients(samples, { stepKey: STEP_KEY });
@@ -111,7 +111,7 @@ async function compare(gpu: Gpu, seed: number) {
   const branches = (training: boolean) =>
     new Map(
       outline.linears.flatMap((spec): [string, NamedBranch][] => {
-        const { branch } = adapter.adapt(spec, model.weight(spec), parameters);
+        const { branch } = adapter.adapt(spec, model.weight(spec), parameters, { gpu, frozen });
         if (branch === undefined) return [];
         const { a, b, scale, dropout: p, site } = branch;
         const mask = (sample: number, rows: number, columns: number): Float64Array => {

@@ -8,7 +8,7 @@ import {
   type Op,
   readFloats,
 } from "../../core/index.ts";
-import { dora, ia3, lora } from "../../plugins/index.ts";
+import { dora, ia3, lora, vera } from "../../plugins/index.ts";
 import { adapterContract, type AdapterContractOptions } from "../../testing/index.ts";
 import { gpuOf, runSeed, tiers } from "../support/gpu.ts";
 
@@ -25,6 +25,13 @@ const shipped: readonly (readonly [string, AdapterPlugin, AdapterContractOptions
   ["dora", dora({ rank: 4, dropout: 0.2, targetModules: "all-linear" }), { exactGradients: false }],
   // Per layer: k 32, v 32, down's input 128.
   ["ia3", ia3(), { trainable: 2 * (32 + 32 + 128) }],
+  // Outputs and rank of each linear: q 64, k 32, v 32, o 64, gate 128, up 128, down 64.
+  [
+    "vera on linears of six shapes",
+    vera({ rank: 12, dropout: 0.2, targetModules: "all-linear" }),
+    { trainable: 2 * (512 + 7 * 12) },
+  ],
+  ["vera without its projections", vera({ rank: 5, saveProjection: false, projectionPrngKey: 3 }), {}],
 ];
 
 for (const tier of tiers) {
@@ -91,8 +98,8 @@ describe.skipIf(tier === undefined)("broken adapters are caught", () => {
 
   test("a gradient of twice its size", async () => {
     const plugin = broken((adapter) => ({
-      adapt(spec, weight, set) {
-        const { branch } = adapter.adapt(spec, weight, set);
+      adapt(spec, weight, ...rest) {
+        const { branch } = adapter.adapt(spec, weight, ...rest);
         if (branch === undefined) return { spec, weight };
         return {
           spec,

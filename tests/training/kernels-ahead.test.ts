@@ -28,8 +28,8 @@ function sizedAdapter(): AdapterPlugin {
       const adapter = await plain.create(context);
       return {
         ...adapter,
-        adapt(spec, weight, parameters) {
-          const adapted = adapter.adapt(spec, weight, parameters);
+        adapt(spec, weight, ...rest) {
+          const adapted = adapter.adapt(spec, weight, ...rest);
           const { forward } = adapted;
           if (forward === undefined) return adapted;
           return {
