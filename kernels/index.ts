@@ -29,6 +29,7 @@ export { sourceOrInPlace, vectorSource, type Width, widthOf } from "./vector.ts"
 
 // ---- elementwise
 export { addBias, addResidual, addScaled } from "./add/index.ts";
+export { neftune, type NeftuneOptions } from "./neftune/index.ts";
 export { dropout, type DropoutOptions, dropoutScale, dropoutSource, dropoutThreshold } from "./dropout/index.ts";
 export { type GateActivation, glu } from "./glu/index.ts";
 export { scaleColumns } from "./scale-columns/index.ts";

@@ -4,6 +4,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigError, QloraError } from "../core/errors.ts";
 import { damaged, parseJsonObject } from "../core/formats/json-object.ts";
+import { bestCriterion } from "../runtime/config/interval-options.ts";
 import { type Config, configToJson, requireConfig } from "../runtime/config/config.ts";
 import { type Dataset, loadDataset } from "../runtime/data/dataset.ts";
 import { fingerprintDataset } from "../runtime/data/fingerprint.ts";
@@ -19,6 +20,7 @@ import { endOf, hasEnded } from "../runtime/folder/ended.ts";
 import { type EvaluationRecord, parseEvaluation } from "../runtime/folder/evaluation-record.ts";
 import { RUN_FILES, writeJson } from "../runtime/folder/folder.ts";
 import { UNRECORDED } from "../runtime/folder/lineage.ts";
+import { bestCheckpoint } from "../runtime/folder/best-checkpoint.ts";
 import { readOwnRecord } from "../runtime/folder/record.ts";
 import { columnOptions, loadRunData } from "../runtime/run/data.ts";
 import { checkAdapterFolder } from "../runtime/run/resume.ts";
@@ -144,10 +146,12 @@ function checkConfig({ data, training }: Config, folds: number): void {
 /** The config of one fold; it evaluates at each epoch's end, and so when it is done. */
 function foldOf(config: Config, nSplits: number, foldIdx: number, outputDir: string): Config {
   const loggingDir = config.training.loggingDir && join(config.training.loggingDir, `fold-${foldIdx}`);
+  // What looks for the best of a fold goes by the evaluations that the config names; the last step is one of them.
+  const evalStrategy = bestCriterion(config.training) === undefined ? "epoch" : config.training.evalStrategy;
   return {
     ...config,
     data: { ...config.data, nSplits, foldIdx },
-    training: { ...config.training, outputDir, loggingDir, evalStrategy: "epoch" },
+    training: { ...config.training, outputDir, loggingDir, evalStrategy },
   };
 }
 
@@ -215,7 +219,9 @@ async function readEvaluation(folder: string): Promise<EvaluationRecord> {
 /** Predictions of another step than that of the adapter are not those of the fold. */
 async function requireEvaluated(folder: string, step: number): Promise<void> {
   const ended = await endOf(folder);
-  if (ended === step) return;
+  const record = await readOwnRecord(folder);
+  const best = record && (await bestCheckpoint(folder, record));
+  if ((best?.step ?? ended) === step) return;
   const message = `${join(folder, RUN_FILES.evaluation)}: is of step ${step}, but the fold ended at step ${ended}`;
   throw new QloraError("CV_EVALUATION_MISSING", message, { hint: "Remove the fold's folder and run again." });
 }

@@ -110,16 +110,26 @@ export class ParameterSet {
    * @throws RangeError for an unknown name or a wrong number of values
    */
   writeGradients(values: ReadonlyMap<string, Float32Array<ArrayBuffer>>): void {
-    for (const [name, value] of values) {
-      const { grad, size, shape } = this.get(name);
-      if (value.length !== size) throw new RangeError(`${name}: ${value.length} values for [${shape.join(",")}]`);
-      this.#gpu.write(grad, value);
-    }
+    this.#write(values, ({ grad }) => grad);
+  }
+
+  /** Sets parameters to these values, by name; others stay. @throws RangeError as `writeGradients` */
+  writeValues(values: ReadonlyMap<string, Float32Array<ArrayBuffer>>): void {
+    this.#write(values, ({ value }) => value);
   }
 
   /** Gives the memory of values and gradients back; the set is dead afterwards. */
   free(): void {
     for (const { value, grad } of this.slabs) for (const tensor of [value, grad]) this.#gpu.free(tensor);
+  }
+
+  #write(values: ReadonlyMap<string, Float32Array<ArrayBuffer>>, pick: (parameter: Parameter) => Tensor): void {
+    for (const [name, value] of values) {
+      const parameter = this.get(name);
+      const { size, shape } = parameter;
+      if (value.length !== size) throw new RangeError(`${name}: ${value.length} values for [${shape.join(",")}]`);
+      this.#gpu.write(pick(parameter), value);
+    }
   }
 
   async #read(pick: (slab: Slab) => Tensor): Promise<Map<string, Float32Array<ArrayBuffer>>> {

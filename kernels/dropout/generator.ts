@@ -1,7 +1,7 @@
 import generatorCode from "./generator.wgsl" with { type: "text" };
 
 /**
- * The generator that everything that drops shares, as WGSL:
+ * The generator that everything that drops or adds noise shares, as WGSL: `random4`, four draws of a row, and
  * `fn dropout_keep4(row_key: u32, site: u32, column4: u32, seed: u32, threshold: u32) -> vec4<bool>`, the fate of columns
  * `4 * column4 …` of a row. A mask depends on these counters alone, not on where a row lies in its batch.
  * Source: pcg4d of Jarzynski and Olano 2020 (Journal of Computer Graphics Techniques 9(3)).

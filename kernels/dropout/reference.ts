@@ -1,6 +1,6 @@
 import { dropoutScale, dropoutThreshold } from "./generator.ts";
 
-/** The four draws of `dropout_keep4` before they meet the threshold, bit for bit: u32 [4]. */
+/** `random4`, bit for bit: u32 [4]; what `dropout_keep4` compares with the threshold. */
 export function dropoutDraws(rowKey: number, site: number, column4: number, seed: number): Uint32Array {
   const v = Uint32Array.of(rowKey, site, column4, seed).map((u) => Math.imul(u, 1664525) + 1013904223);
   const round = (): void => {

@@ -135,6 +135,10 @@ function checkLoss({ loss }: ConfigInput, training: TrainingOptions, problems: s
   }
   if (loss !== undefined && (training.loss !== "auto" || training.classWeights !== undefined))
     problems.push(`loss: got ${loss.name} together with training.loss or training.classWeights, expected only one`);
+  if (loss !== undefined && training.labelSmoothingFactor !== 0)
+    problems.push(
+      `training.labelSmoothingFactor: got ${training.labelSmoothingFactor} with loss ${loss.name}, which leaves it unused`,
+    );
   const name = loss?.name ?? training.loss;
   if (loss !== undefined || name === "cross-entropy") {
     for (const { option, got } of changedSoftLabelOptions(training))

@@ -1,6 +1,7 @@
 /** Options of the training loop: transformers' TrainingArguments in camelCase, with their defaults where they serve. */
 import { defineOptions, option, type InferInput, type InferOptions } from "../../core/options/options.ts";
 import { choiceOf, MAX_SAMPLES, samples } from "./data-options.ts";
+import { intervalOptions, intervalProblems } from "./interval-options.ts";
 import { camelKeys, SCHEDULE_NAMES, scheduleFactory } from "./schedules.ts";
 
 const count = "number.integer >= 1";
@@ -37,6 +38,10 @@ export const trainingOptions = defineOptions(
       help: "share of Bradley-Terry in the loss pairwise; cross entropy has the rest and trains the tie's logit",
     }),
     classWeights: option("number[]", { optional: true, help: "the loss of each class is multiplied by its number" }),
+    labelSmoothingFactor: option("0 <= number < 1", {
+      default: 0,
+      help: "share of each label that is spread over all classes in training's cross entropy; evaluation has none",
+    }),
     softLabelWeight: option("0 <= number <= 1", {
       default: 1,
       help: "share of the soft labels in the loss, where data.softLabelColumns gives them; the label has the rest",
@@ -44,6 +49,18 @@ export const trainingOptions = defineOptions(
     softLabelTemperature: option("number > 0", {
       default: 1,
       help: "temperature of the soft labels' term (knowledge distillation)",
+    }),
+    loraplusLrRatio: option("number > 0", {
+      optional: true,
+      help: "LoRA+: times learningRate for LoRA's B and for parameters of one dimension, as peft's create_loraplus_optimizer",
+    }),
+    loraplusWeightDecay: option("number >= 0", {
+      optional: true,
+      help: "weight decay with LoRA+ (default: the optimizer's)",
+    }),
+    neftuneNoiseAlpha: option("number > 0", {
+      optional: true,
+      help: "NEFTune: uniform noise of alpha / sqrt(tokens x hidden size) on the embeddings in training (default: none)",
     }),
     lrSchedulerType: option(choiceOf(SCHEDULE_NAMES), {
       default: "linear",
@@ -69,7 +86,7 @@ export const trainingOptions = defineOptions(
       optional: true,
       help: "keep only a block's input and run it again in the backward pass: less memory, more time; every block, or so many of the first (default: as memory chooses)",
     }),
-    loggingSteps: option(count, { default: 10, help: "log every so many steps" }),
+    ...intervalOptions,
     allowNonFinite: option("boolean", {
       default: false,
       help: "load tensors of the base and of the adapter that hold NaN or infinite values (default: refuse them by name)",
@@ -79,11 +96,6 @@ export const trainingOptions = defineOptions(
       optional: true,
       help: "folder of TensorBoard's event files (default: runs in outputDir); one for each run",
     }),
-    evalStrategy: option("'no' | 'epoch' | 'steps'", { default: "no", help: "when to evaluate" }),
-    evalSteps: option(count, { defaultFrom: "loggingSteps", help: "evaluate every so many steps" }),
-    saveStrategy: option("'no' | 'epoch' | 'steps'", { default: "steps", help: "when to save a checkpoint" }),
-    saveSteps: option(count, { default: 500, help: "save every so many steps" }),
-    saveTotalLimit: option(count, { optional: true, help: "keep this many newest checkpoints (default: all)" }),
     seed: option("number.integer >= 0", { default: 42, help: "seed of data order, initialization and dropout" }),
     shuffle: option("boolean", { default: true, help: "shuffle the training rows each epoch" }),
     overwriteOutputDir: option("boolean", { default: false, help: "replace a run that outputDir already holds" }),
@@ -107,7 +119,18 @@ export const trainingOptions = defineOptions(
     lrSchedulerType,
     lrSchedulerKwargs,
     warmupSteps,
+    labelSmoothingFactor,
+    loraplusLrRatio,
+    loraplusWeightDecay,
+    ...rest
   }) => [
+    ...(loraplusWeightDecay !== undefined && loraplusLrRatio === undefined
+      ? ["loraplusWeightDecay: got it without loraplusLrRatio, which leaves it unused"]
+      : []),
+    ...(labelSmoothingFactor !== 0 && loss === "pairwise"
+      ? [`labelSmoothingFactor: got ${labelSmoothingFactor} with loss pairwise, which leaves it unused`]
+      : []),
+    ...intervalProblems(rest),
     ...scheduleProblems(lrSchedulerType, lrSchedulerKwargs),
     ...(warmupSteps > 1 && !Number.isInteger(warmupSteps)
       ? [`warmupSteps: got ${warmupSteps}, expected a whole number, or a share below 1`]

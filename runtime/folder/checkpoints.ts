@@ -105,11 +105,30 @@ export async function saveCheckpoint(
   return path;
 }
 
-/** Removes the oldest checkpoints of the living line beyond `keep`. */
-export async function pruneCheckpoints(outputDir: string, lineage: Lineage, keep: number | undefined): Promise<void> {
-  if (keep === undefined) return;
+/** Which checkpoints stay. */
+export interface KeepRule {
+  /** How many; undefined: all. */
+  readonly limit: number | undefined;
+  /** Step of one that stays whatever its age. */
+  readonly best?: number | undefined;
+  /** Whether the newest stays beside the best where only one may. */
+  readonly newest: boolean;
+}
+
+/** Removes the oldest checkpoints of the living line that the rule does not keep. */
+export async function pruneCheckpoints(
+  outputDir: string,
+  lineage: Lineage,
+  { limit, best, newest: keepsNewest }: KeepRule,
+): Promise<void> {
+  if (limit === undefined) return;
   const { living } = await readCheckpoints(outputDir, lineage);
-  for (const old of living.slice(0, Math.max(0, living.length - keep))) await removeCheckpoint(old.path);
+  const newest = living.at(-1)?.step;
+  const spared = new Set(living.some(({ step }) => step === best) ? [best] : []);
+  if (keepsNewest || limit > 1 || spared.size === 0) spared.add(newest);
+  const removable = living.filter(({ step }) => !spared.has(step));
+  const excess = living.length - Math.max(limit, spared.size);
+  for (const old of removable.slice(0, Math.max(0, excess))) await removeCheckpoint(old.path);
 }
 
 /** Takes the name away first: what a process that ends here leaves is no checkpoint, and the next save removes it. */

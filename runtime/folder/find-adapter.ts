@@ -1,10 +1,11 @@
-/** The trained adapter that a folder stands for: of a run the newest state, whole, and a word on what was taken where there is a choice. */
+/** The trained adapter that a folder stands for: of a run its end, or the newest state (the best, where it is to end with that), whole, and a word on what was taken where there is a choice. */
 import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { ModelError } from "../../core/errors.ts";
 import { ADAPTER_CONFIG_FILE, readAdapterConfig } from "../../core/formats/peft.ts";
 import { openFolder } from "../files/folder.ts";
 import { type AdapterNotes, readAdapterNotes } from "./adapter-notes.ts";
+import { bestCheckpoint } from "./best-checkpoint.ts";
 import {
   type Checkpoint,
   leftBehind,
@@ -108,7 +109,12 @@ async function inRun(run: string, record: RunRecord): Promise<Candidate> {
   const newest = checkpoints.living.at(-1);
   const ended = await endedRun(run, lineage);
   if (ended !== undefined && isNewest(ended, newest)) {
-    const notes = [leftSince(run, ended, newest), unchecked({ path: run, manifest: ended.manifest })];
+    const best = await bestCheckpoint(run, record);
+    const notes = [
+      leftSince(run, ended, newest),
+      best && `${run}: its adapter is that of the best checkpoint, step ${best.step}: ${best.why}`,
+      unchecked({ path: run, manifest: ended.manifest }),
+    ];
     return { directory: run, manifest: ended.manifest, notes };
   }
   if (newest === undefined) {
@@ -116,6 +122,12 @@ async function inRun(run: string, record: RunRecord): Promise<Candidate> {
     const message = `${run}: its adapter has no ${MANIFEST_FILE}, which is written last, and there is no checkpoint`;
     const hint = "The run ended while it saved: train it again with --overwrite-output-dir.";
     throw new ModelError("ADAPTER_INCOMPLETE", message, { hint });
+  }
+  const best = await bestCheckpoint(newest.path, record);
+  const kept = checkpoints.living.find(({ step }) => step === best?.step);
+  if (kept !== undefined && kept !== newest) {
+    const message = `${run} holds no finished adapter: that of its best checkpoint is taken, ${kept.path}: ${best!.why}`;
+    return { directory: kept.path, manifest: kept.manifest, notes: [message, unchecked(kept)] };
   }
   const why =
     ended === undefined

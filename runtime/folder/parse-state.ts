@@ -2,6 +2,7 @@
 import { ModelError } from "../../core/errors.ts";
 import { isObject } from "../../core/formats/json-object.ts";
 import { formatValue } from "../../core/options/describe.ts";
+import { type BestModelState, noBestModel } from "../training/best-model.ts";
 import type { GradScalerState } from "../training/grad-scaler.ts";
 import type { TrainerState, LogEntry } from "./trainer-state.ts";
 
@@ -37,6 +38,16 @@ const SINCE_LOG: typeof FIELDS = {
   skipped: [COUNT, isCount],
 };
 
+const isCountOrNull = (value: unknown): boolean => value === null || isCount(value);
+const COUNT_OR_NULL = "a whole number from 0 on or null";
+
+const BEST: typeof FIELDS = {
+  metric: ["a number or null", isNumberOrNull],
+  step: [COUNT_OR_NULL, isCountOrNull],
+  checkpoint: [COUNT_OR_NULL, isCountOrNull],
+  patience: [COUNT, isCount],
+};
+
 const positive = (value: unknown): boolean => typeof value === "number" && value > 0 && Number.isFinite(value);
 
 const SCALER: typeof FIELDS = {
@@ -47,8 +58,8 @@ const SCALER: typeof FIELDS = {
   growthTracker: [COUNT, isCount],
 };
 
-/** What states of qlora 0.1.0 lack. */
-const LATER: Json = { evaluation: null, nonFinite: 0 };
+/** What states of qlora 0.1.0 and 0.2.0 lack. */
+const LATER: Json = { evaluation: null, nonFinite: 0, best: noBestModel };
 
 /**
  * The state that a training_state.json and the trainer_state.json beside it hold.
@@ -59,6 +70,7 @@ export function parseTrainingState(json: Json, trainer: TrainerState, path: stri
   const problems = [
     ...fieldProblems(whole, FIELDS, ""),
     ...partProblems(whole["sinceLog"], SINCE_LOG, "sinceLog"),
+    ...partProblems(whole["best"], BEST, "best"),
     ...(whole["scaler"] === null ? [] : partProblems(whole["scaler"], SCALER, "scaler")),
   ];
   if (problems.length > 0) throw invalid(path, problems);
@@ -85,7 +97,16 @@ function partProblems(part: unknown, fields: typeof FIELDS, name: string): strin
 }
 
 /** What of a state cannot be so together. */
-function contradictions({ step, updates, skipped, nonFinite, sinceLog, scaler, history }: TrainingState): string[] {
+function contradictions({
+  step,
+  updates,
+  skipped,
+  nonFinite,
+  sinceLog,
+  scaler,
+  history,
+  best,
+}: TrainingState): string[] {
   const problems: string[] = [];
   if (updates + skipped !== step)
     problems.push(`step: got ${step}, expected updates and skipped together, ${updates} + ${skipped}`);
@@ -97,6 +118,12 @@ function contradictions({ step, updates, skipped, nonFinite, sinceLog, scaler, h
   if (scaler !== null && scaler.growthTracker >= scaler.growthInterval)
     problems.push(
       `scaler.growthTracker: got ${scaler.growthTracker}, expected less than growthInterval, ${scaler.growthInterval}`,
+    );
+  if ((best.metric === null) !== (best.step === null))
+    problems.push("best: got one of metric and step, expected both or neither");
+  if ((best.step ?? 0) > step || (best.checkpoint ?? 0) > (best.step ?? 0))
+    problems.push(
+      `best: got step ${best.step} and checkpoint ${best.checkpoint}, expected steps up to ${step}, in order`,
     );
   const steps = history.map((entry: unknown) => (isObject(entry) ? entry["step"] : undefined));
   const wrong = steps.findIndex((at, i) => !isCount(at) || Number(at) > step || Number(at) < Number(steps[i - 1] ?? 0));
@@ -156,4 +183,5 @@ export interface TrainingState {
   /** Steps whose loss is not. */
   readonly nonFinite: number;
   readonly history: readonly LogEntry[];
+  readonly best: BestModelState;
 }

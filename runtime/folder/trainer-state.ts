@@ -19,6 +19,8 @@ export interface TrainerState {
   readonly bestGlobalStep: number | null;
   readonly bestMetric: number | null;
   readonly bestModelCheckpoint: string | null;
+  /** State of transformers' EarlyStoppingCallback; null where nothing stops early. */
+  readonly earlyStopping?: { readonly patience: number; readonly threshold: number; readonly counter: number } | null;
   /** Epochs done, with the fraction of the current one. */
   readonly epoch: number;
   /** Null where the file has none. */
@@ -62,6 +64,15 @@ export function formatTrainerState(state: TrainerState): string {
     num_train_epochs: state.numTrainEpochs,
     save_steps: state.saveSteps,
     stateful_callbacks: {
+      ...(state.earlyStopping && {
+        EarlyStoppingCallback: {
+          args: {
+            early_stopping_patience: state.earlyStopping.patience,
+            early_stopping_threshold: pyFloat(state.earlyStopping.threshold),
+          },
+          attributes: { early_stopping_patience_counter: state.earlyStopping.counter },
+        },
+      }),
       TrainerControl: {
         args: {
           should_epoch_stop: false,

@@ -1,7 +1,7 @@
 /** The memory plan of a training run, from its config. */
 import type { ModelLoader } from "../../core/plugin/model.ts";
 import type { Config } from "../config/config.ts";
-import { createOptimizer } from "../training/head-optimizer.ts";
+import { createOptimizer } from "../training/optimizer-groups.ts";
 import type { StepLoss } from "../training/step.ts";
 import { openPlanned, type Planned, stepsOf } from "./open.ts";
 import type { MemorySettings, Workload, UserSettings, MemoryMode, RecordedMemory } from "./settings.ts";

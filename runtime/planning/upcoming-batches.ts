@@ -5,12 +5,14 @@ import { splitMicroBatches, lengthSortedBatches, type PackLimits } from "../data
 import type { Sampler } from "../data/sampler.ts";
 import { dealBatches, dealByTokens } from "../distributed/deal.ts";
 import { alone, type World } from "../distributed/world.ts";
-import { isDue } from "../training/schedule.ts";
+import { evaluationIsDue } from "../training/intervals.ts";
 import type { BatchShapes } from "./kernel-warmup.ts";
 
 /** What the batches of a training run depend on. */
 export interface TrainingBatchesOptions {
-  readonly training: Pick<TrainingOptions, "evalStrategy" | "evalSteps">;
+  readonly training: Pick<TrainingOptions, "evalStrategy" | "evalOnStart">;
+  /** Steps between two evaluations. */
+  readonly evalSteps: number;
   readonly sampler: Sampler;
   readonly trainData: TokenizedDataset;
   readonly evalData: TokenizedDataset | undefined;
@@ -26,10 +28,25 @@ export interface TrainingBatchesOptions {
 
 /** Micro-batches of each optimizer step; where the first evaluation is due its batches come too, later ones are the same. @throws DataError */
 export async function* trainingBatches(options: TrainingBatchesOptions): BatchShapes {
-  const { training, sampler, trainData, evalData, limits, evalLimits, from, ownGradients, world = alone } = options;
+  const {
+    training,
+    evalSteps,
+    sampler,
+    trainData,
+    evalData,
+    limits,
+    evalLimits,
+    from,
+    ownGradients,
+    world = alone,
+  } = options;
   const { stepsPerEpoch, totalSteps } = sampler;
   let evaluated = evalData === undefined;
   let step = from;
+  if (!evaluated && training.evalOnStart && from === 0) {
+    evaluated = true;
+    yield* forwardBatches([evalData!], evalLimits, world);
+  }
   for (const rows of sampler.batches(from)) {
     const told = !ownGradients || step === from;
     if (told) {
@@ -39,7 +56,7 @@ export async function* trainingBatches(options: TrainingBatchesOptions): BatchSh
     }
     step++;
     const endsEpoch = step % stepsPerEpoch === 0 || step === totalSteps;
-    if (!evaluated && isDue(training.evalStrategy, training.evalSteps, { step, endsEpoch })) {
+    if (!evaluated && evaluationIsDue(training.evalStrategy, evalSteps, { step, totalSteps, endsEpoch })) {
       evaluated = true;
       yield* forwardBatches([evalData!], evalLimits, world);
     }

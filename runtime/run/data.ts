@@ -55,10 +55,11 @@ export async function loadRunData(options: DataOptions, labelNames?: ClassNames)
  * @throws DataError; ConfigError, also where it evaluates on nothing, as transformers' Trainer
  */
 export async function loadTrainingData({ data, training }: Pick<Config, "data" | "training">): Promise<RunData> {
-  if (training.evalStrategy !== "no" && data.evalFiles.length === 0 && data.nSplits === undefined) {
+  const evaluates = training.evalStrategy !== "no" || training.evalOnStart;
+  if (evaluates && data.evalFiles.length === 0 && data.nSplits === undefined) {
     throw new ConfigError(
       "DATA_NO_EVALUATION",
-      `training.evalStrategy: got "${training.evalStrategy}", but neither data.evalFiles nor data.nSplits says on what`,
+      `training.${training.evalStrategy === "no" ? "evalOnStart: got true" : `evalStrategy: got "${training.evalStrategy}"`}, but neither data.evalFiles nor data.nSplits says on what`,
       { hint: "Name files with --eval-files, hold out a fold with --n-splits, or leave --eval-strategy out." },
     );
   }

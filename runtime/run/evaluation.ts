@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
+import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import { remove } from "../files/disk.ts";
 import { explainWriteErrors } from "../files/files.ts";
 import { EVALUATION_FILE, evaluationRecord } from "../folder/evaluation-record.ts";
@@ -10,36 +11,69 @@ import { writeJson } from "../folder/folder.ts";
 import { computeLogits, scoreLogits } from "../training/evaluate.ts";
 import type { TrainingRun } from "./training-run.ts";
 
-/** @returns `eval_…`; undefined where nothing is held out */
+/** What an evaluation found. */
+interface HeldOut {
+  /** [rows, numLabels] */
+  readonly logits: Float32Array<ArrayBuffer>;
+  readonly metrics: Readonly<Record<string, number>>;
+}
+
+/** Evaluates, logs and keeps the predictions. @returns `eval_…`; undefined where nothing is held out */
 export async function evaluateHeldOut(run: TrainingRun): Promise<Readonly<Record<string, number>> | undefined> {
-  const { config, onEvent, session, evalData, evalLimits, progress, world } = run;
+  const { onEvent, evalData, progress } = run;
   if (evalData === undefined) return undefined;
   const { step, epoch } = progress;
-  const { numLabels } = session;
   const start = performance.now();
-  const logits = await computeLogits(session, evalData, evalLimits, "evaluating", onEvent, { world });
-  const labels = evalData.dataset.rows.map((row) => row.label!);
-  const metrics = scoreLogits(logits, labels, numLabels, config.metrics);
+  const { logits, metrics } = await predictHeldOut(run, evalData);
   const seconds = (performance.now() - start) / 1000;
   await run.log({
     epoch,
     step,
     ...metrics,
     eval_runtime: seconds,
-    eval_samples_per_second: labels.length / seconds,
+    eval_samples_per_second: evalData.size / seconds,
   });
   onEvent?.({ type: "eval", step, epoch, metrics, seconds });
+  await keepPredictions(run, evalData, logits, step);
+  return metrics;
+}
+
+/** Keeps the predictions of a checkpoint that was evaluated before; the log has it already. @returns `eval_…` as above */
+export async function recordEvaluation(
+  run: TrainingRun,
+  step: number,
+): Promise<Readonly<Record<string, number>> | undefined> {
+  if (run.evalData === undefined) return undefined;
+  const { logits, metrics } = await predictHeldOut(run, run.evalData);
+  await keepPredictions(run, run.evalData, logits, step);
+  return metrics;
+}
+
+async function predictHeldOut(run: TrainingRun, evalData: TokenizedDataset): Promise<HeldOut> {
+  const { config, onEvent, session, evalLimits, world } = run;
+  const logits = await computeLogits(session, evalData, evalLimits, "evaluating", onEvent, { world });
+  const labels = evalData.dataset.rows.map((row) => row.label!);
+  return { logits, metrics: scoreLogits(logits, labels, session.numLabels, config.metrics) };
+}
+
+/** Writes evaluation.json, on rank 0. */
+async function keepPredictions(
+  { config, onEvent, session, world }: TrainingRun,
+  evalData: TokenizedDataset,
+  logits: Float32Array<ArrayBuffer>,
+  step: number,
+): Promise<void> {
   if (!logits.every(Number.isFinite)) {
     const message = `step ${step}: of the rows held out, some have logits that are not finite; ${EVALUATION_FILE} stays as it was`;
     onEvent?.({ type: "warning", message });
-    return metrics;
+    return;
   }
-  if (world.rank !== 0) return metrics;
+  if (world.rank !== 0) return;
+  const { numLabels } = session;
   await writeJson(
     join(config.training.outputDir, EVALUATION_FILE),
     await evaluationRecord(evalData, logits, { step, numLabels, maxLength: config.data.maxLength }),
   );
-  return metrics;
 }
 
 /** Removes evaluation.json where it is of a step beyond the one from which a run goes on. */

@@ -2,7 +2,10 @@
 import type { TrainingOptions } from "../config/training-options.ts";
 import type { Sampler } from "../data/sampler.ts";
 import type { TrainingState } from "../folder/parse-state.ts";
+import { checkpointPath } from "../folder/folder.ts";
 import type { LogEntry, TrainerState } from "../folder/trainer-state.ts";
+import { BestModel, type BestModelOptions } from "../training/best-model.ts";
+import type { Intervals } from "../training/intervals.ts";
 
 /** What one optimizer step adds. */
 export interface StepOutcome {
@@ -21,6 +24,7 @@ export type RunIdentity = Pick<TrainingState, "data" | "seed" | "samplesPerStep"
 /** Counts from the run's first step on, however often it was resumed. */
 export class RunProgress {
   readonly history: LogEntry[];
+  readonly best: BestModel;
   #step: number;
   #updates: number;
   #skipped: number;
@@ -32,8 +36,13 @@ export class RunProgress {
   readonly #steps: Pick<Sampler, "stepsPerEpoch" | "totalSteps">;
 
   /** @param before of the checkpoint that the run goes on from */
-  constructor(steps: Pick<Sampler, "stepsPerEpoch" | "totalSteps">, before: TrainingState | undefined) {
+  constructor(
+    steps: Pick<Sampler, "stepsPerEpoch" | "totalSteps">,
+    best: BestModelOptions,
+    before: TrainingState | undefined,
+  ) {
     this.#steps = steps;
+    this.best = new BestModel(best, before?.best);
     this.#step = before?.step ?? 0;
     this.#updates = before?.updates ?? 0;
     this.#skipped = before?.skipped ?? 0;
@@ -66,11 +75,12 @@ export class RunProgress {
 
   /** True after the last step of an epoch, and of the run. */
   get endsEpoch(): boolean {
-    return this.#step % this.#steps.stepsPerEpoch === 0 || this.done;
+    return this.#step % this.#steps.stepsPerEpoch === 0 || this.#step >= this.#steps.totalSteps;
   }
 
+  /** True after the last step, or where evaluations stop the run before it. */
   get done(): boolean {
-    return this.#step >= this.#steps.totalSteps;
+    return this.#step >= this.#steps.totalSteps || this.best.stops;
   }
 
   /** Mean loss over the steps so far that have a finite one; NaN where none has. */
@@ -118,25 +128,32 @@ export class RunProgress {
       totalLoss: this.#totalLoss,
       nonFinite: this.#nonFinite,
       history: this.history,
+      best: this.best.state,
     };
   }
 
   /** The same as transformers has it. */
-  trainerState(training: TrainingOptions): TrainerState {
+  trainerState(training: TrainingOptions, { loggingSteps, evalSteps, saveSteps }: Intervals): TrainerState {
     const { stepsPerEpoch, totalSteps } = this.#steps;
+    const best = this.best.state;
+    const { earlyStoppingPatience, earlyStoppingThreshold } = training;
     return {
-      bestGlobalStep: null,
-      bestMetric: null,
-      bestModelCheckpoint: null,
+      bestGlobalStep: training.saveStrategy === "no" ? null : best.step,
+      bestMetric: best.metric,
+      bestModelCheckpoint: best.checkpoint === null ? null : checkpointPath(training.outputDir, best.checkpoint),
+      earlyStopping:
+        earlyStoppingPatience === undefined
+          ? null
+          : { patience: earlyStoppingPatience, threshold: earlyStoppingThreshold, counter: best.patience },
       epoch: this.epoch,
-      evalSteps: training.evalStrategy === "steps" ? training.evalSteps : null,
+      evalSteps: training.evalStrategy === "steps" ? evalSteps : null,
       globalStep: this.#step,
       logHistory: this.history,
-      loggingSteps: training.loggingSteps,
+      loggingSteps,
       maxSteps: totalSteps,
       numInputTokensSeen: this.#tokens,
       numTrainEpochs: Math.ceil(totalSteps / stepsPerEpoch),
-      saveSteps: training.saveSteps,
+      saveSteps,
       shouldTrainingStop: this.done,
       totalFlos: 0,
       trainBatchSize: training.perDeviceTrainBatchSize,

@@ -25,6 +25,7 @@ export async function saveRun({
   optimizerStep,
   scaler,
   progress,
+  work,
   identity,
   lineage,
   syncLog,
@@ -34,6 +35,7 @@ export async function saveRun({
   const values = await adapterValues(session);
   requireFinite(values, step);
   await requireSameValues(world, values, step);
+  progress.best.saved(step);
   if (world.rank !== 0) return;
   await syncLog();
   const state = progress.trainingState(identity, scaler?.state ?? null);
@@ -45,22 +47,28 @@ export async function saveRun({
       values,
       optimizerStep.optimizer,
       state,
-      progress.trainerState(training),
+      progress.trainerState(training, work.intervals),
     );
   });
   onEvent?.({ type: "save", step, path });
 }
 
-/** Removes the oldest checkpoints beyond the limit, of those that lead to where the run stands. */
-export async function pruneRun({ config: { training }, lineage, world }: TrainingRun): Promise<void> {
-  if (world.rank === 0) await pruneCheckpoints(training.outputDir, lineage, training.saveTotalLimit);
+/**
+ * Removes the oldest checkpoints beyond the limit, of those that lead to where the run stands; not the best, nor the newest while
+ * the run may go on from it.
+ */
+export async function pruneRun({ config: { training }, lineage, world, progress }: TrainingRun): Promise<void> {
+  if (world.rank !== 0) return;
+  const best = progress.best.state.checkpoint ?? undefined;
+  const keep = { limit: training.saveTotalLimit, best, newest: !progress.done };
+  await pruneCheckpoints(training.outputDir, lineage, keep);
 }
 
 /** Writes trainer_state.json and the report. @returns path of the report */
-export async function writeSummary({ config: { training }, progress, world }: TrainingRun): Promise<string> {
+export async function writeSummary({ config: { training }, progress, work, world }: TrainingRun): Promise<string> {
   if (world.rank !== 0) return join(training.outputDir, RUN_FILES.report);
   const path = join(training.outputDir, RUN_FILES.state);
-  await writeFileAtomic(path, formatTrainerState(progress.trainerState(training)));
+  await writeFileAtomic(path, formatTrainerState(progress.trainerState(training, work.intervals)));
   return writeReport(training.outputDir);
 }
 

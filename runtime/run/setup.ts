@@ -24,10 +24,11 @@ import { trainingBatches } from "../planning/upcoming-batches.ts";
 import { type BaseModel, openBaseModel } from "../session/base-model.ts";
 import { openSession } from "../session/session.ts";
 import { GradScaler } from "../training/grad-scaler.ts";
-import { createOptimizer } from "../training/head-optimizer.ts";
+import { createOptimizer } from "../training/optimizer-groups.ts";
 import { OptimizerStep } from "../training/optimizer-step.ts";
 import { createReducer } from "../training/reduce.ts";
 import { openRunTokenizer, reportTruncation } from "./data.ts";
+import { findBestModel } from "./best-model.ts";
 import { rewindEvaluation } from "./evaluation.ts";
 import { type RunIdentity, RunProgress } from "./progress.ts";
 import { resolveResume, type RunStart } from "./resume.ts";
@@ -158,7 +159,18 @@ async function planAndOpen(
   };
   const evalLimits = { maxTokens: tokenBudget, maxSamples: training.perDeviceEvalBatchSize };
   onEvent?.({ type: "info", message: `memory ${planLine(plan)}` });
-  const coming = { training, sampler, trainData, evalData, limits, evalLimits, from: state?.step ?? 0, world };
+  const { evalSteps } = task.intervals;
+  const coming = {
+    training,
+    evalSteps,
+    sampler,
+    trainData,
+    evalData,
+    limits,
+    evalLimits,
+    from: state?.step ?? 0,
+    world,
+  };
   const shapes = trainingBatches({ ...coming, ownGradients: computeGradients !== undefined });
   const kernels = new KernelWarmup(planned, shapes, onEvent);
   const session = await openSession({
@@ -182,7 +194,10 @@ async function planAndOpen(
   if (state !== undefined) optimizer.load(await readOptimizerState(initAdapter!, state));
   const scaler = gpu.tier === "f32" ? undefined : new GradScaler(state?.scaler ?? undefined);
   const optimizerStep = new OptimizerStep(session, optimizer);
-  const progress = new RunProgress(sampler, state);
+  const { earlyStoppingPatience, earlyStoppingThreshold } = training;
+  const best = { criterion: task.criterion, earlyStoppingPatience, earlyStoppingThreshold };
+  const progress = new RunProgress(sampler, best, state);
+  await findBestModel(progress.best, training.outputDir, world, onEvent);
   const reducer = createReducer(gpu, parameters, world);
   opened.defer(() => reducer.free());
   return { session, optimizerStep, reducer, scaler, checkpointing, limits, evalLimits, progress, plan, ranks };

@@ -1,10 +1,15 @@
 /** What a run does, from its config and its rows: known before anything is downloaded, loaded or written. */
 import type { Schedule } from "../../core/plugin/schedule.ts";
 import type { Config } from "../config/config.ts";
+import { type BestCriterion, bestCriterion } from "../config/interval-options.ts";
+import type { TrainingOptions } from "../config/training-options.ts";
+import { ConfigError } from "../../core/errors.ts";
+import { didYouMean } from "../../core/util/suggest.ts";
 import { countLabels, missingLabels } from "../data/labels.ts";
 import { createSampler, type Sampler } from "../data/sampler.ts";
 import type { RunListener } from "../events.ts";
 import { validateMetrics } from "../training/evaluate.ts";
+import { type Intervals, intervalsOf } from "../training/intervals.ts";
 import { createSchedule } from "../training/schedule.ts";
 import { createStepLoss } from "../training/step-loss.ts";
 import type { StepLoss } from "../training/step.ts";
@@ -21,6 +26,9 @@ export interface TrainingTask {
   readonly samplesPerStep: number;
   readonly sampler: Sampler;
   readonly schedule: Schedule;
+  readonly intervals: Intervals;
+  /** How the best evaluation is told; undefined where nothing asks for it. */
+  readonly criterion: BestCriterion | undefined;
 }
 
 /** What several ranks make of the global batch, beside what DDP would. */
@@ -30,6 +38,19 @@ function describeRanks(ranks: number, scaled: number, samples: number): string {
   return ` over ${ranks} ranks, as on one (DDP's would be ${samples * ranks}: --batch-scaling per-device)`;
 }
 
+/** @throws ConfigError where no evaluation gives the number that tells the best */
+function checkedCriterion(training: TrainingOptions, names: readonly string[] | undefined): BestCriterion | undefined {
+  const criterion = bestCriterion(training);
+  if (criterion === undefined) return undefined;
+  const { metric } = criterion;
+  if (names === undefined || names.includes(metric)) return criterion;
+  throw new ConfigError(
+    "BEST_MODEL",
+    `training.metricForBestModel: got ${metric}, expected one of ${names.join(", ")}${didYouMean(metric, names)}`,
+    { hint: "Metrics are named with --metrics, or in the config's metrics." },
+  );
+}
+
 /** Reads the rows of a run. @param ranks that train together @throws ConfigError, DataError where config and rows do not fit; PluginError for a metric that cannot work */
 export async function readTask(config: Config, onEvent?: RunListener, ranks = 1): Promise<TrainingTask> {
   const { training } = config;
@@ -37,7 +58,8 @@ export async function readTask(config: Config, onEvent?: RunListener, ranks = 1)
   const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
   const odd = missingLabels(rows.train, numLabels);
   if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
-  validateMetrics(config.metrics, numLabels);
+  const named = validateMetrics(config.metrics, numLabels);
+  const criterion = checkedCriterion(training, named);
   const stepLoss = createStepLoss(rows.train.rows, config, numLabels, onEvent);
   const scaled = training.batchScaling === "per-device" ? ranks : 1;
   const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps * scaled;
@@ -49,6 +71,7 @@ export async function readTask(config: Config, onEvent?: RunListener, ranks = 1)
     numTrainEpochs: training.numTrainEpochs,
     maxSteps: training.maxSteps,
   });
+  const intervals = intervalsOf(training, sampler.totalSteps);
   const schedule = createSchedule(config, sampler.totalSteps);
   onEvent?.({
     type: "info",
@@ -56,5 +79,15 @@ export async function readTask(config: Config, onEvent?: RunListener, ranks = 1)
       `global batch ${samplesPerStep} = ${training.perDeviceTrainBatchSize} per device x ${training.gradientAccumulationSteps} accumulated${describeRanks(ranks, scaled, samplesPerStep)}; ` +
       `${sampler.totalSteps} steps over ${rows.train.rows.length} rows`,
   });
-  return { rows, numLabels, labelNames: rows.train.labelNames, stepLoss, samplesPerStep, sampler, schedule };
+  return {
+    rows,
+    numLabels,
+    labelNames: rows.train.labelNames,
+    stepLoss,
+    samplesPerStep,
+    sampler,
+    schedule,
+    criterion,
+    intervals,
+  };
 }

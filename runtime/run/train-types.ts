@@ -54,7 +54,7 @@ export interface TrainResult {
   readonly totalSteps: number;
   /** Mean loss over all steps. */
   readonly trainLoss: number;
-  /** The last evaluation's metrics, `eval_…`; empty where none was made. */
+  /** The last evaluation's metrics, `eval_…`, or the best checkpoint's where the run ends with that; empty where none was made. */
   readonly metrics: Readonly<Record<string, number>>;
   /** Path of report.html. */
   readonly report: string;

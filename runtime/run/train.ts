@@ -1,5 +1,6 @@
 /** The training loop: batch, forward, backward, clip, step, log, evaluate, save; one function, read top to bottom. */
 import { ConfigError } from "../../core/errors.ts";
+import type { TrainingOptions } from "../config/training-options.ts";
 import type { Config } from "../config/config.ts";
 import { dealByTokens } from "../distributed/deal.ts";
 import { openWorld } from "../distributed/index.ts";
@@ -11,7 +12,8 @@ import { stepGradients } from "../training/gradients.ts";
 import { nonFiniteGradients } from "../training/non-finite.ts";
 import { orderedGradients } from "../training/ordered.ts";
 import type { StepTotals } from "../training/reduce.ts";
-import { isDue } from "../training/schedule.ts";
+import { evaluationIsDue, isDue } from "../training/intervals.ts";
+import { loadBestModel } from "./best-model.ts";
 import { samplesOf } from "./data.ts";
 import { evaluateHeldOut } from "./evaluation.ts";
 import { diverged, finishRun, pruneRun, saveRun, writeSummary } from "./save.ts";
@@ -70,8 +72,11 @@ async function* rankSteps(
   let proven: number | undefined;
   const ranks = new RankPace(world.size);
   let window = { seconds: 0, samples: 0, tokens: 0 }; // since the last log, without evaluation and saving
+  const { neftuneNoiseAlpha: alpha, seed } = training;
+  const neftune = alpha === undefined ? undefined : { alpha, seed };
   // The steps before the second end have kernels to compile on every rank.
   const patience = (): number => (progress.step <= firstStep + 1 ? FIRST_PATIENCE : 1);
+  if (training.evalOnStart && firstStep === 0) metrics = (await evaluateHeldOut(run)) ?? metrics;
   while (!progress.done && !(await anyRank(world, signal?.aborted === true, `step ${progress.step + 1}`, patience()))) {
     const from = performance.now();
     const before = progress.step;
@@ -83,7 +88,7 @@ async function* rankSteps(
     const share = dealByTokens(lengths, world.size)[world.rank]!.map((i) => samples[i]!);
     // Whoever computes gradients in a way of their own may change any of them to the end.
     const onBlock = computeGradients === undefined ? (block: number) => reducer.blockDone(block) : undefined;
-    const cut = { limits, checkpointing, lossScale, stepKey: before, stepSamples: samples.length, onBlock };
+    const cut = { limits, checkpointing, neftune, lossScale, stepKey: before, stepSamples: samples.length, onBlock };
     const settings = { ...cut, ...work.stepLoss };
     const reduced = async (): Promise<StepTotals> => {
       const own = await stepGradients(session, { step: before, samples: share }, settings, computeGradients);
@@ -127,7 +132,8 @@ async function* rankSteps(
       memoryBytes: used + pooled,
     };
     onEvent?.({ type: "step", step, totalSteps, epoch, loss, learningRate, ...pace });
-    if (step % training.loggingSteps === 0 || step === totalSteps || hopeless) {
+    const logsFirst = step === 1 && training.loggingFirstStep;
+    if (step % work.intervals.loggingSteps === 0 || logsFirst || step === totalSteps || hopeless) {
       const { loss: mean, skipped: skippedSteps } = progress.takeSinceLog();
       await run.log({
         ...ranks.takeSinceLog(),
@@ -158,8 +164,14 @@ async function* rankSteps(
       await pruneRun(run);
       proven = saved;
     }
-    if (isDue(training.evalStrategy, training.evalSteps, progress)) metrics = (await evaluateHeldOut(run)) ?? metrics;
-    saveDue ||= isDue(training.saveStrategy, training.saveSteps, progress);
+    const { endsEpoch } = progress;
+    if (evaluationIsDue(training.evalStrategy, work.intervals.evalSteps, { step, totalSteps, endsEpoch })) {
+      metrics = (await evaluateHeldOut(run)) ?? metrics;
+      const isBest = progress.best.evaluated(metrics, step);
+      saveDue ||= isBest && training.saveStrategy === "best";
+      if (progress.best.stops) onEvent?.({ type: "info", message: stopMessage(run) });
+    }
+    saveDue ||= isDue(training.saveStrategy, work.intervals.saveSteps, progress);
     // A state whose loss is no number would push out checkpoints that are sound: it waits for the next that is one.
     if (saveDue && unsound === 0) {
       await saveRun(run);
@@ -184,6 +196,18 @@ async function* rankSteps(
   return finish(run, { metrics, saved, proven, started, samplesDone, firstStep });
 }
 
+/** Whether a run that ends saves its last step. */
+const savesLast = ({ saveStrategy }: TrainingOptions): boolean => saveStrategy === "steps" || saveStrategy === "epoch";
+
+function stopMessage({ config: { training }, work, progress }: TrainingRun): string {
+  const { metric, step } = progress.best.state;
+  const times =
+    training.earlyStoppingPatience === 1
+      ? "the last evaluation is"
+      : `the last ${training.earlyStoppingPatience} evaluations are`;
+  return `stopped early at step ${progress.step} of ${work.sampler.totalSteps}: ${times} no better than ${work.criterion?.metric} ${metric} of step ${step}`;
+}
+
 /** What the loop leaves behind. */
 interface LoopEnd {
   readonly metrics: Readonly<Record<string, number>>;
@@ -201,7 +225,7 @@ interface LoopEnd {
 async function finish(run: TrainingRun, end: LoopEnd): Promise<TrainResult> {
   const { config, onEvent, work, progress, optimizerStep } = run;
   const { training } = config;
-  const { saved, proven, started, samplesDone, firstStep, metrics } = end;
+  const { saved, proven, started, samplesDone, firstStep } = end;
   const { step } = progress;
   const interrupted = !progress.done;
   if (!interrupted) await run.cuts;
@@ -209,7 +233,7 @@ async function finish(run: TrainingRun, end: LoopEnd): Promise<TrainResult> {
     if (!interrupted) throw await endDiverged(run, proven);
     const message = `step ${step} is not saved: its loss or its gradients are not finite`;
     onEvent?.({ type: "warning", message });
-  } else if (interrupted ? saved !== step : training.saveStrategy !== "no" && saved !== step) await saveRun(run);
+  } else if (interrupted ? saved !== step : savesLast(training) && saved !== step) await saveRun(run);
   if (!interrupted) {
     const seconds = (performance.now() - started) / 1000;
     await run.log({
@@ -223,6 +247,7 @@ async function finish(run: TrainingRun, end: LoopEnd): Promise<TrainResult> {
     });
   }
   if (interrupted && progress.unsound === 0) await pruneRun(run);
+  const best = !interrupted && training.loadBestModelAtEnd ? await loadBestModel(run) : undefined;
   const report = interrupted ? await writeSummary(run) : await finishRun(run);
   optimizerStep.destroy();
   return {
@@ -230,7 +255,7 @@ async function finish(run: TrainingRun, end: LoopEnd): Promise<TrainResult> {
     steps: step,
     totalSteps: work.sampler.totalSteps,
     trainLoss: progress.meanLoss,
-    metrics,
+    metrics: best ?? end.metrics,
     report,
     history: progress.history,
     interrupted,

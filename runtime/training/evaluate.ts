@@ -116,9 +116,13 @@ function addResult(into: Record<string, number>, metric: string, values: unknown
 /** More classes than this are not tried. */
 const TRIED_CLASSES = 256;
 
-/** Scores a made-up row of each class: a metric that cannot work is to be known before hours of training. @throws PluginError */
-export function validateMetrics(metrics: readonly MetricPlugin[], numLabels: number): void {
-  if (numLabels > TRIED_CLASSES) return;
+/**
+ * Scores a made-up row of each class: a metric that cannot work is to be known before hours of training.
+ * @returns the names of the numbers; undefined where too many classes keep it from trying
+ * @throws PluginError
+ */
+export function validateMetrics(metrics: readonly MetricPlugin[], numLabels: number): readonly string[] | undefined {
+  if (numLabels > TRIED_CLASSES) return undefined;
   const labels = Array.from({ length: numLabels }, (_, label) => label);
-  scoreLogits(new Float32Array(numLabels * numLabels), labels, numLabels, metrics);
+  return Object.keys(scoreLogits(new Float32Array(numLabels * numLabels), labels, numLabels, metrics));
 }

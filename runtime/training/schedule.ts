@@ -43,12 +43,3 @@ export function createSchedule(
     },
   };
 }
-
-/** Whether a strategy wants its work done after this step. */
-export function isDue(
-  strategy: "no" | "epoch" | "steps",
-  every: number,
-  { step, endsEpoch }: { readonly step: number; readonly endsEpoch: boolean },
-): boolean {
-  return strategy === "steps" ? step % every === 0 : strategy === "epoch" && endsEpoch;
-}

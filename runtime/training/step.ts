@@ -1,10 +1,12 @@
 /** Forward and backward of one optimizer step: the gradient is the mean over its samples, however they are cut. */
-import { uploadBatch } from "../../core/compute/batch.ts";
+import { type Batch, uploadBatch } from "../../core/compute/batch.ts";
 import type { ForwardOptions } from "../../core/compute/blocks.ts";
 import { Tape, type TapeOptions } from "../../core/compute/tape.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { crossEntropy, crossEntropySoft } from "../../kernels/cross-entropy/index.ts";
 import type { LossOutput } from "../config/loss.ts";
+import { neftune, type NeftuneOptions } from "../../kernels/neftune/index.ts";
+import { PluginError } from "../../core/errors.ts";
 import { splitMicroBatches, packSamples, type PackLimits, type Sample } from "../data/pack.ts";
 import type { Session } from "../session/session.ts";
 import { makeReady } from "./forward.ts";
@@ -25,6 +27,8 @@ export interface StepSettings {
   readonly targets?: SampleTargets | undefined;
   /** A loss on the host in place of `targets`: each sample's logits ([L]) to its loss and gradient. */
   readonly rowLoss?: ((sample: Sample, logits: Float64Array) => LossOutput) | undefined;
+  /** Noise on the embeddings; undefined: none. */
+  readonly neftune?: NeftuneOptions | undefined;
   /** Samples that the mean is over, where `samples` are a part of the step's. */
   readonly stepSamples?: number | undefined;
 }
@@ -45,7 +49,7 @@ export async function accumulateGradients(
   samples: readonly Sample[],
   settings: StepSettings,
 ): Promise<Tensor> {
-  const { gpu, model } = session;
+  const { gpu } = session;
   const { targets } = settings;
   const dLoss = settings.lossScale / (settings.stepSamples ?? samples.length);
   const all = gpu.alloc([samples.length * (targets?.terms ?? 1)], "f32", "losses", "data");
@@ -65,7 +69,7 @@ export async function accumulateGradients(
     const isLast = done + members.length === samples.length;
     const { onGradient, onBlock } = settings;
     const tape = new Tape(gpu, { onGradient, onBlock: isLast ? onBlock : undefined });
-    const logits = model.forward(tape, batch, { checkpointing: settings.checkpointing, training: true });
+    const logits = forwardNoisy(session, tape, batch, settings);
     if (settings.rowLoss !== undefined) {
       const values = await gpu.readFloats(logits);
       const { losses, dLogits } = lossesOnHost(values, chosen, settings.rowLoss, dLoss);
@@ -89,6 +93,31 @@ export async function accumulateGradients(
     done += members.length;
   }
   return all;
+}
+
+/** Logits of a micro-batch, with noise on its embeddings where the settings ask for it. @throws PluginError */
+function forwardNoisy(
+  { gpu, model }: Session,
+  tape: Tape,
+  batch: Batch,
+  { checkpointing, neftune: noise }: StepSettings,
+): Tensor {
+  if (noise === undefined) return model.forward(tape, batch, { checkpointing, training: true });
+  let embedded = false;
+  // The first hidden states are the embeddings; nothing has read them yet.
+  const onHidden = (h: Tensor): void => {
+    if (!embedded) neftune(gpu, h, batch, noise);
+    embedded = true;
+  };
+  const logits = model.forward(tape, batch, { checkpointing, training: true, onHidden });
+  if (embedded) return logits;
+  throw new PluginError(
+    "NEFTUNE_UNSUPPORTED",
+    "training.neftuneNoiseAlpha: the model gives its embeddings to no onHidden",
+    {
+      hint: "Leave the option out, or let the model call options.onHidden with its embeddings first, as runBlocks does.",
+    },
+  );
 }
 
 /** A transient of the tape with these values. */

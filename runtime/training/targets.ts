@@ -5,6 +5,7 @@ import type { DataRow } from "../data/formats/index.ts";
 /** The part of the training options that the loss depends on. */
 export interface TargetOptions {
   readonly classWeights?: readonly number[] | undefined;
+  readonly labelSmoothingFactor: number;
   readonly softLabelWeight: number;
   readonly softLabelTemperature: number;
 }
@@ -25,13 +26,19 @@ export interface Targets {
 /**
  * The loss of a row is (1 - w) CE(label) + w T^2 CE(softmax(logits / T), soft^(1/T) normalized), class by class times its
  * weight; w is `softLabelWeight`, T `softLabelTemperature` (Hinton et al. 2015: T^2 keeps the gradient's size). The
- * second part has the gradient of the KL divergence. Rows without soft labels have the first part alone, whole.
+ * second part has the gradient of the KL divergence. Rows without soft labels have the first part alone, whole. Of the label,
+ * `labelSmoothingFactor` is spread over all classes, as transformers' LabelSmoother has it.
  * @returns undefined where the loss is plain cross entropy with the labels
  * @throws ConfigError where the options do not fit the data
  */
 export function createTargets(
   dataset: { readonly rows: readonly DataRow[] },
-  { classWeights, softLabelWeight: weight, softLabelTemperature: temperature }: TargetOptions,
+  {
+    classWeights,
+    labelSmoothingFactor: smoothing,
+    softLabelWeight: weight,
+    softLabelTemperature: temperature,
+  }: TargetOptions,
   numLabels: number,
 ): Targets | undefined {
   const problems: string[] = [];
@@ -42,7 +49,7 @@ export function createTargets(
     problems.push(`softLabelColumns: got ${soft.length} columns, expected one for each of ${numLabels} classes`);
   if (problems.length > 0) throw new ConfigError("TARGETS_INVALID", problems);
   const isSoft = soft !== undefined && weight > 0;
-  if (classWeights === undefined && !isSoft) return undefined;
+  if (classWeights === undefined && !isSoft && smoothing === 0) return undefined;
 
   const fill = (rows: readonly DataRow[], add: (row: DataRow, out: Float32Array) => void) => {
     const values = new Float32Array(rows.length * numLabels);
@@ -52,7 +59,8 @@ export function createTargets(
   };
   const addHard = (row: DataRow, out: Float32Array): void => {
     const share = isSoft && row.soft !== undefined ? 1 - weight : 1;
-    out[row.label!] = (out[row.label!] ?? 0) + share;
+    out[row.label!] = (out[row.label!] ?? 0) + share * (1 - smoothing);
+    if (smoothing > 0) out.forEach((value, c) => (out[c] = value + (share * smoothing) / numLabels));
   };
   const addSoft = (row: DataRow, out: Float32Array): void => {
     if (!isSoft || row.soft === undefined) return;

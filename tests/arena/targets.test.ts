@@ -6,7 +6,7 @@ import { labelledRow } from "../support/row.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 
 const rows = [labelledRow(2, [0.5, 0.25, 0.25]), labelledRow(0)];
-const options: TargetOptions = { softLabelWeight: 0.5, softLabelTemperature: 1 };
+const options: TargetOptions = { labelSmoothingFactor: 0, softLabelWeight: 0.5, softLabelTemperature: 1 };
 const terms = (given: Partial<TargetOptions>): unknown =>
   createTargets({ rows }, { ...options, ...given }, 3)
     ?.of(rows)

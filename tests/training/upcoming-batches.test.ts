@@ -14,7 +14,8 @@ function dataOf(lengths: readonly number[]): TokenizedDataset {
 }
 
 const options = (parts: Partial<TrainingBatchesOptions> = {}): TrainingBatchesOptions => ({
-  training: { evalStrategy: "steps", evalSteps: 2 },
+  training: { evalStrategy: "steps", evalOnStart: false },
+  evalSteps: 2,
   sampler: createSampler({ size: 7, samplesPerStep: 3, seed: 1, shuffle: false, numTrainEpochs: 2 }),
   trainData: dataOf([10, 20, 30, 40, 50, 60, 70]),
   evalData: dataOf([5, 9, 7]),
@@ -41,7 +42,7 @@ test("micro-batches of every step, the last one short, and after the step before
 });
 
 test("a run that goes on begins where it does; evaluation after an epoch comes after its last step", async () => {
-  const training = { evalStrategy: "epoch", evalSteps: 1 } as const;
+  const training = { evalStrategy: "epoch", evalOnStart: false } as const;
   const rest = ["train 70", FIRST, SECOND, "train 70"];
   expect(await told(options({ from: 2, training }))).toEqual([rest[0]!, "eval 9", "eval 7+5", ...rest.slice(1)]);
   expect(await told(options({ from: 2, evalData: undefined }))).toEqual(rest);
@@ -49,4 +50,12 @@ test("a run that goes on begins where it does; evaluation after an epoch comes a
 
 test("gradients computed in somebody's own way: the first step stands for the rest", async () => {
   expect(await told(options({ ownGradients: true }))).toEqual([FIRST, "eval 9", "eval 7+5"]);
+});
+
+test("an evaluation before the first step comes first, and after the last where no other is due", async () => {
+  const first = { evalStrategy: "no", evalOnStart: true } as const;
+  const steps = [FIRST, SECOND, "train 70", FIRST, SECOND, "train 70"];
+  expect(await told(options({ training: first }))).toEqual(["eval 9", "eval 7+5", ...steps]);
+  expect(await told(options({ training: first, from: 4 }))).toEqual(steps.slice(4));
+  expect(await told(options({ evalSteps: 100 }))).toEqual([...steps, "eval 9", "eval 7+5"]);
 });
