@@ -45,6 +45,7 @@ export { type PooledBlock, runPooledBlocks } from "./last-token/blocks.ts";
 export { pooledAttention, type PooledAttentionOptions } from "./pooled-attention/index.ts";
 export { addNorm, rmsNorm, type RmsNormOptions } from "./rms-norm/index.ts";
 export { addNormThenNorm } from "./rms-norm/pair.ts";
+export { splitColumns } from "./split-columns/index.ts";
 export { rope, ropeInverseFrequencies } from "./rope/index.ts";
 export { scaledFrequencies } from "./rope/scaling.ts";
 

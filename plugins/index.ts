@@ -18,6 +18,7 @@ export { logLoss } from "./log-loss/index.ts";
 export { lora } from "./lora/index.ts";
 export { mcc } from "./mcc/index.ts";
 export { muon } from "./muon/index.ts";
+export { phi3 } from "./phi3/index.ts";
 export { qwen3 } from "./qwen3/index.ts";
 export { sgd } from "./sgd/index.ts";
 export { vera } from "./vera/index.ts";

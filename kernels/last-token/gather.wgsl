@@ -1,6 +1,6 @@
-@group(0) @binding(0) var<storage, read> x: array<FV>;
+@group(0) @binding(0) var<storage, read> x: array<XV>;
 @group(0) @binding(1) var<storage, read> lastTokens: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<FV>;
+@group(0) @binding(2) var<storage, read_write> y: array<XV>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

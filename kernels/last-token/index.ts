@@ -14,10 +14,12 @@ interface PoolAttrs {
 function move(gpu: Gpu, name: "gather" | "scatter", all: Tensor, some: Tensor, lastTokens: Tensor): void {
   const [rows, columns] = matrixShape(all);
   const width = widthOf(columns);
-  const kernel = gpu.kernel(`pool/${name}/${width}`, () => ({
-    code: vectorSource(width) + (name === "gather" ? gatherCode : scatterCode),
+  const type = all.dtype === "f16" ? "f16" : "f32";
+  const kernel = gpu.kernel(`pool/${name}/${type}/${width}`, () => ({
+    code: vectorSource(width, "X") + (name === "gather" ? gatherCode : scatterCode),
     bindings: ["read", "read", "write"],
     uniforms: { size: "u32", rows: "u32", columns: "u32" },
+    types: { X: type },
   }));
   const size = elementCount(some.shape) / width;
   const tensors = name === "gather" ? [all, lastTokens, some] : [some, lastTokens, all];
@@ -28,7 +30,7 @@ function move(gpu: Gpu, name: "gather" | "scatter", all: Tensor, some: Tensor, l
 const op: Op<PoolAttrs> = {
   name: "lastToken",
   forward(tape, [x], { lastTokens }) {
-    const y = tape.alloc([lastTokens.shape[0]!, x!.shape[1]!], "f32", "pooled");
+    const y = tape.alloc([lastTokens.shape[0]!, x!.shape[1]!], x!.dtype, "pooled");
     move(tape.gpu, "gather", x!, y, lastTokens);
     return { outputs: [y] };
   },
@@ -41,9 +43,9 @@ const op: Op<PoolAttrs> = {
   },
 };
 
-/** The row of each sample's last token: x [N,C] f32, lastTokens [B] u32 (`batch.lastTokens`, no two alike) -> [B,C] f32. */
+/** The row of each sample's last token: x [N,C] f32 or f16, lastTokens [B] u32 (`batch.lastTokens`, no two alike) -> [B,C]. */
 export function lastToken(tape: Tape, x: Tensor, lastTokens: Tensor): Tensor {
-  expectTensor(x, [-1, -1], "f32");
+  expectTensor(x, [-1, -1], "f32", "f16");
   expectTensor(lastTokens, [-1], "u32");
   return tape.run(op, [x], { lastTokens })[0]!;
 }

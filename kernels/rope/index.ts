@@ -6,6 +6,8 @@ import { sourceOrInPlace, vectorSource, widthOf } from "../vector.ts";
 import code from "./rope.wgsl" with { type: "text" };
 
 interface RopeAttrs {
+  readonly headDim: number;
+  readonly attentionFactor: number;
   readonly segments: Tensor;
   readonly inverseFrequencies: Tensor;
 }
@@ -20,23 +22,24 @@ function rotate(
   gpu: Gpu,
   x: Tensor | undefined,
   y: Tensor,
-  { segments, inverseFrequencies }: RopeAttrs,
+  { segments, inverseFrequencies, headDim, attentionFactor: factor }: RopeAttrs,
   direction: 1 | -1,
 ): void {
   const [rows, columns] = matrixShape(y);
   const half = inverseFrequencies.shape[0]!;
-  const heads = columns / (2 * half);
-  const width = widthOf(half);
+  const heads = columns / headDim;
+  const width = widthOf(half, headDim);
   const type = y.dtype === "f16" ? "f16" : "f32";
   const inPlace = x === undefined;
   const kernel = gpu.kernel(`rope/${type}/${width}/${inPlace}`, () => ({
     code: vectorSource(width, "X") + sourceOrInPlace(inPlace, 3) + code,
     bindings: ["read", "read", "write", ...(inPlace ? [] : (["read"] as const))],
-    uniforms: { rows: "u32", pairs: "u32", heads: "u32", direction: "f32" },
+    uniforms: { rows: "u32", pairs: "u32", heads: "u32", head_dim: "u32", direction: "f32", factor: "f32" },
     types: { X: type },
   }));
   const tensors = [segments, inverseFrequencies, y, ...(inPlace ? [] : [x])];
-  gpu.dispatch(kernel, tensors, { rows, pairs: half / width, heads, direction }, gridFor((rows * half) / width / 64));
+  const sizes = { rows, pairs: half / width, heads, head_dim: headDim / width };
+  gpu.dispatch(kernel, tensors, { ...sizes, direction, factor }, gridFor((rows * half) / width / 64));
 }
 
 const op: Op<RopeAttrs> = {
@@ -56,16 +59,27 @@ const op: Op<RopeAttrs> = {
 
 /**
  * Rotary position embedding, halves paired (j with j + D/2), angle = position * inverse frequency in f32 as transformers
- * forms it; positions count from 0 in each sample and are exact to 8192.
- * x [N,heads*D], segments [N,2] u32 (`batch.segments`), inverseFrequencies [D/2] f32 -> [N,heads*D] of x's dtype.
+ * forms it; positions count from 0 in each sample and are exact to 8192. Fewer frequencies than D/2 turn the first of a head's columns
+ * alone (`partial_rotary_factor`).
+ * x [N,heads*D], segments [N,2] u32 (`batch.segments`), inverseFrequencies [up to D/2] f32 -> [N,heads*D] of x's dtype.
  * Source: Su et al. 2021 (arXiv 2104.09864).
- * @throws RangeError where x's columns are not whole heads
+ * @param attentionFactor multiplies cosine and sine, as the scaling `longrope` asks; default 1
+ * @throws RangeError where x's columns are not whole heads, or a head has fewer than twice as many columns as frequencies
  */
-export function rope(tape: Tape, x: Tensor, segments: Tensor, inverseFrequencies: Tensor, headDim: number): Tensor {
+export function rope(
+  tape: Tape,
+  x: Tensor,
+  segments: Tensor,
+  inverseFrequencies: Tensor,
+  headDim: number,
+  attentionFactor = 1,
+): Tensor {
   expectTensor(x, [-1, -1], "f32", "f16");
-  expectTensor(inverseFrequencies, [headDim / 2], "f32");
+  expectTensor(inverseFrequencies, [-1], "f32");
   const [rows, columns] = matrixShape(x);
   expectTensor(segments, [rows, 2], "u32");
   if (columns % headDim !== 0) throw new RangeError(`rope: ${columns} columns are not whole heads of ${headDim}`);
-  return tape.run(op, [x], { segments, inverseFrequencies })[0]!;
+  const turned = 2 * inverseFrequencies.shape[0]!;
+  if (turned > headDim) throw new RangeError(`rope: ${turned / 2} frequencies for heads of ${headDim}`);
+  return tape.run(op, [x], { segments, inverseFrequencies, headDim, attentionFactor })[0]!;
 }

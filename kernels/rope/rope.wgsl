@@ -1,4 +1,5 @@
-// One invocation per row and WIDTH pairs (j, j + D/2), for all heads of the row: the angle is worked out once.
+// One invocation per row and WIDTH pairs (j, j + pairs), for all heads of the row: the angle is worked out once. What a head has
+// beyond its pairs is not turned.
 @group(0) @binding(0) var<storage, read> segments: array<vec2<u32>>;
 @group(0) @binding(1) var<storage, read> inverseFrequencies: array<FV>;
 @group(0) @binding(2) var<storage, read_write> y: array<XV>;
@@ -40,12 +41,16 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
   let j = i % params.pairs;
   let position = f32(row - segments[row].x);
   let t = turn(position * inverseFrequencies[j]);
-  let sine = t.sine * params.direction;
+  let cosine = t.cosine * params.factor;
+  let sine = t.sine * params.factor * params.direction;
   for (var head = 0u; head < params.heads; head++) {
-    let at = (row * params.heads + head) * 2u * params.pairs + j;
+    let at = (row * params.heads + head) * params.head_dim + j;
     let a = load(at);
     let b = load(at + params.pairs);
-    y[at] = XV(a * t.cosine - b * sine);
-    y[at + params.pairs] = XV(b * t.cosine + a * sine);
+    y[at] = XV(a * cosine - b * sine);
+    y[at + params.pairs] = XV(b * cosine + a * sine);
+    for (var rest = 2u * params.pairs; rest + j < params.head_dim; rest += params.pairs) {
+      y[at + rest] = XV(load(at + rest));
+    }
   }
 }

@@ -5,7 +5,7 @@ import { poolBackwardReference, poolReference } from "../../kernels/last-token/r
 import { softcap } from "../../kernels/softcap/index.ts";
 import { softcapBackwardReference } from "../../kernels/softcap/reference.ts";
 import { expectClose } from "../support/close.ts";
-import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";
+import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { runOp } from "../support/op.ts";
 
 for (const tier of tiers) {
@@ -17,10 +17,11 @@ for (const tier of tiers) {
     ] as const) {
       test(`rows ${lastTokens.join()} of [${rows},${columns}]`, async () => {
         const gpu = await gpuOf(tier);
-        const x = normals(rows * columns, runSeed);
-        const dY = normals(lastTokens.length * columns, runSeed + 1);
+        const dtype = gpu.computeDtype;
+        const x = rounded(normals(rows * columns, runSeed), dtype);
+        const dY = rounded(normals(lastTokens.length * columns, runSeed + 1), dtype);
         const last = tensorOf(gpu, lastTokens, [lastTokens.length], "u32");
-        const input = tensorOf(gpu, x, [rows, columns], "f32");
+        const input = tensorOf(gpu, x, [rows, columns], dtype);
         const run = await runOp(gpu, [input], (tape, t) => lastToken(tape, t, last), dY);
         expectClose(run.output, poolReference(x, columns, lastTokens), {});
         expectClose(run.gradients[0]!, poolBackwardReference(rows, columns, lastTokens, dY), {});

@@ -1,4 +1,6 @@
 import { describe, expect, test } from "bun:test";
+import type { Tape } from "../../core/compute/tape.ts";
+import type { Tensor } from "../../core/device/tensor.ts";
 import { rope, ropeInverseFrequencies } from "../../kernels/rope/index.ts";
 import { ropeReference } from "../../kernels/rope/reference.ts";
 import { expectClose, expectNear } from "../support/close.ts";
@@ -38,6 +40,9 @@ test("the reference turns a pair by its angle, and backward is its derivative", 
   const dY = normals(5 * 8, runSeed + 1);
   const want = differences((at) => dot(ropeReference(at, 8, positions, frequencies), dY), x);
   expectNear(ropeReference(dY, 8, positions, frequencies, -1), want, 1e-8);
+  // (1, 2) by 90 degrees and doubled; 3 and 4 are beyond the pair.
+  const partly = ropeReference([1, 2, 3, 4], 4, [1], Float32Array.of(Math.PI / 2), 1, { headDim: 4, factor: 2 });
+  expectClose(partly, [-4, 2, 3, 4], { atol: 1e-6 });
 });
 
 for (const tier of tiers) {
@@ -64,6 +69,32 @@ for (const tier of tiers) {
           ropeReference(dY, shape[1], positions, frequencies, -1),
           halfTolerance(gpu.computeDtype),
         );
+        gpu.free(segmentTensor);
+        gpu.free(frequencyTensor);
+      });
+    }
+
+    for (const [half, headDim] of [
+      [3, 8],
+      [4, 12],
+      [12, 32],
+    ] as const) {
+      test(`${2 * half} columns of heads of ${headDim}, and a factor`, async () => {
+        const gpu = await gpuOf(tier);
+        const { positions, segments } = packed([5, 1, 11]);
+        const shape = [positions.length, 3 * headDim] as const;
+        const frequencies = ropeInverseFrequencies(2 * half, 10000);
+        const x = rounded(normals(shape[0] * shape[1], runSeed), gpu.computeDtype);
+        const dY = rounded(normals(shape[0] * shape[1], runSeed + 1), gpu.computeDtype);
+        const segmentTensor = tensorOf(gpu, segments, [shape[0], 2], "u32");
+        const frequencyTensor = tensorOf(gpu, frequencies, [half], "f32");
+        const input = tensorOf(gpu, x, shape, gpu.computeDtype);
+        const turn = (tape: Tape, t: Tensor) => rope(tape, t, segmentTensor, frequencyTensor, headDim, 1.19);
+        const run = await runOp(gpu, [input], turn, dY);
+        const wanted = (of: ArrayLike<number>, direction: 1 | -1) =>
+          ropeReference(of, shape[1], positions, frequencies, direction, { headDim, factor: 1.19 });
+        expectClose(run.output, wanted(x, 1), halfTolerance(gpu.computeDtype));
+        expectClose(run.gradients[0]!, wanted(dY, -1), halfTolerance(gpu.computeDtype));
         gpu.free(segmentTensor);
         gpu.free(frequencyTensor);
       });

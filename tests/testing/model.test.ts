@@ -1,9 +1,20 @@
-import { describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { defineModel, defineOptions, type Model, type ModelSpec, type ModelPlugin } from "../../core/index.ts";
-import { gemma2, gemma3, llama, qwen3 } from "../../plugins/index.ts";
+import { gemma2, gemma3, llama, phi3, qwen3 } from "../../plugins/index.ts";
 import { modelContract, type ModelContractOptions, toyModel } from "../../testing/index.ts";
 import { gpuOf, runSeed, tiers } from "../support/gpu.ts";
+import { LONGROPE, writePhi3 } from "../support/phi3-checkpoint.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
+
+/** The tiny Llama's weights as a Phi-3 with partial rotary embedding and longrope. */
+const temporary = await mkdtemp(join(tmpdir(), "qlora-test-"));
+const phi3Folder = join(temporary, "tiny-phi3-nf4");
+await mkdir(phi3Folder);
+await writePhi3(phi3Folder, LONGROPE);
+afterAll(() => rm(temporary, { recursive: true }));
 
 /** Beyond the tiny Gemma-2's sliding window of 64. */
 const lengths = [70, 1, 17, 3];
@@ -11,6 +22,7 @@ const shipped: readonly (readonly [ModelPlugin, ModelContractOptions])[] = [
   [gemma2({ checkpoint: tinyCheckpoint }), { lengths }],
   ...["llama", "qwen2"].map((name) => [llama({ checkpoint: goldenPath("plugins", `tiny-${name}-nf4`) }), {}] as const),
   [qwen3({ checkpoint: goldenPath("turn2", "tiny-qwen3-nf4") }), {}],
+  [phi3({ checkpoint: phi3Folder }), { lengths: [25, 1, 17, 3] }],
   // Beyond its window of 16.
   [gemma3({ checkpoint: goldenPath("turn2", "tiny-gemma3-nf4") }), { lengths: [20, 1, 17, 3] }],
 ];

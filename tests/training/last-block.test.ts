@@ -1,13 +1,17 @@
 /** The last block runs for one token a sample; whoever looks at hidden states gets all of it. Both give the same numbers. */
-import { describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { ForwardOptions } from "../../core/compute/blocks.ts";
 import type { AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { ModelLoader } from "../../core/plugin/model.ts";
-import { dora, gemma2, gemma3, ia3, llama, lora, qwen3 } from "../../plugins/index.ts";
+import { dora, gemma2, gemma3, ia3, llama, lora, phi3, qwen3 } from "../../plugins/index.ts";
 import { fileHost } from "../../runtime/files/folder.ts";
 import { norm as l2 } from "../../testing/finite-differences.ts";
 import { ModelBench, randomSamples } from "../../testing/model-bench.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
+import { writePhi3 } from "../support/phi3-checkpoint.ts";
 import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 import { withWholeBlocks } from "../support/whole-blocks.ts";
 
@@ -18,6 +22,12 @@ function expectSame(got: ArrayLike<number>, want: ArrayLike<number>, limit: numb
     throw new Error(`${what}: differ by ${difference / size} of their size`);
 }
 
+const temporary = await mkdtemp(join(tmpdir(), "qlora-test-"));
+const phi3Folder = join(temporary, "tiny-phi3-nf4");
+await mkdir(phi3Folder);
+await writePhi3(phi3Folder);
+afterAll(() => rm(temporary, { recursive: true }));
+
 const sources: [name: string, source: () => ModelLoader][] = [
   ["gemma2", () => gemma2({ checkpoint: tinyCheckpoint }).create(fileHost)],
   ...(["llama", "qwen2"] as const).map((name): (typeof sources)[number] => [
@@ -25,11 +35,12 @@ const sources: [name: string, source: () => ModelLoader][] = [
     () => llama({ checkpoint: goldenPath("plugins", `tiny-${name}-nf4`) }).create(fileHost),
   ]),
   ["gemma3", () => gemma3({ checkpoint: goldenPath("turn2", "tiny-gemma3-nf4") }).create(fileHost)],
+  ["phi3", () => phi3({ checkpoint: phi3Folder }).create(fileHost)],
   ["qwen3", () => qwen3({ checkpoint: goldenPath("turn2", "tiny-qwen3-nf4") }).create(fileHost)],
 ];
 const all = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 const adapters: [name: string, adapter: AdapterPlugin][] = [
-  ["lora on all linears", lora({ rank: 4, dropout: 0.2, targetModules: all })],
+  ["lora on all linears", lora({ rank: 4, dropout: 0.2, targetModules: "all-linear" })],
   ["lora on q and down", lora({ rank: 4, dropout: 0.2, targetModules: ["q_proj", "down_proj"] })],
   ["lora on layer 0 alone", lora({ rank: 4, targetModules: all, layersToTransform: [0] })],
   ["ia3", ia3()],
@@ -46,8 +57,8 @@ for (const tier of tiers) {
       async (name, adapter) => {
         // Other tiers' kernels are tested by themselves; each combination compiles for seconds.
         if (tier !== "f32" && (model !== "gemma2" || name !== adapters[0]![0])) return;
-        // Its block is Gemma-2's but for a norm of queries and keys, and there are seven.
-        if (model === "gemma3" && name !== adapters[0]![0]) return;
+        // Gemma-3's block is Gemma-2's but for a norm of queries and keys, and there are seven; Phi-3's linears have other names.
+        if (["gemma3", "phi3"].includes(model) && name !== adapters[0]![0]) return;
         const gpu = await gpuOf(tier);
         const { vocabSize } = await source().outline(3);
         const samples = randomSamples([5, 1, 40, 3], vocabSize);
