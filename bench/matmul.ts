@@ -1,9 +1,9 @@
 import type { Tier } from "../core/device/probe.ts";
 import type { Tensor } from "../core/device/tensor.ts";
-import { nf4CodeBook, quantizeNf4 } from "../core/formats/nf4.ts";
-import { nf4Forward, nf4InputGradient } from "../kernels/lora-linear/portable.ts";
+import { nf4CodeBook, quantize4bit } from "../core/formats/nf4.ts";
+import { frozenForward, frozenInputGradient } from "../kernels/lora-linear/portable.ts";
 import { matmulNN, matmulNT, matmulTN, variantOf } from "../kernels/matmul/index.ts";
-import { dequantize, uploadNf4 } from "../kernels/nf4/index.ts";
+import { dequantize, upload4bit } from "../kernels/nf4/index.ts";
 import { openGpu } from "../runtime/device/open.ts";
 
 const tokens = Number(process.argv[2] ?? 500);
@@ -49,8 +49,8 @@ for (const [name, out, columns] of [
   ["gate_proj, up_proj", 512, 128],
   ["down_proj", 128, 512],
 ] as const) {
-  const { codes, absmax } = quantizeNf4(Float32Array.from({ length: out * columns }, () => Math.random() - 0.5));
-  const weight = uploadNf4(
+  const { codes, absmax } = quantize4bit(Float32Array.from({ length: out * columns }, () => Math.random() - 0.5));
+  const weight = upload4bit(
     gpu,
     { shape: [out, columns], dtype: "bfloat16", codes, codeBook: nf4CodeBook, absmax },
     name,
@@ -67,8 +67,8 @@ for (const [name, out, columns] of [
   const [down, up] = [2 * tokens * RANK * columns, 2 * tokens * RANK * out];
   console.log(`${name}: [${out},${columns}]`);
   await measure("  dequantize (operations: one a weight)", out * columns, () => dequantize(gpu, weight, scratch));
-  await measure("  x W^T, with dequantization", base, () => nf4Forward(gpu, x, weight, y));
-  await measure("  dY W, with dequantization", base, () => nf4InputGradient(gpu, y, weight, x));
+  await measure("  x W^T, with dequantization", base, () => frozenForward(gpu, x, weight, y));
+  await measure("  dY W, with dequantization", base, () => frozenInputGradient(gpu, y, weight, x));
   await measure("  x A^T", down, () => matmulNT(gpu, x, a, u));
   await measure("  dropout(x) A^T", down, () => matmulNT(gpu, x, a, u, { dropout: { ...dropout, on: "a" } }));
   await measure("  y += s u B^T", up, () => matmulNT(gpu, u, b, y, { scale: 0.5, accumulate: true }));

@@ -15,6 +15,7 @@ import { resolvePlugin } from "../runtime/config/resolve.ts";
 import { trainingOptions } from "../runtime/config/training-options.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
 import { columnsGroup, columnsOf } from "./column-flags.ts";
+import { quantizationOf, weightsGroup } from "./weights-flags.ts";
 import type { Prepared } from "./command.ts";
 import { chooseModel } from "./model-flag.ts";
 import type { Services } from "./sdk.ts";
@@ -78,7 +79,7 @@ export async function prepareConfig(argv: readonly string[], services: Services,
       factory: plugins[kind],
       options: {
         ...(preset?.[kind].name === plugins[kind].name ? preset[kind].input : {}),
-        ...(kind === "model" ? model.options : {}),
+        ...(kind === "model" ? { ...model.options, ...quantizationOf(values) } : {}),
         ...values[kind],
       },
     });
@@ -107,6 +108,7 @@ export async function prepareConfig(argv: readonly string[], services: Services,
   };
   return {
     groups: [
+      weightsGroup,
       pluginGroup("model"),
       pluginGroup("adapter"),
       pluginGroup("optimizer"),

@@ -6,6 +6,7 @@ import { trainingOptions } from "../runtime/config/training-options.ts";
 import type { InferenceRequest } from "../runtime/inference/adapter-run.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
 import { columnsGroup, columnsOf } from "./column-flags.ts";
+import { quantizationName, weightsGroup } from "./weights-flags.ts";
 
 const {
   format,
@@ -63,6 +64,7 @@ export const inferenceGroups: readonly FlagGroup[] = [
     shape: placementOptions.shape,
     recorded: true,
   },
+  weightsGroup,
   { title: "Damaged tensors", section: "training", flat: true, shape: { allowNonFinite } },
   { title: "Device", section: "device", flat: true, shape: deviceOptions.shape },
 ];
@@ -87,6 +89,7 @@ export function inferenceRequest(
     data: { ...data, ...columnsOf(values) },
     perDeviceEvalBatchSize: training["perDeviceEvalBatchSize"] as number | undefined,
     tokenBudget: training["tokenBudget"] as number | undefined,
+    quantization: quantizationName(values),
     allowNonFinite: training["allowNonFinite"] as boolean | undefined,
     embeddings: model["embeddings"] as InferenceRequest["embeddings"],
     keepDequantized: model["keepDequantized"] as boolean | undefined,

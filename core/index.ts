@@ -36,6 +36,7 @@ export {
   type OptimizerPlugin,
   type OptimizerStep,
 } from "./plugin/optimizer.ts";
+export { quantizationShape } from "./plugin/quantization-options.ts";
 export { defineSchedule, type Schedule, type ScheduleContext, type SchedulePlugin } from "./plugin/schedule.ts";
 export { defineMetric, type Metric, type MetricContext, type MetricPlugin } from "./plugin/metric.ts";
 export { ConfusionMatrix, eachRow, predictedClass, softmaxRows } from "./plugin/metric-rows.ts";
@@ -121,10 +122,18 @@ export {
   isTrainable,
   type LinearSpec,
   type LowRankBranch,
-  type Nf4Weight,
+  type DenseWeight,
+  type FrozenWeight,
+  type QuantizedWeight,
 } from "./compute/linear.ts";
 
 // ---- a checkpoint's files, streamed to the GPU
+export {
+  type BaseWeights,
+  baseWeights,
+  type LoadQuantization,
+  type QuantizationChoice,
+} from "./formats/base-weights.ts";
 export type { ByteSource, FilesToWrite, Folder, Host } from "./formats/bytes.ts";
 export {
   type Checkpoint,
@@ -149,11 +158,17 @@ export {
   ModelConfigReader,
   type ModelLabels,
   type ModelQuantization,
-  requireNf4,
   formatJson,
 } from "./formats/model-config.ts";
-export { nf4CodeBook, type PackedNf4, quantizeNf4 } from "./formats/nf4.ts";
-export { readNf4 } from "./formats/nf4-checkpoint.ts";
+export {
+  type BlockQuantization,
+  codeBooks,
+  nf4CodeBook,
+  type Packed4bit,
+  quantize4bit,
+  type QuantType,
+} from "./formats/nf4.ts";
+export { read4bit } from "./formats/nf4-checkpoint.ts";
 export { formatPythonJson, pyFloat, type PythonJson } from "./formats/python-json.ts";
 export { missingTensor, openSafetensors, type TensorSource } from "./formats/safetensors.ts";
 export { type LoadProgress, TensorStream } from "./formats/tensor-stream.ts";

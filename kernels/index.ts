@@ -76,10 +76,10 @@ export {
 
 export { adaptedLinears, loraLinears } from "./lora-linear/index.ts";
 
-// ---- NF4 weights and bitsandbytes' 8-bit map
-export { dequantize, freeNf4, quantize, uploadNf4 } from "./nf4/index.ts";
-export { loadNf4 } from "./nf4/load.ts";
-export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./nf4/index.ts";
+// ---- frozen weights, in 4 bits or dense
+export { dequantize, freeWeight, quantize, upload4bit, uploadDense } from "./nf4/index.ts";
+export { loadWeight, type WeightSpec } from "./nf4/load.ts";
+export { weightConstants, weightKey, weightSource, weightTensors, weightUniforms } from "./nf4/index.ts";
 
 // ---- losses
 export { crossEntropy, crossEntropySoft } from "./cross-entropy/index.ts";

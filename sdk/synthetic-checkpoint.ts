@@ -5,7 +5,7 @@
 import { decoderLinears } from "../core/compute/decoder.ts";
 import { createDynamicMap } from "../core/formats/dynamic-map.ts";
 import { f32ToBf16 } from "../core/formats/half.ts";
-import { NESTED_BLOCK_SIZE, NF4_BLOCK_SIZE, nf4CodeBook } from "../core/formats/nf4.ts";
+import { NESTED_BLOCK_SIZE, DEFAULT_BLOCK_SIZE, nf4CodeBook } from "../core/formats/nf4.ts";
 import type { TensorInfo } from "../core/formats/safetensors-header.ts";
 import { missingTensor, type TensorSource } from "../core/formats/safetensors.ts";
 import { parseGemma2Config, type Gemma2Config } from "../plugins/gemma2/config.ts";
@@ -108,10 +108,10 @@ export function syntheticSource(
     for (const spec of decoderLinears(config, layer)) {
       const name = `${spec.name}.weight`;
       const elements = spec.outFeatures * spec.inFeatures;
-      const blocks = Math.ceil(elements / NF4_BLOCK_SIZE);
+      const blocks = Math.ceil(elements / DEFAULT_BLOCK_SIZE);
       const nested = Math.ceil(blocks / NESTED_BLOCK_SIZE);
       const state = new TextEncoder().encode(
-        `{"quant_type": "nf4", "blocksize": ${NF4_BLOCK_SIZE}, "dtype": "bfloat16", "shape": [${spec.outFeatures}, ${spec.inFeatures}], ` +
+        `{"quant_type": "nf4", "blocksize": ${DEFAULT_BLOCK_SIZE}, "dtype": "bfloat16", "shape": [${spec.outFeatures}, ${spec.inFeatures}], ` +
           `"nested_blocksize": ${NESTED_BLOCK_SIZE}, "nested_dtype": "float32", "nested_offset": ${absmax}}`,
       );
       add(name, "U8", [Math.ceil(elements / 2), 1], Math.ceil(elements / 2), noisePart(noise, elements + layer));

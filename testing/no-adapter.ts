@@ -1,4 +1,4 @@
-import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../core/compute/linear.ts";
+import type { AdaptedLinear, LinearSpec, FrozenWeight } from "../core/compute/linear.ts";
 import type { ParameterSet, ParameterSpec } from "../core/compute/parameters.ts";
 import { defineOptions } from "../core/options/options.ts";
 import { type Adapter, type AdapterContext, type AdapterPlugin, defineAdapter } from "../core/plugin/adapter.ts";
@@ -27,7 +27,7 @@ export function bareAdapter(): AdapterPlugin {
 
 /** Wraps every linear by `wrap`. */
 export function wrappingAdapter(
-  wrap: (spec: LinearSpec, weight: Nf4Weight, parameters: ParameterSet) => AdaptedLinear,
+  wrap: (spec: LinearSpec, weight: FrozenWeight, parameters: ParameterSet) => AdaptedLinear,
   parameters: (context: AdapterContext) => readonly ParameterSpec[] = () => [],
 ): AdapterPlugin {
   return testAdapter("wrapping", (context) => ({ parameters: parameters(context), adapt: wrap }));

@@ -2,11 +2,11 @@
 import { fileURLToPath } from "node:url";
 import type { Batch } from "../core/compute/batch.ts";
 import { bindDecoderLinears, type DecoderLinears, decoderLinears } from "../core/compute/decoder.ts";
-import { type AdaptedLinear, type LinearSpec, type Nf4Weight } from "../core/compute/linear.ts";
+import { type AdaptedLinear, type LinearSpec, type FrozenWeight } from "../core/compute/linear.ts";
 import type { Tape } from "../core/compute/tape.ts";
 import type { Gpu } from "../core/device/gpu.ts";
 import type { Tensor } from "../core/device/tensor.ts";
-import { nf4CodeBook, quantizeNf4 } from "../core/formats/nf4.ts";
+import { nf4CodeBook, quantize4bit } from "../core/formats/nf4.ts";
 import type { Model, ModelContext, ModelLoader } from "../core/plugin/model.ts";
 import { normalValues } from "../core/util/random.ts";
 import { addResidual } from "../kernels/add/index.ts";
@@ -16,7 +16,7 @@ import { embedding } from "../kernels/embedding/index.ts";
 import { glu } from "../kernels/glu/index.ts";
 import { lastToken } from "../kernels/last-token/index.ts";
 import { adaptedLinears } from "../kernels/lora-linear/index.ts";
-import { uploadNf4 } from "../kernels/nf4/index.ts";
+import { upload4bit } from "../kernels/nf4/index.ts";
 import { rmsNorm } from "../kernels/rms-norm/index.ts";
 import { rope, ropeInverseFrequencies } from "../kernels/rope/index.ts";
 
@@ -119,8 +119,8 @@ function block(
   return addResidual(tape, h2, run(glu(tape, gate!, up!, "silu"), layer.down)[0]!);
 }
 
-function randomNf4(gpu: Gpu, { name, inFeatures, outFeatures }: LinearSpec, seed: number): Nf4Weight {
-  const { codes, absmax } = quantizeNf4(normalValues(inFeatures * outFeatures, inFeatures ** -0.5, seed, name));
+function randomNf4(gpu: Gpu, { name, inFeatures, outFeatures }: LinearSpec, seed: number): FrozenWeight {
+  const { codes, absmax } = quantize4bit(normalValues(inFeatures * outFeatures, inFeatures ** -0.5, seed, name));
   const packed = { shape: [outFeatures, inFeatures], dtype: "float32", codes, codeBook: nf4CodeBook, absmax } as const;
-  return { ...uploadNf4(gpu, packed, name), rounding: "f32" };
+  return { ...upload4bit(gpu, packed, name), rounding: "f32" };
 }

@@ -1,5 +1,5 @@
 /** Jobs of LoRA's thin products and of the kernels that prepare operands: all bound by bandwidth. */
-import type { Nf4Weight } from "../../core/compute/linear.ts";
+import type { FrozenWeight } from "../../core/compute/linear.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import {
   castHalf,
@@ -244,16 +244,16 @@ export async function operands(session: Session): Promise<void> {
     const elements = outFeatures * inFeatures;
     const codes = randomTensor(gpu, [elements / 8], "bits");
     const absmax = randomTensor(gpu, [elements / 256], "bits");
-    const nested = randomTensor(gpu, [256 + elements / 64 / 256], "f32");
-    const weight: Nf4Weight = {
+    const nested = randomTensor(gpu, [257 + elements / 64 / 256], "f32");
+    const weight: FrozenWeight = {
       kind: "nf4",
+      blockSize: 64,
       name,
       outFeatures,
       inFeatures,
       codes,
       absmax,
       nested,
-      nestedOffset: 0.03,
       rounding: "bf16",
     };
     const rows = gpu.alloc([outFeatures, inFeatures], "f16", "rows");

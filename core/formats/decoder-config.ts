@@ -2,6 +2,7 @@
  * What decoders say of themselves in the same words: sizes, RoPE with its scaling, sliding windows. Two spellings are read: that of
  * transformers 5 (`rope_parameters`, `layer_types`, `dtype`) and the one before (`rope_theta`, `rope_scaling`, `torch_dtype`).
  */
+import type { BaseWeights } from "./base-weights.ts";
 import { isObject } from "./json-object.ts";
 import { formatJson, ModelConfigReader, type ModelLabels, type ModelQuantization } from "./model-config.ts";
 
@@ -21,6 +22,8 @@ export interface DecoderConfig extends ModelLabels {
   /** What the weights were before quantization. */
   readonly dtype: string | undefined;
   readonly quantization: ModelQuantization | undefined;
+  /** How the linears are stored, once it is known what the user chose; default: all in NF4. */
+  readonly weights?: BaseWeights | undefined;
 }
 
 /** `rope_parameters` in config.json, `rope_scaling` before transformers 5. */

@@ -56,8 +56,12 @@ export function nonFinite(path: string, name: string, element: number): ModelErr
  */
 export function finiteTensors<S extends TensorSource>(source: S, allow: boolean): S {
   if (allow) return { ...source, allowsNonFinite: true };
+  // The codes of a quantized weight may be stored as floats (bnb_4bit_quant_storage), and are none.
+  const dtypeOf = (name: string): SafetensorsDType | undefined =>
+    source.tensors.has(`${name}.absmax`) ? "U8" : source.tensors.get(name)?.dtype;
   const check = (name: string, bytes: Uint8Array, offset: number): void => {
-    const { dtype } = source.tensors.get(name)!;
+    const dtype = dtypeOf(name);
+    if (dtype === undefined) return;
     const bad = firstNonFinite(bytes, dtype);
     if (bad >= 0) throw nonFinite(source.pathOf(name), name, bad + offset / (isFloat(dtype) ? BYTES[dtype] : 1));
   };
@@ -69,7 +73,7 @@ export function finiteTensors<S extends TensorSource>(source: S, allow: boolean)
       return bytes;
     },
     async readInto(name, target, offset = 0) {
-      if (!isFloat(source.tensors.get(name)?.dtype)) return source.readInto(name, target, offset);
+      if (!isFloat(dtypeOf(name))) return source.readInto(name, target, offset);
       // The target may be memory of the GPU, which is written fast and read a thousand times slower.
       const own = new Uint8Array(Math.min(PIECE_BYTES, target.length));
       for (let at = 0; at < target.length; at += own.length) {

@@ -4,6 +4,7 @@
  */
 import { ModelError } from "../errors.ts";
 import { isObject } from "./json-object.ts";
+import type { QuantType } from "./nf4.ts";
 
 const QUANTIZATION = "quantization_config";
 const MAX_OF_ANY = 2 ** 31 - 1;
@@ -14,7 +15,7 @@ type Json = Readonly<Record<string, unknown>>;
 
 /** What `quantization_config` says of a bitsandbytes checkpoint. */
 export interface ModelQuantization {
-  readonly quantType: "nf4";
+  readonly quantType: QuantType;
   readonly useDoubleQuant: boolean;
   readonly computeDtype: string | undefined;
   /** Modules that stayed in 16 bits, as `llm_int8_skip_modules` names them. */
@@ -97,7 +98,8 @@ export class ModelConfigReader {
     // The keys below are bitsandbytes' own: another method has none of them.
     if (expect("quant_method", method === undefined || method === "bitsandbytes", '"bitsandbytes"')) {
       expect("load_in_4bit", value["load_in_4bit"] === true || value["_load_in_4bit"] === true, "true");
-      expect("bnb_4bit_quant_type", value["bnb_4bit_quant_type"] === "nf4", '"nf4"');
+      const type = value["bnb_4bit_quant_type"] ?? "fp4";
+      expect("bnb_4bit_quant_type", type === "nf4" || type === "fp4", '"nf4" or "fp4"');
     }
     const computeDtype = value["bnb_4bit_compute_dtype"];
     const skipped = value["llm_int8_skip_modules"] ?? [];
@@ -105,7 +107,8 @@ export class ModelConfigReader {
     const listed = Array.isArray(skipped) && names.length === skipped.length;
     expect("llm_int8_skip_modules", listed, "a list of names");
     return {
-      quantType: "nf4",
+      // transformers' default.
+      quantType: value["bnb_4bit_quant_type"] === "nf4" ? "nf4" : "fp4",
       useDoubleQuant: value["bnb_4bit_use_double_quant"] === true,
       computeDtype: typeof computeDtype === "string" ? computeDtype : undefined,
       skipModules: names,
@@ -131,59 +134,14 @@ export function invalidModelConfig(path: string, problems: readonly string[], li
   const list = problems.length === 1 ? ` ${problems[0]}` : `\n${problems.map((p) => `  - ${p}`).join("\n")}`;
   const quantized = problems.every((problem) => problem.startsWith(QUANTIZATION));
   return new ModelError("MODEL_CONFIG_INVALID", `${path}:${list}`, {
-    hint: quantized ? NF4_HINT : `Compare the file with the config.json of ${like}.`,
+    hint: quantized ? CHECKPOINT_HINT : `Compare the file with the config.json of ${like}.`,
   });
 }
 
-/**
- * Refuses a base that is not in NF4, or not wholly: told from config.json, before anybody fetches its weights.
- * @param linears full names of the linears, which are all to be in NF4
- * @param example a published checkpoint of this architecture in NF4
- * @throws ModelError BASE_NOT_NF4
- * @example
- * const quantization = new ModelConfigReader({ quantization_config: { load_in_4bit: true, bnb_4bit_quant_type: "nf4" } }).quantization();
- * requireNf4({ quantization, dtype: "bfloat16" }, ["model.layers.0.mlp.up_proj"], { path: "config.json", example: "org/model-bnb-4bit" });
- */
-export function requireNf4(
-  {
-    quantization,
-    dtype,
-  }: { readonly quantization: ModelQuantization | undefined; readonly dtype?: string | undefined },
-  linears: readonly string[],
-  { path, example }: { readonly path: string; readonly example: string },
-): void {
-  if (quantization === undefined) {
-    const stored = dtype === undefined ? "" : `: they are ${dtype}`;
-    throw notNf4(
-      `${path}: ${QUANTIZATION} is missing, so the weights are not quantized${stored}, expected bitsandbytes' NF4`,
-      example,
-    );
-  }
-  const kept = linears.filter((name) => quantization.skipModules.some((module) => skips(module, name)));
-  if (kept.length === 0) return;
-  const more = kept.length === 1 ? "" : ` and ${kept.length - 1} more linears`;
-  throw notNf4(
-    `${path}: ${QUANTIZATION}.llm_int8_skip_modules keeps ${kept[0]}${more} in 16 bits, expected every linear of the layers in NF4`,
-    example,
-  );
-}
-
-/** A base whose weights are not what can be run, and what to run in its place. */
-function notNf4(message: string, example: string): ModelError {
-  return new ModelError("BASE_NOT_NF4", message, { hint: toNf4(example) });
-}
-
-/** What to do with a base in another form. */
-const toNf4 = (example = "unsloth/gemma-2-9b-it-bnb-4bit"): string =>
-  `Name a checkpoint in NF4 such as ${example} (--model to train; --base-model beside an adapter, whose own config may name the unquantized base), ` +
-  'or quantize this one: transformers\' BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"), then save_pretrained.';
-
-/** The same where the architecture is not known. */
-export const NF4_HINT = toNf4();
-
-/** As every version of transformers matches it: the module itself, one inside it, or one that ends so from a dot on. */
-const skips = (module: string, name: string): boolean =>
-  module !== "" && (name === module || name.startsWith(`${module}.`) || name.endsWith(`.${module}`));
+/** What to do with a base in a form that is not read. */
+export const CHECKPOINT_HINT =
+  "Name a checkpoint that bitsandbytes quantized to 4 bits, such as unsloth/gemma-2-9b-it-bnb-4bit, or one in 16 bits " +
+  "(--model to train; --base-model beside an adapter).";
 
 /** Lists and objects are shown so deep, and so many entries of them. */
 const SHOWN_DEPTH = 4;

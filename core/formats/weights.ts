@@ -4,10 +4,12 @@
  */
 import type { Gpu } from "../device/gpu.ts";
 import { elementCount } from "../device/tensor.ts";
+import type { LoadQuantization } from "./base-weights.ts";
 import type { Folder } from "./bytes.ts";
 import { hasWeights, openCheckpoint } from "./checkpoint.ts";
 import { finiteTensors } from "./finite.ts";
-import { NESTED_BLOCK_SIZE, NF4_BLOCK_SIZE, nf4CodeBook } from "./nf4.ts";
+import { statePart } from "./nf4-checkpoint.ts";
+import { codeBooks, DEFAULT_BLOCK_SIZE, NESTED_BLOCK_SIZE, QUANT_TYPES } from "./nf4.ts";
 import { tensorBytes, type TensorInfo, type TensorSpec } from "./safetensors-header.ts";
 import { missingTensor, type TensorSource } from "./safetensors.ts";
 
@@ -36,16 +38,18 @@ function metaWeights(rows: readonly BaseTensorSpec[]): TensorSource {
     if (value !== undefined) values.set(name, value);
   };
   for (const { name, shape, dtype } of rows) {
-    if (dtype !== "NF4") {
+    const quantType = QUANT_TYPES.find((type) => type.toUpperCase() === dtype);
+    if (quantType === undefined) {
       add(name, { dtype: dtype as TensorSpec["dtype"], shape });
       continue;
     }
+    // Where config.json is all there is, blocks are of 64 and their scales double-quantized, which is what is published.
     const elements = elementCount(shape);
-    const blocks = Math.ceil(elements / NF4_BLOCK_SIZE);
+    const blocks = Math.ceil(elements / DEFAULT_BLOCK_SIZE);
     const state = new TextEncoder().encode(
       JSON.stringify({
-        quant_type: "nf4",
-        blocksize: NF4_BLOCK_SIZE,
+        quant_type: quantType,
+        blocksize: DEFAULT_BLOCK_SIZE,
         dtype: "bfloat16",
         shape,
         nested_blocksize: NESTED_BLOCK_SIZE,
@@ -57,8 +61,8 @@ function metaWeights(rows: readonly BaseTensorSpec[]): TensorSource {
     add(`${name}.absmax`, { dtype: "U8", shape: [blocks] });
     add(`${name}.nested_absmax`, { dtype: "F32", shape: [Math.ceil(blocks / NESTED_BLOCK_SIZE)] });
     add(`${name}.nested_quant_map`, { dtype: "F32", shape: [256] });
-    add(`${name}.quant_map`, { dtype: "F32", shape: [16] }, new Uint8Array(nf4CodeBook.slice().buffer));
-    add(`${name}.quant_state.bitsandbytes__nf4`, { dtype: "U8", shape: [state.length] }, state);
+    add(`${name}.quant_map`, { dtype: "F32", shape: [16] }, new Uint8Array(codeBooks[quantType].slice().buffer));
+    add(`${name}.${statePart(quantType)}`, { dtype: "U8", shape: [state.length] }, state);
   }
   const read = (name: string, begin = 0, end = Infinity): Uint8Array<ArrayBuffer> => {
     const info = tensors.get(name);
@@ -85,6 +89,8 @@ function metaWeights(rows: readonly BaseTensorSpec[]): TensorSource {
 export interface BaseTensorSpec {
   readonly name: string;
   readonly shape: readonly number[];
-  /** As the checkpoint stores it: `NF4`, `BF16` … */
+  /** As the checkpoint stores it: `NF4`, `FP4`, `BF16` … */
   readonly dtype: string;
+  /** What a weight that is stored as floats is quantized to as it is loaded; undefined: it stays as it is. */
+  readonly quantized?: LoadQuantization | undefined;
 }

@@ -1,6 +1,6 @@
 /** The adapter: what it gets, what it gives, and `defineAdapter`, which declares one. */
 import type { FrozenSpec, FrozenTensors } from "../compute/frozen.ts";
-import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../compute/linear.ts";
+import type { AdaptedLinear, LinearSpec, FrozenWeight } from "../compute/linear.ts";
 import type { ParameterSet, ParameterShape, ParameterSpec } from "../compute/parameters.ts";
 import type { Gpu } from "../device/gpu.ts";
 import type { FilesToWrite, Folder } from "../formats/bytes.ts";
@@ -39,12 +39,12 @@ export interface Adapter {
    */
   initialize?(
     gpu: Gpu,
-    weightOf: (linear: LinearSpec) => Nf4Weight,
+    weightOf: (linear: LinearSpec) => FrozenWeight,
     parameters: ParameterSet,
     device: AdapterDevice,
   ): void;
   /** The linear with this adapter around it; the bare linear where the adapter leaves it alone. */
-  adapt(spec: LinearSpec, weight: Nf4Weight, parameters: ParameterSet, device: AdapterDevice): AdaptedLinear;
+  adapt(spec: LinearSpec, weight: FrozenWeight, parameters: ParameterSet, device: AdapterDevice): AdaptedLinear;
   /**
    * Changes a dense weight [out,in] f32, row-major and in place, so that the linear alone computes what it computes with this
    * adapter around it (dropout off). Called for every linear; one that the adapter leaves alone keeps its weight. An

@@ -1,7 +1,7 @@
 /** The model: what it gets, what it gives, and `defineModel`, which declares one. */
 import type { Batch } from "../compute/batch.ts";
 import type { ForwardOptions } from "../compute/blocks.ts";
-import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../compute/linear.ts";
+import type { AdaptedLinear, LinearSpec, FrozenWeight } from "../compute/linear.ts";
 import type { ParameterSet, ParameterShape, ParameterSpec } from "../compute/parameters.ts";
 import type { Tape } from "../compute/tape.ts";
 import type { Gpu } from "../device/gpu.ts";
@@ -66,7 +66,7 @@ export interface Model {
   readonly head: readonly ParameterSpec[];
   /** Facts for the run record, e.g. whether attention soft-capping is on. */
   readonly record: Readonly<Record<string, unknown>>;
-  weight(linear: LinearSpec): Nf4Weight;
+  weight(linear: LinearSpec): FrozenWeight;
   /** Installs the adapter's linears and the head's parameters; called once before the first forward. */
   bind(linears: ReadonlyMap<string, AdaptedLinear>, parameters: ParameterSet): void;
   /** [B, numLabels] f32 logits of a packed batch. */

@@ -4,11 +4,12 @@
  */
 import type { Batch } from "../../core/compute/batch.ts";
 import { type ForwardOptions, runBlocks } from "../../core/compute/blocks.ts";
-import type { AdaptedLinear, LinearSpec, Nf4Weight } from "../../core/compute/linear.ts";
+import type { AdaptedLinear, LinearSpec, FrozenWeight } from "../../core/compute/linear.ts";
 import type { Parameter, ParameterSet } from "../../core/compute/parameters.ts";
 import type { Tape } from "../../core/compute/tape.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { ModelError } from "../../core/errors.ts";
+import { type BaseWeights, nf4Weights } from "../../core/formats/base-weights.ts";
 import { readFloats } from "../../core/formats/checkpoint.ts";
 import { savedModuleKey } from "../../core/formats/peft.ts";
 import type { TensorSource } from "../../core/formats/safetensors.ts";
@@ -19,8 +20,8 @@ import { normalValues } from "../../core/util/random.ts";
 import { loadTokenTable, type EmbeddingPlace, type TokenTable } from "../embedding/table.ts";
 import { runPooledBlocks } from "../last-token/blocks.ts";
 import { gemmSupports, keepTransposed } from "../matmul-matrix/index.ts";
-import { freeNf4 } from "../nf4/index.ts";
-import { loadNf4 } from "../nf4/load.ts";
+import { freeWeight } from "../nf4/index.ts";
+import { loadWeight } from "../nf4/load.ts";
 import { rmsNorm } from "../rms-norm/index.ts";
 import { scoreHead } from "../score-head/index.ts";
 
@@ -38,6 +39,8 @@ export interface DecoderOutline<N extends string = string> {
     readonly numLabels?: number | undefined;
     /** Standard deviation of the head's first values. */
     readonly initializerRange: number;
+    /** How the linears are stored; default: all in NF4. */
+    readonly weights?: BaseWeights | undefined;
   };
   /** The module that holds embedding, layers and last norm. Default: `model`. */
   readonly prefix?: string | undefined;
@@ -63,7 +66,7 @@ export interface DecoderWeights<N extends string = string> {
   /** The last norm, [C] f32. */
   readonly norm: Tensor;
   /** By the linear's name. */
-  readonly linears: ReadonlyMap<string, Nf4Weight>;
+  readonly linears: ReadonlyMap<string, FrozenWeight>;
 }
 
 /** Where weights are, and in which forms. */
@@ -104,7 +107,7 @@ const normSize = <N extends string>({ config, normSizes }: DecoderOutline<N>, na
 /** The model's structure: linears, head and every tensor of the base as Hugging Face counts it. */
 export function decoderSpec<N extends string>(outline: DecoderOutline<N>, numLabels: number): ModelSpec {
   const { config, prefix = "model", linears, hasBias = () => false, norms } = outline;
-  const { hiddenSize, numHiddenLayers, vocabSize } = config;
+  const { hiddenSize, numHiddenLayers, vocabSize, weights = nf4Weights } = config;
   const floats = (name: string, ...shape: number[]): BaseTensorSpec => ({ name, shape, dtype: "F32" });
   const specs: LinearSpec[] = [];
   const rows: BaseTensorSpec[] = [
@@ -113,7 +116,12 @@ export function decoderSpec<N extends string>(outline: DecoderOutline<N>, numLab
   for (let layer = 0; layer < numHiddenLayers; layer++) {
     for (const spec of linears(layer)) {
       specs.push(spec);
-      rows.push({ name: `${spec.name}.weight`, shape: [spec.outFeatures, spec.inFeatures], dtype: "NF4" });
+      rows.push({
+        name: `${spec.name}.weight`,
+        shape: [spec.outFeatures, spec.inFeatures],
+        dtype: weights.stored(spec.name),
+        quantized: weights.quantized(spec.name),
+      });
       if (hasBias(spec)) rows.push(floats(`${spec.name}.bias`, spec.outFeatures));
     }
     rows.push(...norms.map((name) => floats(`${prefix}.layers.${layer}.${name}.weight`, normSize(outline, name))));
@@ -150,9 +158,10 @@ export async function loadDecoder<N extends string>(
     await stream.account(values.byteLength);
     return tensor;
   };
-  const linear = async (spec: LinearSpec): Promise<Nf4Weight> => {
+  const linear = async (spec: LinearSpec): Promise<FrozenWeight> => {
+    const loaded = await loadWeight(gpu, stream, spec);
     // bitsandbytes' 4-bit products dequantize straight to the activation's type, not through quant_state.dtype.
-    const weight: Nf4Weight = { ...(await loadNf4(gpu, stream, spec)), rounding: "f32" };
+    const weight: FrozenWeight = loaded.kind === "dense" ? loaded : { ...loaded, rounding: "f32" };
     const kept = keepDequantized && gemmSupports(gpu, weight) ? keepTransposed(gpu, weight) : weight;
     const biased = outline.hasBias?.(spec) === true;
     return biased ? { ...kept, bias: await vector(`${spec.name}.bias`, spec.outFeatures) } : kept;
@@ -161,7 +170,7 @@ export async function loadDecoder<N extends string>(
   const table = { name, vocabSize, hiddenSize, scale: outline.embeddingScale, place: embeddings, stream };
   const embedding = await loadTokenTable(gpu, checkpoint, table);
   const layers: Readonly<Record<N, Tensor>>[] = [];
-  const linears = new Map<string, Nf4Weight>();
+  const linears = new Map<string, FrozenWeight>();
   for (let layer = 0; layer < numHiddenLayers; layer++) {
     for (const spec of outline.linears(layer)) linears.set(spec.name, await linear(spec));
     const norms: Partial<Record<N, Tensor>> = {};
@@ -225,7 +234,7 @@ export function decoderClassifier<L extends { readonly trains: boolean }, N exte
     destroy() {
       weights.embedding.free();
       for (const norms of weights.layers) for (const tensor of Object.values<Tensor>(norms)) gpu.free(tensor);
-      for (const weight of weights.linears.values()) freeNf4(gpu, weight);
+      for (const weight of weights.linears.values()) freeWeight(gpu, weight);
       gpu.free(weights.norm);
       free?.();
     },

@@ -1,10 +1,10 @@
 /** What the projection is run with, on every tier. */
-import type { LowRankBranch, Nf4Weight } from "../../core/compute/linear.ts";
+import type { LowRankBranch, FrozenWeight } from "../../core/compute/linear.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 
 /** One linear of a projection. */
 export interface LoraLinearPart {
-  readonly weight: Nf4Weight;
+  readonly weight: FrozenWeight;
   readonly branch?: LowRankBranch | undefined;
 }
 

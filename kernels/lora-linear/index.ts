@@ -1,13 +1,13 @@
 /** Linears that share an input: frozen NF4 products with low-rank branches beside them. */
 import type { Batch } from "../../core/compute/batch.ts";
-import type { AdaptedLinear, Nf4Weight, LowRankBranch } from "../../core/compute/linear.ts";
+import type { AdaptedLinear, FrozenWeight, LowRankBranch } from "../../core/compute/linear.ts";
 import type { BackwardContext, Op, Tape } from "../../core/compute/tape.ts";
 import { expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import { addBias } from "../add/index.ts";
 import { matmulNN, matmulNT, matmulTN, type OperandDropout } from "../matmul/index.ts";
 import type { LoraLinearPart, LoraLinearOptions, LoraLinearAttrs } from "./attrs.ts";
 import { matrixBackward, matrixForward, matrixServes } from "./matrix.ts";
-import { nf4Forward, nf4InputGradient } from "./portable.ts";
+import { frozenForward, frozenInputGradient } from "./portable.ts";
 
 /** Where the mask of a branch falls on this product. */
 function maskOn(
@@ -48,7 +48,7 @@ const op: Op<LoraLinearAttrs> = {
     const kept: Tensor[] = [];
     const outputs = attrs.parts.map(({ weight, branch }) => {
       const y = tape.alloc([x.shape[0]!, weight.outFeatures], gpu.computeDtype, weight.name);
-      nf4Forward(gpu, x, weight, y);
+      frozenForward(gpu, x, weight, y);
       if (branch === undefined) return y;
       const u = tape.alloc([x.shape[0]!, branch.a.shape[0]!], gpu.computeDtype, `${weight.name} rank`);
       matmulNT(gpu, x, branch.a.value, u, { dropout: maskOn("a", branch, attrs) });
@@ -71,7 +71,7 @@ const op: Op<LoraLinearAttrs> = {
       const dY = dOutputs[i];
       if (dY === undefined) return;
       if (dX !== undefined) {
-        nf4InputGradient(tape.gpu, dY, weight, dX, { accumulate });
+        frozenInputGradient(tape.gpu, dY, weight, dX, { accumulate });
         accumulate = true;
       }
       if (branch !== undefined) branchBackward(tape, branch, attrs, x!, u!, dY, dX);
@@ -115,7 +115,7 @@ export function adaptedLinears(
   batch: Batch,
   options: { readonly training: boolean; readonly seed: number },
 ): Tensor[] {
-  const biased = (y: Tensor, { bias }: Nf4Weight): Tensor => {
+  const biased = (y: Tensor, { bias }: FrozenWeight): Tensor => {
     if (bias === undefined) return y;
     const sum = addBias(tape, y, bias);
     tape.release(y);

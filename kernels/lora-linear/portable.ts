@@ -1,5 +1,5 @@
-/** Products with a frozen NF4 weight: rows are dequantized to a scratch buffer, then multiplied by the plain kernels. */
-import type { Nf4Weight } from "../../core/compute/linear.ts";
+/** Products with a frozen weight: rows are brought to the operand type in a scratch buffer, then multiplied by the plain kernels. */
+import type { FrozenWeight } from "../../core/compute/linear.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import { bytesPerElement, expectTensor, type Tensor } from "../../core/device/tensor.ts";
 import { DeviceError } from "../../core/errors.ts";
@@ -12,11 +12,15 @@ import { dequantize } from "../nf4/index.ts";
  */
 function withDequantized(
   gpu: Gpu,
-  weight: Nf4Weight,
+  weight: FrozenWeight,
   rowLimit: number,
   use: (rows: Tensor, firstRow: number) => void,
 ): void {
   const { outFeatures, inFeatures } = weight;
+  if (weight.kind === "dense" && weight.values.dtype === gpu.computeDtype && rowLimit >= outFeatures) {
+    use(weight.values, 0);
+    return;
+  }
   const fitting = Math.floor(
     gpu.device.limits.maxStorageBufferBindingSize / (inFeatures * bytesPerElement(gpu.computeDtype)),
   );
@@ -42,36 +46,36 @@ function withDequantized(
   }
 }
 
-export interface Nf4Options {
+export interface FrozenOptions {
   /** Most rows of W that are dequantized at a time; default: what one binding holds. */
   readonly rowLimit?: number;
 }
 
 /** y [N,out] = x [N,in] W^T, both in the tier's operand type; f32 accumulation. */
-export function nf4Forward(
+export function frozenForward(
   gpu: Gpu,
   x: Tensor,
-  weight: Nf4Weight,
+  weight: FrozenWeight,
   y: Tensor,
-  { rowLimit = Infinity }: Nf4Options = {},
+  { rowLimit = Infinity }: FrozenOptions = {},
 ): void {
   expectTensor(x, [-1, weight.inFeatures], gpu.computeDtype);
   expectTensor(y, [x.shape[0]!, weight.outFeatures], gpu.computeDtype);
   withDequantized(gpu, weight, rowLimit, (rows, first) => matmulNT(gpu, x, rows, y, { cColumn: first }));
 }
 
-export interface Nf4GradientOptions extends Nf4Options {
+export interface FrozenGradientOptions extends FrozenOptions {
   /** Adds to what dX holds. Default false. */
   readonly accumulate?: boolean;
 }
 
 /** dX [N,in] (=|+=) dY [N,out] W, both in the tier's operand type; f32 accumulation. */
-export function nf4InputGradient(
+export function frozenInputGradient(
   gpu: Gpu,
   dY: Tensor,
-  weight: Nf4Weight,
+  weight: FrozenWeight,
   dX: Tensor,
-  options: Nf4GradientOptions = {},
+  options: FrozenGradientOptions = {},
 ): void {
   const { rowLimit = Infinity, accumulate = false } = options;
   expectTensor(dY, [-1, weight.outFeatures], gpu.computeDtype);

@@ -1,17 +1,17 @@
-/** NF4 weights on the GPU: upload, dequantize, quantize. */
-import type { Nf4Weight } from "../../core/compute/linear.ts";
+/** Frozen weights on the GPU, in 4 bits or dense: upload, dequantize. */
+import type { DenseWeight, FrozenWeight, QuantizedWeight } from "../../core/compute/linear.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { gridFor, wgslFloat } from "../../core/device/kernel.ts";
-import { elementCount, expectTensor, type Tensor } from "../../core/device/tensor.ts";
-import { NF4_BLOCK_SIZE, nf4CodeBook, type Nf4DType, type PackedNf4 } from "../../core/formats/nf4.ts";
-import { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./decode.ts";
+import { gridFor } from "../../core/device/kernel.ts";
+import { expectTensor, type Tensor } from "../../core/device/tensor.ts";
+import { DEFAULT_BLOCK_SIZE, type WeightDType, type Packed4bit } from "../../core/formats/nf4.ts";
+import { weightConstants, weightKey, weightSource, weightTensors, weightUniforms } from "./decode.ts";
 import dequantizeCode from "./dequantize.wgsl" with { type: "text" };
-import quantizeCode from "./quantize.wgsl" with { type: "text" };
 
-export { nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms } from "./decode.ts";
+export { weightConstants, weightKey, weightSource, weightTensors, weightUniforms } from "./decode.ts";
+export { quantize } from "./quantize.ts";
 
 /** What dequantized values are rounded to, by the dtype that the weight was quantized from. */
-export const ROUNDING: Readonly<Record<Nf4DType, Nf4Weight["rounding"]>> = {
+export const ROUNDING: Readonly<Record<WeightDType, QuantizedWeight["rounding"]>> = {
   float32: "f32",
   bfloat16: "bf16",
   float16: "f16",
@@ -25,10 +25,11 @@ function words(bytes: Uint8Array): Uint32Array<ArrayBuffer> {
 }
 
 /**
- * Uploads a weight as it lies in the checkpoint; nothing is unpacked.
+ * Uploads a 4-bit weight as it lies in the checkpoint; nothing is unpacked.
  * @param name Hugging Face name of the linear, for messages
  */
-export function uploadNf4(gpu: Gpu, raw: PackedNf4, name: string): Nf4Weight {
+export function upload4bit(gpu: Gpu, raw: Packed4bit, name: string): QuantizedWeight {
+  const { quantType: kind = "nf4", blockSize = DEFAULT_BLOCK_SIZE } = raw;
   const [outFeatures, inFeatures] = raw.shape;
   const put = (
     data: Uint32Array<ArrayBuffer> | Float32Array<ArrayBuffer>,
@@ -36,36 +37,38 @@ export function uploadNf4(gpu: Gpu, raw: PackedNf4, name: string): Nf4Weight {
     part: string,
   ): Tensor => gpu.upload(data, [data.length], dtype, `${name}.${part}`, "weights");
   const codes = put(words(raw.codes), "u32", "codes");
-  const shared = { kind: "nf4", name, outFeatures, inFeatures, codes, rounding: ROUNDING[raw.dtype] } as const;
+  const shared = { kind, name, outFeatures, inFeatures, blockSize, codes, rounding: ROUNDING[raw.dtype] } as const;
   if (raw.nestedAbsmax === undefined) {
-    return {
-      ...shared,
-      absmax: put(Float32Array.from(raw.absmax), "f32", "absmax"),
-      nested: undefined,
-      nestedOffset: 0,
-    };
+    return { ...shared, absmax: put(Float32Array.from(raw.absmax), "f32", "absmax"), nested: undefined };
   }
-  const nested = Float32Array.of(...raw.nestedMap, ...raw.nestedAbsmax);
-  return {
-    ...shared,
-    absmax: put(words(raw.absmax), "u32", "absmax"),
-    nested: put(nested, "f32", "nested absmax"),
-    nestedOffset: raw.nestedOffset,
-  };
+  const nested = Float32Array.of(...raw.nestedMap, raw.nestedOffset, ...raw.nestedAbsmax);
+  return { ...shared, absmax: put(words(raw.absmax), "u32", "absmax"), nested: put(nested, "f32", "nested absmax") };
+}
+
+/** Uploads a dense weight `[out, in]`, which keeps its type. */
+export function uploadDense(
+  gpu: Gpu,
+  values: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>,
+  dtype: "f32" | "f16" | "bf16",
+  { name, outFeatures, inFeatures }: Pick<DenseWeight, "name" | "outFeatures" | "inFeatures">,
+): DenseWeight {
+  const shape = [outFeatures, inFeatures];
+  return { kind: "dense", name, outFeatures, inFeatures, values: gpu.upload(values, shape, dtype, name, "weights") };
 }
 
 /** Gives a weight's memory back. */
-export function freeNf4(gpu: Gpu, weight: Nf4Weight): void {
-  const { codes, absmax, nested, transposed, bias } = weight;
-  for (const tensor of [codes, absmax, nested, transposed, bias]) if (tensor !== undefined) gpu.free(tensor);
+export function freeWeight(gpu: Gpu, weight: FrozenWeight): void {
+  const { transposed, bias } = weight;
+  const own = weight.kind === "dense" ? [weight.values] : [weight.codes, weight.absmax, weight.nested];
+  for (const tensor of [...own, transposed, bias]) if (tensor !== undefined) gpu.free(tensor);
 }
 
 /**
- * `out [rows, in]` f32 or f16 = rows `firstRow` and on of the dequantized weight, bit-equal to bitsandbytes: code book
- * times absmax in f32, rounded to `weight.rounding`, then to `out`'s dtype.
+ * `out [rows, in]` f32 or f16 = rows `firstRow` and on of the weight. A 4-bit one is bit-equal to
+ * bitsandbytes: code book times absmax in f32, rounded to `weight.rounding`, then to `out`'s dtype.
  * @param firstRow of the weight; a multiple of 8
  */
-export function dequantize(gpu: Gpu, weight: Nf4Weight, out: Tensor, firstRow = 0): void {
+export function dequantize(gpu: Gpu, weight: FrozenWeight, out: Tensor, firstRow = 0): void {
   expectTensor(out, [-1, weight.inFeatures], "f32", "f16");
   const rows = out.shape[0]!;
   if (firstRow % 8 !== 0 || firstRow + rows > weight.outFeatures) {
@@ -76,18 +79,18 @@ export function dequantize(gpu: Gpu, weight: Nf4Weight, out: Tensor, firstRow = 
   const type = out.dtype as "f32" | "f16";
   const size = rows * weight.inFeatures;
   const whole = size % 8 === 0;
-  const kernel = gpu.kernel(`nf4/dequantize/${type}/${nf4Key(weight)}/${whole ? "whole" : "tail"}`, () => ({
-    code: nf4Source(0) + (whole ? storeVectors : storeScalars) + dequantizeCode,
+  const kernel = gpu.kernel(`dequantize/${type}/${weightKey(weight)}/${whole ? "whole" : "tail"}`, () => ({
+    code: weightSource(0, weight) + (whole ? storeVectors : storeScalars) + dequantizeCode,
     bindings: ["read", "read", "read", "write"],
-    uniforms: { words: "u32", first_word: "u32", size: "u32", ...nf4Uniforms },
-    constants: nf4Constants(weight),
+    uniforms: { words: "u32", first_word: "u32", size: "u32", ...weightUniforms },
+    constants: weightConstants(weight),
     types: { T: type },
   }));
   const count = Math.ceil(size / 8);
   gpu.dispatch(
     kernel,
-    [...nf4Tensors(weight), out],
-    { words: count, first_word: (firstRow * weight.inFeatures) / 8, size, nested_offset: weight.nestedOffset, zero: 0 },
+    [...weightTensors(weight), out],
+    { words: count, first_word: (firstRow * weight.inFeatures) / 8, size, zero: 0 },
     gridFor(count / 256),
   );
 }
@@ -109,25 +112,3 @@ fn store(quad: u32, v: vec4f) {
   }
 }
 `;
-
-const thresholds = Array.from({ length: 15 }, (_, i) => Math.fround(nf4CodeBook[i]! + nf4CodeBook[i + 1]!) / 2);
-const thresholdSource = `const THRESHOLDS = array<f32, 15>(${thresholds.map(wgslFloat).join(", ")});\n`;
-
-/**
- * Quantizes `values` f32 (flattened, blocks of 64) as bitsandbytes does: the block times the reciprocal of its absmax,
- * a tie between two codes to the lower one. Blocks whose absmax is outside 2^-126 … 2^126 become zeros.
- * @param codes u32 [ceil(n/8)]
- * @param absmax f32 [ceil(n/64)]
- */
-export function quantize(gpu: Gpu, values: Tensor, codes: Tensor, absmax: Tensor): void {
-  const size = elementCount(values.shape);
-  expectTensor(values, values.shape, "f32");
-  expectTensor(codes, [Math.ceil(size / 8)], "u32");
-  expectTensor(absmax, [Math.ceil(size / NF4_BLOCK_SIZE)], "f32");
-  const kernel = gpu.kernel("nf4/quantize", () => ({
-    code: thresholdSource + quantizeCode,
-    bindings: ["read", "write", "write"],
-    uniforms: { size: "u32" },
-  }));
-  gpu.dispatch(kernel, [values, codes, absmax], { size }, gridFor(size / NF4_BLOCK_SIZE / 64));
-}

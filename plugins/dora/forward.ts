@@ -1,7 +1,7 @@
 import {
   type AdaptedLinear,
   type LowRankBranch,
-  type Nf4Weight,
+  type FrozenWeight,
   type Parameter,
   type Tape,
   type Tensor,
@@ -19,7 +19,7 @@ export interface DoraBranch extends LowRankBranch {
  * y = c * (W x + scale B A x) with c = magnitude / ||W + scale B A|| by rows, and the linear's bias. With dropout, x' =
  * dropout(x), only what DoRA adds sees x': y = W x + (c - 1) W x' + c scale B A x'.
  */
-export function doraForward(weight: Nf4Weight, branch: DoraBranch): NonNullable<AdaptedLinear["forward"]> {
+export function doraForward(weight: FrozenWeight, branch: DoraBranch): NonNullable<AdaptedLinear["forward"]> {
   const { magnitude, site, dropout: p } = branch;
   // The branch's own dropout is off: W and A see the same input here.
   const part = { weight, branch: { ...branch, dropout: 0 } };

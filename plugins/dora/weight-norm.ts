@@ -4,10 +4,18 @@ import {
   gridFor,
   type LowRankBranch,
   ModelError,
-  type Nf4Weight,
+  type FrozenWeight,
   type Tensor,
 } from "qlora/core";
-import { lanesFor, nf4Constants, nf4Key, nf4Source, nf4Tensors, nf4Uniforms, reduceSource } from "qlora/kernels";
+import {
+  lanesFor,
+  weightConstants,
+  weightKey,
+  weightSource,
+  weightTensors,
+  weightUniforms,
+  reduceSource,
+} from "qlora/kernels";
 import code from "./weight-norm.wgsl" with { type: "text" };
 
 /** Rows of a workgroup, as in weight-norm.wgsl. */
@@ -19,7 +27,7 @@ const ROWS = 4;
  */
 export function weightNorm(
   gpu: Gpu,
-  weight: Nf4Weight,
+  weight: FrozenWeight,
   { a, b, scale }: Pick<LowRankBranch, "a" | "b" | "scale">,
   norms: Tensor,
 ): void {
@@ -35,12 +43,12 @@ export function weightNorm(
   expectTensor(norms, [outFeatures], "f32");
   const words = inFeatures / 8;
   const lanes = lanesFor(words);
-  const kernel = gpu.kernel(`dora/weight-norm/${nf4Key(weight)}/${lanes}`, () => ({
-    code: nf4Source(0) + reduceSource(lanes) + code,
+  const kernel = gpu.kernel(`dora/weight-norm/${weightKey(weight)}/${lanes}`, () => ({
+    code: weightSource(0, weight) + reduceSource(lanes) + code,
     bindings: ["read", "read", "read", "read", "read", "write"],
-    uniforms: { rows: "u32", words: "u32", rank: "u32", scale: "f32", ...nf4Uniforms },
-    constants: nf4Constants(weight),
+    uniforms: { rows: "u32", words: "u32", rank: "u32", scale: "f32", ...weightUniforms },
+    constants: weightConstants(weight),
   }));
-  const uniforms = { rows: outFeatures, words, rank, scale, nested_offset: weight.nestedOffset, zero: 0 };
-  gpu.dispatch(kernel, [...nf4Tensors(weight), a.value, b.value, norms], uniforms, gridFor(outFeatures / ROWS));
+  const uniforms = { rows: outFeatures, words, rank, scale, zero: 0 };
+  gpu.dispatch(kernel, [...weightTensors(weight), a.value, b.value, norms], uniforms, gridFor(outFeatures / ROWS));
 }

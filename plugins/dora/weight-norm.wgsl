@@ -1,4 +1,4 @@
-// ROWS rows of W + scale * B A to a workgroup; a lane holds eight columns of each at a time, one word of codes.
+// ROWS rows of W + scale * B A to a workgroup; a lane holds eight columns of each at a time.
 @group(0) @binding(3) var<storage, read> a: array<vec4f>;
 @group(0) @binding(4) var<storage, read> b: array<f32>;
 @group(0) @binding(5) var<storage, read_write> norms: array<f32>;
@@ -14,10 +14,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: ve
     var high: array<vec4f, ROWS>;
     for (var r = 0u; r < ROWS; r++) {
       let at = min(first + r, params.rows - 1u) * params.words + word;
-      let bits = nf4_codes[at];
-      let absmax = nf4_scale(at / 8u);
-      low[r] = nf4_round(nf4_four(bits) * absmax);
-      high[r] = nf4_round(nf4_four(bits >> 16u) * absmax);
+      low[r] = weight_four(2u * at);
+      high[r] = weight_four(2u * at + 1u);
     }
     for (var k = 0u; k < params.rank; k++) {
       let left = a[(k * params.words + word) * 2u];

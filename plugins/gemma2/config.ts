@@ -4,6 +4,7 @@
  * Source: huggingface/transformers, models/gemma2/configuration_gemma2.py.
  */
 import {
+  type BaseWeights,
   invalidModelConfig,
   isObject,
   ModelConfigReader,
@@ -52,6 +53,8 @@ export interface Gemma2Config {
   readonly id2label: readonly string[] | undefined;
   /** Undefined where the weights are not quantized. */
   readonly quantization: ModelQuantization | undefined;
+  /** How the linears are stored, once it is known what the user chose; default: all in NF4. */
+  readonly weights?: BaseWeights | undefined;
 }
 
 type Json = Readonly<Record<string, unknown>>;

@@ -1,11 +1,12 @@
 import {
+  baseWeights,
   defineModel,
   defineOptions,
   openWeights,
   option,
   pyFloat,
+  quantizationShape,
   readModelConfig,
-  requireNf4,
   resolvePlacement,
 } from "qlora/core";
 import { type Gemma2Config, parseGemma2Config } from "./config.ts";
@@ -14,7 +15,7 @@ import { gemma2Outline } from "./outline.ts";
 
 const options = defineOptions({
   checkpoint: option("string", {
-    help: "Gemma-2 checkpoint quantized by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
+    help: "Gemma-2 checkpoint, in 16 bits or quantized to 4 by bitsandbytes: its folder, or its name on the Hugging Face hub",
   }),
   revision: option("string", { optional: true, help: "branch, tag or commit of a hub checkpoint (default: main)" }),
   attnLogitSoftcapping: option("number >= 0", {
@@ -29,24 +30,23 @@ const options = defineOptions({
     optional: true,
     help: "keep f16 copies of the linears for forward passes (default: as training.memory chooses): faster in tier matrix, more memory (9B: 18 GB)",
   }),
+  ...quantizationShape,
 });
 
 /**
- * Gemma-2 (2B, 9B, 27B) with a score head, from a bitsandbytes NF4 checkpoint.
+ * Gemma-2 (2B, 9B, 27B) with a score head, from a checkpoint in 16 bits or in 4 of bitsandbytes.
  * @example gemma2({ checkpoint: "unsloth/gemma-2-9b-it-bnb-4bit" })
  */
 export const gemma2 = defineModel({
   name: "gemma2",
   modelTypes: ["gemma2"],
   options,
-  create({ checkpoint, attnLogitSoftcapping, embeddings, keepDequantized }, host) {
+  create({ checkpoint, attnLogitSoftcapping, embeddings, keepDequantized, ...choice }, host) {
     const folder = host.openFolder(checkpoint);
     const readConfig = async (): Promise<Gemma2Config> => {
       const path = `${folder.name}/config.json`;
       const config = parseGemma2Config(await readModelConfig(folder), path);
-      const linears = gemma2Outline(config, 1).linears.map(({ name }) => name);
-      requireNf4(config, linears, { path, example: "unsloth/gemma-2-9b-it-bnb-4bit" });
-      return config;
+      return { ...config, weights: baseWeights(config, choice, path) };
     };
     const placement = { embeddings, keepDequantized };
     return {

@@ -1,4 +1,5 @@
 import {
+  baseWeights,
   bindDecoderLinears,
   defineModel,
   defineOptions,
@@ -6,8 +7,8 @@ import {
   type ModelContext,
   openWeights,
   option,
+  quantizationShape,
   readModelConfig,
-  requireNf4,
   resolvePlacement,
   type RopeConfig,
   type Tensor,
@@ -20,7 +21,7 @@ import { gemma3Frame, gemma3Outline } from "./outline.ts";
 
 const options = defineOptions({
   checkpoint: option("string", {
-    help: "Gemma-3 checkpoint quantized by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
+    help: "Gemma-3 checkpoint, in 16 bits or quantized to 4 by bitsandbytes: its folder, or its name on the Hugging Face hub",
   }),
   revision: option("string", { optional: true, help: "branch, tag or commit of a hub checkpoint (default: main)" }),
   embeddings: option("'device' | 'host'", {
@@ -31,10 +32,11 @@ const options = defineOptions({
     optional: true,
     help: "keep f16 copies of the linears for forward passes (default: as training.memory chooses): faster in tier matrix, more memory",
   }),
+  ...quantizationShape,
 });
 
 /**
- * Gemma-3 (270M to 27B) with a score head, from a bitsandbytes NF4 checkpoint of the text model or of one that also sees images: five
+ * Gemma-3 (270M to 27B) with a score head, from a checkpoint, in 16 bits or in 4 of bitsandbytes, of the text model or of one that also sees images: five
  * layers of six see a window, queries and keys are normed by head.
  * @example model: gemma3({ checkpoint: "unsloth/gemma-3-4b-it-bnb-4bit" })
  */
@@ -42,14 +44,12 @@ export const gemma3 = defineModel({
   name: "gemma3",
   modelTypes: MODEL_TYPES,
   options,
-  create({ checkpoint, embeddings, keepDequantized }, host) {
+  create({ checkpoint, embeddings, keepDequantized, ...choice }, host) {
     const folder = host.openFolder(checkpoint);
     const readConfig = async (): Promise<Gemma3Config> => {
       const path = `${folder.name}/config.json`;
       const config = parseGemma3Config(await readModelConfig(folder), path);
-      const linears = gemma3Outline(config, 1).linears.map(({ name }) => name);
-      requireNf4(config, linears, { path, example: "unsloth/gemma-3-4b-it-bnb-4bit" });
-      return config;
+      return { ...config, weights: baseWeights(config, choice, path) };
     };
     const placement = { embeddings, keepDequantized };
     return {

@@ -70,13 +70,6 @@ function biased(json: Json, modelType: LlamaModelType): string[] {
   ];
 }
 
-/** Published checkpoints in NF4, by architecture. */
-export const IN_NF4: Readonly<Record<LlamaModelType, string>> = {
-  llama: "unsloth/Meta-Llama-3.1-8B-bnb-4bit",
-  mistral: "unsloth/mistral-7b-v0.3-bnb-4bit",
-  qwen2: "unsloth/Qwen2.5-7B-bnb-4bit",
-};
-
 function windows(read: DecoderConfigReader, json: Json, modelType: LlamaModelType, layers: number): number[] {
   if (modelType === "mistral") return read.windows(layers, () => true);
   if (modelType === "llama" || json["use_sliding_window"] !== true) return Array.from({ length: layers }, () => 0);

@@ -1,4 +1,5 @@
 import {
+  baseWeights,
   bindDecoderLinears,
   defineModel,
   defineOptions,
@@ -6,19 +7,19 @@ import {
   type ModelContext,
   openWeights,
   option,
+  quantizationShape,
   readModelConfig,
-  requireNf4,
   resolvePlacement,
   type TensorSource,
 } from "qlora/core";
 import { decoderClassifier, type DecoderPlacement, loadDecoder, scaledFrequencies } from "qlora/kernels";
 import { llamaBlock } from "./block.ts";
-import { IN_NF4, type LlamaConfig, MODEL_TYPES, parseLlamaConfig } from "./config.ts";
+import { type LlamaConfig, MODEL_TYPES, parseLlamaConfig } from "./config.ts";
 import { llamaFrame, llamaOutline } from "./outline.ts";
 
 const options = defineOptions({
   checkpoint: option("string", {
-    help: "Llama, Mistral or Qwen2 checkpoint quantized by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
+    help: "Llama, Mistral or Qwen2 checkpoint, in 16 bits or quantized to 4 by bitsandbytes: its folder, or its name on the Hugging Face hub",
   }),
   revision: option("string", { optional: true, help: "branch, tag or commit of a hub checkpoint (default: main)" }),
   embeddings: option("'device' | 'host'", {
@@ -29,10 +30,11 @@ const options = defineOptions({
     optional: true,
     help: "keep f16 copies of the linears for forward passes (default: as training.memory chooses): faster in tier matrix, more memory",
   }),
+  ...quantizationShape,
 });
 
 /**
- * The Llama architecture (Llama, Mistral, Qwen2 and 2.5) with a score head, from a bitsandbytes NF4 checkpoint: plain
+ * The Llama architecture (Llama, Mistral, Qwen2 and 2.5) with a score head, from a checkpoint in 16 bits or in 4 of bitsandbytes: plain
  * RMSNorm, SiLU gate, biases and sliding windows where the model has them, RoPE with Llama 3's or linear scaling.
  * @example model: llama({ checkpoint: "unsloth/Meta-Llama-3.1-8B-bnb-4bit" })
  */
@@ -40,14 +42,12 @@ export const llama = defineModel({
   name: "llama",
   modelTypes: MODEL_TYPES,
   options,
-  create({ checkpoint, embeddings, keepDequantized }, host) {
+  create({ checkpoint, embeddings, keepDequantized, ...choice }, host) {
     const folder = host.openFolder(checkpoint);
     const readConfig = async (): Promise<LlamaConfig> => {
       const path = `${folder.name}/config.json`;
       const config = parseLlamaConfig(await readModelConfig(folder), path);
-      const linears = llamaOutline(config, 1).linears.map(({ name }) => name);
-      requireNf4(config, linears, { path, example: IN_NF4[config.modelType] });
-      return config;
+      return { ...config, weights: baseWeights(config, choice, path) };
     };
     const placement = { embeddings, keepDequantized };
     return {

@@ -1,4 +1,5 @@
 import {
+  baseWeights,
   bindDecoderLinears,
   defineModel,
   defineOptions,
@@ -6,8 +7,8 @@ import {
   type ModelContext,
   openWeights,
   option,
+  quantizationShape,
   readModelConfig,
-  requireNf4,
   resolvePlacement,
   type TensorSource,
 } from "qlora/core";
@@ -18,7 +19,7 @@ import { qwen3Frame, qwen3Outline } from "./outline.ts";
 
 const options = defineOptions({
   checkpoint: option("string", {
-    help: "dense Qwen3 checkpoint quantized by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
+    help: "dense Qwen3 checkpoint, in 16 bits or quantized to 4 by bitsandbytes: its folder, or its name on the Hugging Face hub",
   }),
   revision: option("string", { optional: true, help: "branch, tag or commit of a hub checkpoint (default: main)" }),
   embeddings: option("'device' | 'host'", {
@@ -29,24 +30,23 @@ const options = defineOptions({
     optional: true,
     help: "keep f16 copies of the linears for forward passes (default: as training.memory chooses): faster in tier matrix, more memory",
   }),
+  ...quantizationShape,
 });
 
 /**
- * Qwen3 (dense, 0.6B to 32B) with a score head, from a bitsandbytes NF4 checkpoint: queries and keys normed by head, no biases.
+ * Qwen3 (dense, 0.6B to 32B) with a score head, from a checkpoint in 16 bits or in 4 of bitsandbytes: queries and keys normed by head, no biases.
  * @example model: qwen3({ checkpoint: "unsloth/Qwen3-8B-bnb-4bit" })
  */
 export const qwen3 = defineModel({
   name: "qwen3",
   modelTypes: ["qwen3"],
   options,
-  create({ checkpoint, embeddings, keepDequantized }, host) {
+  create({ checkpoint, embeddings, keepDequantized, ...choice }, host) {
     const folder = host.openFolder(checkpoint);
     const readConfig = async (): Promise<Qwen3Config> => {
       const path = `${folder.name}/config.json`;
       const config = parseQwen3Config(await readModelConfig(folder), path);
-      const linears = qwen3Outline(config, 1).linears.map(({ name }) => name);
-      requireNf4(config, linears, { path, example: "unsloth/Qwen3-8B-bnb-4bit" });
-      return config;
+      return { ...config, weights: baseWeights(config, choice, path) };
     };
     const placement = { embeddings, keepDequantized };
     return {

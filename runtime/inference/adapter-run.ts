@@ -15,6 +15,7 @@ import {
   type ModelLoader,
   resolvePlacement,
 } from "../../core/plugin/model.ts";
+import { quantizationInput, quantizationNames } from "../../core/plugin/quantization-options.ts";
 import { dataOptions, type DataOptions, type DataOptionsInput } from "../config/data-options.ts";
 import { deviceOptions, type DeviceOptions } from "../config/device-options.ts";
 import { placementOptions } from "../config/placement-options.ts";
@@ -46,6 +47,8 @@ export interface InferenceRequest {
   readonly embeddings?: ModelPlacement["embeddings"] | undefined;
   /** Keep f16 copies of the linears: faster in tier matrix, more memory. */
   readonly keepDequantized?: boolean | undefined;
+  /** What a base in 16 bits is quantized to as it is loaded; default: as the run was trained, else nf4. */
+  readonly quantization?: "none" | "nf4" | "fp4" | undefined;
   /** Load NaN and infinite values of the base and of the adapter as they are; otherwise they are refused by tensor name. */
   readonly allowNonFinite?: boolean | undefined;
   readonly device?: Partial<DeviceOptions> | undefined;
@@ -63,6 +66,7 @@ export const inferenceRequest = {
   tokenBudget: `${trainingOptions.shape.tokenBudget.definition}?`,
   embeddings: `${placementOptions.shape.embeddings.definition}?`,
   keepDequantized: `${placementOptions.shape.keepDequantized.definition}?`,
+  quantization: `(${quantizationNames})?`,
   allowNonFinite: "boolean?",
   device: "object?",
   trustRemoteCode: "boolean?",
@@ -191,7 +195,7 @@ export async function requestRows(
 /** The base model that an adapter was trained on, at the same commit; or another one, where `baseModel` names it. */
 async function openAdapterBase(
   { record, config, directory }: TrainedAdapter,
-  { baseModel, embeddings, keepDequantized }: InferenceRequest,
+  { baseModel, embeddings, keepDequantized, quantization }: InferenceRequest,
   plugins: RecordedContext,
   opening: BaseModelOptions,
 ): Promise<BaseModel> {
@@ -200,6 +204,7 @@ async function openAdapterBase(
   const options = withoutUndefined({
     ...recorded?.options,
     ...withoutUndefined({ embeddings, keepDequantized }),
+    ...quantizationInput(quantization),
   });
   if (baseModel !== undefined) delete options["revision"];
   const checkpoint = baseModel ?? options["checkpoint"] ?? config["base_model_name_or_path"];

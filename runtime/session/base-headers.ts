@@ -2,7 +2,13 @@
 import { join } from "node:path";
 import { hasWeights, isSingle, openCheckpoint, readIndex, WEIGHTS_INDEX } from "../../core/formats/checkpoint.ts";
 import { currentKey } from "../../core/formats/key-names.ts";
-import { checkNf4Headers, headersOf, type TensorHeaders } from "../../core/formats/nf4-checkpoint.ts";
+import { QUANT_TYPES } from "../../core/formats/nf4.ts";
+import {
+  check4bitHeaders,
+  checkFloatHeaders,
+  headersOf,
+  type TensorHeaders,
+} from "../../core/formats/nf4-checkpoint.ts";
 import { missingTensor } from "../../core/formats/safetensors.ts";
 import type { ModelSpec } from "../../core/plugin/model.ts";
 import { openFolder } from "../files/folder.ts";
@@ -50,7 +56,10 @@ export function checkRemoteHeaders(headers: RemoteHeaders, outline: ModelSpec): 
 }
 
 /** A plugin may read other names than its outline has: then only what is there is judged. */
-function checkTensors({ names, headers }: KnownTensors, { baseParameters, head }: ModelSpec): readonly string[] {
+function checkTensors(
+  { names, headers }: KnownTensors,
+  { baseParameters, head, linears: specs }: ModelSpec,
+): readonly string[] {
   const own = new Set(baseParameters.map(({ name }) => name));
   const parts = new Map<string, string[]>();
   const unread: string[] = [];
@@ -63,10 +72,13 @@ function checkTensors({ names, headers }: KnownTensors, { baseParameters, head }
   }
   if (found === 0) return [];
   const present = new Set(names);
+  const linears = new Set(specs.map(({ name }) => `${name}.weight`));
   for (const { name, shape, dtype } of baseParameters) {
-    if (dtype !== "NF4") continue;
+    const quantType = QUANT_TYPES.find((type) => type.toUpperCase() === dtype);
+    if (quantType === undefined && !linears.has(name)) continue;
     if (!present.has(name)) throw missingTensor(headers.pathOf(name), name);
-    checkNf4Headers(headers, name, parts.get(name) ?? [], shape);
+    if (quantType === undefined) checkFloatHeaders(headers, name, parts.get(name) ?? [], shape);
+    else check4bitHeaders(headers, name, quantType, parts.get(name) ?? [], shape);
   }
   const heads = new Set(head.map(({ name }) => headTensor(name)));
   return unread.filter((name) => !heads.has(name));

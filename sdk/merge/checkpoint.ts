@@ -1,6 +1,6 @@
 /**
- * The merged checkpoint: every tensor of the base in turn, its NF4 weights dequantized and changed by the adapter, rounded to
- * bf16; then the score head. No more than one tensor is in memory.
+ * The merged checkpoint: every tensor of the base in turn, its 4-bit weights dequantized to bf16, those of linears
+ * changed by the adapter; then the score head. No more than one tensor is in memory.
  */
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -10,8 +10,8 @@ import { ModelError } from "../../core/errors.ts";
 import { type Checkpoint, expectFloats, openCheckpoint, readFloats } from "../../core/formats/checkpoint.ts";
 import { finiteTensors } from "../../core/formats/finite.ts";
 import { f32ToBf16, f32ToF16 } from "../../core/formats/half.ts";
-import { isQuantized, readNf4, readNf4State } from "../../core/formats/nf4-checkpoint.ts";
-import { dequantizeNf4 } from "../../core/formats/nf4.ts";
+import { isQuantized, read4bit, readQuantState } from "../../core/formats/nf4-checkpoint.ts";
+import { dequantize4bit } from "../../core/formats/nf4.ts";
 import { formatPythonJson, type PythonJson } from "../../core/formats/python-json.ts";
 import { type TensorToWrite } from "../../core/formats/safetensors.ts";
 import type { Adapter } from "../../core/plugin/adapter.ts";
@@ -103,6 +103,10 @@ export async function writeMergedCheckpoint(folder: string, plan: MergePlan): Pr
   return { tensors: tensors.length, shards: files.length, bytes };
 }
 
+/** Values as a checkpoint stores them. */
+const stored = (values: Float32Array, dtype: "F32" | "BF16" | "F16"): ArrayBufferView =>
+  dtype === "F32" ? values : dtype === "BF16" ? f32ToBf16(values) : f32ToF16(values);
+
 /** Every tensor of the merged model by name, in the order of its layers. */
 async function mergedTensors(checkpoint: Checkpoint, plan: MergePlan): Promise<(readonly [string, TensorToWrite])[]> {
   const { outline, adapter, values } = plan;
@@ -125,21 +129,28 @@ async function mergedTensors(checkpoint: Checkpoint, plan: MergePlan): Promise<(
     // A classifier has no use for the language model's head; a score head of the base is replaced.
     if (isPart(name) || name.startsWith("lm_head.") || heads.has(name)) continue;
     const linear = linearOf(name);
-    // A linear that is not quantized is refused as on loading, not copied without the adapter.
-    if (quantized.has(name) || (linear !== undefined && name.endsWith(".weight"))) {
-      const { shape } = await readNf4State(checkpoint, name);
+    if (quantized.has(name)) {
+      const { shape } = await readQuantState(checkpoint, name);
       const data = async (): Promise<Uint16Array> => {
-        const weight = dequantizeNf4(await readNf4(checkpoint, name));
+        const weight = dequantize4bit(await read4bit(checkpoint, name));
         if (linear !== undefined) adapter.mergeWeight!(linear, weight, values);
         return f32ToBf16(weight);
       };
       tensors.push([name, { dtype: "BF16", shape, data }]);
+    } else if (linear !== undefined && name.endsWith(".weight")) {
+      const { dtype, shape } = expectFloats(checkpoint, name, [linear.outFeatures, linear.inFeatures]);
+      const data = async (): Promise<ArrayBufferView> => {
+        const weight = await readFloats(checkpoint, name);
+        adapter.mergeWeight!(linear, weight, values);
+        return stored(weight, dtype);
+      };
+      tensors.push([name, { dtype, shape, data }]);
     } else if (linear !== undefined && name.endsWith(".bias") && adapter.mergeBias !== undefined) {
       const { dtype, shape } = expectFloats(checkpoint, name);
       const data = async (): Promise<ArrayBufferView> => {
         const bias = await readFloats(checkpoint, name);
         adapter.mergeBias!(linear, bias, values);
-        return dtype === "F32" ? bias : dtype === "BF16" ? f32ToBf16(bias) : f32ToF16(bias);
+        return stored(bias, dtype);
       };
       tensors.push([name, { dtype, shape, data }]);
     } else {

@@ -20,7 +20,7 @@ export async function mergedConfig(
   labelNames?: readonly string[],
 ): Promise<string> {
   const base = parsePythonNumbers(await readFile(join(folder, "config.json"), "utf8"));
-  const { quantization_config: _, _name_or_path: __, num_labels: ___, ...kept } = base as JsonObject;
+  const { quantization_config: quantization, _name_or_path: __, num_labels: ___, ...kept } = base as JsonObject;
   const [architecture] = Array.isArray(kept["architectures"]) ? kept["architectures"] : [];
   const family = typeof architecture === "string" ? /^(\w+?)(?:For[A-Z]\w*|Model)$/.exec(architecture)?.[1] : undefined;
   if (family === undefined) {
@@ -43,7 +43,9 @@ export async function mergedConfig(
     ...textChanges(kept["text_config"], changes),
     architectures: [`${classifierOf(kept["model_type"], family)}ForSequenceClassification`],
     // Files of transformers 5 say dtype, older ones torch_dtype; both versions read what their time wrote.
-    [kept["dtype"] === undefined ? "torch_dtype" : "dtype"]: "bfloat16",
+    ...(quantization === undefined || quantization === null
+      ? {}
+      : { [kept["dtype"] === undefined ? "torch_dtype" : "dtype"]: "bfloat16" }),
     id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
     label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
     problem_type: "single_label_classification",

@@ -70,6 +70,7 @@ const check = defineRequest<ServeRequest>("serve", {
   tokenBudget: "number.integer > 0?",
   embeddings: "string?",
   keepDequantized: "boolean?",
+  quantization: "string?",
   allowNonFinite: "boolean?",
   device: "object?",
   trustRemoteCode: "boolean?",

@@ -10,6 +10,7 @@ import { gemma2, ia3 } from "../../plugins/index.ts";
 import { fileHost, openFolder, openSafetensors } from "../../runtime/files/folder.ts";
 import { mergedConfig } from "../../sdk/merge/config.ts";
 import { mergeAdapter } from "../../sdk/merge/index.ts";
+import { sameBits } from "../formats/support.ts";
 import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
 import { readNf4 } from "../support/nf4.ts";
@@ -217,17 +218,28 @@ describe("merge", () => {
     expect([...bias]).toEqual([3, -8]);
   });
 
-  test("a base that is not quantized is refused, not copied without the adapter", async () => {
+  test("a base in 16 bits is merged into as it is: once more what was added once", async () => {
     await using folder = await temporaryFolder();
     const dense = join(folder.path, "dense");
     await merged(lora, dense);
     const out = join(folder.path, "again");
-    const error = await merged(lora, out, { baseModel: dense }).catch((thrown: unknown) => thrown);
-    expect(error).toMatchObject({ code: "BASE_NOT_NF4" });
-    expect((error as Error).message).toMatch(
-      /config\.json: quantization_config is missing, so the weights are not quantized/,
-    );
-    expect(existsSync(out)).toBe(false);
+    await merged(lora, out, { baseModel: dense, quantization: "none" });
+    const name = "model.layers.1.self_attn.k_proj.weight";
+    const before = await bf16(tinyCheckpoint, "model.embed_tokens.weight");
+    expect(sameBits(await bf16(out, "model.embed_tokens.weight"), before)).toBe(true);
+    const linear = "base_model.model.model.layers.1.self_attn.k_proj";
+    const [a, b] = [
+      await adapterValues(lora, `${linear}.lora_A.weight`),
+      await adapterValues(lora, `${linear}.lora_B.weight`),
+    ];
+    const [once, inFeatures, rank] = [new Uint32Array(await bf16(dense, name)), 128, 8];
+    const want = Float64Array.from(once, (bits, i) => {
+      const [row, column] = [Math.floor(i / inFeatures), i % inFeatures];
+      let sum = 0;
+      for (let k = 0; k < rank; k++) sum += b[row * rank + k]! * a[k * inFeatures + column]!;
+      return new Float32Array(Uint32Array.of(bits << 16).buffer)[0]! + 2 * sum;
+    });
+    expect(wrong(await bf16(out, name), want).wrong).toBe(0);
   });
 
   test("in shards, as the index says", async () => {

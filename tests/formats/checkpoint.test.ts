@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { ModelError } from "../../core/errors.ts";
 import { expectFloats, openCheckpoint, readFloats } from "../../core/formats/checkpoint.ts";
 import { bf16ToF32, f32ToF16 } from "../../core/formats/half.ts";
-import { isQuantized, readNf4, readNf4State } from "../../core/formats/nf4-checkpoint.ts";
-import { dequantizeNf4, quantizeNf4, restoreAbsmax } from "../../core/formats/nf4.ts";
+import { isQuantized, read4bit, readQuantState } from "../../core/formats/nf4-checkpoint.ts";
+import { dequantize4bit, quantize4bit, restoreAbsmax } from "../../core/formats/nf4.ts";
 import { openFolder } from "../../runtime/files/folder.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { changeQuantState, corruptCheckpoint, looseTensors, shardCheckpoint, type LooseTensors } from "./malformed.ts";
@@ -143,14 +143,14 @@ describe("readFloats", () => {
   });
 });
 
-describe("readNf4", () => {
+describe("read4bit", () => {
   test("every linear of the tiny checkpoint, checked against its stored quant_state", async () => {
     await using checkpoint = await openCheckpoint(openFolder(tinyCheckpoint));
     const names = [...checkpoint.tensors.keys()].filter((name) => name.endsWith("_proj.weight"));
     expect(names.length).toBe(28);
     for (const name of names) {
       expect(isQuantized(checkpoint, name)).toBe(true);
-      const weight = await readNf4(checkpoint, name);
+      const weight = await read4bit(checkpoint, name);
       const state = JSON.parse(
         (await checkpoint.read(`${name}.quant_state.bitsandbytes__nf4`)).reduce(
           (s, c) => s + String.fromCharCode(c),
@@ -163,7 +163,7 @@ describe("readNf4", () => {
       expect(weight.absmax).toBeInstanceOf(Uint8Array);
       expect(weight.codes.length * 2).toBe(state.shape[0] * state.shape[1]);
       // What was quantized once quantizes to the same codes again.
-      const again = quantizeNf4(dequantizeNf4(weight, "float32"));
+      const again = quantize4bit(dequantize4bit(weight, "float32"));
       const restored = restoreAbsmax(weight);
       const full = again.absmax.findIndex((value, i) => value === restored[i]);
       expect(full).toBeGreaterThanOrEqual(0);
@@ -172,13 +172,13 @@ describe("readNf4", () => {
       ).toBe(true);
     }
     expect(isQuantized(checkpoint, norm)).toBe(false);
-    expect(await readNf4State(checkpoint, down, [128, 512])).toMatchObject({ shape: [128, 512], dtype: "bfloat16" });
+    expect(await readQuantState(checkpoint, down, [128, 512])).toMatchObject({ shape: [128, 512], dtype: "bfloat16" });
   });
 
   /** Turns a weight's absmax into plain f32, as without double quantization. */
   async function plain(tensors: LooseTensors): Promise<Float32Array<ArrayBuffer>> {
     await using checkpoint = await openCheckpoint(openFolder(tinyCheckpoint));
-    const absmax = restoreAbsmax(await readNf4(checkpoint, q));
+    const absmax = restoreAbsmax(await read4bit(checkpoint, q));
     tensors.set(`${q}.absmax`, { dtype: "F32", shape: [256], bytes: Buffer.from(absmax.buffer) });
     tensors.delete(`${q}.nested_absmax`);
     tensors.delete(`${q}.nested_quant_map`);
@@ -197,10 +197,10 @@ describe("readNf4", () => {
     });
     await using checkpoint = await openCheckpoint(openFolder(dir));
     await using original = await openCheckpoint(openFolder(tinyCheckpoint));
-    const weight = await readNf4(checkpoint, q);
+    const weight = await read4bit(checkpoint, q);
     expect(weight.absmax).toEqual(absmax);
     expect(weight.nestedAbsmax).toBeUndefined();
-    expect(sameBits(dequantizeNf4(weight), dequantizeNf4(await readNf4(original, q)))).toBe(true);
+    expect(sameBits(dequantize4bit(weight), dequantize4bit(await read4bit(original, q)))).toBe(true);
   });
 
   for (const [dtype, size] of [
@@ -213,7 +213,7 @@ describe("readNf4", () => {
         tensors: (tensors) => Object.assign(tensors.get(q)!, { dtype, shape: [8192 / size, 1] }),
       });
       await using checkpoint = await openCheckpoint(openFolder(dir));
-      expect(sameBits((await readNf4(checkpoint, q)).codes, looseTensors().get(q)!.bytes)).toBe(true);
+      expect(sameBits((await read4bit(checkpoint, q)).codes, looseTensors().get(q)!.bytes)).toBe(true);
     });
   }
 
@@ -247,13 +247,13 @@ describe("readNf4", () => {
       "is not quantized",
     ],
     [
-      "FP4",
+      "NF4 under FP4's name",
       (t) => {
         t.set(`${q}.quant_state.bitsandbytes__fp4`, t.get(state)!);
         t.delete(state);
       },
-      q,
-      "FP4",
+      `${q}.quant_state.bitsandbytes__fp4`,
+      'quant_type is "nf4", expected "fp4"',
     ],
     ["two quant_states", (t) => t.set(`${q}.quant_state.other`, u8(1)), q, "quant_state.other"],
     [
@@ -280,7 +280,18 @@ describe("readNf4", () => {
     ["a quant_state that is a list", (t) => t.set(state, u8(...Buffer.from("[]"))), state, "not a JSON object"],
     ["a quant_state that is null", (t) => t.set(state, u8(...Buffer.from("null"))), state, "not a JSON object"],
     ["quant_type fp4", (t) => changeQuantState(t, q, { quant_type: "fp4" }), state, 'quant_type is "fp4"'],
-    ["block size 128", (t) => changeQuantState(t, q, { blocksize: 128 }), state, "blocksize is 128, expected 64"],
+    [
+      "block size 32",
+      (t) => changeQuantState(t, q, { blocksize: 32 }),
+      state,
+      "blocksize is 32, expected one of 64, 128,",
+    ],
+    [
+      "another block size",
+      (t) => changeQuantState(t, q, { blocksize: 128 }),
+      `${q}.absmax`,
+      "U8 [256], expected U8 [128]",
+    ],
     [
       "nested block size 128",
       (t) => changeQuantState(t, q, { nested_blocksize: 128 }),
@@ -339,19 +350,19 @@ describe("readNf4", () => {
     test(`${what} is a ModelError that names the tensor`, async () => {
       const dir = corruptCheckpoint(folder(), { tensors: breakIt });
       await using checkpoint = await openCheckpoint(openFolder(dir));
-      const error = await rejection(readNf4(checkpoint, q));
+      const error = await rejection(read4bit(checkpoint, q));
       expect(error).toBeInstanceOf(ModelError);
       expect((error as ModelError).message).toContain(`tensor "${tensor}"`);
       expect((error as ModelError).message).toContain(says);
       expect((error as ModelError).hint).toBeString();
       // Its neighbors are not touched by it.
-      expect((await readNf4(checkpoint, down)).shape).toEqual([128, 512]);
+      expect((await read4bit(checkpoint, down)).shape).toEqual([128, 512]);
     });
   }
 
   test("another shape than the model expects", async () => {
     await using checkpoint = await openCheckpoint(openFolder(tinyCheckpoint));
-    const error = await rejection(readNf4(checkpoint, q, [256, 128]));
+    const error = await rejection(read4bit(checkpoint, q, [256, 128]));
     expect((error as Error).message).toContain(`tensor "${q}" is [128,128], expected [256,128]`);
   });
 });

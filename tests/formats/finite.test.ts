@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { openCheckpoint, readFloats } from "../../core/formats/checkpoint.ts";
 import { finiteTensors, firstNonFinite } from "../../core/formats/finite.ts";
-import { readNf4Frame } from "../../core/formats/nf4-checkpoint.ts";
+import { readQuantFrame } from "../../core/formats/nf4-checkpoint.ts";
 import { openModel } from "../../index.ts";
 import { gemma2 } from "../../plugins/index.ts";
 import { fileHost, openFolder } from "../../runtime/files/folder.ts";
@@ -94,14 +94,14 @@ describe("a checkpoint with a NaN", () => {
         for await (const piece of checked.stream(name, 1000)) expect(piece.length).toBeGreaterThan(0);
       };
       const weight = name.replace(".nested_absmax", "");
-      const read = weight === name ? readFloats(checked, name) : readNf4Frame(checked, weight);
+      const read = weight === name ? readFloats(checked, name) : readQuantFrame(checked, weight);
       expect(await rejection(read)).toMatchObject(says);
       expect(await rejection(streamed())).toMatchObject(says);
       expect(await rejection(checked.readInto(name, new Uint8Array(4), 4 * Math.floor(element / 2)))).toMatchObject(
         name === EMBEDDING ? says : { code: "TENSOR_NOT_FINITE" },
       );
       const allowed = finiteTensors(checkpoint, true);
-      await (weight === name ? readFloats(allowed, name) : readNf4Frame(allowed, weight));
+      await (weight === name ? readFloats(allowed, name) : readQuantFrame(allowed, weight));
     });
   }
 });

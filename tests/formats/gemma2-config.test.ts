@@ -195,9 +195,9 @@ describe("what cannot be run is a ModelError", () => {
       "load_in_4bit is missing, expected true",
     ],
     [
-      "FP4",
-      { quantization_config: { load_in_4bit: true, bnb_4bit_quant_type: "fp4" } },
-      'bnb_4bit_quant_type is "fp4", expected "nf4"',
+      "another type of 4 bits",
+      { quantization_config: { load_in_4bit: true, bnb_4bit_quant_type: "int4" } },
+      'bnb_4bit_quant_type is "int4", expected "nf4" or "fp4"',
     ],
   ];
   for (const [what, change, says] of cases) {

@@ -3,11 +3,11 @@ import { describe, expect, test } from "bun:test";
 import { NVIDIA, metaGpu } from "../../core/device/meta.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
 import { openCheckpoint } from "../../core/formats/checkpoint.ts";
-import { readNf4 } from "../../core/formats/nf4-checkpoint.ts";
+import { read4bit } from "../../core/formats/nf4-checkpoint.ts";
 import type { TensorSource } from "../../core/formats/safetensors.ts";
 import { TensorStream } from "../../core/formats/tensor-stream.ts";
-import { uploadNf4 } from "../../kernels/nf4/index.ts";
-import { loadNf4 } from "../../kernels/nf4/load.ts";
+import { upload4bit, weightTensors } from "../../kernels/nf4/index.ts";
+import { loadWeight } from "../../kernels/nf4/load.ts";
 import { openFolder } from "../../runtime/files/folder.ts";
 import { gpuOf, tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
@@ -108,7 +108,7 @@ describe.skipIf(tiers.length === 0)("TensorStream", () => {
     for (const tensor of [target, before, after]) gpu.free(tensor);
   });
 
-  test("an NF4 weight arrives as readNf4 and uploadNf4 bring it", async () => {
+  test("an NF4 weight arrives as read4bit and upload4bit bring it", async () => {
     const gpu = await gpuOf("f32");
     await using files = await openCheckpoint(openFolder(tinyCheckpoint));
     for (const [name, outFeatures, inFeatures] of [
@@ -116,10 +116,11 @@ describe.skipIf(tiers.length === 0)("TensorStream", () => {
       ["model.layers.3.mlp.down_proj", 128, 512],
     ] as const) {
       const spec = { name, layer: 0, outFeatures, inFeatures };
-      const streamed = await loadNf4(gpu, new TensorStream(gpu, files), spec);
-      const whole = uploadNf4(gpu, await readNf4(files, `${name}.weight`, [outFeatures, inFeatures]), name);
-      for (const part of ["codes", "absmax", "nested"] as const) {
-        expect(await gpu.readBytes(streamed[part]!)).toEqual(await gpu.readBytes(whole[part]!));
+      const streamed = await loadWeight(gpu, new TensorStream(gpu, files), spec);
+      const whole = upload4bit(gpu, await read4bit(files, `${name}.weight`, [outFeatures, inFeatures]), name);
+      const tensors = weightTensors(streamed);
+      for (const [i, tensor] of weightTensors(whole).entries()) {
+        expect(await gpu.readBytes(tensors[i]!)).toEqual(await gpu.readBytes(tensor));
       }
       expect({ ...streamed, codes: 0, absmax: 0, nested: 0 }).toEqual({ ...whole, codes: 0, absmax: 0, nested: 0 });
     }

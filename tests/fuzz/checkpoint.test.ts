@@ -2,7 +2,7 @@
 import { dirname } from "node:path";
 import { openCheckpoint, readFloats, readIndex, readModelConfig } from "../../core/formats/checkpoint.ts";
 import { damaged, parseJsonObject } from "../../core/formats/json-object.ts";
-import { readNf4, readNf4State } from "../../core/formats/nf4-checkpoint.ts";
+import { read4bit, readQuantState } from "../../core/formats/nf4-checkpoint.ts";
 import type { TensorInfo } from "../../core/formats/safetensors-header.ts";
 import { type TensorSource } from "../../core/formats/safetensors.ts";
 import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
@@ -91,7 +91,7 @@ fuzz({
   corpus: [oneLinear],
   run: async (input) => {
     await using file = await openSafetensors(inFile(input, "z.safetensors"));
-    const { shape, codes } = await readNf4(file, Q, [64, 128]);
+    const { shape, codes } = await read4bit(file, Q, [64, 128]);
     if (shape[0] !== 64 || codes.length !== 4096) throw new Error(`[${shape.join(",")}] of ${codes.length} bytes`);
   },
 });
@@ -118,7 +118,7 @@ fuzz({
     for (const [name, { dtype, shape, bytes: own }] of only((key) => key.startsWith(Q)))
       infos.set(name, { dtype: dtype as TensorInfo["dtype"], shape, begin: 0, end: own.length });
     const source = { tensors: infos, pathOf: () => "file", read: async () => Uint8Array.from(bytes) };
-    const { shape, nestedOffset } = await readNf4State(source as unknown as TensorSource, Q);
+    const { shape, nestedOffset } = await readQuantState(source as unknown as TensorSource, Q);
     if (shape[0] * shape[1] !== 64 * 128) throw new Error(`[${shape.join(",")}]`);
     if (nestedOffset !== undefined && !Number.isFinite(nestedOffset)) throw new Error(`offset ${nestedOffset}`);
   },

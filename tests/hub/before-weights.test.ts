@@ -58,7 +58,7 @@ describe("refused before any weights", () => {
       "an unquantized base",
       whole({ quantization_config: undefined }),
       /quantization_config is missing/,
-      /--base-model/,
+      /--model\.load-in-4bit false/,
     ],
     ["null for it", whole({ quantization_config: null }), /quantization_config is missing.* bfloat16/, /--model /],
     [
@@ -74,35 +74,23 @@ describe("refused before any weights", () => {
       /load_in_4bit is false/,
     ],
     [
-      "FP4",
-      quantizedAs({ bnb_4bit_quant_type: "fp4" }),
-      /bnb_4bit_quant_type is "fp4", expected "nf4"/,
+      "another type of 4 bits",
+      quantizedAs({ bnb_4bit_quant_type: "int4" }),
+      /bnb_4bit_quant_type is "int4", expected "nf4" or "fp4"/,
       /--base-model/,
-    ],
-    [
-      "a linear in 16 bits",
-      quantizedAs({ llm_int8_skip_modules: ["lm_head", down] }),
-      /llm_int8_skip_modules keeps model\.layers\.3\.mlp\.down_proj in 16 bits/,
-      /--base-model/,
-    ],
-    [
-      "layers in 16 bits",
-      quantizedAs({ llm_int8_skip_modules: ["model.layers.1", "v_proj"] }),
-      /keeps model\.layers\.0\.self_attn\.v_proj and 9 more linears in 16 bits/,
     ],
     ["10^9 layers", whole({ num_hidden_layers: 1e9 }), /num_hidden_layers is 1000000000, expected at most 10000/],
     ["2^53 layers", whole({ num_hidden_layers: 2 ** 53 }), /num_hidden_layers is 9007199254740992, expected a/],
     [
       "FP4 by its index",
       sharded(indexWith((name) => name.replace("bitsandbytes__nf4", "bitsandbytes__fp4"))),
-      /tensor "model\.layers\.0\.self_attn\.q_proj\.weight" is quantized as FP4/,
-      /--base-model/,
+      /tensor "model\.layers\.0\.self_attn\.q_proj\.weight" is quantized as fp4, but config\.json says nf4/,
     ],
     [
       "a linear in 16 bits by its index",
       sharded(indexWith((name) => (name.startsWith(`${down}.weight.`) ? undefined : name))),
       /index\.json: tensor "model\.layers\.3\.mlp\.down_proj\.weight" is not quantized: it has no quant_state/,
-      /--base-model/,
+      /llm_int8_skip_modules/,
     ],
     [
       "a linear that is not there",
@@ -148,13 +136,24 @@ describe("refused before any weights", () => {
       /tiny\/gemma2-nf4\/model\.safetensors: tensor "model\.layers\.3\.mlp\.down_proj\.weight" is not quantized: BF16 \[128,512\]/,
     ],
     [
-      "blocks of 128 by the header of the one file",
+      "blocks of 96 by the header of the one file",
       single((tensors) => {
         const absmax = tensors.get(`${down}.weight.absmax`)!;
-        absmax.shape = [absmax.shape[0]! / 2];
-        absmax.bytes = absmax.bytes.subarray(0, absmax.bytes.length / 2);
+        absmax.shape = [682];
+        absmax.bytes = absmax.bytes.subarray(0, 682);
       }),
-      /down_proj\.weight\.absmax" has 512 blocks of 128 weights, expected blocks of 64/,
+      /down_proj\.weight\.absmax" has 682 blocks, expected blocks of 64 to 4096 of \[128,512\]/,
+    ],
+    [
+      "a linear that is quantized though config.json keeps it in 16 bits",
+      [
+        ...single(() => {}),
+        [
+          "config.json",
+          configWith({ quantization_config: { ...quantized, llm_int8_skip_modules: ["lm_head", down] } }),
+        ],
+      ],
+      /tensor "model\.layers\.3\.mlp\.down_proj\.weight" is quantized .*, but config\.json says that it is not/,
     ],
     [
       "what is no safetensors file",
@@ -207,20 +206,20 @@ describe("a folder", () => {
     return path;
   };
 
-  test("blocks of 128, by the count of absmax", async () => {
+  test("blocks of 96, by the count of absmax", async () => {
     await using folder = await temporaryFolder();
     const checkpoint = folderOf(join(folder.path, "base"), (tensors) => {
       const absmax = tensors.get(`${down}.weight.absmax`)!;
-      absmax.shape = [absmax.shape[0]! / 2];
-      absmax.bytes = absmax.bytes.subarray(0, absmax.bytes.length / 2);
+      absmax.shape = [682];
+      absmax.bytes = absmax.bytes.subarray(0, 682);
     });
     expect(await failure(openBaseModel(gemma2({ checkpoint })))).toMatchObject({
       code: "CHECKPOINT_INVALID",
-      message: expect.stringMatching(/down_proj\.weight\.absmax" has 512 blocks of 128 weights, expected blocks of 64/),
+      message: expect.stringMatching(/down_proj\.weight\.absmax" has 682 blocks, expected blocks of 64 to 4096/),
     });
   });
 
-  test("inspect prints no NF4 of a base that is not, nor of one whose linear is in 16 bits", async () => {
+  test("inspect prints no NF4 of a base that is not, nor of one whose linear is not as config.json says", async () => {
     await using folder = await temporaryFolder();
     const checkpoint = folderOf(join(folder.path, "base"), (tensors) => {
       for (const name of tensors.keys()) if (name.startsWith(`${down}.weight.`)) tensors.delete(name);
@@ -231,7 +230,7 @@ describe("a folder", () => {
       `tensor "${down}.weight" is not quantized: BF16 [128,512] with no quant_state, expected quant_state.bitsandbytes__nf4`,
     );
     writeFileSync(join(checkpoint, "config.json"), configWith({ quantization_config: undefined }));
-    expect(await failure(inspect(config))).toMatchObject({ code: "BASE_NOT_NF4" });
+    expect(await failure(inspect(config))).toMatchObject({ code: "BASE_NOT_QUANTIZED" });
   });
 
   test("what nothing reads is said once", async () => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { Gpu } from "../../core/device/gpu.ts";
 import { metaGpu, NVIDIA } from "../../core/device/meta.ts";
 import { createDynamicMap } from "../../core/formats/dynamic-map.ts";
-import { dequantizeNf4, nf4CodeBook, type PackedNf4 } from "../../core/formats/nf4.ts";
+import { dequantize4bit, nf4CodeBook, type Packed4bit } from "../../core/formats/nf4.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
 import {
   castHalf,
@@ -33,7 +33,7 @@ import {
 import { gemmReference, times, transposed } from "../../kernels/matmul-matrix/reference.ts";
 import { maskedRun, thinPlan, tokenSumPlan } from "../../kernels/matmul-matrix/skinny-plan.ts";
 import { chooseTiling, matrixUnit } from "../../kernels/matmul-matrix/tiling.ts";
-import { uploadNf4 } from "../../kernels/nf4/index.ts";
+import { upload4bit } from "../../kernels/nf4/index.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, random, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { emulatedMatrixGpu } from "../support/matrix-emulation.ts";
@@ -379,7 +379,7 @@ for (const [name, open] of devices) {
 }
 
 /** A random weight, double-quantized or not. */
-function weightOf(outF: number, inF: number, dtype: PackedNf4["dtype"], double: boolean): PackedNf4 {
+function weightOf(outF: number, inF: number, dtype: Packed4bit["dtype"], double: boolean): Packed4bit {
   const next = random(runSeed + outF);
   const codes = Uint8Array.from({ length: (outF * inF) / 2 }, () => next() * 256);
   const blocks = (outF * inF) / 64;
@@ -405,8 +405,8 @@ for (const tier of tiers.filter((t) => t !== "f32")) {
       test(`dequantize [${outF},${inF}] ${dtype}${double ? ", double-quantized" : ""}`, async () => {
         const gpu = await gpuOf(tier);
         const raw = weightOf(outF, inF, dtype, double);
-        const weight = uploadNf4(gpu, raw, "test");
-        const want = rounded(dequantizeNf4(raw), "f16");
+        const weight = upload4bit(gpu, raw, "test");
+        const want = rounded(dequantize4bit(raw), "f16");
         for (const lookup of dtype === "bfloat16" ? (["table", "select"] as const) : (["table"] as const)) {
           const rows = gpu.alloc([outF, inF], "f16", "rows");
           const turned = gpu.alloc([inF, outF], "f16", "turned");
@@ -426,8 +426,8 @@ for (const tier of tiers.filter((t) => t !== "f32")) {
       test(`dequantize [${outF},${inF}] into images`, async () => {
         const gpu = await gpuOf(tier);
         const raw = weightOf(outF, inF, "bfloat16", true);
-        const weight = uploadNf4(gpu, raw, "test");
-        const want = rounded(dequantizeNf4(raw), "f16");
+        const weight = upload4bit(gpu, raw, "test");
+        const want = rounded(dequantize4bit(raw), "f16");
         const layout = "image";
         if (inF % 256 === 0) {
           const rows = gpu.alloc([outF, inF], "f16", "rows");

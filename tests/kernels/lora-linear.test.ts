@@ -4,12 +4,12 @@ import { ParameterSet } from "../../core/compute/parameters.ts";
 import { Tape } from "../../core/compute/tape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
-import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
+import { dequantize4bit, nf4CodeBook, type Packed4bit, quantizeAbsmax, quantize4bit } from "../../core/formats/nf4.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
 import type { LoraLinearPart } from "../../kernels/lora-linear/attrs.ts";
 import { loraLinears } from "../../kernels/lora-linear/index.ts";
 import { projectBackwardReference, projectReference, type ReferencePart } from "../../kernels/lora-linear/reference.ts";
-import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
+import { freeWeight, upload4bit } from "../../kernels/nf4/index.ts";
 import { sameBits } from "../formats/support.ts";
 import { expectClose, expectNear } from "../support/close.ts";
 import { gpuOf, normals, random, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
@@ -33,7 +33,7 @@ const WHOLE = linears([64, 192, 128]);
 class Fixture {
   readonly parts: readonly LoraLinearPart[];
   readonly parameters: ParameterSet;
-  readonly raw: readonly PackedNf4[];
+  readonly raw: readonly Packed4bit[];
   readonly gpu: Gpu;
   readonly settings: Settings;
 
@@ -41,7 +41,7 @@ class Fixture {
     this.gpu = gpu;
     this.settings = settings;
     this.raw = settings.map(({ out }, i) => {
-      const { codes, absmax } = quantizeNf4(normals(out * IN, runSeed + 10 + i, 0.1));
+      const { codes, absmax } = quantize4bit(normals(out * IN, runSeed + 10 + i, 0.1));
       return { shape: [out, IN], dtype: "bfloat16", codes, codeBook: nf4CodeBook, ...quantizeAbsmax(absmax) };
     });
     const values = (n: number, seed: number) => rounded(normals(n, runSeed + seed, 0.2), gpu.computeDtype);
@@ -58,7 +58,7 @@ class Fixture {
     );
     this.parts = this.raw.map((raw, i) => {
       const { rank, scale, dropout } = settings[i]!;
-      const weight = uploadNf4(gpu, raw, `linear ${i}`);
+      const weight = upload4bit(gpu, raw, `linear ${i}`);
       if (rank === 0) return { weight };
       const branch: LowRankBranch = {
         a: this.parameters.get(`${i}.A`),
@@ -74,7 +74,7 @@ class Fixture {
   /** What the f64 reference computes with. */
   async reference(i: number, rowKeys: readonly number[], training: boolean): Promise<ReferencePart> {
     const { out, rank, scale, dropout } = this.settings[i]!;
-    const part = { weight: dequantizeNf4(this.raw[i]!), outFeatures: out };
+    const part = { weight: dequantize4bit(this.raw[i]!), outFeatures: out };
     if (rank === 0) return part;
     const values = await this.parameters.readValues();
     const mask = dropoutMask(rowKeys, IN, { site: 7 + i, seed: SEED, p: training ? dropout : 0 });
@@ -82,7 +82,7 @@ class Fixture {
   }
 
   free(): void {
-    for (const { weight } of this.parts) freeNf4(this.gpu, weight);
+    for (const { weight } of this.parts) freeWeight(this.gpu, weight);
     for (const { value, grad } of this.parameters.slabs) {
       this.gpu.free(value);
       this.gpu.free(grad);

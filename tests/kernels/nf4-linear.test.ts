@@ -1,15 +1,15 @@
 import { describe, test } from "bun:test";
-import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
-import { nf4ForwardReference, nf4InputGradientReference } from "../../kernels/lora-linear/portable-reference.ts";
-import { nf4Forward, nf4InputGradient } from "../../kernels/lora-linear/portable.ts";
+import { dequantize4bit, nf4CodeBook, type Packed4bit, quantizeAbsmax, quantize4bit } from "../../core/formats/nf4.ts";
+import { frozenForwardReference, frozenInputGradientReference } from "../../kernels/lora-linear/portable-reference.ts";
+import { frozenForward, frozenInputGradient } from "../../kernels/lora-linear/portable.ts";
 import { matmulNTReference } from "../../kernels/matmul/reference.ts";
-import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
+import { freeWeight, upload4bit } from "../../kernels/nf4/index.ts";
 import { expectNear, expectWithin } from "../support/close.ts";
 import { gpuOf, normals, rounded, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { ENOUGH_TO_AVERAGE, storedErrors, sumErrors } from "../support/rounding.ts";
 
-function randomNf4(outFeatures: number, inFeatures: number): PackedNf4 {
-  const { codes, absmax } = quantizeNf4(normals(outFeatures * inFeatures, runSeed + outFeatures, 0.1));
+function randomNf4(outFeatures: number, inFeatures: number): Packed4bit {
+  const { codes, absmax } = quantize4bit(normals(outFeatures * inFeatures, runSeed + outFeatures, 0.1));
   return {
     shape: [outFeatures, inFeatures],
     dtype: "bfloat16",
@@ -37,7 +37,7 @@ for (const tier of tiers) {
         async () => {
           const gpu = await gpuOf(tier);
           const raw = randomNf4(out, columns);
-          const weight = uploadNf4(gpu, raw, "test");
+          const weight = upload4bit(gpu, raw, "test");
           const xv = rounded(normals(tokens * columns, runSeed + 1), gpu.computeDtype);
           const dv = rounded(normals(tokens * out, runSeed + 2), gpu.computeDtype);
           const before = rounded(normals(tokens * columns, runSeed + 3), gpu.computeDtype);
@@ -45,14 +45,14 @@ for (const tier of tiers) {
           const dY = tensorOf(gpu, dv, [tokens, out], gpu.computeDtype, "dY");
           const dX = tensorOf(gpu, before, [tokens, columns], gpu.computeDtype, "dX");
           const y = gpu.alloc([tokens, out], gpu.computeDtype, "y");
-          const wantY = nf4ForwardReference(xv, raw);
-          const wantX = nf4InputGradientReference(dv, raw);
+          const wantY = frozenForwardReference(xv, raw);
+          const wantX = frozenInputGradientReference(dv, raw);
 
-          nf4Forward(gpu, x, weight, y);
+          frozenForward(gpu, x, weight, y);
           const gotY = await gpu.readFloats(y);
           // At worst: weights are rounded as they are unpacked (2^-11 of each product, unless the driver leaves it out), the
           // sum is formed in f32, and the result is rounded as it is stored (2^-11 of it).
-          const terms = matmulNTReference(xv.map(Math.abs), dequantizeNf4(raw).map(Math.abs), tokens, out, columns);
+          const terms = matmulNTReference(xv.map(Math.abs), dequantize4bit(raw).map(Math.abs), tokens, out, columns);
           expectWithin(
             gotY,
             wantY,
@@ -60,26 +60,26 @@ for (const tier of tiers) {
             "y",
           );
           if (tokens * out >= ENOUGH_TO_AVERAGE) expectNear(gotY, wantY, limit, "y");
-          nf4InputGradient(gpu, dY, weight, dX, { accumulate: true });
+          frozenInputGradient(gpu, dY, weight, dX, { accumulate: true });
           expectNear(
             await gpu.readFloats(dX),
             wantX.map((v, i) => v + before[i]!),
             limit,
             "dX, added",
           );
-          nf4InputGradient(gpu, dY, weight, dX);
+          frozenInputGradient(gpu, dY, weight, dX);
           expectNear(await gpu.readFloats(dX), wantX, limit, "dX");
 
           if (out % 4 === 0) {
             // In parts of eight rows, as a weight larger than a binding is multiplied.
-            nf4Forward(gpu, x, weight, y, { rowLimit: 8 });
+            frozenForward(gpu, x, weight, y, { rowLimit: 8 });
             expectNear(await gpu.readFloats(y), wantY, limit, "y in parts");
-            nf4InputGradient(gpu, dY, weight, dX, { rowLimit: 13 });
+            frozenInputGradient(gpu, dY, weight, dX, { rowLimit: 13 });
             // Each part's sum is rounded to dX's type before the next is added.
             expectNear(await gpu.readFloats(dX), wantX, 3 * limit, "dX in parts");
           }
           for (const tensor of [x, dY, dX, y]) gpu.free(tensor);
-          freeNf4(gpu, weight);
+          freeWeight(gpu, weight);
         },
         TIMEOUT,
       );

@@ -2,27 +2,27 @@ import { describe, expect, test } from "bun:test";
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tier } from "../../core/device/probe.ts";
 import {
-  dequantizeNf4,
+  dequantize4bit,
   nf4CodeBook,
   quantizeAbsmax,
-  quantizeNf4,
-  type Nf4DType,
-  type PackedNf4,
+  quantize4bit,
+  type WeightDType,
+  type Packed4bit,
 } from "../../core/formats/nf4.ts";
-import { dequantize, freeNf4, quantize, uploadNf4 } from "../../kernels/nf4/index.ts";
+import { dequantize, freeWeight, quantize, upload4bit } from "../../kernels/nf4/index.ts";
 import { openSafetensors } from "../../runtime/files/folder.ts";
 import { f32, sameBits } from "../formats/support.ts";
 import { gpuOf, normals, runSeed, tensorOf, tiers } from "../support/gpu.ts";
 import { goldenPath } from "../support/reference.ts";
 
 /** The dequantized weight as the GPU gives it, rows from `firstRow` on. */
-async function dequantized(gpu: Gpu, raw: PackedNf4, dtype: "f32" | "f16", firstRow = 0): Promise<Float32Array> {
-  const weight = uploadNf4(gpu, raw, "test");
+async function dequantized(gpu: Gpu, raw: Packed4bit, dtype: "f32" | "f16", firstRow = 0): Promise<Float32Array> {
+  const weight = upload4bit(gpu, raw, "test");
   const out = gpu.alloc([raw.shape[0] - firstRow, raw.shape[1]], dtype, "out");
   dequantize(gpu, weight, out, firstRow);
   const values = await gpu.readFloats(out);
   gpu.free(out);
-  freeNf4(gpu, weight);
+  freeWeight(gpu, weight);
   return values;
 }
 
@@ -33,7 +33,7 @@ for (const tier of tiers) {
     test("bitsandbytes' golden weight, both dequantizations bit-equal", async () => {
       const gpu = await gpuOf(tier);
       await using file = await openSafetensors(goldenPath("nf4", "golden.safetensors"));
-      const raw: PackedNf4 = {
+      const raw: Packed4bit = {
         shape: [96, 192],
         dtype: "bfloat16",
         codes: await file.read("packed"),
@@ -60,7 +60,7 @@ for (const tier of tiers) {
       const weight = f32(await file.read("weight"));
       const { codes, absmax } = await quantized(gpu, weight);
       expect(sameBits(codes, await file.read("packed"))).toBe(true);
-      expect(sameBits(absmax, quantizeNf4(weight).absmax)).toBe(true);
+      expect(sameBits(absmax, quantize4bit(weight).absmax)).toBe(true);
     });
 
     test("quantizes odd sizes, wide ranges, zeros and exact ties as the CPU does", async () => {
@@ -68,7 +68,7 @@ for (const tier of tiers) {
       for (const size of [1, 63, 65, 64 * 300 + 17]) {
         const values = normals(size, runSeed + size).map((v, i) => v * 2 ** ((Math.floor(i / 64) % 120) - 60));
         values.fill(0, 64 * 3, 64 * 4);
-        const want = quantizeNf4(values);
+        const want = quantize4bit(values);
         const got = await quantized(gpu, values);
         expect(sameBits(got.absmax, want.absmax)).toBe(true);
         expect(sameBits(got.codes, want.codes)).toBe(true);
@@ -88,13 +88,13 @@ for (const tier of tiers) {
       [5, 24],
       [64, 192],
     ] as const) {
-      for (const dtype of ["bfloat16", "float16", "float32"] as const satisfies readonly Nf4DType[]) {
+      for (const dtype of ["bfloat16", "float16", "float32"] as const satisfies readonly WeightDType[]) {
         test(`dequantizes [${rows},${columns}] ${dtype}, absmax nested and plain, bit-equal to the CPU`, async () => {
           const gpu = await gpuOf(tier);
-          const { codes, absmax } = quantizeNf4(normals(rows * columns, runSeed + rows, 0.05));
+          const { codes, absmax } = quantize4bit(normals(rows * columns, runSeed + rows, 0.05));
           for (const scales of [quantizeAbsmax(absmax), { absmax }]) {
-            const raw: PackedNf4 = { shape: [rows, columns], dtype, codes, codeBook: nf4CodeBook, ...scales };
-            const want = dequantizeNf4(raw);
+            const raw: Packed4bit = { shape: [rows, columns], dtype, codes, codeBook: nf4CodeBook, ...scales };
+            const want = dequantize4bit(raw);
             for (const out of dtypes(tier)) {
               const rounded = out === "f32" ? want : Float32Array.from(Float16Array.from(want));
               expect(sameBits(await dequantized(gpu, raw, out), rounded)).toBe(true);

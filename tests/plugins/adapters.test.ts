@@ -2,14 +2,14 @@
 import { describe, expect, test } from "bun:test";
 import { accumulate } from "../../core/compute/accumulate.ts";
 import type { Batch } from "../../core/compute/batch.ts";
-import type { Nf4Weight } from "../../core/compute/linear.ts";
+import type { FrozenWeight } from "../../core/compute/linear.ts";
 import { ParameterSet } from "../../core/compute/parameters.ts";
 import { Tape } from "../../core/compute/tape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
-import { dequantizeNf4, nf4CodeBook, type PackedNf4, quantizeNf4 } from "../../core/formats/nf4.ts";
+import { dequantize4bit, nf4CodeBook, type Packed4bit, quantize4bit } from "../../core/formats/nf4.ts";
 import { dropout } from "../../kernels/dropout/index.ts";
 import { loraLinears } from "../../kernels/lora-linear/index.ts";
-import { freeNf4, uploadNf4 } from "../../kernels/nf4/index.ts";
+import { freeWeight, upload4bit } from "../../kernels/nf4/index.ts";
 import { doraForward, type DoraBranch } from "../../plugins/dora/forward.ts";
 import { weightNorm } from "../../plugins/dora/weight-norm.ts";
 import { dora, gemma2, ia3, lora } from "../../plugins/index.ts";
@@ -22,10 +22,10 @@ import { tinyCheckpoint } from "../support/reference.ts";
 import { pluginSession, samplesFrom } from "../support/session.ts";
 
 /** A quantized weight on the GPU, and what it stands for. */
-function nf4(gpu: Gpu, out: number, inputs: number): { weight: Nf4Weight; values: Float32Array } {
-  const { codes, absmax } = quantizeNf4(normals(out * inputs, runSeed, 0.3));
-  const raw: PackedNf4 = { shape: [out, inputs], dtype: "float32", codes, codeBook: nf4CodeBook, absmax };
-  return { weight: uploadNf4(gpu, raw, "w"), values: dequantizeNf4(raw) };
+function nf4(gpu: Gpu, out: number, inputs: number): { weight: FrozenWeight; values: Float32Array } {
+  const { codes, absmax } = quantize4bit(normals(out * inputs, runSeed, 0.3));
+  const raw: Packed4bit = { shape: [out, inputs], dtype: "float32", codes, codeBook: nf4CodeBook, absmax };
+  return { weight: upload4bit(gpu, raw, "w"), values: dequantize4bit(raw) };
 }
 
 const keys = ["a", "b", "magnitude"] as const;
@@ -99,7 +99,7 @@ for (const tier of tiers) {
         const want = rowNorms(merged(w, values.a, values.b, branch.scale, inputs), inputs);
         expectClose(await gpu.readFloats(norms), want, { rtol: 2e-6 });
         gpu.free(norms);
-        freeNf4(gpu, weight);
+        freeWeight(gpu, weight);
         free();
       });
     }
@@ -174,7 +174,7 @@ for (const tier of tiers) {
           const got = key === "x" ? run.gradients[0]! : gradients.get(key)!;
           expect([key, relativeL2(got, want) < limit]).toEqual([key, true]);
         }
-        freeNf4(gpu, weight);
+        freeWeight(gpu, weight);
         gpu.free(rowKeys);
         free();
       });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { Op } from "../../core/compute/tape.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import type { Tensor } from "../../core/device/tensor.ts";
-import { dequantizeNf4, nf4CodeBook, quantizeAbsmax, quantizeNf4 } from "../../core/formats/nf4.ts";
+import { dequantize4bit, nf4CodeBook, quantizeAbsmax, quantize4bit } from "../../core/formats/nf4.ts";
 import { attentionReference } from "../../kernels/attention/reference.ts";
 import { crossEntropyReference, oneHot } from "../../kernels/cross-entropy/reference.ts";
 import { dropoutMask } from "../../kernels/dropout/reference.ts";
@@ -21,7 +21,7 @@ import {
   rope,
   ropeInverseFrequencies,
   softcap,
-  uploadNf4,
+  upload4bit,
 } from "../../kernels/index.ts";
 import { poolReference } from "../../kernels/last-token/reference.ts";
 import { projectReference } from "../../kernels/lora-linear/reference.ts";
@@ -146,7 +146,7 @@ const cases: Readonly<Record<string, (gpu: Gpu) => Case>> = {
     },
   }),
   project: (gpu) => {
-    const { codes, absmax } = quantizeNf4(normals(20 * 64, runSeed, 0.1));
+    const { codes, absmax } = quantize4bit(normals(20 * 64, runSeed, 0.1));
     const raw = {
       shape: [20, 64],
       dtype: "bfloat16",
@@ -154,8 +154,8 @@ const cases: Readonly<Record<string, (gpu: Gpu) => Case>> = {
       codeBook: nf4CodeBook,
       ...quantizeAbsmax(absmax),
     } as const;
-    const weight = uploadNf4(gpu, raw, "linear");
-    const dense = dequantizeNf4(raw);
+    const weight = upload4bit(gpu, raw, "linear");
+    const dense = dequantize4bit(raw);
     const keys = [3, 99, 7, 1 << 20, 5, 6];
     const rowKeys = tensorOf(gpu, keys, [6], "u32");
     const mask = dropoutMask(keys, 64, { site: 2, seed: 5, p: 0.25 });
