@@ -1,5 +1,6 @@
 import {
   type AdaptedLinear,
+  baseWeights,
   defineModel,
   defineOptions,
   isTrainable,
@@ -7,8 +8,8 @@ import {
   type ModelContext,
   openWeights,
   option,
+  quantizationShape,
   readModelConfig,
-  requireNf4,
   resolvePlacement,
   type TensorSource,
 } from "qlora/core";
@@ -20,7 +21,7 @@ import { phi3Frame, phi3Outline } from "./outline.ts";
 
 const options = defineOptions({
   checkpoint: option("string", {
-    help: "Phi-3, Phi-3.5 or Phi-4 checkpoint quantized by bitsandbytes to NF4: its folder, or its name on the Hugging Face hub",
+    help: "Phi-3, Phi-3.5 or Phi-4 checkpoint, in 16 bits or quantized to 4 by bitsandbytes: its folder, or its name on the Hugging Face hub",
   }),
   revision: option("string", { optional: true, help: "branch, tag or commit of a hub checkpoint (default: main)" }),
   embeddings: option("'device' | 'host'", {
@@ -31,10 +32,11 @@ const options = defineOptions({
     optional: true,
     help: "keep f16 copies of the linears for forward passes (default: as training.memory chooses): faster in tier matrix, more memory",
   }),
+  ...quantizationShape,
 });
 
 /**
- * Phi-3, Phi-3.5 and Phi-4 (mini, medium, 14B) with a score head, from a bitsandbytes NF4 checkpoint: one linear for queries, keys and
+ * Phi-3, Phi-3.5 and Phi-4 (mini, medium, 14B) with a score head, from a checkpoint in 16 bits or in 4 of bitsandbytes: one linear for queries, keys and
  * values, one for gate and up, `longrope` scaling for texts of up to its short range, partial rotary embedding.
  * @example model: phi3({ checkpoint: "unsloth/Phi-3.5-mini-instruct-bnb-4bit" })
  */
@@ -42,14 +44,12 @@ export const phi3 = defineModel({
   name: "phi3",
   modelTypes: ["phi3"],
   options,
-  create({ checkpoint, embeddings, keepDequantized }, host) {
+  create({ checkpoint, embeddings, keepDequantized, ...choice }, host) {
     const folder = host.openFolder(checkpoint);
     const readConfig = async (): Promise<Phi3Config> => {
       const path = `${folder.name}/config.json`;
       const config = parsePhi3Config(await readModelConfig(folder), path);
-      const linears = phi3Outline(config, 1).linears.map(({ name }) => name);
-      requireNf4(config, linears, { path, example: "unsloth/Phi-3.5-mini-instruct-bnb-4bit" });
-      return config;
+      return { ...config, weights: baseWeights(config, choice, path) };
     };
     const placement = { embeddings, keepDequantized };
     return {
