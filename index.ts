@@ -43,6 +43,7 @@ export { bench } from "./sdk/bench.ts";
 export { compareRuns, type RunComparison } from "./sdk/compare.ts";
 export { listRuns, type RunSummary, type UnreadableRun } from "./sdk/runs.ts";
 export { type RunVerification, type VerifiedPart, verifyRun, type VerifyOptions } from "./sdk/verify.ts";
+export { syncRun, type SyncOptions, type SyncResult } from "./sdk/sync.ts";
 export { type RunWatch, watchRun, type WatchOptions } from "./runtime/report/watch.ts";
 
 // ---- what scripts need beside them

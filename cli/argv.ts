@@ -46,7 +46,8 @@ type Target = { readonly own: OwnFlag } | { readonly group: FlagGroup; readonly 
 
 export const toKebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
-const toCamel = (name: string): string => name.replaceAll(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+export const toCamel = (name: string): string =>
+  name.replaceAll(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 
 function flagTable(own: readonly OwnFlag[], groups: readonly FlagGroup[]): Map<string, Target> {
   const table = new Map<string, Target>();

@@ -18,6 +18,7 @@ import { columnsGroup, columnsOf } from "./column-flags.ts";
 import { quantizationOf, weightsGroup } from "./weights-flags.ts";
 import type { Prepared } from "./command.ts";
 import { chooseModel } from "./model-flag.ts";
+import { reporterGroup, reportersOf } from "./reporter-flags.ts";
 import type { Services } from "./sdk.ts";
 import { readSelectors, type Selectors } from "./selectors.ts";
 
@@ -68,6 +69,11 @@ export async function prepareConfig(argv: readonly string[], services: Services,
         : preset?.metrics?.map((metric) => metric.factory)
       : await Promise.all(selected.metrics.map((name) => resolvePlugin("metric", name, { shipped, from })));
 
+  const reporters =
+    selected.reportTo === undefined
+      ? (file?.reportTo ?? []).map(({ factory }) => factory)
+      : (await reportersOf(argv, services)).map(({ factory }) => factory);
+
   const pluginGroup = (kind: keyof typeof plugins): FlagGroup => ({
     title: `${kind} ${plugins[kind].name}`,
     section: kind,
@@ -101,6 +107,7 @@ export async function prepareConfig(argv: readonly string[], services: Services,
       adapter: override("adapter"),
       optimizer: override("optimizer"),
       metrics,
+      reportTo: reporters.map((factory) => ({ factory, options: values[reporterGroup(factory).section] ?? {} })),
       data,
       training,
       device,
@@ -112,6 +119,7 @@ export async function prepareConfig(argv: readonly string[], services: Services,
       pluginGroup("model"),
       pluginGroup("adapter"),
       pluginGroup("optimizer"),
+      ...reporters.map(reporterGroup),
       trainingGroup,
       dataGroup,
       columnsGroup,

@@ -11,10 +11,17 @@ export interface Selectors {
   readonly adapter: string | undefined;
   readonly optimizer: string | undefined;
   readonly metrics: readonly string[] | undefined;
+  /** Reporters; empty for `none`. */
+  readonly reportTo: readonly string[] | undefined;
 }
 
 /** Reads them once. */
 export function readSelectors(argv: readonly string[]): Selectors {
+  const list = (name: string): readonly string[] | undefined =>
+    peekFlag(argv, name)
+      ?.split(",")
+      .map((word) => word.trim());
+  const reportTo = list("report-to");
   return {
     config: peekFlag(argv, "config"),
     preset: peekFlag(argv, "preset"),
@@ -22,8 +29,7 @@ export function readSelectors(argv: readonly string[]): Selectors {
     revision: peekFlag(argv, "model.revision"),
     adapter: peekFlag(argv, "adapter"),
     optimizer: peekFlag(argv, "optimizer"),
-    metrics: peekFlag(argv, "metrics")
-      ?.split(",")
-      .map((name) => name.trim()),
+    metrics: list("metrics"),
+    reportTo: reportTo?.join() === "none" ? [] : reportTo,
   };
 }

@@ -21,6 +21,11 @@ export const configArgs = {
   adapter: { type: "string", valueHint: "plugin", description: "Adapter: a shipped name, a package or ./file.ts" },
   optimizer: { type: "string", valueHint: "plugin", description: "Optimizer, likewise" },
   metrics: { type: "string", valueHint: "plugins", description: "Metrics, comma-separated" },
+  "report-to": {
+    type: "string",
+    valueHint: "plugins",
+    description: "Where to log besides the run's folder, comma-separated: tensorboard, wandb, mlflow, trackio; or none",
+  },
   "print-config": { type: "boolean", description: "Print the resolved config as JSON and stop" },
 } as const;
 

@@ -39,6 +39,21 @@ export {
 export { quantizationShape } from "./plugin/quantization-options.ts";
 export { defineSchedule, type Schedule, type ScheduleContext, type SchedulePlugin } from "./plugin/schedule.ts";
 export { defineMetric, type Metric, type MetricContext, type MetricPlugin } from "./plugin/metric.ts";
+export {
+  defineReporter,
+  type Reporter,
+  type ReporterAnswer,
+  type ReporterContext,
+  type ReporterEntry,
+  type ReporterFile,
+  type ReporterOutput,
+  type ReporterPlugin,
+  type ReporterRequest,
+  type ReporterRun,
+  type ReporterState,
+  type ReporterStatus,
+  rewriteLogs,
+} from "./plugin/reporter.ts";
 export { ConfusionMatrix, eachRow, predictedClass, softmaxRows } from "./plugin/metric-rows.ts";
 
 // ---- options: one schema is type, check, config, flag and help

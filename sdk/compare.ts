@@ -11,7 +11,8 @@ export interface RunComparison {
 }
 
 /** Differ in any two runs, and say nothing of what was trained. */
-const BESIDE_THE_POINT = /^training\.(outputDir|overwriteOutputDir|resumeFromCheckpoint|loggingDir|reportTo)$/;
+const BESIDE_THE_POINT =
+  /^(training\.(outputDir|overwriteOutputDir|resumeFromCheckpoint|loggingDir|runName)|(training\.)?reportTo(\..*)?)$/;
 /** What run.json says beside its config that bears on the result. */
 const FACTS = [
   "qlora",

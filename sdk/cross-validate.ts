@@ -146,12 +146,13 @@ function checkConfig({ data, training }: Config, folds: number): void {
 /** The config of one fold; it evaluates at each epoch's end, and so when it is done. */
 function foldOf(config: Config, nSplits: number, foldIdx: number, outputDir: string): Config {
   const loggingDir = config.training.loggingDir && join(config.training.loggingDir, `fold-${foldIdx}`);
+  const runName = config.training.runName && `${config.training.runName}-fold-${foldIdx}`;
   // What looks for the best of a fold goes by the evaluations that the config names; the last step is one of them.
   const evalStrategy = bestCriterion(config.training) === undefined ? "epoch" : config.training.evalStrategy;
   return {
     ...config,
     data: { ...config.data, nSplits, foldIdx },
-    training: { ...config.training, outputDir, loggingDir, evalStrategy },
+    training: { ...config.training, outputDir, loggingDir, runName, evalStrategy },
   };
 }
 
@@ -230,8 +231,13 @@ type Identity = Readonly<Record<"folds" | "data" | "config", unknown>>;
 
 /** What must be the same for folds to belong together. */
 function identityOf(config: Config, folds: number, all: Dataset): Identity {
-  const { training, device: _, ...rest } = configToJson(config) as Record<string, Record<string, unknown>>;
-  const { overwriteOutputDir: _o, outputDir: _d, reportTo: _r, loggingDir: _l, ...compared } = training!;
+  const {
+    training,
+    device: _,
+    reportTo: _p,
+    ...rest
+  } = configToJson(config) as Record<string, Record<string, unknown>>;
+  const { overwriteOutputDir: _o, outputDir: _d, runName: _r, loggingDir: _l, ...compared } = training!;
   const value = { folds, data: fingerprintDataset(all), config: { ...rest, training: compared } };
   return JSON.parse(JSON.stringify(value)) as Identity;
 }

@@ -22,6 +22,7 @@ export {
 export { lossContract, type LossContractOptions } from "./loss.ts";
 export { metricContract, type MetricContractOptions } from "./metric.ts";
 export { optimizerContract, type OptimizerContractOptions } from "./optimizer.ts";
+export { reporterContract, type ReporterContractOptions, type StandInAnswer } from "./reporter.ts";
 export { ModelBench, type NamedValues, type PassSettings, randomSamples, type SessionSettings } from "./model-bench.ts";
 export { tinyCheckpoint, toyModel } from "./toy-model.ts";
 export { modelContract, type ModelContractOptions } from "./model.ts";

@@ -33,6 +33,7 @@ const order: Readonly<Record<string, readonly string[]>> = {
     "training",
     "planning",
     "folder",
+    "reporting",
     "report",
     "run",
     "inference",

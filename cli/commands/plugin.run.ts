@@ -1,14 +1,15 @@
 import { existsSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import { ConfigError } from "../../core/errors.ts";
-import { isPluginFactory } from "../../core/plugin/factory.ts";
+import { article, isPluginFactory } from "../../core/plugin/factory.ts";
 import { didYouMean } from "../../core/util/suggest.ts";
 import * as plugins from "../../plugins/index.ts";
+import { flagOf } from "../../runtime/config/resolve.ts";
 import { notes, writeData } from "../output.ts";
 import { pluginNames, writePluginPackage } from "../scaffold.ts";
 
 /** Kinds that have a template. */
-const TEMPLATE_KINDS = ["model", "adapter", "optimizer", "metric"] as const;
+const TEMPLATE_KINDS = ["model", "adapter", "optimizer", "metric", "reporter"] as const;
 
 /** Starts a plugin package and says what to do next. */
 export async function runPlugin(
@@ -40,12 +41,11 @@ export async function runPlugin(
   const files = await writePluginPackage(kind, names, folder);
   const way = relative(process.cwd(), folder);
   const path = way.startsWith("..") ? way : `./${way}`;
-  const article = kind === "metric" || kind === "model" ? "a" : "an";
-  const flag = kind === "metric" ? "--metrics log-loss," : `--${kind} `;
+  const flag = kind === "metric" ? "--metrics log-loss," : `--${flagOf(kind)} `;
   notes.info(`wrote the ${kind} ${names.plugin} to ${path}: ${files.join(", ")}`);
   await writeData(
     [
-      `cd ${path} && bun install && bun test     # its tests: qlora's contract for ${article} ${kind}`,
+      `cd ${path} && bun install && bun test     # its tests: qlora's contract for ${article(kind)}`,
       `qlora train ${flag}${path} ...     # from here, as it lies`,
       `bun add ${path} && qlora train ${flag}${names.cli} ...     # by its name, where it is installed`,
       "",

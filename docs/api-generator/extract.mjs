@@ -84,7 +84,8 @@ function variableText(node, checker) {
     return `const ${node.name.getText()} = ${head(initializer)}`;
   }
   const called = initializer !== undefined && ts.isCallExpression(initializer) ? initializer.expression.getText() : "";
-  if (/^define(Model|Adapter|Optimizer|Metric)$/.test(called)) return pluginText(node, checker, called.slice(6));
+  if (/^define(Model|Adapter|Optimizer|Metric|Reporter|Schedule)$/.test(called))
+    return pluginText(node, checker, called.slice(6));
   return `const ${node.name.getText()}: ${checker.typeToString(checker.getTypeAtLocation(node), node, FORMAT)}`;
 }
 

@@ -12,6 +12,7 @@ import { isPlugin, type Plugin, type PluginFactory } from "../../core/plugin/fac
 import type { MetricPlugin } from "../../core/plugin/metric.ts";
 import type { ModelPlugin } from "../../core/plugin/model.ts";
 import type { OptimizerPlugin } from "../../core/plugin/optimizer.ts";
+import type { ReporterPlugin } from "../../core/plugin/reporter.ts";
 import type { SchedulePlugin } from "../../core/plugin/schedule.ts";
 import { unknownKeys } from "../../core/util/suggest.ts";
 import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
@@ -33,6 +34,8 @@ export interface ConfigInput {
   readonly adapter: AdapterPlugin;
   readonly optimizer: OptimizerPlugin;
   readonly metrics?: readonly MetricPlugin[];
+  /** Where the log goes besides the run's folder: `[tensorboard(), wandb({ project: "lmsys" })]`. */
+  readonly reportTo?: readonly ReporterPlugin[];
   /** A loss of your own (`defineLoss`) in place of `training.loss`. */
   readonly loss?: Loss | undefined;
   /** A schedule of your own (`defineSchedule`) in place of `training.lrSchedulerType`. */
@@ -67,6 +70,8 @@ export interface ConfigOverrides {
   readonly optimizer: PluginOverride;
   /** Undefined leaves the file's. */
   readonly metrics: readonly PluginFactory[] | undefined;
+  /** Undefined leaves the file's. */
+  readonly reportTo: readonly PluginOverride[] | undefined;
   readonly data: Readonly<Record<string, unknown>>;
   readonly training: Readonly<Record<string, unknown>>;
   readonly device: Readonly<Record<string, unknown>>;
@@ -74,8 +79,20 @@ export interface ConfigOverrides {
 
 export const CONFIG_FILE = "qlora.config.ts";
 
-const CONFIG_KEYS = ["model", "adapter", "optimizer", "metrics", "loss", "schedule", "data", "training", "device"];
-const MAX_METRICS = 1000;
+const CONFIG_KEYS = [
+  "model",
+  "adapter",
+  "optimizer",
+  "metrics",
+  "reportTo",
+  "loss",
+  "schedule",
+  "data",
+  "training",
+  "device",
+];
+/** Plugins of a list, at most. */
+const MAX_LISTED = 1000;
 const SINGLE_KINDS = ["model", "adapter", "optimizer"] as const;
 type SingleKind = (typeof SINGLE_KINDS)[number];
 
@@ -90,7 +107,9 @@ function checkSections(input: ConfigInput, problems: string[]): Sections {
   const section = <S extends OptionShape>(set: OptionSet<S>, name: string, value: unknown): OptionsOutput<S> => {
     const checked = set.check(value === undefined ? {} : value, name); // null is no section
     if (checked.ok) return checked.value;
-    problems.push(...checked.problems);
+    // Where transformers has it, and qlora 0.2 had.
+    const moved = "reportTo is a list of reporters beside training: reportTo: [tensorboard()]";
+    problems.push(...checked.problems.map((one) => (one.startsWith("training.reportTo:") ? `${one}; ${moved}` : one)));
     return {} as OptionsOutput<S>; // never read: the caller throws the problems
   };
   return {
@@ -113,11 +132,22 @@ function checkPlugins(input: ConfigInput, problems: string[]): void {
   };
   for (const kind of SINGLE_KINDS) check(kind, kind, input[kind]);
   if (input.schedule !== undefined) check("schedule", "schedule", input.schedule);
-  const metrics: unknown = input.metrics === undefined ? [] : input.metrics;
-  if (Array.isArray(metrics) && metrics.length <= MAX_METRICS)
-    Array.from(metrics, (metric: unknown, i) => check(`metrics[${i}]`, "metric", metric)); // holes too
-  else if (Array.isArray(metrics)) problems.push(`metrics: got ${metrics.length}, expected at most ${MAX_METRICS}`);
-  else problems.push(`metrics: got ${formatValue(metrics)}, expected a list of metrics`);
+  const list = (key: "metrics" | "reportTo", kind: PluginKind): void => {
+    const listed: unknown = input[key] === undefined ? [] : input[key];
+    if (Array.isArray(listed) && listed.length <= MAX_LISTED)
+      Array.from(listed, (plugin: unknown, i) => check(`${key}[${i}]`, kind, plugin)); // holes too
+    else if (Array.isArray(listed)) problems.push(`${key}: got ${listed.length}, expected at most ${MAX_LISTED}`);
+    else problems.push(`${key}: got ${formatValue(listed)}, expected a list of ${kind}s`);
+  };
+  list("metrics", "metric");
+  list("reportTo", "reporter");
+}
+
+/** reporters.json keeps what each has by its name. */
+function checkReporters({ reportTo = [] }: ConfigInput, problems: string[]): void {
+  const names = reportTo.map(({ name }) => name);
+  const twice = names.find((name, i) => names.indexOf(name) < i);
+  if (twice !== undefined) problems.push(`reportTo: got ${twice} twice, expected each reporter once`);
 }
 
 function checkSchedule({ schedule }: ConfigInput, training: TrainingOptions, problems: string[]): void {
@@ -165,11 +195,14 @@ export function defineConfig(input: ConfigInput): Config {
   const problems = unknownKeys(input, CONFIG_KEYS, "section");
   checkPlugins(input, problems);
   const sections = checkSections(input, problems);
-  if (problems.length === 0) checkLoss(input, sections.training, problems);
-  if (problems.length === 0) checkSchedule(input, sections.training, problems);
+  if (problems.length === 0) {
+    checkLoss(input, sections.training, problems);
+    checkSchedule(input, sections.training, problems);
+    checkReporters(input, problems);
+  }
   if (problems.length > 0) throw new ConfigError("CONFIG_INVALID", problems);
-  const { model, adapter, optimizer, metrics = [], loss, schedule } = input;
-  return { kind: "config", model, adapter, optimizer, metrics, loss, schedule, ...sections, input: input };
+  const { model, adapter, optimizer, metrics = [], reportTo = [], loss, schedule } = input;
+  return { kind: "config", model, adapter, optimizer, metrics, reportTo, loss, schedule, ...sections, input: input };
 }
 
 const isConfig = (value: unknown): value is Config =>
@@ -177,6 +210,7 @@ const isConfig = (value: unknown): value is Config =>
   value["kind"] === "config" &&
   SINGLE_KINDS.every((kind) => isPlugin(value[kind], kind)) &&
   Array.isArray(value["metrics"]) &&
+  Array.isArray(value["reportTo"]) &&
   ["data", "training", "device", "input"].every((key) => isObject(value[key]));
 
 /** `config` itself. @throws ConfigError where it is not what `defineConfig` returns, such as its bare input */
@@ -234,23 +268,30 @@ export async function loadConfig(
 export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): Config {
   const given = file?.input;
   const problems: string[] = [];
-  const plugin = <K extends SingleKind>(kind: K): ConfigInput[K] => {
-    const fromFile = given?.[kind];
-    const { factory, options } = flags[kind];
+  const laid = (fromFile: Plugin | undefined, { factory, options }: PluginOverride): Plugin | undefined => {
     const base = fromFile?.name === factory.name ? fromFile.input : {};
     try {
-      return factory.configure({ ...base, ...options }) as ConfigInput[K];
+      return factory.configure({ ...base, ...options });
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       problems.push(...error.problems);
-      return fromFile as ConfigInput[K]; // never read: the problems are thrown below
+      return fromFile; // never read: the problems are thrown below
     }
   };
+  const plugin = <K extends SingleKind>(kind: K): ConfigInput[K] => laid(given?.[kind], flags[kind]) as ConfigInput[K];
+  const reporters = flags.reportTo?.map(
+    (flag) =>
+      laid(
+        given?.reportTo?.find(({ name }) => name === flag.factory.name),
+        flag,
+      ) as ReporterPlugin,
+  );
   const input: ConfigInput = {
     model: plugin("model"),
     adapter: plugin("adapter"),
     optimizer: plugin("optimizer"),
     metrics: flags.metrics?.map((factory) => factory.configure({}) as MetricPlugin) ?? given?.metrics ?? [],
+    reportTo: reporters ?? given?.reportTo ?? [],
     loss: given?.loss,
     schedule: given?.schedule,
     data: { ...given?.data, ...flags.data },
@@ -277,6 +318,7 @@ export function configToJson(config: Config): Readonly<Record<string, unknown>> 
     adapter: plain(config.adapter),
     optimizer: plain(config.optimizer),
     metrics: config.metrics.map(plain),
+    ...(config.reportTo.length === 0 ? {} : { reportTo: config.reportTo.map(plain) }),
     ...(config.loss === undefined ? {} : { loss: { name: config.loss.name, options: config.loss.options } }),
     ...(config.schedule === undefined ? {} : { schedule: plain(config.schedule) }),
     data: config.data,

@@ -27,7 +27,11 @@ export interface ResolveContext {
 }
 
 /** The flag that names plugins of a kind. */
-const flagOf = (kind: PluginKind): string => (kind === "metric" ? "metrics" : kind);
+export const flagOf = (kind: PluginKind): string => FLAGS.get(kind) ?? kind;
+const FLAGS: ReadonlyMap<PluginKind, string> = new Map([
+  ["metric", "metrics"],
+  ["reporter", "report-to"],
+]);
 const maker = (kind: PluginKind): string => `define${kind[0]!.toUpperCase()}${kind.slice(1)}`;
 /** True for what is looked up as a file or a folder, not as a package. */
 export const isFileSpec = (spec: string): boolean => /^(\.{1,2}([\\/]|$)|file:)/.test(spec) || isAbsolute(spec);
@@ -50,14 +54,11 @@ export const loadedBy = (spec: string): PluginFactory | undefined => loaded.get(
 /** Factories of the plugins that a config holds, whichever copy of qlora made it; none for another value. */
 export function configFactories(config: unknown): readonly PluginFactory[] {
   if (typeof config !== "object" || config === null || !("kind" in config) || config.kind !== "config") return [];
-  const { model, adapter, optimizer, schedule, metrics } = config as unknown as Readonly<Record<string, unknown>>;
-  const plugins = [
-    model,
-    adapter,
-    optimizer,
-    schedule,
-    ...(Array.isArray(metrics) ? (metrics as readonly unknown[]) : []),
-  ];
+  const { model, adapter, optimizer, schedule, metrics, reportTo } = config as unknown as Readonly<
+    Record<string, unknown>
+  >;
+  const listed = [metrics, reportTo].flatMap((list) => (Array.isArray(list) ? (list as readonly unknown[]) : []));
+  const plugins = [model, adapter, optimizer, schedule, ...listed];
   return plugins
     .map((plugin) => (plugin as { readonly factory?: unknown } | undefined)?.factory)
     .filter((factory): factory is PluginFactory => isPluginFactory(factory));

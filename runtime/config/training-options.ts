@@ -91,10 +91,10 @@ export const trainingOptions = defineOptions(
       default: false,
       help: "load tensors of the base and of the adapter that hold NaN or infinite values (default: refuse them by name)",
     }),
-    reportTo: option("('tensorboard' | 'none')[]", { default: [], help: "where to log besides metrics.jsonl" }),
+    runName: option("string", { optional: true, help: "name of the run for trackers (default: outputDir)" }),
     loggingDir: option("string", {
       optional: true,
-      help: "folder of TensorBoard's event files (default: runs in outputDir); one for each run",
+      help: "folder of files that reporters write, such as TensorBoard's (default: runs in outputDir); one for each run",
     }),
     seed: option("number.integer >= 0", { default: 42, help: "seed of data order, initialization and dropout" }),
     shuffle: option("boolean", { default: true, help: "shuffle the training rows each epoch" }),

@@ -22,6 +22,8 @@ export const RUN_FILES = {
   state: "trainer_state.json",
   evaluation: EVALUATION_FILE,
   report: "report.html",
+  /** What trackers have of the run. */
+  reporters: "reporters.json",
 } as const;
 
 /** Held locked while a run writes its folder. */

@@ -21,6 +21,7 @@ import { KernelWarmup } from "../planning/kernel-warmup.ts";
 import type { MemoryPlan } from "../planning/settings.ts";
 import { planTrainingRun } from "../planning/training-plan.ts";
 import { trainingBatches } from "../planning/upcoming-batches.ts";
+import { openReporting } from "../reporting/index.ts";
 import { type BaseModel, openBaseModel } from "../session/base-model.ts";
 import { openSession } from "../session/session.ts";
 import { GradScaler } from "../training/grad-scaler.ts";
@@ -208,12 +209,12 @@ async function openLog(
   { config, options: { onEvent }, world, task, opened }: Opening,
   { base, specialTokens, trainData, evalData, state, lineage }: PreparedData,
   { session, progress, plan, ranks }: PlannedModel,
-): Promise<Pick<TrainingRun, "log" | "syncLog" | "cuts">> {
+): Promise<Pick<TrainingRun, "log" | "syncLog" | "cuts" | "conclude" | "leaving">> {
   const { training, data } = config;
   const { numLabels, labelNames, sampler } = task;
   const leads = world.rank === 0;
   if (state !== undefined && leads) await rewindEvaluation(training.outputDir, state.step);
-  const runLog = leads ? opened.use(await openRunLog(training, state)) : undefined;
+  const runLog = leads ? await openRunLog(training.outputDir, state) : undefined;
   const record = newRunRecord({
     config,
     device: session.gpu.info,
@@ -244,11 +245,26 @@ async function openLog(
     return recorded;
   });
   cuts.catch(() => {}); // awaited at the run's end; a row that cannot be tokenized is told by the step that needs it
+  const reporting = await openReporting({
+    ...training,
+    plugins: leads ? config.reportTo : [],
+    config: configToJson(config),
+    entries: progress.history,
+    firstStep: (state?.step ?? 0) + 1,
+    onEvent,
+    onFailure: (name) =>
+      `; the run goes on, its folder keeps what ${name} did not get: qlora sync ${training.outputDir}`,
+  });
+  const leaving: TrainingRun["leaving"] = { status: "failed" };
+  opened.defer(async () => void (await reporting.conclude(leaving.status)));
   return {
     cuts,
+    leaving,
+    conclude: async (status) => void (await reporting.conclude(status)),
     async log(entry) {
       progress.history.push(entry);
       await runLog?.append(entry);
+      reporting.wake();
     },
     syncLog: async () => runLog?.sync(),
   };

@@ -178,6 +178,7 @@ async function* rankSteps(
       saved = step;
       saveDue = false;
     }
+    run.leaving.status = "interrupted"; // where whoever takes the steps takes no more
     yield {
       step,
       totalSteps,
@@ -191,6 +192,7 @@ async function* rankSteps(
       tokens,
       session,
     };
+    run.leaving.status = "failed";
   }
 
   return finish(run, { metrics, saved, proven, started, samplesDone, firstStep });
@@ -249,6 +251,7 @@ async function finish(run: TrainingRun, end: LoopEnd): Promise<TrainResult> {
   if (interrupted && progress.unsound === 0) await pruneRun(run);
   const best = !interrupted && training.loadBestModelAtEnd ? await loadBestModel(run) : undefined;
   const report = interrupted ? await writeSummary(run) : await finishRun(run);
+  await run.conclude(interrupted ? "interrupted" : "finished");
   optimizerStep.destroy();
   return {
     outputDir: training.outputDir,

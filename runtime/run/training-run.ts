@@ -1,5 +1,6 @@
 /** What the parts of a training run share. */
 import type { Checkpointing } from "../../core/compute/blocks.ts";
+import type { ReporterStatus } from "../../core/plugin/reporter.ts";
 import type { Config } from "../config/config.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import type { PackLimits } from "../data/pack.ts";
@@ -42,6 +43,10 @@ export interface TrainingRun extends AsyncDisposable {
   readonly log: (entry: LogEntry) => Promise<void>;
   /** Makes metrics.jsonl outlast a loss of power. */
   readonly syncLog: () => Promise<void>;
+  /** Tells the reporters how the run ended. */
+  readonly conclude: (status: ReporterStatus) => Promise<void>;
+  /** What they are told of a run that is left before it concludes. */
+  readonly leaving: { status: ReporterStatus };
   /** The starts that led here, this one the last. */
   readonly lineage: Lineage;
   /** Resolves when run.json also tells what truncation took. */

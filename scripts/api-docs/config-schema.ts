@@ -62,6 +62,7 @@ export function configSchema(): string {
       adapter: pluginSchema("adapter"),
       optimizer: pluginSchema("optimizer"),
       metrics: { type: "array", items: pluginSchema("metric") },
+      reportTo: { type: "array", items: pluginSchema("reporter") },
       loss: {
         type: "object",
         description: "a user-defined loss, in place of training.loss",

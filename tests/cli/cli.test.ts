@@ -223,6 +223,31 @@ describe("--print-config", () => {
     });
   });
 
+  test("reporters are named as metrics are, and their options are flags", async () => {
+    const made = configOf(
+      await qlora(
+        "train",
+        ...model,
+        "--report-to",
+        "board, my-net",
+        "--report-to.my-net.project",
+        "p",
+        "--print-config",
+      ),
+    );
+    expect(made["reportTo"]).toEqual([
+      { name: "board", options: {} },
+      { name: "my-net", options: { project: "p" } },
+    ] as never);
+    expect(
+      configOf(await qlora("train", ...model, "--report-to", "none", "--print-config"))["reportTo"],
+    ).toBeUndefined();
+    const refused = await qlora("train", ...model, "--report-to", "bord", "--print-config");
+    expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining('did you mean "board"?')]);
+    const synced = await qlora("sync", "run", "--report-to", "my-net", "--report-to.my-net.project", "q", "--json");
+    expect(JSON.parse(synced.stdout)).toMatchObject({ outputDir: "run", sent: ['my-net {"project":"q"}'] });
+  });
+
   test("without a file: the shipped plugins, lists by comma, switches alone", async () => {
     const flags = ["--train-files", "a.csv,b.csv", "--adapter.target-modules", "q_proj,k_proj", "--adapter.use-rslora"];
     const ended = await qlora("train", "--print-config", ...model, ...flags, "--metrics", "log-loss");

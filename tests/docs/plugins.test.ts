@@ -16,7 +16,7 @@ const blocks = [...page.matchAll(/^```(\w+)(?: file=(\S+))?\n([\s\S]*?)^```$/gm)
   text: match[3]!,
 }));
 const commands = blocks.filter(({ language }) => language === "sh").flatMap(({ text }) => text.trim().split("\n"));
-const needsGpu = /^(?:bun test (?!margin|focal|halving)|qlora (?:train|eval)|cd )/;
+const needsGpu = /^(?:bun test (?!margin|focal|halving|webhook)|qlora (?:train|eval)|cd )/;
 
 const compiler = typescriptCompiler();
 let outside: Outside;

@@ -5,6 +5,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigError } from "../../core/errors.ts";
 import type { Config } from "../../index.ts";
+import { tensorboard } from "../../plugins/index.ts";
 import { findAdapter } from "../../runtime/folder/find-adapter.ts";
 import { crossValidate } from "../../sdk/cross-validate.ts";
 import { verifyRun } from "../../sdk/verify.ts";
@@ -51,7 +52,8 @@ test("a run with checkpoints, evaluation and TensorBoard's files", async () => {
   const configOf = (folder: string, training: object = {}): Promise<Config> =>
     metaConfig(folder, {
       data: { nSplits: 3 },
-      training: { saveTotalLimit: 1, evalStrategy: "epoch", maxSteps: 2, reportTo: ["tensorboard"], ...training },
+      training: { saveTotalLimit: 1, evalStrategy: "epoch", maxSteps: 2, ...training },
+      reportTo: [tensorboard()],
     });
   let config: Config;
   const walked = await walk({

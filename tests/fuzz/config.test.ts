@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { parseArguments } from "../../cli/argv.ts";
 import { dataGroup, deviceGroup } from "../../cli/config-flags.ts";
-import { adamW8bit, accuracy, gemma2, lora, logLoss } from "../../plugins/index.ts";
+import { adamW8bit, accuracy, gemma2, lora, logLoss, tensorboard } from "../../plugins/index.ts";
 import { configToJson, defineConfig, loadConfig, type ConfigInput } from "../../runtime/config/config.ts";
 import { trainingOptions } from "../../runtime/config/training-options.ts";
 import { fuzz, inFile } from "./harness.ts";
@@ -12,8 +12,9 @@ const corpus = [
     adapter: { rank: 8, alpha: 16, targetModules: ["q_proj"], layersToTransform: [1, 2] },
     optimizer: { beta1: 0.9, weightDecay: 0.01 },
     metrics: [{}, {}],
+    reportTo: [{}],
     data: { trainFiles: ["a.csv"], maxLength: 64, nSplits: 5, foldIdx: 0 },
-    training: { learningRate: 2e-4, maxSteps: 8, classWeights: [1, 2, 3], reportTo: ["tensorboard"] },
+    training: { learningRate: 2e-4, maxSteps: 8, classWeights: [1, 2, 3] },
     device: { tier: "f32", memoryBudget: "1GiB" },
   }),
 ];
@@ -28,6 +29,8 @@ function configOf(value: unknown): unknown {
   if ("optimizer" in given) made["optimizer"] = adamW8bit(given["optimizer"] as never);
   if (Array.isArray(given["metrics"]))
     made["metrics"] = given["metrics"].map((_, i) => (i % 2 === 0 ? logLoss() : accuracy()));
+  if (Array.isArray(given["reportTo"]))
+    made["reportTo"] = given["reportTo"].map((options) => tensorboard(options as never));
   return made;
 }
 

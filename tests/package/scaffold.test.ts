@@ -28,6 +28,7 @@ const KINDS = [
   { kind: "optimizer", name: "first-step", package: "qlora-plugin-first-step", flag: "--optimizer", cli: "first-step" },
   { kind: "metric", name: "@me/top", package: "@me/qlora-plugin-top", flag: "--metrics", cli: "@me/top" },
   { kind: "adapter", name: "qlora-plugin-thin", package: "qlora-plugin-thin", flag: "--adapter", cli: "thin" },
+  { kind: "reporter", name: "hook", package: "qlora-plugin-hook", flag: "--report-to", cli: "hook" },
   { kind: "model", name: "mean", package: "qlora-plugin-mean", flag: "--model", cli: "mean" },
 ] as const;
 
@@ -60,7 +61,7 @@ for (const { kind, name, package: packageName, flag, cli } of KINDS) {
 
     test("passes its tests", async () => {
       // As it is printed, `bun test` gives a test five seconds, too few where kernels are compiled; the files' own limit wins.
-      const hurry = kind === "metric" ? [] : ["--timeout", "1"];
+      const hurry = kind === "metric" || kind === "reporter" ? [] : ["--timeout", "1"];
       const { exit, stderr } = await runIn(folder(), [process.execPath, "test", ...hurry]);
       expect(exit, stderr).toBe(0);
       expect(stderr).toMatch(/^ *\d+ pass$/m);
@@ -77,7 +78,7 @@ for (const { kind, name, package: packageName, flag, cli } of KINDS) {
         const trained = await outside.qlora("train", ...fitting.split("\n"), flag, cli, "--eval-strategy", "epoch");
         expect(trained.exit, trained.stderr).toBe(0);
         const record = JSON.parse(readFileSync(join(run, "run.json"), "utf8")) as { config: Record<string, unknown> };
-        const key = kind === "metric" ? "metrics" : kind;
+        const key = kind === "metric" ? "metrics" : kind === "reporter" ? "reportTo" : kind;
         expect([record.config[key]].flat()).toMatchObject([
           { name: name.split("/").at(-1)!.replace("qlora-plugin-", ""), from: cli },
         ]);
@@ -116,7 +117,7 @@ test("what cannot be a plugin is refused in one sentence, and nothing is written
     return stderr;
   };
   expect(await refused("new", "optimiser", "adan")).toContain(
-    'KIND: got "optimiser", expected one of model, adapter, optimizer, metric; did you mean "optimizer"?',
+    'KIND: got "optimiser", expected one of model, adapter, optimizer, metric, reporter; did you mean "optimizer"?',
   );
   expect(await refused("nwe", "optimizer", "adan")).toContain('ACTION: got "nwe", expected new; did you mean "new"?');
   expect(await refused("new", "metric", "Top K")).toContain('NAME: got "Top K", expected lower-case words');

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { train, trainer } from "../../index.ts";
-import { adamW } from "../../plugins/index.ts";
+import { adamW, tensorboard } from "../../plugins/index.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 import { readEventFile, shownPoints } from "../support/tfevents.ts";
@@ -20,14 +20,17 @@ for (const tier of tiers) {
       expect(straight.steps).toBe(6);
 
       const outputDir = join(folder.path, "halted");
-      const halted = { outputDir, reportTo: ["tensorboard"] as const };
+      const halted = { outputDir };
+      const reportTo = [tensorboard()];
       const stop = new AbortController();
-      const steps = trainer(await smallRun(folder.path, { device, training: halted }), { signal: stop.signal });
+      const steps = trainer(await smallRun(folder.path, { device, training: halted, reportTo }), {
+        signal: stop.signal,
+      });
       for await (const step of steps) if (step.step === 3) stop.abort();
       expect((await readdir(outputDir)).filter((name) => name.startsWith("checkpoint-"))).toEqual(["checkpoint-3"]);
 
       const resumed = await train(
-        await smallRun(folder.path, { device, training: { ...halted, resumeFromCheckpoint: true } }),
+        await smallRun(folder.path, { device, reportTo, training: { ...halted, resumeFromCheckpoint: true } }),
       );
       expect(resumed.steps).toBe(6);
       expect((await adapterBytes(outputDir)).equals(await adapterBytes(straight.outputDir))).toBe(true);
