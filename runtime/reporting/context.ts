@@ -7,7 +7,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { PluginError } from "../../core/errors.ts";
 import type { ReporterAnswer, ReporterContext, ReporterRequest } from "../../core/plugin/reporter.ts";
 import { version } from "../../core/util/version.ts";
-import { makeFolder, openToWrite } from "../files/disk.ts";
+import { type DiskFile, makeFolder, openToWrite } from "../files/disk.ts";
 import { explainWriteErrors } from "../files/files.ts";
 import { ownDotEnvNames } from "../hub/dotenv.ts";
 import { isBusy } from "../hub/http.ts";
@@ -46,15 +46,25 @@ export interface ContextOptions {
 /** Variables that decide where a request ends up, or who can read it on the way. */
 const DIVERTING = /(?:_URL|_URI|_SPACE_ID|_PROXY|_CERTS?|_CERT_FILE|_CERT_DIR)$|^NODE_TLS/i;
 
-/** The context of one reporter, and the secrets that it has given out. */
+/** A context, and what its maker keeps of it. */
+interface MadeContext {
+  readonly context: ReporterContext;
+  /** Those that it has given out. */
+  readonly secrets: Secrets;
+  /** Closes what a reporter that failed left open. */
+  readonly closeFiles: () => Promise<void>;
+}
+
+/** The context of one reporter. */
 export function reporterContext({
   name,
   folder,
   patience = PATIENCE,
   env = process.env,
   dotEnv = env === process.env ? ownDotEnvNames() : new Map(),
-}: ContextOptions): { readonly context: ReporterContext; readonly secrets: Secrets } {
+}: ContextOptions): MadeContext {
   const secrets = new Secrets();
+  const open = new Set<DiskFile>();
   const context: ReporterContext = {
     request: (url, request) => ask(name, secrets, patience, url, request),
     env: (key) => env[key] || undefined,
@@ -77,16 +87,24 @@ export function reporterContext({
         await makeFolder(folder);
         return openToWrite(path, "wx");
       });
+      open.add(file);
       return {
         path,
         append: (bytes) => explainWriteErrors(path, () => file.write(bytes)),
-        close: () => file.close(),
+        async close() {
+          open.delete(file);
+          await file.close();
+        },
       };
     },
     processName: `${hostname()}.${process.pid}`,
     now: () => Date.now() / 1000,
   };
-  return { context, secrets };
+  const closeFiles = async (): Promise<void> => {
+    for (const file of open) await file.close();
+    open.clear();
+  };
+  return { context, secrets, closeFiles };
 }
 
 async function ask(

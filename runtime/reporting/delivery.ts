@@ -33,6 +33,7 @@ export interface DeliveryOptions {
 export class Delivery {
   readonly #options: DeliveryOptions;
   #secrets: Secrets | undefined;
+  #closeFiles: (() => Promise<void>) | undefined;
   #reporter: Reporter | undefined;
   #delivered: Delivered;
   #cooldown: number;
@@ -69,13 +70,15 @@ export class Delivery {
   async conclude(status: ReporterStatus, files: readonly ReporterFile[]): Promise<void> {
     await this.#pumping;
     await this.#pump();
-    if (!this.complete || this.#reporter === undefined) return;
-    const reporter = this.#reporter;
-    await this.#attempt(async () => {
-      for (const file of files) await reporter.artefact(file);
-      await reporter.finish(status);
-      await this.#note({ ...this.#delivered, finished: status === "finished" });
-    });
+    if (this.complete && this.#reporter !== undefined) {
+      const reporter = this.#reporter;
+      await this.#attempt(async () => {
+        for (const file of files) await reporter.artefact(file);
+        await reporter.finish(status);
+        await this.#note({ ...this.#delivered, finished: status === "finished" });
+      });
+    }
+    await this.#attempt(async () => this.#closeFiles?.(), this.#failing);
   }
 
   async #pump(): Promise<void> {
@@ -93,8 +96,10 @@ export class Delivery {
 
   async #start(): Promise<Reporter> {
     const { plugin, run, context } = this.#options;
-    const { context: given, secrets } = reporterContext({ ...context, name: plugin.name });
+    await this.#closeFiles?.(); // of an attempt before
+    const { context: given, secrets, closeFiles } = reporterContext({ ...context, name: plugin.name });
     this.#secrets = secrets;
+    this.#closeFiles = closeFiles;
     const reporter = plugin.create(given);
     const state = await reporter.start({ ...run, before: this.#delivered.state });
     await this.#note({ ...this.#delivered, state });
@@ -107,10 +112,10 @@ export class Delivery {
   }
 
   /** Runs `work`; a failure is noted, never thrown. */
-  async #attempt(work: () => Promise<void>): Promise<void> {
+  async #attempt(work: () => Promise<void>, failedBefore = false): Promise<void> {
     try {
       await work();
-      this.#failing = false;
+      this.#failing = failedBefore;
     } catch (error) {
       this.#failing = true;
       this.#notBefore = performance.now() + this.#cooldown;
