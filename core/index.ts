@@ -38,6 +38,12 @@ export {
 } from "./plugin/optimizer.ts";
 export { quantizationShape } from "./plugin/quantization-options.ts";
 export { defineSchedule, type Schedule, type ScheduleContext, type SchedulePlugin } from "./plugin/schedule.ts";
+export {
+  defineOptimizerWrapper,
+  type InnerOptimizer,
+  type OptimizerWrapper,
+  type OptimizerWrapperDefinition,
+} from "./plugin/optimizer-wrapper.ts";
 export { defineMetric, type Metric, type MetricContext, type MetricPlugin } from "./plugin/metric.ts";
 export {
   defineReporter,
@@ -109,6 +115,7 @@ export {
 
 // ---- ops: a forward and a backward, and the tape that remembers them (its file states who owns a gradient)
 export { accumulate } from "./compute/accumulate.ts";
+export { swapTensors } from "./compute/swap.ts";
 export { type BackwardContext, type Forward, type Op, Tape, type TapeOptions } from "./compute/tape.ts";
 export { type Block, type Checkpointing, type ForwardOptions, runBlocks } from "./compute/blocks.ts";
 

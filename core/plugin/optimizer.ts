@@ -28,7 +28,13 @@ export interface OptimizerStep {
 /** Updates parameters from their gradients, in place, on the GPU. */
 export interface Optimizer {
   step(step: OptimizerStep): void;
-  /** State by name, exact. */
+  /**
+   * For an optimizer whose averages are what is wanted in the end: true puts the values for evaluation in the place of the
+   * parameters', false puts those of training back, bit for bit (`swapTensors`). Evaluation and the adapter's files take the
+   * former; between the two, nothing steps, saves or loads.
+   */
+  evaluating?(on: boolean): void;
+  /** State by name, exact. Of the parameters' own values, the run keeps those that `evaluating` hides. */
   save(): Promise<Map<string, SavedTensor>>;
   /** @throws ModelError naming a tensor that is missing or of another shape */
   load(state: ReadonlyMap<string, SavedTensor>): void;
@@ -71,11 +77,12 @@ export function defineOptimizer<const S extends OptionShape>(
 
 const OPTIMIZER: Parts<Optimizer> = {
   step: "function",
+  evaluating: "function?",
   save: "function",
   load: "function",
   destroy: "function",
 };
 
 /** @throws PluginError */
-const completeOptimizer = (name: string, made: Optimizer): Optimizer =>
+export const completeOptimizer = (name: string, made: Optimizer): Optimizer =>
   complete(made, OPTIMIZER, { kind: "optimizer", name, method: "create" });

@@ -30,7 +30,7 @@ export async function findBestModel(
  * @returns its metrics; undefined where the last is the best, or the best was not saved
  */
 export async function loadBestModel(run: TrainingRun): Promise<Readonly<Record<string, number>> | undefined> {
-  const { config, world, session, progress, onEvent, work } = run;
+  const { config, world, session, optimizerStep, progress, onEvent, work } = run;
   const { checkpoint, step, metric } = progress.best.state;
   const name = work.criterion?.metric;
   if (checkpoint === null) {
@@ -44,6 +44,10 @@ export async function loadBestModel(run: TrainingRun): Promise<Readonly<Record<s
   onEvent?.({ type: "info", message: `the run ends with its best checkpoint, ${path}: ${which}` });
   if (checkpoint === progress.step) return undefined;
   await using folder = await shareFolder(world, path);
-  session.parameters.writeValues(await session.adapter.load(openFolder(folder.path)));
+  const { parameters } = session;
+  const values = await session.adapter.load(openFolder(folder.path));
+  // What the adapter reads and nothing trains is that of the run.
+  parameters.writeValues(new Map(parameters.parameters.map(({ name: key }) => [key, values.get(key)!])));
+  optimizerStep.settle();
   return recordEvaluation(run, checkpoint);
 }

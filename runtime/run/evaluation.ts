@@ -50,8 +50,10 @@ export async function recordEvaluation(
 }
 
 async function predictHeldOut(run: TrainingRun, evalData: TokenizedDataset): Promise<HeldOut> {
-  const { config, onEvent, session, evalLimits, world } = run;
-  const logits = await computeLogits(session, evalData, evalLimits, "evaluating", onEvent, { world });
+  const { config, onEvent, session, optimizerStep, evalLimits, world } = run;
+  const logits = await optimizerStep.evaluating(() =>
+    computeLogits(session, evalData, evalLimits, "evaluating", onEvent, { world }),
+  );
   const labels = evalData.dataset.rows.map((row) => row.label!);
   return { logits, metrics: scoreLogits(logits, labels, session.numLabels, config.metrics) };
 }

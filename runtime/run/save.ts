@@ -32,7 +32,7 @@ export async function saveRun({
   notes,
 }: TrainingRun): Promise<void> {
   const { step } = progress;
-  const values = await adapterValues(session);
+  const values = await optimizerStep.evaluating(() => adapterValues(session));
   requireFinite(values, step);
   await requireSameValues(world, values, step);
   progress.best.saved(step);
@@ -78,9 +78,9 @@ export async function writeSummary({ config: { training }, progress, work, world
  * @returns path of the report
  */
 export async function finishRun(run: TrainingRun): Promise<string> {
-  const { config, session, progress, lineage, notes } = run;
+  const { config, session, optimizerStep, progress, lineage, notes } = run;
   const { outputDir } = config.training;
-  const values = await adapterValues(session);
+  const values = await optimizerStep.evaluating(() => adapterValues(session));
   requireFinite(values, progress.step);
   await requireSameValues(run.world, values, progress.step);
   if (run.world.rank !== 0) return join(outputDir, RUN_FILES.report);

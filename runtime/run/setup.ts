@@ -192,9 +192,9 @@ async function planAndOpen(
   opened.use(kernels);
   const { gpu, parameters } = session;
   const optimizer = createOptimizer(config, session, schedule);
-  if (state !== undefined) optimizer.load(await readOptimizerState(initAdapter!, state));
   const scaler = gpu.tier === "f32" ? undefined : new GradScaler(state?.scaler ?? undefined);
   const optimizerStep = new OptimizerStep(session, optimizer);
+  if (state !== undefined) optimizerStep.optimizer.load(await readOptimizerState(initAdapter!, state));
   const { earlyStoppingPatience, earlyStoppingThreshold } = training;
   const best = { criterion: task.criterion, earlyStoppingPatience, earlyStoppingThreshold };
   const progress = new RunProgress(sampler, best, state);

@@ -127,6 +127,13 @@ function groupedOptimizer(
         optimizer.load(new Map(own.map(([key, tensor]) => [key.slice(name.length), tensor])));
       }
     },
+    ...(parts.every(({ optimizer }) => optimizer.evaluating === undefined)
+      ? {}
+      : {
+          evaluating(on: boolean) {
+            for (const { optimizer } of parts) optimizer.evaluating?.(on);
+          },
+        }),
     destroy() {
       for (const { optimizer } of parts) optimizer.destroy();
     },

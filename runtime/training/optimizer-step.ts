@@ -4,6 +4,7 @@ import type { Tensor } from "../../core/device/tensor.ts";
 import type { Optimizer } from "../../core/plugin/optimizer.ts";
 import { gradNorm } from "../../kernels/grad-norm/index.ts";
 import type { Session } from "../session/session.ts";
+import { keepTrainingValues } from "./training-values.ts";
 
 /** What one update depends on. */
 export interface UpdateSettings {
@@ -29,10 +30,11 @@ export class OptimizerStep {
   readonly optimizer: Optimizer;
   readonly #session: Pick<Session, "gpu" | "parameters">;
   readonly #gradState: Tensor;
+  #settled = false;
 
   constructor(session: Pick<Session, "gpu" | "parameters">, optimizer: Optimizer) {
     this.#session = session;
-    this.optimizer = optimizer;
+    this.optimizer = keepTrainingValues(optimizer, session);
     this.#gradState = session.gpu.alloc([4], "f32", "gradient state", "optimizer");
   }
 
@@ -47,6 +49,23 @@ export class OptimizerStep {
   async outcome(): Promise<UpdateOutcome> {
     const state = await this.#session.gpu.readFloats(this.#gradState);
     return { skipped: state[GRAD_STATE.FOUND_INF] !== 0, totalNorm: state[GRAD_STATE.TOTAL_NORM]! };
+  }
+
+  /** Runs `body` on the parameters' values for evaluation, where the optimizer has others for it. */
+  async evaluating<T>(body: () => Promise<T>): Promise<T> {
+    const { optimizer } = this;
+    if (this.#settled || optimizer.evaluating === undefined) return body();
+    optimizer.evaluating(true);
+    try {
+      return await body();
+    } finally {
+      optimizer.evaluating(false);
+    }
+  }
+
+  /** The parameters were set to what the run ends with: from here on, evaluation and saving take them as they are. */
+  settle(): void {
+    this.#settled = true;
   }
 
   destroy(): void {

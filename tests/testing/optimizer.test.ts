@@ -6,7 +6,7 @@ import {
   type OptimizerContext,
   type OptimizerPlugin,
 } from "../../core/index.ts";
-import { adafactor, adamW, adamW8bit, lion8bit, muon, sgd } from "../../plugins/index.ts";
+import { adafactor, adamW, adamW8bit, ema, lion8bit, muon, scheduleFreeAdamW, sgd } from "../../plugins/index.ts";
 import { optimizerContract, type OptimizerContractOptions } from "../../testing/index.ts";
 import { gpuOf, runSeed, tiers } from "../support/gpu.ts";
 
@@ -18,6 +18,8 @@ const shipped: readonly (readonly [OptimizerPlugin, OptimizerContractOptions])[]
   [muon({ adjustLrFn: "match_rms_adamw" }), { learningRate: 0.05 }],
   [sgd(), {}],
   [sgd({ momentum: 0.5, dampening: 0.5, weightDecay: 0.01 }), {}],
+  [scheduleFreeAdamW({ weightDecay: 0.01 }), {}],
+  [ema(adamW(), { decay: 0.9 }), {}],
 ];
 
 for (const tier of tiers) {
