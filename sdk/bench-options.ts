@@ -38,6 +38,10 @@ export const benchOptions = defineOptions({
     help: "1 + w of the norms that end a sublayer, to drive the residual stream up",
   }),
   profile: option("boolean", { default: false, help: "time every kernel in one more step" }),
+  dtype: option("'nf4' | 'bf16'", {
+    default: "nf4",
+    help: "how the random weights are stored; those in bf16 are quantized as they are loaded",
+  }),
   writeCheckpoint: option("string", { optional: true, help: "write the random weights to this folder and stop" }),
 });
 

@@ -14,16 +14,17 @@ import { type Gemma2Shape, syntheticConfigJson, syntheticGemma2 } from "./synthe
 export const TINY_CHECKPOINT = fileURLToPath(new URL("../assets/tiny-gemma2-nf4", import.meta.url));
 
 const SEED = 1;
+const PIECE_BYTES = 2 ** 24;
 
 /** What the model to time or to plan is told by. */
 type SourceOptions = Pick<BenchCommandOptions, "shape"> & Partial<BenchCommandOptions>;
 
 /** The model to time. */
 export function benchSource(options: SourceOptions): ModelLoader {
-  const { shape, layers, checkpoint, absmax, normScale, embeddings, keepDequantized } = options;
+  const { shape, layers, checkpoint, absmax, normScale, embeddings, keepDequantized, dtype } = options;
   if (checkpoint !== undefined) return gemma2({ checkpoint, embeddings, keepDequantized }).create(fileHost);
   if (shape === "tiny") return gemma2({ checkpoint: TINY_CHECKPOINT, embeddings, keepDequantized }).create(fileHost);
-  const { config, source } = syntheticGemma2(shape, { seed: SEED, absmax, normScale }, layers);
+  const { config, source } = syntheticGemma2(shape, { seed: SEED, absmax, normScale, dtype }, layers);
   const placement = { embeddings, keepDequantized };
   return {
     placement,
@@ -45,12 +46,13 @@ export async function writeSyntheticCheckpoint(
 ): Promise<void> {
   const { source } = syntheticGemma2(
     shape,
-    { seed: SEED, absmax: options.absmax, normScale: options.normScale },
+    { seed: SEED, absmax: options.absmax, normScale: options.normScale, dtype: options.dtype },
     options.layers,
   );
   const tensors = [...source.tensors].map(
-    ([name, { dtype, shape: size }]) => [name, { dtype, shape: size, data: () => source.read(name) }] as const,
+    ([name, { dtype, shape: size }]) =>
+      [name, { dtype, shape: size, data: async () => source.stream(name, PIECE_BYTES) }] as const,
   );
   await writeSafetensors(join(directory, "model.safetensors"), tensors, { format: "pt" });
-  await writeJson(join(directory, "config.json"), syntheticConfigJson(shape, options.layers));
+  await writeJson(join(directory, "config.json"), syntheticConfigJson(shape, options));
 }

@@ -10,6 +10,7 @@ export interface InspectReport {
   readonly parameters: readonly {
     readonly name: string;
     readonly shape: readonly number[];
+    /** As the checkpoint stores it, and what that is quantized to as it is loaded: `NF4`, `BF16`, `BF16 -> NF4`. */
     readonly dtype: string;
     readonly trainable: boolean;
   }[];
@@ -34,7 +35,10 @@ export async function inspectConfig(config: Config): Promise<InspectReport> {
     dtype: "F32",
     trainable: true,
   }));
-  const frozen = outline.baseParameters.map((row) => ({ ...row, trainable: false }));
+  const frozen = outline.baseParameters.map(({ name, shape, dtype, quantized }) => {
+    const loaded = quantized === undefined ? dtype : `${dtype} -> ${quantized.quantType.toUpperCase()}`;
+    return { name, shape, dtype: loaded, trainable: false };
+  });
   const count = (rows: readonly { readonly shape: readonly number[] }[]): number =>
     rows.reduce((sum, row) => sum + elementCount(row.shape), 0);
   return {

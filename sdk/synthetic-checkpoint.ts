@@ -3,6 +3,7 @@
  * at size without a download.
  */
 import { decoderLinears } from "../core/compute/decoder.ts";
+import { baseWeights } from "../core/formats/base-weights.ts";
 import { createDynamicMap } from "../core/formats/dynamic-map.ts";
 import { f32ToBf16 } from "../core/formats/half.ts";
 import { NESTED_BLOCK_SIZE, DEFAULT_BLOCK_SIZE, nf4CodeBook } from "../core/formats/nf4.ts";
@@ -20,8 +21,19 @@ const SIZES = {
 /** Shapes that `syntheticGemma2` knows. */
 export type Gemma2Shape = keyof typeof SIZES;
 
-/** config.json of a shape, as a 4-bit checkpoint has it. */
-export function syntheticConfigJson(shape: Gemma2Shape, layers?: number): Record<string, unknown> {
+/** How many layers, and how they are stored. */
+interface SyntheticForm {
+  /** Default: as published. */
+  readonly layers?: number | undefined;
+  /** Default nf4, double-quantized. */
+  readonly dtype?: "nf4" | "bf16" | undefined;
+}
+
+/** config.json of a shape. */
+export function syntheticConfigJson(
+  shape: Gemma2Shape,
+  { layers, dtype = "nf4" }: SyntheticForm = {},
+): Record<string, unknown> {
   const size = SIZES[shape];
   return {
     architectures: ["Gemma2ForCausalLM"],
@@ -45,18 +57,20 @@ export function syntheticConfigJson(shape: Gemma2Shape, layers?: number): Record
     eos_token_id: 1,
     bos_token_id: 2,
     torch_dtype: "bfloat16",
-    quantization_config: {
-      quant_method: "bitsandbytes",
-      load_in_4bit: true,
-      bnb_4bit_quant_type: "nf4",
-      bnb_4bit_use_double_quant: true,
-      bnb_4bit_compute_dtype: "bfloat16",
-    },
+    ...(dtype === "nf4" && {
+      quantization_config: {
+        quant_method: "bitsandbytes",
+        load_in_4bit: true,
+        bnb_4bit_quant_type: "nf4",
+        bnb_4bit_use_double_quant: true,
+        bnb_4bit_compute_dtype: "bfloat16",
+      },
+    }),
   };
 }
 
 /** How the random weights are scaled. */
-export interface SyntheticOptions {
+export interface SyntheticOptions extends Pick<SyntheticForm, "dtype"> {
   readonly seed: number;
   /** Largest weight of a block is about this; the published models have some 0.05. Default 0.05. */
   readonly absmax?: number;
@@ -72,7 +86,9 @@ export function syntheticGemma2(
   options: SyntheticOptions,
   layers?: number,
 ): { readonly config: Gemma2Config; readonly source: TensorSource } {
-  const config = parseGemma2Config(syntheticConfigJson(shape, layers), `synthetic ${shape}`);
+  const path = `synthetic ${shape}`;
+  const parsed = parseGemma2Config(syntheticConfigJson(shape, { layers, dtype: options.dtype }), path);
+  const config = { ...parsed, weights: baseWeights(parsed, {}, path) };
   return { config, source: syntheticSource(config, options) };
 }
 
@@ -82,7 +98,7 @@ type Part = (begin: number, end: number) => Uint8Array<ArrayBuffer>;
 /** Random tensors for a config: every name, dtype and shape that a bitsandbytes checkpoint of it has. */
 export function syntheticSource(
   config: Gemma2Config,
-  { seed, absmax = 0.05, normScale = 1 }: SyntheticOptions,
+  { seed, absmax = 0.05, normScale = 1, dtype = "nf4" }: SyntheticOptions,
 ): TensorSource {
   const makers = new Map<string, { readonly info: TensorInfo; readonly part: Part }>();
   const noise = noiseBytes(seed);
@@ -108,6 +124,10 @@ export function syntheticSource(
     for (const spec of decoderLinears(config, layer)) {
       const name = `${spec.name}.weight`;
       const elements = spec.outFeatures * spec.inFeatures;
+      if (dtype === "bf16") {
+        add(name, "BF16", [spec.outFeatures, spec.inFeatures], elements * 2, noisePart(halves, elements + layer));
+        continue;
+      }
       const blocks = Math.ceil(elements / DEFAULT_BLOCK_SIZE);
       const nested = Math.ceil(blocks / NESTED_BLOCK_SIZE);
       const state = new TextEncoder().encode(

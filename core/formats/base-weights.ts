@@ -3,7 +3,7 @@
  * before anybody fetches the weights.
  */
 import { ModelError } from "../errors.ts";
-import { CHECKPOINT_HINT, type ModelQuantization } from "./model-config.ts";
+import type { ModelQuantization } from "./model-config.ts";
 import type { BlockQuantization, QuantType } from "./nf4.ts";
 
 /** What the user asks for, under the names of transformers' BitsAndBytesConfig. */
@@ -67,13 +67,6 @@ export function baseWeights(
   const { loadIn4bit = true, bnb4bitQuantType: quantType = "nf4", bnb4bitBlocksize: blockSize = 64 } = choice;
   const { bnb4bitUseDoubleQuant: doubleQuant = true, llmInt8SkipModules: skipped = [] } = choice;
   const settings = loadIn4bit ? { quantType, blockSize, doubleQuant } : undefined;
-  if (settings !== undefined) {
-    throw new ModelError(
-      "BASE_NOT_QUANTIZED",
-      `${path}: quantization_config is missing, so the weights are not quantized: they are ${dtype}`,
-      { hint: `${CHECKPOINT_HINT} --model.load-in-4bit false runs this one as it is.` },
-    );
-  }
   return { stored: () => floats, quantized: (name) => (isSkipped(skipped, name) ? undefined : settings) };
 }
 

@@ -21,6 +21,8 @@ export interface TensorSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** True where NaN and infinite values are to be read as they are; see `finiteTensors`. */
   readonly allowsNonFinite?: boolean | undefined;
+  /** Where reads look for such values: the same tensors without. */
+  readonly unchecked?: TensorSource | undefined;
   /** The file that holds a tensor, for messages. */
   pathOf(name: string): string;
   /**

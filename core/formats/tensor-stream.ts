@@ -46,11 +46,19 @@ export class TensorStream {
   async copy(name: string, target: Tensor, from = 0, bytes?: number): Promise<void> {
     const info = this.source.tensors.get(name);
     if (info === undefined) throw missingTensor(this.source.pathOf(name), name);
-    const length = bytes ?? info.end - info.begin - from;
+    await this.#copy(this.source, name, target, from, bytes ?? info.end - info.begin - from);
+  }
+
+  /** The same for who looks for NaN and infinite values by other means. */
+  async copyUnchecked(name: string, target: Tensor, from: number, bytes: number): Promise<void> {
+    await this.#copy(this.source.unchecked ?? this.source, name, target, from, bytes);
+  }
+
+  async #copy(source: TensorSource, name: string, target: Tensor, from: number, length: number): Promise<void> {
     for (let at = 0; at < length; at += PIECE_BYTES) {
       const size = Math.min(PIECE_BYTES, length - at);
       if (!this.#gpu.isMeta) {
-        await this.#staging.write(target, at, size, (piece) => this.source.readInto(name, piece, from + at));
+        await this.#staging.write(target, at, size, (piece) => source.readInto(name, piece, from + at));
       }
       this.#report(size);
     }

@@ -21,6 +21,7 @@ import { loadTokenTable, type EmbeddingPlace, type TokenTable } from "../embeddi
 import { runPooledBlocks } from "../last-token/blocks.ts";
 import { gemmSupports, keepTransposed } from "../matmul-matrix/index.ts";
 import { freeWeight } from "../nf4/index.ts";
+import { WeightQuantizer } from "../nf4/load-quantized.ts";
 import { loadWeight } from "../nf4/load.ts";
 import { rmsNorm } from "../rms-norm/index.ts";
 import { scoreHead } from "../score-head/index.ts";
@@ -148,10 +149,12 @@ export async function loadDecoder<N extends string>(
   { embeddings, keepDequantized }: DecoderPlacement,
 ): Promise<DecoderWeights<N>> {
   const { prefix = "model" } = outline;
-  const { hiddenSize, vocabSize, numHiddenLayers } = outline.config;
-  const wanted = new Set(decoderSpec(outline, 1).baseParameters.map(({ name }) => name));
+  const { hiddenSize, vocabSize, numHiddenLayers, weights = nf4Weights } = outline.config;
+  const rows = decoderSpec(outline, 1).baseParameters;
+  const wanted = new Set(rows.map(({ name }) => name));
   const isWanted = (name: string): boolean => wanted.has(name) || wanted.has(name.replace(/(\.weight)\..*$/, "$1"));
   using stream = new TensorStream(gpu, checkpoint, onProgress, isWanted);
+  const quantizer = new WeightQuantizer(gpu, stream, rows.filter(({ quantized }) => quantized !== undefined).length);
   const vector = async (name: string, size: number): Promise<Tensor> => {
     const values = await readFloats(checkpoint, name, [size]);
     const tensor = gpu.upload(values, [size], "f32", name, "weights");
@@ -159,7 +162,10 @@ export async function loadDecoder<N extends string>(
     return tensor;
   };
   const linear = async (spec: LinearSpec): Promise<FrozenWeight> => {
-    const loaded = await loadWeight(gpu, stream, spec);
+    const quantization = weights.quantized(spec.name);
+    const loaded = await (quantization === undefined
+      ? loadWeight(gpu, stream, spec)
+      : quantizer.load(spec, quantization));
     // bitsandbytes' 4-bit products dequantize straight to the activation's type, not through quant_state.dtype.
     const weight: FrozenWeight = loaded.kind === "dense" ? loaded : { ...loaded, rounding: "f32" };
     const kept = keepDequantized && gemmSupports(gpu, weight) ? keepTransposed(gpu, weight) : weight;
@@ -180,6 +186,7 @@ export async function loadDecoder<N extends string>(
     layers.push(norms as Record<N, Tensor>);
   }
   const norm = await vector(`${prefix}.norm.weight`, hiddenSize);
+  await quantizer.finish();
   await stream.finish();
   return { embedding, layers, norm, linears };
 }

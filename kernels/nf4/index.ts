@@ -8,7 +8,7 @@ import { weightConstants, weightKey, weightSource, weightTensors, weightUniforms
 import dequantizeCode from "./dequantize.wgsl" with { type: "text" };
 
 export { weightConstants, weightKey, weightSource, weightTensors, weightUniforms } from "./decode.ts";
-export { quantize } from "./quantize.ts";
+export { quantize, quantizeScales } from "./quantize.ts";
 
 /** What dequantized values are rounded to, by the dtype that the weight was quantized from. */
 export const ROUNDING: Readonly<Record<WeightDType, QuantizedWeight["rounding"]>> = {

@@ -1,69 +1,66 @@
-// One block of 64 weights per invocation.
-@group(0) @binding(0) var<storage, read> values: array<f32>;
+// A lane holds PER_THREAD code words, eight weights each, of neighbors in memory; SHARERS lanes hold a block, and find its absmax
+// as the largest of their bits, which are ordered as magnitudes are.
+@group(0) @binding(0) var<storage, read> values: array<u32>;
 @group(0) @binding(1) var<storage, read_write> codes: array<u32>;
 @group(0) @binding(2) var<storage, read_write> absmax: array<f32>;
 
-// 1 / x rounded to nearest even, which WGSL's division need not be: 24 bits of 2^47 / mantissa by long division.
-// The quotient of two 24-bit numbers is never halfway between two floats, so the remainder decides the rounding.
-fn reciprocal(x: f32) -> f32 {
-  let bits = bitcast<u32>(x);
-  let exponent = bits >> 23u;
-  let mantissa = (bits & 0x7fffffu) | 0x800000u;
-  if (exponent == 0u || exponent > 252u) {
-    return 0.0; // below 2^-126 a block counts as zeros; above 2^126 the reciprocal would be subnormal
-  }
-  if (mantissa == 0x800000u) {
-    return bitcast<f32>((254u - exponent) << 23u);
-  }
-  var quotient = 0u;
-  var rest = 0x800000u;
-  for (var i = 0u; i < 24u; i++) {
-    rest = rest << 1u;
-    quotient = quotient << 1u;
-    if (rest >= mantissa) {
-      rest -= mantissa;
-      quotient |= 1u;
-    }
-  }
-  if (2u * rest > mantissa) {
-    quotient += 1u;
-  }
-  return bitcast<f32>(((253u - exponent) << 23u) + (quotient - 0x800000u));
+var<workgroup> largest: array<u32, 256>;
+
+fn magnitudes(v: vec4f) -> u32 {
+  let bits = bitcast<vec4u>(v) & vec4u(0x7fffffffu);
+  return max(max(bits.x, bits.y), max(bits.z, bits.w));
 }
 
-fn code_of(x: f32) -> u32 {
-  var code = 0u;
-  for (var i = 0u; i < 15u; i++) {
-    code += select(0u, 1u, x > THRESHOLDS[i]);
-  }
-  return code;
+// Four weights, zeros behind the last.
+fn four(quad: u32) -> vec4f {
+  let v = load_four(quad);
+  let index = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u);
+  return select(vec4f(), v, index < vec4u(params.size));
 }
 
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let block = group_index(wg, count) * 64u + lane;
-  if (block * 64u >= params.size) {
-    return;
+fn nibbles(v: vec4f, scale: f32, quad: u32) -> u32 {
+  let scaled = v * scale;
+  let index = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u);
+  let code = vec4u(code_of(scaled.x), code_of(scaled.y), code_of(scaled.z), code_of(scaled.w));
+  let kept = select(vec4u(), code, index < vec4u(params.size));
+  // Element 2k lies in the high nibble of byte k.
+  return (kept.x << 4u) | kept.y | (kept.z << 12u) | (kept.w << 8u);
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) li: u32) {
+  let group = group_index(wg, count);
+  let first = group * 256u * PER_THREAD;
+  var low: array<vec4f, PER_THREAD>;
+  var high: array<vec4f, PER_THREAD>;
+  var own = 0u;
+  for (var i = 0u; i < PER_THREAD; i++) {
+    let word = first + i * 256u + li;
+    low[i] = four(2u * word);
+    high[i] = four(2u * word + 1u);
+    own = max(own, max(magnitudes(low[i]), magnitudes(high[i])));
   }
-  let end = min(block * 64u + 64u, params.size);
-  var largest = 0.0;
-  for (var i = block * 64u; i < end; i++) {
-    largest = max(largest, abs(values[i]));
+  largest[li] = own;
+  workgroupBarrier();
+  for (var step = SHARERS / 2u; step > 0u; step = step / 2u) {
+    if (li % SHARERS < step) {
+      largest[li] = max(largest[li], largest[li + step]);
+    }
+    workgroupBarrier();
   }
-  absmax[block] = largest;
-  let scale = reciprocal(largest);
-  for (var word = 0u; word < 8u; word++) {
-    let first = block * 64u + word * 8u;
-    if (first >= params.size) {
-      break;
+  let bits = largest[li - li % SHARERS];
+  let block = (first + li) * 8u / BLOCK;
+  if (li % SHARERS == 0u && first * 8u + li * 8u < params.size) {
+    absmax[params.first_block + block] = bitcast<f32>(bits);
+    if (bits >= 0x7f800000u) {
+      tell();
     }
-    var packed = 0u;
-    for (var j = 0u; j < 8u; j++) {
-      if (first + j < params.size) {
-        // Element 2k lies in the high nibble of byte k.
-        packed |= code_of(values[first + j] * scale) << (4u * (j ^ 1u));
-      }
+  }
+  let scale = reciprocal(bitcast<f32>(bits));
+  for (var i = 0u; i < PER_THREAD; i++) {
+    let word = first + i * 256u + li;
+    if (word * 8u < params.size) {
+      codes[params.first_word + word] = nibbles(low[i], scale, 2u * word) | (nibbles(high[i], scale, 2u * word + 1u) << 16u);
     }
-    codes[first / 8u] = packed;
   }
 }

@@ -48,12 +48,14 @@ export async function openBaseModel(plugin: ModelPlugin, options: BaseModelOptio
     (directory === checkpoint ? plugin : plugin.factory.configure({ ...plugin.input, checkpoint: directory })).create(
       fileHost,
     );
+  let outlined: ModelSpec | undefined;
   const judge = async (
     directory: string,
     known: "index" | "all",
     headers?: RemoteHeaders,
   ): Promise<readonly string[]> => {
     const outline = await sourceIn(directory).outline(options.numLabels ?? DEFAULT_LABELS);
+    outlined = outline;
     await options.onOutline?.(outline, checkpoint);
     return headers === undefined ? checkBaseHeaders(directory, outline, known) : checkRemoteHeaders(headers, outline);
   };
@@ -67,12 +69,25 @@ export async function openBaseModel(plugin: ModelPlugin, options: BaseModelOptio
       onEvent?.({ type: "progress", what: `downloading ${checkpoint}`, done, total, unit: "bytes" }),
   });
   const unread = await judge(directory, part === "config" ? "index" : "all");
+  const told = part === "config" ? undefined : quantizedOnLoad(checkpoint, outlined!);
+  if (told !== undefined) onEvent?.({ type: "info", message: told });
   if (unread.length > 0 && part !== "config") onEvent?.({ type: "info", message: unreadTensors(checkpoint, unread) });
   return { source: sourceIn(directory), name: checkpoint, sha };
 }
 
 /** Classes of the notebook's task. */
 const DEFAULT_LABELS = 3;
+
+/** What becomes of a base in 16 bits; undefined where nothing does. */
+function quantizedOnLoad(checkpoint: string, { baseParameters }: ModelSpec): string | undefined {
+  const rows = baseParameters.filter(({ quantized }) => quantized !== undefined);
+  const [first] = rows;
+  if (first?.quantized === undefined) return undefined;
+  const { quantType, blockSize, doubleQuant } = first.quantized;
+  const blocks = blockSize === 64 ? "" : `, blocks of ${blockSize}`;
+  const double = doubleQuant ? "with double quantization" : "without double quantization";
+  return `${checkpoint}: ${rows.length} linears in ${first.dtype} are quantized to ${quantType} ${double}${blocks} as they are loaded (--quantization none keeps them)`;
+}
 
 function unreadTensors(checkpoint: string, unread: readonly string[]): string {
   const list = unread.length > 5 ? `${unread.slice(0, 5).join(", ")}, ...` : unread.join(", ");

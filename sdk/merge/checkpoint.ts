@@ -7,11 +7,12 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { LinearSpec } from "../../core/compute/linear.ts";
 import { ModelError } from "../../core/errors.ts";
+import type { LoadQuantization } from "../../core/formats/base-weights.ts";
 import { type Checkpoint, expectFloats, openCheckpoint, readFloats } from "../../core/formats/checkpoint.ts";
 import { finiteTensors } from "../../core/formats/finite.ts";
 import { f32ToBf16, f32ToF16 } from "../../core/formats/half.ts";
 import { isQuantized, read4bit, readQuantState } from "../../core/formats/nf4-checkpoint.ts";
-import { dequantize4bit } from "../../core/formats/nf4.ts";
+import { codeBooks, dequantize4bit, quantize4bit, quantizeAbsmax } from "../../core/formats/nf4.ts";
 import { formatPythonJson, type PythonJson } from "../../core/formats/python-json.ts";
 import { type TensorToWrite } from "../../core/formats/safetensors.ts";
 import type { Adapter } from "../../core/plugin/adapter.ts";
@@ -103,6 +104,17 @@ export async function writeMergedCheckpoint(folder: string, plan: MergePlan): Pr
   return { tensors: tensors.length, shards: files.length, bytes };
 }
 
+/** What is left of values that are quantized as they are loaded. */
+function quantizedAndBack(
+  values: Float32Array<ArrayBuffer>,
+  shape: readonly [number, number],
+  to: LoadQuantization,
+): Float32Array<ArrayBuffer> {
+  const { codes, absmax } = quantize4bit(values, to);
+  const scales = to.doubleQuant ? quantizeAbsmax(absmax) : { absmax };
+  return dequantize4bit({ ...to, shape, dtype: "float32", codes, codeBook: codeBooks[to.quantType], ...scales });
+}
+
 /** Values as a checkpoint stores them. */
 const stored = (values: Float32Array, dtype: "F32" | "BF16" | "F16"): ArrayBufferView =>
   dtype === "F32" ? values : dtype === "BF16" ? f32ToBf16(values) : f32ToF16(values);
@@ -124,6 +136,7 @@ async function mergedTensors(checkpoint: Checkpoint, plan: MergePlan): Promise<(
     });
   }
 
+  const loaded = new Map(outline.baseParameters.map(({ name, quantized: to }) => [name, to]));
   const tensors: (readonly [string, TensorToWrite])[] = [];
   for (const name of names) {
     // A classifier has no use for the language model's head; a score head of the base is replaced.
@@ -138,9 +151,14 @@ async function mergedTensors(checkpoint: Checkpoint, plan: MergePlan): Promise<(
       };
       tensors.push([name, { dtype: "BF16", shape, data }]);
     } else if (linear !== undefined && name.endsWith(".weight")) {
-      const { dtype, shape } = expectFloats(checkpoint, name, [linear.outFeatures, linear.inFeatures]);
+      const { outFeatures, inFeatures } = linear;
+      const shape = [outFeatures, inFeatures] as const;
+      const { dtype } = expectFloats(checkpoint, name, shape);
+      const to = loaded.get(name);
       const data = async (): Promise<ArrayBufferView> => {
-        const weight = await readFloats(checkpoint, name);
+        const values = await readFloats(checkpoint, name);
+        // What the adapter was trained on, where that was quantized as it was loaded.
+        const weight = to === undefined ? values : quantizedAndBack(values, shape, to);
         adapter.mergeWeight!(linear, weight, values);
         return stored(weight, dtype);
       };
