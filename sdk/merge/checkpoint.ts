@@ -156,9 +156,9 @@ async function mergedTensors(checkpoint: Checkpoint, plan: MergePlan): Promise<(
       const { dtype } = expectFloats(checkpoint, name, shape);
       const to = loaded.get(name);
       const data = async (): Promise<ArrayBufferView> => {
-        const values = await readFloats(checkpoint, name);
+        const floats = await readFloats(checkpoint, name);
         // What the adapter was trained on, where that was quantized as it was loaded.
-        const weight = to === undefined ? values : quantizedAndBack(values, shape, to);
+        const weight = to === undefined ? floats : quantizedAndBack(floats, shape, to);
         adapter.mergeWeight!(linear, weight, values);
         return stored(weight, dtype);
       };

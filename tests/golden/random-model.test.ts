@@ -38,7 +38,7 @@ function draw(seed: number) {
   const headDim = 4 * int(1, 12);
   const layers = int(1, 3);
   const json = {
-    ...syntheticConfigJson("gemma2-2b", layers),
+    ...syntheticConfigJson("gemma2-2b", { layers }),
     vocab_size: int(7, 150),
     hidden_size: pick(int(3, 80), 4 * int(1, 20), 64),
     num_attention_heads: heads,

@@ -55,13 +55,6 @@ describe("refused before any weights", () => {
     whole({ quantization_config: { ...quantized, ...change } });
   const cases: [what: string, repository: [string, Uint8Array][], says: RegExp, hint?: RegExp][] = [
     [
-      "an unquantized base",
-      whole({ quantization_config: undefined }),
-      /quantization_config is missing/,
-      /--model\.load-in-4bit false/,
-    ],
-    ["null for it", whole({ quantization_config: null }), /quantization_config is missing.* bfloat16/, /--model /],
-    [
       "GPTQ",
       whole({ quantization_config: { quant_method: "gptq", bits: 4 } }),
       /: quantization_config\.quant_method is "gptq", expected "bitsandbytes"$/,
@@ -230,7 +223,9 @@ describe("a folder", () => {
       `tensor "${down}.weight" is not quantized: BF16 [128,512] with no quant_state, expected quant_state.bitsandbytes__nf4`,
     );
     writeFileSync(join(checkpoint, "config.json"), configWith({ quantization_config: undefined }));
-    expect(await failure(inspect(config))).toMatchObject({ code: "BASE_NOT_QUANTIZED" });
+    expect((await failure(inspect(config))).message).toMatch(
+      /q_proj\.weight" is quantized .*, but config\.json says that it is not/,
+    );
   });
 
   test("what nothing reads is said once", async () => {
