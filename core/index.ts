@@ -37,6 +37,17 @@ export {
   type OptimizerStep,
 } from "./plugin/optimizer.ts";
 export { quantizationShape } from "./plugin/quantization-options.ts";
+export {
+  type ChatMessage,
+  defineTemplate,
+  type Template,
+  type TemplateContext,
+  type TemplateField,
+  type TemplatePart,
+  type TemplatePlugin,
+  type TemplateRow,
+  type Turn,
+} from "./plugin/template.ts";
 export { defineSchedule, type Schedule, type ScheduleContext, type SchedulePlugin } from "./plugin/schedule.ts";
 export {
   defineOptimizerWrapper,

@@ -257,7 +257,7 @@ function notFinite({ rows }: Dataset, values: Logits["values"], numLabels: numbe
 /** What the rows of a prediction depend on, so that those of two commands can stand in one file. */
 async function identityOf(
   { directory, config }: TrainedAdapter,
-  { baseModel, device }: AdapterRun,
+  run: AdapterRun,
   dataset: Dataset,
   data: DataOptions,
 ): Promise<PartialIdentity> {
@@ -271,13 +271,16 @@ async function identityOf(
     format: _f,
     ...tokens
   } = data;
+  const { template } = run;
   return {
     adapter: (await digestFile(join(directory, ADAPTER_WEIGHTS_FILE))).sha256,
     adapterConfig: digest(config),
-    baseModel,
+    baseModel: run.baseModel,
     data: fingerprintDataset(dataset),
-    options: JSON.stringify(tokens),
-    tier: device.tier,
+    options: JSON.stringify(
+      template === undefined ? tokens : { ...tokens, template: [template.name, template.options] },
+    ),
+    tier: run.device.tier,
   };
 }
 
@@ -329,7 +332,7 @@ async function inferenceLogits(
 
   const specials = inferenceSpecials(source.checkpoint, request.data, adapter);
   if (specials !== undefined && dataset.rows.some(isText)) onEvent?.({ type: "info", message: specials.message });
-  await using own = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent);
+  await using own = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent, run.template);
   const tokenizer = sharedTokenizer(world, own);
   const tokens: TokenizedDataset[] = [];
   for (const view of views) tokens.push(await tokenizer.tokenize(view)); // in turn: ranks meet over each

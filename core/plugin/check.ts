@@ -56,6 +56,6 @@ export function complete<T extends object>(made: T, parts: Parts<T>, { kind, nam
   return made;
 }
 
-export const PLUGIN_KINDS = ["model", "adapter", "optimizer", "metric", "reporter", "schedule"] as const;
+export const PLUGIN_KINDS = ["model", "adapter", "optimizer", "metric", "reporter", "schedule", "template"] as const;
 
 export type PluginKind = (typeof PLUGIN_KINDS)[number];

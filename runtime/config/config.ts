@@ -13,6 +13,7 @@ import type { MetricPlugin } from "../../core/plugin/metric.ts";
 import type { ModelPlugin } from "../../core/plugin/model.ts";
 import type { OptimizerPlugin } from "../../core/plugin/optimizer.ts";
 import type { ReporterPlugin } from "../../core/plugin/reporter.ts";
+import type { TemplatePlugin } from "../../core/plugin/template.ts";
 import type { SchedulePlugin } from "../../core/plugin/schedule.ts";
 import { unknownKeys } from "../../core/util/suggest.ts";
 import { dataOptions, type DataOptions, type DataOptionsInput } from "./data-options.ts";
@@ -40,16 +41,21 @@ export interface ConfigInput {
   readonly loss?: Loss | undefined;
   /** A schedule of your own (`defineSchedule`) in place of `training.lrSchedulerType`. */
   readonly schedule?: SchedulePlugin | undefined;
+  /** A template of your own (`defineTemplate`) in place of `data.template`. */
+  readonly template?: TemplatePlugin | undefined;
   readonly data?: DataOptionsInput;
   readonly training?: TrainingOptionsInput;
   readonly device?: DeviceOptionsInput;
 }
 
 /** A checked config, defaults filled in. */
-export interface Config extends Required<Omit<ConfigInput, "data" | "training" | "device" | "loss" | "schedule">> {
+export interface Config extends Required<
+  Omit<ConfigInput, "data" | "training" | "device" | "loss" | "schedule" | "template">
+> {
   readonly kind: "config";
   readonly loss: Loss | undefined;
   readonly schedule: SchedulePlugin | undefined;
+  readonly template: TemplatePlugin | undefined;
   readonly data: DataOptions;
   readonly training: TrainingOptions;
   readonly device: DeviceOptions;
@@ -87,6 +93,7 @@ const CONFIG_KEYS = [
   "reportTo",
   "loss",
   "schedule",
+  "template",
   "data",
   "training",
   "device",
@@ -132,6 +139,7 @@ function checkPlugins(input: ConfigInput, problems: string[]): void {
   };
   for (const kind of SINGLE_KINDS) check(kind, kind, input[kind]);
   if (input.schedule !== undefined) check("schedule", "schedule", input.schedule);
+  if (input.template !== undefined) check("template", "template", input.template);
   const list = (key: "metrics" | "reportTo", kind: PluginKind): void => {
     const listed: unknown = input[key] === undefined ? [] : input[key];
     if (Array.isArray(listed) && listed.length <= MAX_LISTED)
@@ -201,8 +209,20 @@ export function defineConfig(input: ConfigInput): Config {
     checkReporters(input, problems);
   }
   if (problems.length > 0) throw new ConfigError("CONFIG_INVALID", problems);
-  const { model, adapter, optimizer, metrics = [], reportTo = [], loss, schedule } = input;
-  return { kind: "config", model, adapter, optimizer, metrics, reportTo, loss, schedule, ...sections, input: input };
+  const { model, adapter, optimizer, metrics = [], reportTo = [], loss, schedule, template } = input;
+  return {
+    kind: "config",
+    model,
+    adapter,
+    optimizer,
+    metrics,
+    reportTo,
+    loss,
+    schedule,
+    template,
+    ...sections,
+    input: input,
+  };
 }
 
 const isConfig = (value: unknown): value is Config =>
@@ -294,6 +314,8 @@ export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): C
     reportTo: reporters ?? given?.reportTo ?? [],
     loss: given?.loss,
     schedule: given?.schedule,
+    // A flag that names another takes its place.
+    template: flags.data["template"] === undefined ? given?.template : undefined,
     data: { ...given?.data, ...flags.data },
     training: { ...given?.training, ...flags.training },
     device: { ...given?.device, ...flags.device },
@@ -321,6 +343,7 @@ export function configToJson(config: Config): Readonly<Record<string, unknown>> 
     ...(config.reportTo.length === 0 ? {} : { reportTo: config.reportTo.map(plain) }),
     ...(config.loss === undefined ? {} : { loss: { name: config.loss.name, options: config.loss.options } }),
     ...(config.schedule === undefined ? {} : { schedule: plain(config.schedule) }),
+    ...(config.template === undefined ? {} : { template: plain(config.template) }),
     data: config.data,
     training: config.training,
     device: config.device,

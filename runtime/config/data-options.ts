@@ -2,6 +2,7 @@
 import { defineOptions, option, type InferInput, type InferOptions } from "../../core/options/options.ts";
 import { unknownKeys } from "../../core/util/suggest.ts";
 import { columnNames, dataFormats } from "../data/formats/index.ts";
+import { DEFAULT_TEMPLATE, templateNames, templateProblem } from "../data/templates/index.ts";
 import { TRUNCATIONS } from "../data/truncation.ts";
 
 /** Most samples of a batch and of an optimizer step: far above what anybody trains with, since plans go through them one by one. */
@@ -83,6 +84,10 @@ export const dataOptions = defineOptions(
       default: "index",
       help: "what % nSplits is taken of: the row's position, its id (a whole number), or a hash of its id",
     }),
+    template: option("string > 0", {
+      default: DEFAULT_TEMPLATE,
+      help: `how a row becomes text: ${templateNames.join(", ")} (the notebook's; a tag for each turn; the tokenizer's chat template), or a text with fields in braces, such as "{prompt}\\nA: {response_a}\\nB: {response_b}"; eval and predict do as the run recorded`,
+    }),
     swapAugment: option("boolean", {
       default: false,
       help: "train on every arena row a second time with A and B exchanged",
@@ -93,8 +98,10 @@ export const dataOptions = defineOptions(
     }),
     cacheDir: option("string", { default: ".cache/qlora", help: "folder of tokenized data, kept by content" }),
   },
-  ({ trainFiles, evalFiles, columns, nSplits, foldIdx, softLabelColumns }) => {
+  ({ trainFiles, evalFiles, columns, template, nSplits, foldIdx, softLabelColumns }) => {
     const problems = unknownKeys(columns, columnNames, "column", (key) => `columns.${key}`);
+    const wrong = templateProblem(template);
+    if (wrong !== undefined) problems.push(`template: ${wrong}`);
     if (trainFiles.includes("")) problems.push('trainFiles: got "", expected names of files');
     if (evalFiles.includes("")) problems.push('evalFiles: got "", expected names of files');
     if (nSplits !== undefined && foldIdx >= nSplits) {

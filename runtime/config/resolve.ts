@@ -54,11 +54,11 @@ export const loadedBy = (spec: string): PluginFactory | undefined => loaded.get(
 /** Factories of the plugins that a config holds, whichever copy of qlora made it; none for another value. */
 export function configFactories(config: unknown): readonly PluginFactory[] {
   if (typeof config !== "object" || config === null || !("kind" in config) || config.kind !== "config") return [];
-  const { model, adapter, optimizer, schedule, metrics, reportTo } = config as unknown as Readonly<
+  const { model, adapter, optimizer, schedule, template, metrics, reportTo } = config as unknown as Readonly<
     Record<string, unknown>
   >;
   const listed = [metrics, reportTo].flatMap((list) => (Array.isArray(list) ? (list as readonly unknown[]) : []));
-  const plugins = [model, adapter, optimizer, schedule, ...listed];
+  const plugins = [model, adapter, optimizer, schedule, template, ...listed];
   return plugins
     .map((plugin) => (plugin as { readonly factory?: unknown } | undefined)?.factory)
     .filter((factory): factory is PluginFactory => isPluginFactory(factory));

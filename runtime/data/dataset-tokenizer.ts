@@ -1,11 +1,13 @@
 import { createHash } from "node:crypto";
 import { ConfigError, DataError, QloraError } from "../../core/errors.ts";
+import type { Template, TemplatePlugin } from "../../core/plugin/template.ts";
 import type { Dataset } from "./dataset.ts";
 import { inlineEncoder, workerEncoder, type Encoder } from "./encoder.ts";
 import { digestDataset } from "./fingerprint.ts";
 import { contentOf, isText } from "./row.ts";
 import { type SpecialRecipe, specialRecipe } from "./special-tokens.ts";
 import { defaultCacheDir, readTokenCache, tokenCacheFile, writeTokenCache } from "./token-cache.ts";
+import { templateContext } from "./templates/context.ts";
 import { createTokenStore, type TokenChunk, type TokenizedDataset, type TokenStore } from "./token-store.ts";
 import { readTokenizerFiles, type Tokenizer, type TokenizerBackend } from "./tokenizer.ts";
 import type { RowEncodeOptions, RowText } from "./truncation.ts";
@@ -25,6 +27,8 @@ export type TokenizerOptions = RowEncodeOptions & {
   readonly backend?: TokenizerBackend | undefined;
   /** A tokenizer already loaded; takes the place of `dir` and runs in this thread. */
   readonly tokenizer?: Tokenizer | undefined;
+  /** What makes texts of rows, with the folder of the tokenizer that it may ask; undefined: their format. */
+  readonly template?: { readonly plugin: TemplatePlugin; readonly dir: string | undefined } | undefined;
   /** The model's vocabulary; an id outside is an error. */
   readonly vocabSize?: number | undefined;
   /** Default true: keep ids on disk, by content. */
@@ -65,8 +69,14 @@ export function openDatasetTokenizer(options: TokenizerOptions): DatasetTokenize
     return textRows < INLINE_ROWS ? inlineEncoder(source, encodeOptions) : workerEncoder(source, encodeOptions);
   };
 
-  const tokenize = async (dataset: Dataset, order?: ArrayLike<number>): Promise<TokenizedDataset> => {
+  let template: Promise<Template | undefined> | undefined;
+  const liveTemplate = async (): Promise<Template | undefined> =>
+    options.template?.plugin.create(await templateContext(options.template.dir));
+
+  const tokenize = async (given: Dataset, order?: ArrayLike<number>): Promise<TokenizedDataset> => {
     if (closed) throw new QloraError("TOKENIZER_CLOSED", "the tokenizer is closed");
+    const live = await (template ??= liveTemplate());
+    const dataset = live === undefined ? given : { ...given, template: live };
     const texts = dataset.rows.filter(isText).length;
     const { digest, before, after, usual } = texts === 0 ? NO_TOKENIZER : describeTokenizer(options, dataset);
     const recipe = JSON.stringify([digest, maxLength ?? null, ...usual, ...cutting]);
@@ -162,7 +172,7 @@ async function encodeAll(store: TokenStore, encoder: Encoder, isClosed: () => bo
 }
 
 async function encodeChunk({ dataset, accept }: TokenStore, chunk: TokenChunk, encoder: Encoder): Promise<void> {
-  const texts = chunk.rows.map((index) => contentOf(dataset.rows[index]!) as RowText);
+  const texts = chunk.rows.map((index) => contentOf(dataset.rows[index]!, dataset.template) as RowText);
   const batch = await encoder.encode(texts).catch(async (error: unknown) => {
     throw error instanceof QloraError ? error : await blameRow(dataset, chunk, texts, encoder, error);
   });

@@ -1,6 +1,7 @@
 /** Reading data files, of whichever kind and format, into the rows that a run trains and evaluates on. */
 import { ConfigError, DataError } from "../../core/errors.ts";
 import type { DataFormat, DataRecord, DataSource, ReadOptions, ReadRow } from "../../core/plugin/data-format.ts";
+import type { Template } from "../../core/plugin/template.ts";
 import { chooseFormat, type DataRow, dataFormats, type FormatName } from "./formats/index.ts";
 import { type ClassNames, nameClasses } from "./label-encoder.ts";
 import { softLabelReader, weightReader } from "./row-numbers.ts";
@@ -17,6 +18,8 @@ export type Dataset = {
   readonly labelNames?: readonly string[] | undefined;
   /** Number of classes that the format gives labelled files: of arena rows 3 with ties, 2 where no row may be one. */
   readonly classes?: number | undefined;
+  /** What makes texts of the rows; undefined: their format. */
+  readonly template?: Template | undefined;
 };
 
 /** How the columns of files are read. */

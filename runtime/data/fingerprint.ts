@@ -1,10 +1,22 @@
 /** What two datasets have in common, as hashes. */
 import { createHash } from "node:crypto";
 import type { Dataset } from "./dataset.ts";
-import { formatOf } from "./formats/index.ts";
+import type { Template } from "../../core/plugin/template.ts";
+import { type DataRow, formatOf } from "./formats/index.ts";
+import { contentOf } from "./row.ts";
 
 /** Two sha256 (hex): of what is tokenized, and of all that training sees. */
 export type DatasetDigest = { readonly contents: string; readonly all: string };
+
+/** Texts that make a row's ids: its fields, or all that a template makes of it. */
+function textsOf(row: DataRow, template: Template | undefined): readonly string[] {
+  const content = template === undefined ? formatOf(row).fields(row) : contentOf(row, template);
+  if (typeof content === "string") return [content];
+  if (content instanceof Uint32Array) return [];
+  return content.flatMap((part) =>
+    typeof part === "string" ? [part] : [part.head, part.body, part.tail, String(part.field)],
+  );
+}
 
 /** Digests of the rows in order: `contents` of their texts or input_ids, `all` of ids and labels as well. */
 export function digestDataset(dataset: Dataset): DatasetDigest {
@@ -13,7 +25,7 @@ export function digestDataset(dataset: Dataset): DatasetDigest {
     // Every part is preceded by its length, so that no two datasets feed the same bytes.
     const content = formatOf(row).fields(row);
     const ids = content instanceof Uint32Array ? content : undefined;
-    const fields = typeof content === "string" ? [content] : content instanceof Uint32Array ? [] : content;
+    const fields = ids === undefined ? textsOf(row, dataset.template) : [];
     hash.update(`${row.kind},${ids?.length ?? fields.map((field) => field.length).join(",")},`);
     for (const field of fields) hash.update(field);
     if (ids !== undefined) hash.update(ids);

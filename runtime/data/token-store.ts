@@ -1,6 +1,6 @@
 import { DataError } from "../../core/errors.ts";
 import type { Dataset } from "./dataset.ts";
-import { contentOf } from "./row.ts";
+import { formatOf } from "./formats/index.ts";
 
 /** Rows sent to the library at once. */
 const CHUNK_ROWS = 128;
@@ -75,7 +75,7 @@ export function createTokenStore(dataset: Dataset, { vocabSize = Infinity, maxLe
   const pending: number[] = [];
   const place = (index: number): void => {
     const row = rows[index]!;
-    const inputIds = contentOf(row);
+    const inputIds = formatOf(row).fields(row);
     if (!(inputIds instanceof Uint32Array)) {
       pending.push(index);
       return;

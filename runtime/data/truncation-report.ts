@@ -16,10 +16,16 @@ export interface TruncationReport {
   readonly longest: number;
 }
 
+/** Whether there is a response to lose. */
+const hasResponses = (content: ReturnType<typeof contentOf>): boolean =>
+  typeof content !== "string" &&
+  !(content instanceof Uint32Array) &&
+  content.some(({ field }) => field === 1 || field === 2);
+
 /** Counts rows cut, and rows that lost a whole response where there are any to lose. */
-export function truncationReport({ rows }: Dataset, { cuts, fullLengths }: TokenLengths): TruncationReport {
+export function truncationReport({ rows, template }: Dataset, { cuts, fullLengths }: TokenLengths): TruncationReport {
   const count = (bits: number): number => cuts.reduce((sum, row) => sum + ((row & bits) === 0 ? 0 : 1), 0);
-  const countLost = rows.some((row) => Array.isArray(contentOf(row))) ? count : () => undefined;
+  const countLost = rows.some((row) => hasResponses(contentOf(row, template))) ? count : () => undefined;
   return {
     rows: cuts.length,
     cut: count(CUT),

@@ -1,6 +1,5 @@
 /** How rows that are too long are cut: the whole text from one end, or each field of a comparison by its own budget. */
 import { ConfigError } from "../../core/errors.ts";
-import type { ComparisonFields } from "../../core/plugin/data-format.ts";
 import type { EncodedBatch, EncodeOptions, Tokenizer } from "./tokenizer.ts";
 
 /**
@@ -13,11 +12,17 @@ import type { EncodedBatch, EncodeOptions, Tokenizer } from "./tokenizer.ts";
 export const TRUNCATIONS = ["right", "left", "thirds", "budget-20-40-40", "prompt-cap", "spread"] as const;
 export type Truncation = (typeof TRUNCATIONS)[number];
 
-/** A part of a row; the head names it and does not count as its content. */
-export type TextField = { readonly head: string; readonly body: string };
+/** A part of a row; its head names it and does not count as its content, its tail stays where it is cut. */
+export type TextField = {
+  readonly head: string;
+  readonly body: string;
+  readonly tail: string;
+  /** Whose share of the tokens it takes: 0 the prompt's, 1 and 2 the responses'; undefined: it is kept whole. */
+  readonly field: number | undefined;
+};
 
-/** What a row's ids are made of: a text, or the prompt and both responses, which stand one after the other. */
-export type RowText = string | ComparisonFields<TextField>;
+/** What a row's ids are made of: a text, or parts that stand one after the other. */
+export type RowText = string | readonly TextField[];
 
 export type RowEncodeOptions = Omit<EncodeOptions, "truncation"> & {
   /** Default "right". */
@@ -41,8 +46,8 @@ const SHARES = { thirds: [1, 1, 1], "budget-20-40-40": [1, 2, 2] } as const;
 type FieldBudget = keyof typeof SHARES | "prompt-cap";
 const DEFAULT_PROMPT_TOKENS = 256;
 
-const fieldText = ({ head, body }: TextField): string => head + body;
-const joined = (row: RowText): string => (typeof row === "string" ? row : row.map(fieldText).join(""));
+const joined = (row: RowText): string =>
+  typeof row === "string" ? row : row.map(({ head, body, tail }) => head + body + tail).join("");
 
 /**
  * Ids of rows, cut as the options say. A text that is no comparison is cut from the right by every budget.
@@ -77,48 +82,62 @@ async function wholeCuts(
     suspects.map(({ row }) => row),
   );
   suspects.forEach(({ row, i }, s) => {
-    const { lengths: sizes } = fields[s]!;
+    const parts = fields[s]!;
+    const left = truncation === "left";
     let room = lengths[i]! - before.length - after.length;
-    const kept = sizes.map(() => 0);
-    for (const field of truncation === "left" ? [2, 1, 0] : [0, 1, 2]) {
-      const tokens = Math.min(room, sizes[field]!);
-      kept[field] = tokens;
-      room -= tokens;
+    const take = (tokens: number): number => {
+      const taken = Math.min(room, tokens);
+      room -= taken;
+      return taken;
+    };
+    const kept = parts.map(() => 0);
+    const order = parts.map((_, part) => part);
+    for (const part of left ? order.toReversed() : order) {
+      const { ids, tail } = parts[part]!;
+      if (left) take(tail.length);
+      kept[part] = take(ids.length);
+      if (!left) take(tail.length);
     }
-    // A field cut from the left loses its head first.
-    cuts[i]! |= lostBits(row, kept, truncation === "left" ? [0, 0, 0] : fields[s]!.heads);
+    // A part cut from the left loses its head first.
+    cuts[i]! |= lostBits(row, kept, left ? undefined : parts);
   });
   return cuts;
 }
 
-function lostBits(row: Exclude<RowText, string>, kept: readonly number[], heads: readonly number[]): number {
-  const lost = (field: 1 | 2): boolean => row[field].body !== "" && kept[field]! <= heads[field]!;
+/** @param heads tells the tokens of each part's head, which are no content; undefined: the head was lost first */
+function lostBits(row: Parts, kept: readonly number[], heads: readonly PartIds[] | undefined): number {
+  const lost = (field: 1 | 2): boolean => {
+    const own = row.flatMap((part, i) => (part.field === field && part.body !== "" ? [i] : []));
+    return own.length > 0 && own.every((i) => kept[i]! <= (heads?.[i]!.head ?? 0));
+  };
   return (lost(1) ? LOST_RESPONSE_A : 0) | (lost(2) ? LOST_RESPONSE_B : 0);
 }
 
-interface FieldIds {
-  readonly ids: readonly Uint32Array[];
-  readonly lengths: readonly number[];
-  /** Tokens of each field's head. */
-  readonly heads: readonly number[];
+type Parts = Exclude<RowText, string>;
+
+/** Ids of a part, without specials. */
+interface PartIds {
+  /** Of head and body. */
+  readonly ids: Uint32Array;
+  readonly tail: Uint32Array;
+  /** Tokens of its head. */
+  readonly head: number;
 }
 
-/** Ids of the fields of rows, without specials. */
-async function measureFields(tokenizer: Tokenizer, rows: readonly Exclude<RowText, string>[]): Promise<FieldIds[]> {
-  if (rows.length === 0) return [];
-  const heads = [...new Set(rows.flatMap((row) => row.map(({ head }) => head)))];
-  const texts = [...heads, ...rows.flatMap((row) => row.map(fieldText))];
+/** Ids of the parts of rows. */
+async function measureFields(tokenizer: Tokenizer, rows: readonly Parts[]): Promise<readonly PartIds[][]> {
+  const parts = rows.flat();
+  if (parts.length === 0) return rows.map(() => []);
+  const fixed = [...new Set(parts.flatMap(({ head, tail }) => [head, tail]))];
+  const texts = [...fixed, ...parts.map(({ head, body }) => head + body)];
   const { ids, lengths } = await tokenizer.encodeBatch(texts, { addBos: false, addEos: false });
-  const headTokens = new Map(heads.map((head, i) => [head, lengths[i]!]));
-  let at = heads.reduce((sum, _, i) => sum + lengths[i]!, 0);
-  return rows.map((row, r) => {
-    const own = [0, 1, 2].map((f) => lengths[heads.length + 3 * r + f]!);
-    return {
-      ids: own.map((length) => ids.subarray(at, (at += length))),
-      lengths: own,
-      heads: row.map(({ head }) => headTokens.get(head)!),
-    };
-  });
+  let at = 0;
+  const next = (index: number): Uint32Array => ids.subarray(at, (at += lengths[index]!));
+  const known = new Map(fixed.map((text, i) => [text, next(i)]));
+  let index = fixed.length;
+  return rows.map((row) =>
+    row.map(({ head, tail }) => ({ ids: next(index++), tail: known.get(tail)!, head: known.get(head)!.length })),
+  );
 }
 
 async function encodeFields(
@@ -156,16 +175,29 @@ async function encodeFields(
       out.cuts.push(length < full ? CUT : 0);
       continue;
     }
-    const { ids, lengths, heads } = fields[nextFields++]!;
-    const kept =
-      truncation === "spread"
-        ? lengths.map((length) => Math.min(length, Math.floor(maxLength / 3) - specials))
-        : allotTokens(lengths, maxLength - specials, truncation, promptMaxTokens);
-    const pieces = ids.map((piece, f) => piece.subarray(0, kept[f]));
-    out.ids.push(spread ? concat(pieces.flatMap((piece) => [bos, piece, eos])) : concat([bos, ...pieces, eos]));
-    out.full.push(lengths.reduce((sum, length) => sum + length, spread ? 3 * specials : specials));
-    const cut = kept.some((length, f) => length < lengths[f]!);
-    out.cuts.push(cut ? CUT | lostBits(row, kept, heads) : 0);
+    const parts = fields[nextFields++]!;
+    const full = parts.reduce((sum, { ids, tail }) => sum + ids.length + tail.length, 0);
+    if (truncation === "spread") {
+      const thirds = [0, 1, 2].map((field) => thirdOf(row, parts, field));
+      const room = Math.max(0, Math.floor(maxLength / 3) - specials);
+      out.ids.push(concat(thirds.flatMap((third) => [bos, third.subarray(0, room), eos])));
+      out.full.push(full + 3 * specials);
+      const cut = thirds.some((third) => third.length > room);
+      out.cuts.push(cut ? CUT | lostBits(row, spreadKept(row, parts, room), parts) : 0);
+      continue;
+    }
+    const kept = keepParts(row, parts, { truncation, promptMaxTokens, room: maxLength - specials });
+    const pieces = parts.flatMap(({ ids, tail }, i) => {
+      const gone = kept[i] === 0 && ids.length > 0;
+      return gone ? [] : [ids.subarray(0, kept[i]), tail];
+    });
+    // A template may begin with the special tokens itself.
+    const first = concat(pieces);
+    const begun = bos.length > 0 && bos.every((id, i) => first[i] === id);
+    out.ids.push(concat([begun ? new Uint32Array(0) : bos, first, eos]));
+    out.full.push(full + specials - (begun ? bos.length : 0));
+    const cut = kept.some((length, i) => length < parts[i]!.ids.length);
+    out.cuts.push(cut ? CUT | lostBits(row, kept, parts) : 0);
   }
   return {
     ids: concat(out.ids),
@@ -173,6 +205,64 @@ async function encodeFields(
     fullLengths: Uint32Array.from(out.full),
     cuts: Uint32Array.from(out.cuts),
   };
+}
+
+/** Ids of a field's parts with those that belong to none and follow it. */
+function thirdOf(row: Parts, parts: readonly PartIds[], field: number): Uint32Array {
+  return concat(parts.flatMap(({ ids, tail }, i) => (thirdAt(row, i) === field ? [ids, tail] : [])));
+}
+
+/** The field that a part stands with: its own, else that of the part before. */
+const thirdAt = (row: Parts, i: number): number =>
+  row.slice(0, i + 1).findLast(({ field }) => field !== undefined)?.field ?? 0;
+
+/** Tokens that each part keeps where every field is cut to `room`. */
+function spreadKept(row: Parts, parts: readonly PartIds[], room: number): number[] {
+  const left = [room, room, room];
+  return parts.map(({ ids, tail }, i) => {
+    const third = thirdAt(row, i);
+    const kept = Math.min(ids.length, left[third]!);
+    left[third]! -= Math.min(kept + tail.length, left[third]!);
+    return kept;
+  });
+}
+
+/** How a row is cut by shares. */
+interface Budget {
+  readonly truncation: FieldBudget;
+  readonly promptMaxTokens: number;
+  /** Tokens of the row without specials. */
+  readonly room: number;
+}
+
+/** Tokens that each part keeps: fields by their shares, a field's parts from the first on; the rest is kept whole. @throws ConfigError */
+function keepParts(row: Parts, parts: readonly PartIds[], { truncation, promptMaxTokens, room }: Budget): number[] {
+  const wholes = parts.reduce(
+    (sum, { ids, tail }, i) => sum + tail.length + (row[i]!.field === undefined ? ids.length : 0),
+    0,
+  );
+  const sizes = [0, 1, 2].map((field) =>
+    parts.reduce((sum, { ids }, i) => sum + (row[i]!.field === field ? ids.length : 0), 0),
+  );
+  const needed = sizes.filter((size) => size > 0).length;
+  if (room - wholes < needed) {
+    throw new ConfigError(
+      "TOKENIZER_OPTIONS",
+      `maxLength: expected at least ${wholes + needed} and specials (what the template keeps whole, and a token of each field), got room for ${room}`,
+    );
+  }
+  const left = allotTokens(sizes, room - wholes, truncation, promptMaxTokens);
+  const begun = new Set<number>();
+  return parts.map(({ ids, head }, i) => {
+    const { field } = row[i]!;
+    if (field === undefined) return ids.length;
+    const kept = Math.min(ids.length, left[field]!);
+    left[field]! -= kept;
+    // A later turn of which not a token is left goes with its head.
+    const gone = begun.has(field) && kept <= head && kept < ids.length;
+    begun.add(field);
+    return gone ? 0 : kept;
+  });
 }
 
 function concat(parts: readonly Uint32Array[]): Uint32Array<ArrayBuffer> {

@@ -30,6 +30,8 @@ export interface RunRecord {
     readonly model: RecordedPlugin;
     readonly adapter: RecordedPlugin;
     readonly metrics: readonly RecordedPlugin[];
+    /** Only where the config brought one of its own. */
+    readonly template?: RecordedPlugin;
     readonly data: Readonly<Record<string, unknown>>;
     readonly training: Readonly<Record<string, unknown>>;
   };
@@ -145,6 +147,8 @@ function recordProblems(json: Json): string[] {
   };
   const config = object(json, "config", "config");
   for (const kind of ["model", "adapter"]) plugin(own(config, kind), `config.${kind}`);
+  const template = own(config, "template");
+  if (template !== undefined) plugin(template, "config.template");
   const metrics = own(config, "metrics");
   expect(Array.isArray(metrics), "config.metrics", metrics, "a list");
   if (Array.isArray(metrics)) metrics.forEach((metric, i) => plugin(metric, `config.metrics[${i}]`));

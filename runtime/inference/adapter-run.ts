@@ -7,6 +7,7 @@ import { requireFinite } from "../../core/formats/finite.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, parseLoraConfig, savedModuleKey } from "../../core/formats/peft.ts";
 import { formatValue } from "../../core/options/describe.ts";
 import type { AdapterFactory, AdapterPlugin } from "../../core/plugin/adapter.ts";
+import type { TemplatePlugin } from "../../core/plugin/template.ts";
 import type { PluginFactory } from "../../core/plugin/factory.ts";
 import {
   type ModelSpec,
@@ -98,6 +99,8 @@ export interface AdapterRun {
   readonly planned: boolean;
   readonly allowNonFinite: boolean;
   readonly device: DeviceOptions;
+  /** The template of the run's own config; undefined where the data options name it. */
+  readonly template: TemplatePlugin | undefined;
 }
 
 /** Finds, and where need be downloads, what an adapter is run on. @throws ConfigError, ModelError */
@@ -113,6 +116,7 @@ export async function openAdapterRun(
   // What the run's folder can tell comes before the base model, which may be gigabytes away.
   for (const kind of ["model", "adapter"] as const)
     if (record !== undefined) checkRecorded(kind, record.config[kind], context);
+  const template = await recordedTemplate(request, adapter, context);
   const plugin = await adapterFrom(adapter, context);
   const numLabels = await adapterLabels(adapter);
   const unknown = unknownSettings(adapter.config);
@@ -147,7 +151,19 @@ export async function openAdapterRun(
     planned: planned !== undefined,
     allowNonFinite: request.allowNonFinite === true,
     device,
+    template,
   };
+}
+
+/** The template that the run's config brought, where the request asks for no other. @throws PluginError */
+async function recordedTemplate(
+  { data }: InferenceRequest,
+  { record }: TrainedAdapter,
+  context: RecordedContext,
+): Promise<TemplatePlugin | undefined> {
+  const named = data?.template === undefined ? record?.config.template : undefined;
+  if (named === undefined) return undefined;
+  return (await resolveRecorded("template", named, context)).configure(named.options) as TemplatePlugin;
 }
 
 /** The data options: what the request names, over those of the run. @throws ConfigError */

@@ -1,5 +1,6 @@
 /** The rows and tokens of a run, from its data options. */
 import { ConfigError } from "../../core/errors.ts";
+import type { TemplatePlugin } from "../../core/plugin/template.ts";
 import type { Config } from "../config/config.ts";
 import type { DataOptions } from "../config/data-options.ts";
 import {
@@ -11,6 +12,7 @@ import {
 import { type ColumnOptions, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { ClassNames } from "../data/label-encoder.ts";
 import type { StepSample } from "../data/pack.ts";
+import { namedTemplate } from "../data/templates/index.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
 import { loadData } from "../data/split.ts";
 import { augmentBySwapping } from "../data/swap.ts";
@@ -100,9 +102,10 @@ export function openRunTokenizer(
   options: DataOptions,
   specials: SpecialSettings | undefined,
   onEvent?: RunListener,
+  template?: TemplatePlugin,
 ): DatasetTokenizer & AsyncDisposable {
   const tokenizer = openDatasetTokenizer({
-    ...tokenizerOptions(vocabSize, options, specials),
+    ...tokenizerOptions(checkpoint, vocabSize, options, specials, template),
     dir: checkpoint,
     cacheDir: options.cacheDir,
     onWarning: onEvent && ((message) => onEvent({ type: "warning", message })),
@@ -116,17 +119,27 @@ export async function openServingTokenizer(
   vocabSize: number,
   options: DataOptions,
   specials: SpecialSettings | undefined,
+  template?: TemplatePlugin,
 ): Promise<DatasetTokenizer> {
   const tokenizer = await loadTokenizer(checkpoint);
-  return openDatasetTokenizer({ ...tokenizerOptions(vocabSize, options, specials), tokenizer, cache: false });
+  return openDatasetTokenizer({
+    ...tokenizerOptions(checkpoint, vocabSize, options, specials, template),
+    tokenizer,
+    cache: false,
+  });
 }
 
+/** @param own a template of the config's own, in place of the one that the options name */
 function tokenizerOptions(
+  checkpoint: string,
   vocabSize: number,
-  { maxLength, truncate, promptMaxTokens }: DataOptions,
+  { maxLength, truncate, promptMaxTokens, template }: DataOptions,
   specials: SpecialSettings | undefined,
+  own: TemplatePlugin | undefined,
 ): TokenizerOptions {
+  const plugin = own ?? namedTemplate(template);
   return {
+    template: plugin && { plugin, dir: checkpoint },
     addBos: specials?.addBosToken,
     addEos: specials?.addEosToken,
     maxLength,

@@ -113,7 +113,7 @@ async function prepareData({ config, options, world, task, start, opened }: Open
   const { source } = base;
   const { vocabSize } = await source.outline(numLabels);
   const specialTokens = trainingSpecials(source.checkpoint, data);
-  const own = opened.use(openRunTokenizer(source.checkpoint, vocabSize, data, specialTokens, onEvent));
+  const own = opened.use(openRunTokenizer(source.checkpoint, vocabSize, data, specialTokens, onEvent, config.template));
   const tokenizer = sharedTokenizer(world, own);
   const trainData = await tokenizer.tokenize(rows.train, sampler.order(0));
   const evalData = rows.evaluation === undefined ? undefined : await tokenizer.tokenize(rows.evaluation);

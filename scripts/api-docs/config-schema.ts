@@ -70,6 +70,7 @@ export function configSchema(): string {
         required: ["name"],
       },
       schedule: pluginSchema("schedule"),
+      template: pluginSchema("template"),
       data: setSchema(dataOptions),
       training: setSchema(trainingOptions),
       device: setSchema(deviceOptions),

@@ -102,7 +102,7 @@ export async function mergeAdapter(
   });
   for (const event of missing.events) onEvent?.(event);
   if (dataset === undefined) return { outputDir, ...files!, difference: undefined };
-  await using tokenizer = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent);
+  await using tokenizer = openRunTokenizer(source.checkpoint, run.vocabSize, data, specials, onEvent, run.template);
   const tokens = await tokenizer.tokenize(dataset);
   const folders = { adapter: trained.directory, merged: outputDir };
   const difference = await measureDifference(run, tokens, folders, data.maxLength, onEvent);

@@ -90,7 +90,7 @@ export async function openJudge(
   const data = requestData(request, adapter.record?.config.data);
   const specials = inferenceSpecials(run.source.checkpoint, request.data, adapter);
   if (specials !== undefined) onEvent?.({ type: "info", message: specials.message });
-  const tokenizer = await openServingTokenizer(run.source.checkpoint, run.vocabSize, data, specials);
+  const tokenizer = await openServingTokenizer(run.source.checkpoint, run.vocabSize, data, specials, run.template);
   const opening = { values: adapter.directory, maxLength: data.maxLength, data: [], onEvent };
   const { session, limits } = await openAdapterSession(run, opening);
   try {

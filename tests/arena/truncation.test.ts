@@ -35,9 +35,9 @@ const letters: Tokenizer = {
 };
 
 const row = (prompt: string, a: string, b: string): RowText => [
-  { head: "P", body: prompt },
-  { head: "A", body: a },
-  { head: "B", body: b },
+  { head: "P", body: prompt, tail: "", field: 0 },
+  { head: "A", body: a, tail: "", field: 1 },
+  { head: "B", body: b, tail: "", field: 2 },
 ];
 
 /** Rows as text, bos as "<" and eos as ">", and their bits. */
@@ -115,17 +115,17 @@ describe("cut rows", () => {
 
   test("with a real tokenizer, rows that fit have the ids of the whole text's fields", async () => {
     const tokenizer = await loadTokenizer(tinyCheckpoint);
-    const real: RowText = [
-      { head: "<prompt>: ", body: "What is 2+2?" },
-      { head: "\n\n<response_a>: ", body: "It is four, of course." },
-      { head: "\n\n<response_b>: ", body: "Five." },
+    const real: Exclude<RowText, string> = [
+      { head: "<prompt>: ", body: "What is 2+2?", tail: "", field: 0 },
+      { head: "\n\n<response_a>: ", body: "It is four, of course.", tail: "", field: 1 },
+      { head: "\n\n<response_b>: ", body: "Five.", tail: "", field: 2 },
     ];
     const thirds = await encodeRows(tokenizer, [real], { truncation: "thirds", maxLength: 24 });
     expect([...thirds.lengths]).toEqual([24]);
     expect([thirds.ids[0], thirds.ids.at(-1)]).toEqual([2, 1]);
     const spread = await encodeRows(tokenizer, [real], { truncation: "spread", maxLength: 300 });
     const piece = async (text: string): Promise<number[]> => [...(await tokenizer.encodeBatch([text])).ids];
-    const pieces = real.map((field) => (typeof field === "string" ? field : field.head + field.body));
+    const pieces = real.map(({ head, body }) => head + body);
     expect([...spread.ids]).toEqual((await Promise.all(pieces.map(piece))).flat());
   });
 });

@@ -35,7 +35,7 @@ describe("what a row becomes", () => {
       row("8", "[]", '["x"]', '["y"]', "0", "1", "0"),
       row("9", '["p"]', '["x"]', '["y"]', "0", "0", "1"),
     );
-    expect(rows.map(rowText)).toEqual([
+    expect(rows.map((row) => rowText(row))).toEqual([
       "<prompt>: one two\n\n<response_a>: a1 \n\n<response_b>: ",
       "<prompt>: \n\n<response_a>: x\n\n<response_b>: y",
       "<prompt>: p\n\n<response_a>: x\n\n<response_b>: y",

@@ -36,7 +36,10 @@ describe.skipIf(tiers.length === 0)("an adapter made elsewhere", () => {
     // The samples' texts are PandaLM's; each is known by its ids.
     const rows = (await loadDataset(pandalm)).rows as readonly ArenaRow[];
     const tokenizer = await loadTokenizer(tinyCheckpoint);
-    const { ids, lengths } = await tokenizer.encodeBatch(rows.map(rowText), { maxLength: 128 });
+    const { ids, lengths } = await tokenizer.encodeBatch(
+      rows.map((row) => rowText(row)),
+      { maxLength: 128 },
+    );
     let at = 0;
     const keys = [...lengths].map((length) => ids.subarray(at, (at += length)).join());
     const texts = reference.samples.map(({ input_ids: own }) => rowText(rows[keys.indexOf(own.join())]!));

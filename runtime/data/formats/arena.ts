@@ -11,9 +11,10 @@ import type {
   ReadOptions,
   RowReader,
 } from "../../../core/plugin/data-format.ts";
+import type { Turn } from "../../../core/plugin/template.ts";
 import { rowId } from "./row-id.ts";
 import { choosesB, pairReader } from "./preference.ts";
-import { type CellKind, cellKind, joinTurns, readTurns, type Turn } from "./turns.ts";
+import { type CellKind, cellKind, joinTurns, readTurns } from "./turns.ts";
 import { requireColumn, WINNER_COLUMNS, winnerColumns, winnerReader } from "./winner.ts";
 
 /** The turns of a comparison's parts. */

@@ -11,8 +11,9 @@ import type {
   RowReader,
 } from "../../../core/plugin/data-format.ts";
 import { excerptOf } from "../sources/json.ts";
+import type { Turn } from "../../../core/plugin/template.ts";
 import { rowId } from "./row-id.ts";
-import { joinTurns, readTurns, type Turn } from "./turns.ts";
+import { joinTurns, readTurns } from "./turns.ts";
 import { requireColumn } from "./winner.ts";
 
 /** A text to classify. */

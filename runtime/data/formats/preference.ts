@@ -1,7 +1,8 @@
 /** Pairs of a chosen and a rejected answer, as trl's trainers take them: which of them is A is drawn by a seed. */
 import { createHash } from "node:crypto";
 import type { DataRecord, DataSource } from "../../../core/plugin/data-format.ts";
-import { type CellKind, readTurns, type Turn } from "./turns.ts";
+import type { Turn } from "../../../core/plugin/template.ts";
+import { type CellKind, readTurns } from "./turns.ts";
 
 /** A conversation up to the answers, and both answers. */
 export interface Pair {

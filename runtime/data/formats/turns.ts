@@ -1,12 +1,10 @@
 /** What a column of a conversation holds: a text, a list of turns, or a list of messages ({role, content}). */
 import { DataError } from "../../../core/errors.ts";
+import type { Turn } from "../../../core/plugin/template.ts";
 import { isObject } from "../../../core/formats/json-object.ts";
 import type { DataRecord, DataSource } from "../../../core/plugin/data-format.ts";
 import { excerptOf } from "../sources/json.ts";
 import { parsePythonList } from "../python-list.ts";
-
-/** One turn of a conversation; `role` where the file says whose it is. */
-export type Turn = { readonly role?: string; readonly text: string };
 
 /** How a file writes strings: as lists of turns in JSON, or plainly (the sequel competition's files). */
 export type CellKind = "lists" | "texts";
