@@ -20,7 +20,7 @@ export { predict } from "./sdk/predict.ts";
 export type {
   EvaluateRequest,
   EvaluateResult,
-  PredictOptions,
+  InferenceOptions,
   PredictRequest,
   PredictResult,
 } from "./sdk/inference.ts";

@@ -1,5 +1,10 @@
-import { checkEventOptions, type EventOptions } from "../runtime/run/train-types.ts";
-import { type EvaluateRequest, type EvaluateResult, evaluateAdapter } from "./inference.ts";
+import {
+  checkInferenceOptions,
+  type EvaluateRequest,
+  type EvaluateResult,
+  evaluateAdapter,
+  type InferenceOptions,
+} from "./inference.ts";
 import { resolveContext } from "./shipped.ts";
 
 /**
@@ -7,7 +12,6 @@ import { resolveContext } from "./shipped.ts";
  * @throws QloraError of every kind
  * @example const { metrics, samples } = await evaluate({ run, files });
  */
-export async function evaluate(request: EvaluateRequest, options: EventOptions = {}): Promise<EvaluateResult> {
-  const { onEvent } = checkEventOptions(options);
-  return evaluateAdapter(request, resolveContext(), onEvent);
+export async function evaluate(request: EvaluateRequest, options: InferenceOptions = {}): Promise<EvaluateResult> {
+  return evaluateAdapter(request, resolveContext(), checkInferenceOptions(options));
 }

@@ -90,14 +90,14 @@ export interface PredictRequest extends InferenceRequest {
   readonly resume?: boolean | undefined;
 }
 
-/** How a prediction is watched and stopped. */
-export interface PredictOptions extends EventOptions {
+/** How an evaluation or a prediction is watched and stopped. */
+export interface InferenceOptions extends EventOptions {
   /** Aborting finishes the batch under way, and throws QloraError INTERRUPTED. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /** @throws ConfigError */
-export const checkPredictOptions = defineRequest<PredictOptions>("options", {
+export const checkInferenceOptions = defineRequest<InferenceOptions>("options", {
   onEvent: "Function?",
   signal: "object?",
 });
@@ -143,11 +143,11 @@ interface Views {
 export async function evaluateAdapter(
   request: EvaluateRequest,
   plugins: ResolveContext,
-  onEvent?: RunListener,
+  { onEvent, signal }: InferenceOptions = {},
 ): Promise<EvaluateResult> {
   checkEvaluate(request);
   const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
-  const views: Views = { what: "evaluating", labelled: true, needs: formatNeeds(request), of };
+  const views: Views = { what: "evaluating", labelled: true, needs: formatNeeds(request), signal, of };
   const adapter = await findAdapter(request.run);
   const names: readonly RecordedPlugin[] = adapter.record?.config.metrics ?? [
     { name: "log-loss", options: {} },
@@ -170,7 +170,7 @@ export async function evaluateAdapter(
 export async function predictWithAdapter(
   request: PredictRequest,
   plugins: ResolveContext,
-  { onEvent, signal }: PredictOptions = {},
+  { onEvent, signal }: InferenceOptions = {},
 ): Promise<PredictResult> {
   const { logits = false, tta = "none", postProcess = [] } = checkPredict(request);
   if (logits && (tta === "swap" || request.submission === true || postProcess.length > 0)) {

@@ -22,8 +22,8 @@ export interface OpenModelOptions {
 
 const check = defineRequest<OpenModelOptions>("openModel", { adapter: "string?", onEvent: "Function?" });
 
-/** A model on the GPU; hold it with `using`. */
-export interface OpenedModel {
+/** A model on the GPU; hold it with `using`, or `await using`. */
+export interface OpenedModel extends Disposable, AsyncDisposable {
   /** GPU, parameters, model and adapter, for what the methods here do not give. */
   readonly session: Session;
   /** Token ids of texts, specials added and cut to `data.maxLength` as in training. @throws ModelError */
@@ -36,7 +36,6 @@ export interface OpenedModel {
    * @throws ConfigError where the model has no such block
    */
   hiddenStates(ids: readonly Uint32Array[], block: number): Promise<readonly Float32Array[]>;
-  [Symbol.dispose](): void;
 }
 
 /**
@@ -69,6 +68,10 @@ export async function openModel(config: Config, options: OpenModelOptions = {}):
   });
   const { maxLength } = config.data;
   let open = true;
+  const close = (): void => {
+    open = false;
+    session[Symbol.dispose]();
+  };
   const requireOpen = (): void => {
     if (!open)
       throw new QloraError("MODEL_CLOSED", "the model is disposed of", { hint: "Open it again with openModel." });
@@ -105,10 +108,8 @@ export async function openModel(config: Config, options: OpenModelOptions = {}):
       requireOpen();
       return hiddenStates(session, ids, block);
     },
-    [Symbol.dispose]() {
-      open = false;
-      session[Symbol.dispose]();
-    },
+    [Symbol.dispose]: close,
+    [Symbol.asyncDispose]: async () => close(),
   };
 }
 

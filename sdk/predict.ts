@@ -1,6 +1,6 @@
 import {
-  checkPredictOptions,
-  type PredictOptions,
+  checkInferenceOptions,
+  type InferenceOptions,
   type PredictRequest,
   type PredictResult,
   predictWithAdapter,
@@ -14,6 +14,6 @@ import { resolveContext } from "./shipped.ts";
  * const table = await predict({ run, files, tta: "swap" });
  * await writeFileAtomic(`${outputDir}/predictions.csv`, formatProbabilities(table));
  */
-export async function predict(request: PredictRequest, options: PredictOptions = {}): Promise<PredictResult> {
-  return predictWithAdapter(request, resolveContext(), checkPredictOptions(options));
+export async function predict(request: PredictRequest, options: InferenceOptions = {}): Promise<PredictResult> {
+  return predictWithAdapter(request, resolveContext(), checkInferenceOptions(options));
 }

@@ -3,7 +3,8 @@ import { checkTrainOptions, type TrainOptions, type TrainResult, type TrainStep 
 import { trainSteps } from "../runtime/run/train.ts";
 
 /**
- * A training run, one optimizer step at a time; the run's folder is complete when the loop ends.
+ * A training run, one optimizer step at a time; the run's folder is complete when the loop ends. `step.stop()` makes a step
+ * the last one of a finished run; `break` saves a checkpoint, from which the run can go on.
  * @throws ConfigError, DataError, ModelError, DeviceError
  * @example for await (const step of trainer(config)) console.log(step.step, step.loss);
  */

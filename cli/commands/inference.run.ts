@@ -32,7 +32,12 @@ export async function evaluate({ services, values, positionals }: CommandData, f
   const sdk = await services.sdk();
   const progress = createProgress();
   const request = { ...inferenceRequest(values, positionals, flags), tta: flags.tta };
-  const result = await sdk.evaluate(request, { onEvent: progress.listen }).finally(progress.end);
+  const { listen } = progress;
+  const result = await interruptible(
+    listen,
+    (signal) => sdk.evaluate(request, { onEvent: listen, signal }),
+    "finishing the batch",
+  ).finally(progress.end);
   if (flags.json) return writeJson(result);
   const rows = Object.entries({ samples: result.samples, ...result.metrics });
   await writeData(columns(rows.map(([name, value]) => [name, String(value)])));

@@ -71,11 +71,15 @@ export const alone: World = {
   abort: (code) => process.exit(code),
 };
 
-/** Whether any rank says yes. */
-export async function anyRank(world: World, own: boolean, what: string, patience = 1): Promise<boolean> {
+/** The highest of the ranks' numbers. */
+export async function highestOfRanks(world: World, own: number, what: string, patience = 1): Promise<number> {
   if (world.size === 1) return own;
-  return (await world.exchange([own ? 1 : 0], { what, patience })).some(([value]) => value === 1);
+  return Math.max(...(await world.exchange([own], { what, patience })).map(([value]) => value!));
 }
+
+/** Whether any rank says yes. */
+export const anyRank = async (world: World, own: boolean, what: string): Promise<boolean> =>
+  (await highestOfRanks(world, own ? 1 : 0, what)) > 0;
 
 /** Rank 0's value on every rank; plain JSON. @param make called on rank 0 alone */
 export async function fromFirst<T>(world: World, waiting: Waiting, make: () => T | Promise<T>): Promise<T> {

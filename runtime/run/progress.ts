@@ -26,6 +26,7 @@ export class RunProgress {
   readonly history: LogEntry[];
   readonly best: BestModel;
   #step: number;
+  #stopped = false;
   #updates: number;
   #skipped: number;
   #tokens: number;
@@ -78,9 +79,14 @@ export class RunProgress {
     return this.#step % this.#steps.stepsPerEpoch === 0 || this.#step >= this.#steps.totalSteps;
   }
 
-  /** True after the last step, or where evaluations stop the run before it. */
+  /** True after the last step, or where evaluations or the run's script stop it before. */
   get done(): boolean {
-    return this.#step >= this.#steps.totalSteps || this.best.stops;
+    return this.#stopped || this.#step >= this.#steps.totalSteps || this.best.stops;
+  }
+
+  /** The step done last is the run's last. */
+  stop(): void {
+    this.#stopped = true;
   }
 
   /** Mean loss over the steps so far that have a finite one; NaN where none has. */

@@ -45,6 +45,11 @@ export interface TrainStep {
   readonly samples: number;
   readonly tokens: number;
   readonly session: Session;
+  /**
+   * Makes this step the last: the run ends as a finished one, its adapter and report written. (`break` leaves it as an
+   * interrupted one, with a checkpoint to go on from.)
+   */
+  readonly stop: () => void;
 }
 
 /** What a finished (or interrupted) run gives back. */

@@ -6,7 +6,7 @@ import { dealByTokens } from "../distributed/deal.ts";
 import { openWorld } from "../distributed/index.ts";
 import { RankPace } from "../distributed/pace.ts";
 import { atPlace, type RankPlace } from "../distributed/trouble.ts";
-import { anyRank, FIRST_PATIENCE, type World } from "../distributed/world.ts";
+import { FIRST_PATIENCE, highestOfRanks, type World } from "../distributed/world.ts";
 import { checkpointPath } from "../folder/folder.ts";
 import { stepGradients } from "../training/gradients.ts";
 import { nonFiniteGradients } from "../training/non-finite.ts";
@@ -23,6 +23,9 @@ import type { TrainingRun } from "./training-run.ts";
 
 /** Steps in a row without a finite loss, or without finite gradients where no loss scale helps, after which none will come. */
 const DIVERGED_STEPS = 5;
+
+/** What ends a run before its last step: its script, which makes it a finished one, or a signal, after which it can go on. */
+const HALT = { none: 0, stop: 1, interrupt: 2 } as const;
 
 /**
  * Trains as the config says, yielding after each optimizer step; the run's folder is complete when it returns.
@@ -77,7 +80,12 @@ async function* rankSteps(
   // The steps before the second end have kernels to compile on every rank.
   const patience = (): number => (progress.step <= firstStep + 1 ? FIRST_PATIENCE : 1);
   if (training.evalOnStart && firstStep === 0) metrics = (await evaluateHeldOut(run)) ?? metrics;
-  while (!progress.done && !(await anyRank(world, signal?.aborted === true, `step ${progress.step + 1}`, patience()))) {
+  let stopAsked = false;
+  while (!progress.done) {
+    const own = signal?.aborted === true ? HALT.interrupt : stopAsked ? HALT.stop : HALT.none;
+    const halt = await highestOfRanks(world, own, `step ${progress.step + 1}`, patience());
+    if (halt === HALT.stop) progress.stop();
+    if (halt !== HALT.none) break;
     const from = performance.now();
     const before = progress.step;
     place.step = before + 1;
@@ -179,20 +187,28 @@ async function* rankSteps(
       saveDue = false;
     }
     run.leaving.status = "interrupted"; // where whoever takes the steps takes no more
-    yield {
-      step,
-      totalSteps,
-      epoch,
-      loss,
-      gradNorm: totalNorm,
-      learningRate,
-      skipped,
-      lossScale,
-      samples: samples.length,
-      tokens,
-      session,
-    };
-    run.leaving.status = "failed";
+    let left = true;
+    try {
+      yield {
+        step,
+        totalSteps,
+        epoch,
+        loss,
+        gradNorm: totalNorm,
+        learningRate,
+        skipped,
+        lossScale,
+        samples: samples.length,
+        tokens,
+        session,
+        stop: () => void (stopAsked = true),
+      };
+      left = false;
+      run.leaving.status = "failed";
+    } finally {
+      // A script that breaks out of its loop keeps what it has trained.
+      if (left) await finish(run, { metrics, saved, proven, started, samplesDone, firstStep });
+    }
   }
 
   return finish(run, { metrics, saved, proven, started, samplesDone, firstStep });
