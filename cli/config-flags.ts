@@ -2,6 +2,7 @@
 import { ConfigError, PluginError } from "../core/errors.ts";
 import type { PluginKind } from "../core/plugin/check.ts";
 import type { PluginFactory } from "../core/plugin/factory.ts";
+import type { Task } from "../core/plugin/task.ts";
 import {
   loadConfig,
   mergeConfig,
@@ -12,6 +13,7 @@ import {
 import { dataOptions } from "../runtime/config/data-options.ts";
 import { deviceOptions } from "../runtime/config/device-options.ts";
 import { resolvePlugin } from "../runtime/config/resolve.ts";
+import { TASK_METRICS, taskOptions, taskSection } from "../runtime/config/task-options.ts";
 import { trainingOptions } from "../runtime/config/training-options.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
 import { columnsGroup, columnsOf } from "./column-flags.ts";
@@ -27,11 +29,11 @@ const DEFAULTS = {
   model: "gemma2",
   adapter: "lora",
   optimizer: "adamw8bit",
-  metrics: ["log-loss", "accuracy"],
 } as const;
 
 export const dataGroup: FlagGroup = { title: "Data", section: "data", flat: true, shape: dataOptions.shape };
 export const deviceGroup: FlagGroup = { title: "Device", section: "device", flat: true, shape: deviceOptions.shape };
+export const taskGroup: FlagGroup = { title: "Task", section: "task", flat: true, shape: taskOptions.shape };
 const trainingGroup: FlagGroup = { title: "Training", section: "training", flat: true, shape: trainingOptions.shape };
 
 /**
@@ -57,6 +59,8 @@ export async function prepareConfig(argv: readonly string[], services: Services,
     return spec === undefined ? fallback(kind) : resolvePlugin(kind, spec, { shipped, from });
   };
   const model = await chooseModel(selected, { shipped, from, fallback: fallback("model"), file, help });
+  const metricsOf = (task: Task = "classification"): PluginFactory[] =>
+    TASK_METRICS[task].map((name) => standard("metric", name));
   const plugins = {
     model: model.factory,
     adapter: await chosen("adapter"),
@@ -65,7 +69,7 @@ export async function prepareConfig(argv: readonly string[], services: Services,
   const metrics =
     selected.metrics === undefined
       ? file === undefined && preset === undefined
-        ? DEFAULTS.metrics.map((name) => standard("metric", name))
+        ? "of the task"
         : preset?.metrics?.map((metric) => metric.factory)
       : await Promise.all(selected.metrics.map((name) => resolvePlugin("metric", name, { shipped, from })));
 
@@ -102,12 +106,14 @@ export async function prepareConfig(argv: readonly string[], services: Services,
     };
     const training = { ...preset?.training, ...values["training"] };
     const device = { ...preset?.device, ...values["device"] };
+    const task = { ...taskSection(preset?.task), ...values["task"] };
     return mergeConfig(file, {
       model: override("model"),
       adapter: override("adapter"),
       optimizer: override("optimizer"),
-      metrics,
       reportTo: reporters.map((factory) => ({ factory, options: values[reporterGroup(factory).section] ?? {} })),
+      metrics: metrics === "of the task" ? metricsOf(task.task) : metrics,
+      task,
       data,
       training,
       device,
@@ -120,6 +126,7 @@ export async function prepareConfig(argv: readonly string[], services: Services,
       pluginGroup("adapter"),
       pluginGroup("optimizer"),
       ...reporters.map(reporterGroup),
+      taskGroup,
       trainingGroup,
       dataGroup,
       columnsGroup,

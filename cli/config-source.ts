@@ -4,6 +4,7 @@ import type { Plugin } from "../core/plugin/factory.ts";
 import type { ConfigInput } from "../runtime/config/config.ts";
 import { dataOptions } from "../runtime/config/data-options.ts";
 import { deviceOptions } from "../runtime/config/device-options.ts";
+import { taskOptions, taskSection } from "../runtime/config/task-options.ts";
 import { trainingOptions } from "../runtime/config/training-options.ts";
 
 /** Plugins by the name that they are imported by. */
@@ -28,6 +29,7 @@ export function configSource(input: ConfigInput, plugins: PluginExports): string
     `adapter: ${call(input.adapter, "  ")}`,
     `optimizer: ${call(input.optimizer, "  ")}`,
     `metrics: [${metrics}]`,
+    `task: ${section(taskOptions.shape, taskSection(input.task))}`,
     `data: ${section(dataOptions.shape, input.data)}`,
     `training: ${section(trainingOptions.shape, input.training)}`,
     `device: ${section(deviceOptions.shape, input.device)}`,

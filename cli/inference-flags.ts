@@ -2,6 +2,7 @@
 import { dataOptions } from "../runtime/config/data-options.ts";
 import { deviceOptions } from "../runtime/config/device-options.ts";
 import { placementOptions } from "../runtime/config/placement-options.ts";
+import { taskOptions } from "../runtime/config/task-options.ts";
 import { trainingOptions } from "../runtime/config/training-options.ts";
 import type { InferenceRequest } from "../runtime/inference/adapter-run.ts";
 import type { FlagGroup, SectionValues } from "./argv.ts";
@@ -26,6 +27,8 @@ const {
   cacheDir,
 } = dataOptions.shape;
 const { perDeviceEvalBatchSize, tokenBudget, allowNonFinite } = trainingOptions.shape;
+
+const { task, labelColumns } = taskOptions.shape;
 
 export const inferenceGroups: readonly FlagGroup[] = [
   {
@@ -52,6 +55,13 @@ export const inferenceGroups: readonly FlagGroup[] = [
     recorded: true,
   },
   { ...columnsGroup, recorded: true },
+  {
+    title: "Task (default: as the adapter was trained)",
+    section: "task",
+    flat: true,
+    shape: { task, labelColumns },
+    recorded: true,
+  },
   {
     title: "Batches (default: as the run was trained)",
     section: "training",
@@ -83,7 +93,7 @@ export function inferenceRequest(
   [run = "", ...files]: readonly string[],
   { baseModel, trustRemoteCode }: AdapterFlags,
 ): InferenceRequest {
-  const { data = {}, training = {}, model = {}, device = {} } = values;
+  const { data = {}, task: asked = {}, training = {}, model = {}, device = {} } = values;
   return {
     run,
     files,
@@ -97,5 +107,7 @@ export function inferenceRequest(
     keepDequantized: model["keepDequantized"] as boolean | undefined,
     device,
     trustRemoteCode,
+    task: asked["task"] as InferenceRequest["task"],
+    labelColumns: asked["labelColumns"] as InferenceRequest["labelColumns"],
   };
 }

@@ -55,7 +55,6 @@ export {
   type OptimizerWrapper,
   type OptimizerWrapperDefinition,
 } from "./plugin/optimizer-wrapper.ts";
-export { defineMetric, type Metric, type MetricContext, type MetricPlugin } from "./plugin/metric.ts";
 export {
   defineReporter,
   type Reporter,
@@ -71,7 +70,18 @@ export {
   type ReporterStatus,
   rewriteLogs,
 } from "./plugin/reporter.ts";
-export { ConfusionMatrix, eachRow, predictedClass, softmaxRows } from "./plugin/metric-rows.ts";
+export {
+  defineMetric,
+  type Metric,
+  type MetricContext,
+  type MetricDefinition,
+  type MetricFactory,
+  type MetricPlugin,
+} from "./plugin/metric.ts";
+export { type Task } from "./plugin/task.ts";
+export { ConfusionMatrix, eachRow, eachValueRow, predictedClass, softmaxRows } from "./plugin/metric-rows.ts";
+export { OutputColumns } from "./plugin/output-columns.ts";
+export { averageRanks, pearsonCorrelation } from "./util/correlation.ts";
 
 // ---- options: one schema is type, check, config, flag and help
 export {

@@ -83,6 +83,9 @@ export { weightConstants, weightKey, weightSource, weightTensors, weightUniforms
 
 // ---- losses
 export { crossEntropy, crossEntropySoft } from "./cross-entropy/index.ts";
+export { meanSquaredError } from "./mean-squared-error/index.ts";
+export { binaryCrossEntropy } from "./binary-cross-entropy/index.ts";
+export { bradleyTerry } from "./bradley-terry/index.ts";
 
 // ---- optimizer steps and what the loop measures of gradients
 export { adamWOptionShape } from "./adamw/options.ts";

@@ -8,7 +8,7 @@ import { bestCriterion } from "../runtime/config/interval-options.ts";
 import { type Config, configToJson, requireConfig } from "../runtime/config/config.ts";
 import { type Dataset, loadDataset } from "../runtime/data/dataset.ts";
 import { fingerprintDataset } from "../runtime/data/fingerprint.ts";
-import { countLabels } from "../runtime/data/labels.ts";
+import type { DataRow } from "../runtime/data/formats/index.ts";
 import { requireAlike } from "../runtime/distributed/agree.ts";
 import { takeDevice } from "../runtime/distributed/choose-device.ts";
 import { openWorld } from "../runtime/distributed/index.ts";
@@ -17,17 +17,19 @@ import { remove } from "../runtime/files/disk.ts";
 import { writeFileAtomic } from "../runtime/files/files.ts";
 import { readCheckpoints } from "../runtime/folder/checkpoints.ts";
 import { endOf, hasEnded } from "../runtime/folder/ended.ts";
-import { type EvaluationRecord, parseEvaluation } from "../runtime/folder/evaluation-record.ts";
+import { parseEvaluation } from "../runtime/folder/evaluation-record.ts";
 import { RUN_FILES, writeJson } from "../runtime/folder/folder.ts";
 import { UNRECORDED } from "../runtime/folder/lineage.ts";
 import { bestCheckpoint } from "../runtime/folder/best-checkpoint.ts";
+import { isOfOutputs, parseOutputs } from "../runtime/folder/outputs-record.ts";
 import { readOwnRecord } from "../runtime/folder/record.ts";
-import { columnOptions, loadRunData } from "../runtime/run/data.ts";
+import { columnOptions, labelValues, loadRunData } from "../runtime/run/data.ts";
 import { checkAdapterFolder } from "../runtime/run/resume.ts";
 import { checkTrainOptions, type TrainOptions } from "../runtime/run/train-types.ts";
 import { trainSteps } from "../runtime/run/train.ts";
-import { logProbabilities, scoreLogits } from "../runtime/training/evaluate.ts";
-import { formatProbabilities, probabilityColumns, requireUniqueIds } from "./probabilities.ts";
+import { logitsOfPredictions, scoreLogits } from "../runtime/training/evaluate.ts";
+import { taskKinds } from "../runtime/training/tasks/index.ts";
+import { formatProbabilities, outputColumns, requireUniqueIds } from "./probabilities.ts";
 
 /** Files beside the folds' folders. */
 export const CV_FILES = { record: "cv.json", outOfFold: "out-of-fold.csv" } as const;
@@ -57,7 +59,7 @@ export interface CrossValidation {
 /** Predictions of held-out rows. */
 interface HeldOut {
   readonly result: FoldResult;
-  readonly rows: readonly { readonly id: string; readonly label: number; readonly values: readonly number[] }[];
+  readonly rows: readonly { readonly id: string; readonly row: DataRow; readonly values: readonly number[] }[];
 }
 
 /**
@@ -82,8 +84,10 @@ export async function crossValidate(
   const leads = world.rank === 0;
   const told = { ...options, onEvent: leads ? options.onEvent : undefined };
   checkConfig(config, folds);
-  const all = requireUniqueIds(await loadDataset(config.data.trainFiles, columnOptions(config.data)));
-  const numLabels = countLabels([all]);
+  const reading = { ...columnOptions(config.data), values: labelValues(config.data, config.task) };
+  const all = requireUniqueIds(await loadDataset(config.data.trainFiles, reading));
+  const kind = taskKinds[config.task.task];
+  const numLabels = kind.countOutputs([all]);
   const identity = identityOf(config, folds, all);
   await requireAlike(world, "the cross-validation", identity, "Start every rank with the same data and config.");
   const writeRecord = async (parts: object): Promise<void> => {
@@ -100,18 +104,18 @@ export async function crossValidate(
 
   const done: HeldOut[] = [];
   const score = (rows: HeldOut["rows"]): Record<string, number> => {
-    const logits = logProbabilities(rows.map(({ values }) => values));
-    const labels = rows.map(({ label }) => label);
-    return scoreLogits(logits, labels, numLabels, config.metrics);
+    const given = rows.map(({ values: predicted }) => predicted);
+    const own = rows.map(({ row }) => row);
+    return scoreLogits(kind.score(logitsOfPredictions(kind.name, given), own, numLabels), config.metrics, kind);
   };
   for (let fold = 0; fold < folds && !cutShort; fold++) {
     const folder = join(outputDir, `fold-${fold}`);
     const foldConfig = foldOf(config, folds, fold, folder);
     if (!apart && (await makeFold({ fold, folds, config: foldConfig, options: told, world }))) break;
-    const { evaluation } = await loadRunData(foldConfig.data);
+    const { evaluation } = await loadRunData(foldConfig.data, foldConfig.task);
     const record = await readEvaluation(folder);
     await requireEvaluated(folder, record.step);
-    const rows = evaluation!.rows.map(({ id, label }, i) => ({ id, label: label!, values: record.probabilities[i]! }));
+    const rows = evaluation!.rows.map((row, i) => ({ id: row.id, row, values: record.predictions[i]! }));
     const result = { fold, outputDir: folder, rows: rows.length, steps: record.step, metrics: score(rows) };
     done.push({ result, rows });
     await writeRecord({ results: done.map((held) => held.result) });
@@ -122,7 +126,7 @@ export async function crossValidate(
 
   const byId = new Map(done.flatMap(({ rows }) => rows.map((row) => [row.id, row] as const)));
   const rows = all.rows.map(({ id }) => byId.get(id)!);
-  const columns = probabilityColumns(all, numLabels, all.labelNames);
+  const columns = outputColumns(config.task.task, all, numLabels, all.labelNames);
   const outOfFold = join(outputDir, CV_FILES.outOfFold);
   if (leads) await writeFileAtomic(outOfFold, formatProbabilities({ columns, rows }));
   const metrics = score(rows);
@@ -208,13 +212,18 @@ async function trainFold(config: Config, options: TrainOptions, world: World): P
   }
 }
 
-async function readEvaluation(folder: string): Promise<EvaluationRecord> {
+async function readEvaluation(
+  folder: string,
+): Promise<{ readonly step: number; readonly predictions: readonly (readonly number[])[] }> {
   const path = join(folder, RUN_FILES.evaluation);
   const hint = "Remove the fold's folder and run again.";
   const text = await readFile(path, "utf8").catch((cause: unknown) => {
     throw new QloraError("CV_EVALUATION_MISSING", `${path}: cannot be read`, { cause, hint });
   });
-  return parseEvaluation(parseJsonObject(text, damaged(path, hint)), path);
+  const value = parseJsonObject(text, damaged(path, hint));
+  if (isOfOutputs(value)) return parseOutputs(value, path);
+  const { step, probabilities } = parseEvaluation(value, path);
+  return { step, predictions: probabilities };
 }
 
 /** Predictions of another step than that of the adapter are not those of the fold. */

@@ -4,12 +4,13 @@ import { join } from "node:path";
 import { ConfigError } from "../core/errors.ts";
 import { ADAPTER_WEIGHTS_FILE } from "../core/formats/peft.ts";
 import { defineRequest } from "../core/options/request.ts";
-import { softmaxRows } from "../core/plugin/metric-rows.ts";
 import type { MetricPlugin } from "../core/plugin/metric.ts";
+import type { Task } from "../core/plugin/task.ts";
 import { version } from "../core/util/version.ts";
 import type { DataOptions } from "../runtime/config/data-options.ts";
 import { resolveRecorded } from "../runtime/config/recorded.ts";
 import type { ResolveContext } from "../runtime/config/resolve.ts";
+import { TASK_METRICS } from "../runtime/config/task-options.ts";
 import type { TokenizedDataset } from "../runtime/data/dataset-tokenizer.ts";
 import type { Dataset } from "../runtime/data/dataset.ts";
 import { fingerprintDataset } from "../runtime/data/fingerprint.ts";
@@ -38,14 +39,18 @@ import {
   requestRows,
 } from "../runtime/inference/adapter-run.ts";
 import { openAdapterSession } from "../runtime/inference/adapter-session.ts";
+import { adapterTask } from "../runtime/inference/adapter-task.ts";
 import { openRunTokenizer, reportTruncation } from "../runtime/run/data.ts";
 import { inferenceSpecials } from "../runtime/run/specials.ts";
 import type { EventOptions } from "../runtime/run/train-types.ts";
 import { computeLogits, logProbabilities, scoreLogits } from "../runtime/training/evaluate.ts";
+import { taskKinds } from "../runtime/training/tasks/index.ts";
+import type { TaskKind } from "../runtime/training/tasks/task.ts";
+import { requireValues } from "../runtime/training/tasks/values.ts";
 import { PartialLogits, type PartialIdentity } from "./partial.ts";
 import { applyPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
 import {
-  probabilityColumns,
+  outputColumns,
   type ProbabilityRow,
   type ProbabilityTable,
   requireFinite,
@@ -149,21 +154,22 @@ export async function evaluateAdapter(
   const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
   const views: Views = { what: "evaluating", labelled: true, needs: formatNeeds(request), signal, of };
   const adapter = await findAdapter(request.run);
-  const names: readonly RecordedPlugin[] = adapter.record?.config.metrics ?? [
-    { name: "log-loss", options: {} },
-    { name: "accuracy", options: {} },
-  ];
+  const { options: task } = await adapterTask(adapter, request);
+  const kind = taskKinds[task.task];
+  requireClassesFor(request, task.task);
+  const names: readonly RecordedPlugin[] =
+    adapter.record?.config.metrics ?? TASK_METRICS[task.task].map((name) => ({ name, options: {} }));
   const metrics: MetricPlugin[] = [];
   const context = recordedContext(request, adapter, plugins);
   for (const named of names)
     metrics.push((await resolveRecorded("metric", named, context)).configure(named.options) as MetricPlugin);
   const { dataset, numLabels, values } = await inferenceLogits(request, adapter, plugins, views, onEvent);
-  const labels = dataset.rows.map((row) => row.label!);
   const logits =
     request.tta === "swap"
-      ? logProbabilities(averagedRows(dataset, values, numLabels).map((row) => row.values))
+      ? logProbabilities(averagedRows(dataset, values, numLabels, kind).map((row) => row.values))
       : values[0]!;
-  return { samples: labels.length, metrics: scoreLogits(logits, labels, numLabels, metrics) };
+  const scored = kind.score(logits, dataset.rows, numLabels);
+  return { samples: dataset.rows.length / kind.rowsPerSample, metrics: scoreLogits(scored, metrics, kind) };
 }
 
 /** Probabilities (or logits) of every row, in row order. @throws QloraError of every kind */
@@ -189,10 +195,13 @@ export async function predictWithAdapter(
     of,
   };
   const adapter = await findAdapter(request.run);
+  const { options: task } = await adapterTask(adapter, request);
+  const kind = taskKinds[task.task];
+  requireClassesFor(request, task.task);
   const { dataset, numLabels, values } = await inferenceLogits(request, adapter, plugins, views, onEvent);
-  const columns = probabilityColumns(dataset, numLabels, labelNamesOf(adapter));
+  const columns = outputColumns(task.task, dataset, numLabels, labelNamesOf(adapter));
   if (logits) return { columns, rows: tableOf(dataset, values[0]!, numLabels), postProcessed: [] };
-  const { rows, counts } = applyPostProcess(postProcess, dataset.rows, averagedRows(dataset, values, numLabels));
+  const { rows, counts } = applyPostProcess(postProcess, dataset.rows, averagedRows(dataset, values, numLabels, kind));
   for (const { name, rows: changed } of counts) {
     onEvent?.({ type: "info", message: `post-process ${name}: changed ${changed} of ${rows.length} rows` });
   }
@@ -200,9 +209,25 @@ export async function predictWithAdapter(
   return { columns, rows, postProcessed: counts };
 }
 
-/** Probabilities of every row: of the rows themselves, or the mean with those of the rows with their responses exchanged. */
-function averagedRows(dataset: Dataset, views: readonly Float32Array[], numLabels: number): ProbabilityRow[] {
-  const [plain, swapped] = views.map((view) => tableOf(dataset, softmaxRows(view, numLabels), numLabels));
+/** What needs the classes of a classifier. @throws ConfigError */
+function requireClassesFor({ tta, submission, postProcess = [] }: FormatRequest, task: Task): void {
+  if (task === "classification") return;
+  const problems = [
+    ...(tta === "swap" ? ["tta: got swap"] : []),
+    ...(submission === true ? ["submission: got it"] : []),
+    ...postProcess.map(({ name }) => `postProcess: got ${name}`),
+  ].map((got) => `${got} for the task ${task}, which has no classes`);
+  if (problems.length > 0) throw new ConfigError("PREDICT_TASK", problems, { hint: "Predict without it." });
+}
+
+/** Predictions of every row: of the rows themselves, or the mean with those of the rows with their responses exchanged. */
+function averagedRows(
+  dataset: Dataset,
+  views: readonly Float32Array[],
+  numLabels: number,
+  kind: TaskKind,
+): ProbabilityRow[] {
+  const [plain, swapped] = views.map((view) => tableOf(dataset, kind.predictions(view, numLabels), numLabels));
   if (swapped === undefined) return plain!;
   return averageSwapped(plain!, swapped, fixedClasses(dataset.rows)!.mirror!.labels, dataset.files.join(", "));
 }
@@ -315,7 +340,9 @@ async function inferenceLogits(
   const onEvent = world.rank === 0 ? listener : undefined;
   const { record } = adapter;
   const data = requestData(request, record?.config.data);
-  const dataset = await requestRows(request, data, record !== undefined, { labelled, labelNames: classesOf(adapter) });
+  const { options: task } = await adapterTask(adapter, request);
+  const reading = { labelled, labelNames: classesOf(adapter), task };
+  const dataset = await requestRows(request, data, record !== undefined, reading);
   const views = of(dataset);
   const run = await firstOfHost(world, "the base model on each host", () =>
     openAdapterRun(request, adapter, plugins, onEvent),
@@ -327,6 +354,7 @@ async function inferenceLogits(
   }
   const { source, numLabels } = run;
   if (labelled) requireKnownLabels(dataset, numLabels);
+  if (labelled) requireValues(dataset.rows, numLabels);
   const known = { numLabels, names: labelNamesOf(adapter), recorded: record !== undefined };
   for (const { part, all } of needs) requireClasses(dataset, part, request.run, known, all);
 

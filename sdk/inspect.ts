@@ -1,9 +1,9 @@
 import { elementCount } from "../core/device/tensor.ts";
 import type { ModelLoader } from "../core/plugin/model.ts";
 import { type Config, requireConfig } from "../runtime/config/config.ts";
-import { countLabels } from "../runtime/data/labels.ts";
 import { loadRunData } from "../runtime/run/data.ts";
 import { openBaseModel } from "../runtime/session/base-model.ts";
+import { taskKinds } from "../runtime/training/tasks/index.ts";
 
 /** Every parameter of a model with its adapter, and peft's counts. */
 export interface InspectReport {
@@ -50,7 +50,8 @@ export async function inspectConfig(config: Config): Promise<InspectReport> {
 
 /** Classes of a config: its data's, else the checkpoint's. @throws DataError, ModelError */
 export async function labelsOf(config: Config, source: ModelLoader): Promise<number> {
-  if (config.data.trainFiles.length > 0) return countLabels([(await loadRunData(config.data)).train]);
+  if (config.data.trainFiles.length > 0)
+    return taskKinds[config.task.task].countOutputs([(await loadRunData(config.data, config.task)).train]);
   const { numLabels } = await source.outline(DEFAULT_LABELS);
   return numLabels ?? DEFAULT_LABELS;
 }

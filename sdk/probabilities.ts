@@ -1,6 +1,7 @@
 /** Class probabilities of rows, known by their ids. */
 import { DataError, QloraError } from "../core/errors.ts";
 import type { DataFormat } from "../core/plugin/data-format.ts";
+import type { Task } from "../core/plugin/task.ts";
 import { type CsvFile, openCsv } from "../runtime/data/csv.ts";
 import { type Dataset, eachRecord } from "../runtime/data/dataset.ts";
 import { dataFormats, type DataRow, fixedClasses } from "../runtime/data/formats/index.ts";
@@ -16,6 +17,18 @@ export function probabilityColumns(
   const fixed = fixedClasses(rows)?.columns;
   if (fixed?.length === numLabels) return fixed;
   return Array.from({ length: numLabels }, (_, i) => `label_${i}`);
+}
+
+/** Columns of what a model of a task gives: its outputs' names, else `score` or `score_0` …, and of labels `label_0` … */
+export function outputColumns(
+  task: Task,
+  dataset: Dataset,
+  numLabels: number,
+  names: readonly string[] | undefined,
+): readonly string[] {
+  if (task === "classification" || names !== undefined) return probabilityColumns(dataset, numLabels, names);
+  if (numLabels === 1 && task !== "multi-label") return ["score"];
+  return Array.from({ length: numLabels }, (_, i) => `${task === "multi-label" ? "label" : "score"}_${i}`);
 }
 
 /** Values of one row of data. */

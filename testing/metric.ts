@@ -1,11 +1,12 @@
 import { defineRequest } from "../core/options/request.ts";
-import type { Metric, MetricPlugin } from "../core/plugin/metric.ts";
+import { type Metric, type MetricPlugin, tasksOf } from "../core/plugin/metric.ts";
+import type { Task } from "../core/plugin/task.ts";
 import { normalValues, uniformValues } from "../core/util/random.ts";
 import { type Check, errorOf, expectThat } from "./contract.ts";
 
 /** What the metric contract is held with. */
 export interface MetricContractOptions {
-  /** Numbers of classes to try. Default 2, 3 and 5. */
+  /** Numbers of classes (outputs, labels) to try. Default 2, 3 and 5; of a regression 1 and 3, of a reward model 2. */
   readonly numLabels?: readonly number[];
   /** Rows of the random logits. Default 97. */
   readonly rows?: number;
@@ -35,16 +36,21 @@ class Rows {
     this.numLabels = numLabels;
   }
 
+  get count(): number {
+    return this.logits.length / this.numLabels;
+  }
+
   /** Adds the rows `order` names to `metric`, `batch` at a time. */
-  add(metric: Metric, batch: number, order: readonly number[] = [...this.labels.keys()]): void {
+  add(metric: Metric, batch: number, order: readonly number[] = Array.from({ length: this.count }, (_, i) => i)): void {
+    const width = this.labels.length / this.count;
     for (let at = 0; at < order.length; at += batch) {
       const members = order.slice(at, at + batch);
       const logits = new Float32Array(members.length * this.numLabels);
       members.forEach((row, i) => logits.set(this.row(row), i * this.numLabels));
-      const labels = Uint32Array.from(members, (row) => this.labels[row]!);
+      const labels = Float64Array.from(members.flatMap((row) => this.labels.slice(row * width, (row + 1) * width)));
       metric.add(logits, labels);
       logits.fill(Number.NaN); // the caller's arrays are its own: evaluation uses them again
-      labels.fill(this.numLabels);
+      labels.fill(Number.NaN);
     }
   }
 
@@ -53,8 +59,13 @@ class Rows {
   }
 }
 
-/** Random rows in which every class appears. */
-function randomRows(count: number, numLabels: number, seed: number): Rows {
+/** Random rows in which every class appears; of a regression random targets, of labels each now and then. */
+function randomRows(count: number, numLabels: number, seed: number, task: Task): Rows {
+  if (task === "regression" || task === "multi-label") {
+    const targets = [...normalValues(count * numLabels, 2, seed, "targets")];
+    const labels = task === "regression" ? targets : targets.map((value) => (value > 0 ? 1 : 0));
+    return new Rows(normalValues(count * numLabels, 2, seed, "logits"), labels, numLabels);
+  }
   const draws = uniformValues(count, 0.5, seed, "labels");
   const labels = Array.from(draws, (u, i) =>
     i < numLabels ? i : Math.min(numLabels - 1, Math.floor((u + 0.5) * numLabels)),
@@ -102,10 +113,12 @@ function expectNumbers(result: Result, names: readonly string[], what: string): 
  * @example for (const { name, run } of metricContract(auc())) test(name, run);
  */
 export function metricContract(plugin: MetricPlugin, options: MetricContractOptions = {}): readonly Check[] {
-  const { numLabels: sizes = [2, 3, 5], rows: count = 97, tolerance = 1e-12, seed = 1 } = checkOptions(options);
+  const { numLabels: given, rows: count = 97, tolerance = 1e-12, seed = 1 } = checkOptions(options);
+  const [task = "classification"] = tasksOf(plugin);
+  const sizes = given ?? { classification: [2, 3, 5], regression: [1, 3], "multi-label": [1, 4], reward: [2] }[task];
   return sizes.flatMap((numLabels) => {
-    const rows = randomRows(count, numLabels, seed);
-    const create = (): Metric => plugin.create({ numLabels });
+    const rows = randomRows(count, numLabels, seed, task);
+    const create = (): Metric => plugin.create({ numLabels, task });
     const scored = (subject: Rows, batch = count, order?: readonly number[]): Result => {
       const metric = create();
       subject.add(metric, batch, order);
@@ -136,7 +149,7 @@ export function metricContract(plugin: MetricPlugin, options: MetricContractOpti
       }),
       check("reading the result changes nothing", () => {
         const metric = create();
-        const order = [...rows.labels.keys()];
+        const order = Array.from({ length: count }, (_, i) => i);
         rows.add(metric, 8, order.slice(0, 40));
         metric.result();
         rows.add(metric, 8, order.slice(40));
@@ -151,7 +164,8 @@ export function metricContract(plugin: MetricPlugin, options: MetricContractOpti
       }),
       check("no rows, one class and a NaN logit give numbers under the same names", () => {
         expectNumbers(create().result(), names(), "no rows");
-        for (let c = 0; c < numLabels; c++) {
+        for (let c = 0; c < Math.max(2, numLabels); c++) {
+          if (task === "multi-label" && c > 1) break;
           expectNumbers(
             scored(
               new Rows(
@@ -181,8 +195,11 @@ export function metricContract(plugin: MetricPlugin, options: MetricContractOpti
       }),
       check("a label that is no class and sizes that do not fit are refused", () => {
         const logits = new Float32Array(2 * numLabels);
-        for (const label of [numLabels, -1, 0.5]) errorOf(() => create().add(logits, [0, label]), `label ${label}`);
-        errorOf(() => create().add(logits, [0]), "twice the logits that one label needs");
+        const width = rows.labels.length / count;
+        const labels = (last: number): number[] => [...new Array<number>(2 * width - 1).fill(0), last];
+        const bad = width === numLabels && task !== "classification" ? [Number.NaN, Infinity] : [numLabels, -1, 0.5];
+        for (const label of bad) errorOf(() => create().add(logits, labels(label)), `label ${label}`);
+        errorOf(() => create().add(logits, labels(0).slice(width)), "twice the logits that one label needs");
       }),
     ];
   });

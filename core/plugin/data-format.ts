@@ -17,6 +17,8 @@ export type BaseRow = {
   readonly weight?: number | undefined;
   /** Columns that the format leaves alone, by their names; whole numbers that a double would round are BigInt. */
   readonly extra?: Readonly<Record<string, unknown>> | undefined;
+  /** Of a task without classes: what each output should be, or 0 and 1 for each label. */
+  readonly values?: readonly number[] | undefined;
 };
 
 /** A row as a format reads it: a label that is no index from 0 is still a name. */

@@ -110,3 +110,25 @@ export function softmaxRows(logits: ArrayLike<number>, columns: number): Float64
   }
   return out;
 }
+
+/**
+ * Visits the rows of logits of a task whose labels are values: the targets of a regression, or 0 and 1 for each label.
+ * @param logits [B, numLabels] row-major
+ * @param labels [B, numLabels] row-major
+ * @throws RangeError where the sizes differ or a label is no number
+ */
+export function eachValueRow(
+  logits: Float32Array,
+  labels: ArrayLike<number>,
+  numLabels: number,
+  visit: (row: Float32Array, values: readonly number[]) => void,
+): void {
+  if (logits.length !== labels.length || logits.length % numLabels !== 0)
+    throw new RangeError(`${logits.length} logits for ${labels.length} values of ${numLabels} outputs`);
+  for (let start = 0; start < logits.length; start += numLabels) {
+    const values = Array.from({ length: numLabels }, (_, i) => labels[start + i]!);
+    const bad = values.find((value) => !Number.isFinite(value));
+    if (bad !== undefined) throw new RangeError(`row ${start / numLabels}: ${bad} is no value`);
+    visit(logits.subarray(start, start + numLabels), values);
+  }
+}

@@ -22,6 +22,8 @@ import { loadReason } from "./load-reason.ts";
 import { isLoss, type Loss } from "./loss.ts";
 import { versionProblem } from "./plugin-version.ts";
 import { configFactories, rememberSpec, specOf } from "./resolve.ts";
+import { taskProblems } from "./task-check.ts";
+import { type TaskInput, taskOptions, type TaskOptions, taskSection } from "./task-options.ts";
 import {
   changedSoftLabelOptions,
   trainingOptions,
@@ -43,6 +45,8 @@ export interface ConfigInput {
   readonly schedule?: SchedulePlugin | undefined;
   /** A template of your own (`defineTemplate`) in place of `data.template`. */
   readonly template?: TemplatePlugin | undefined;
+  /** What the model gives for a row: a task's name, or the options of the task. Default: classification. */
+  readonly task?: TaskInput;
   readonly data?: DataOptionsInput;
   readonly training?: TrainingOptionsInput;
   readonly device?: DeviceOptionsInput;
@@ -50,12 +54,13 @@ export interface ConfigInput {
 
 /** A checked config, defaults filled in. */
 export interface Config extends Required<
-  Omit<ConfigInput, "data" | "training" | "device" | "loss" | "schedule" | "template">
+  Omit<ConfigInput, "data" | "training" | "device" | "loss" | "schedule" | "template" | "task">
 > {
   readonly kind: "config";
   readonly loss: Loss | undefined;
   readonly schedule: SchedulePlugin | undefined;
   readonly template: TemplatePlugin | undefined;
+  readonly task: TaskOptions;
   readonly data: DataOptions;
   readonly training: TrainingOptions;
   readonly device: DeviceOptions;
@@ -78,6 +83,7 @@ export interface ConfigOverrides {
   readonly metrics: readonly PluginFactory[] | undefined;
   /** Undefined leaves the file's. */
   readonly reportTo: readonly PluginOverride[] | undefined;
+  readonly task?: Readonly<Record<string, unknown>> | undefined;
   readonly data: Readonly<Record<string, unknown>>;
   readonly training: Readonly<Record<string, unknown>>;
   readonly device: Readonly<Record<string, unknown>>;
@@ -94,6 +100,7 @@ const CONFIG_KEYS = [
   "loss",
   "schedule",
   "template",
+  "task",
   "data",
   "training",
   "device",
@@ -104,12 +111,13 @@ const SINGLE_KINDS = ["model", "adapter", "optimizer"] as const;
 type SingleKind = (typeof SINGLE_KINDS)[number];
 
 interface Sections {
+  readonly task: TaskOptions;
   readonly data: DataOptions;
   readonly training: TrainingOptions;
   readonly device: DeviceOptions;
 }
 
-/** Checks the three sections of options; problems are added to `problems`. */
+/** Checks the sections of options; problems are added to `problems`. */
 function checkSections(input: ConfigInput, problems: string[]): Sections {
   const section = <S extends OptionShape>(set: OptionSet<S>, name: string, value: unknown): OptionsOutput<S> => {
     const checked = set.check(value === undefined ? {} : value, name); // null is no section
@@ -120,6 +128,7 @@ function checkSections(input: ConfigInput, problems: string[]): Sections {
     return {} as OptionsOutput<S>; // never read: the caller throws the problems
   };
   return {
+    task: section(taskOptions, "task", taskSection(input.task)),
     data: section(dataOptions, "data", input.data),
     training: section(trainingOptions, "training", input.training),
     device: section(deviceOptions, "device", input.device),
@@ -207,6 +216,7 @@ export function defineConfig(input: ConfigInput): Config {
     checkLoss(input, sections.training, problems);
     checkSchedule(input, sections.training, problems);
     checkReporters(input, problems);
+    problems.push(...taskProblems({ ...sections, metrics: input.metrics ?? [] }));
   }
   if (problems.length > 0) throw new ConfigError("CONFIG_INVALID", problems);
   const { model, adapter, optimizer, metrics = [], reportTo = [], loss, schedule, template } = input;
@@ -231,7 +241,7 @@ const isConfig = (value: unknown): value is Config =>
   SINGLE_KINDS.every((kind) => isPlugin(value[kind], kind)) &&
   Array.isArray(value["metrics"]) &&
   Array.isArray(value["reportTo"]) &&
-  ["data", "training", "device", "input"].every((key) => isObject(value[key]));
+  ["task", "data", "training", "device", "input"].every((key) => isObject(value[key]));
 
 /** `config` itself. @throws ConfigError where it is not what `defineConfig` returns, such as its bare input */
 export function requireConfig(config: Config): Config {
@@ -316,6 +326,7 @@ export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): C
     schedule: given?.schedule,
     // A flag that names another takes its place.
     template: flags.data["template"] === undefined ? given?.template : undefined,
+    task: { ...taskSection(given?.task), ...flags.task },
     data: { ...given?.data, ...flags.data },
     training: { ...given?.training, ...flags.training },
     device: { ...given?.device, ...flags.device },
@@ -329,7 +340,7 @@ export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): C
   throw new ConfigError("CONFIG_INVALID", problems, bare ? { hint } : {});
 }
 
-/** The config as plain JSON: each plugin as its name and options, and the three sections. */
+/** The config as plain JSON: each plugin as its name and options, and the sections. */
 export function configToJson(config: Config): Readonly<Record<string, unknown>> {
   const plain = ({ name, options, factory }: Pick<Plugin, "name" | "options" | "factory">): object => {
     const from = specOf(factory);
@@ -344,6 +355,7 @@ export function configToJson(config: Config): Readonly<Record<string, unknown>> 
     ...(config.loss === undefined ? {} : { loss: { name: config.loss.name, options: config.loss.options } }),
     ...(config.schedule === undefined ? {} : { schedule: plain(config.schedule) }),
     ...(config.template === undefined ? {} : { template: plain(config.template) }),
+    task: config.task,
     data: config.data,
     training: config.training,
     device: config.device,

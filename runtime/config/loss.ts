@@ -7,10 +7,12 @@ import type { DataRow } from "../data/formats/index.ts";
 export interface LossInput {
   /** [L] logits of the sample. */
   readonly logits: Float64Array;
-  /** Class of the sample. */
+  /** Class of the sample; NaN where the task has none. */
   readonly label: number;
   /** [L] probability of each class, where data.softLabelColumns gives them. */
   readonly soft: readonly number[] | undefined;
+  /** [L] targets of a regression, or 0 and 1 for each label of a multi-label row; undefined where the task has classes. */
+  readonly values?: readonly number[] | undefined;
   /** The row itself: its id, its text or its prompt and answers. */
   readonly row: DataRow;
 }

@@ -4,6 +4,7 @@ import type { DataFormat, DataRecord, DataSource, ReadOptions, ReadRow } from ".
 import type { Template } from "../../core/plugin/template.ts";
 import { chooseFormat, type DataRow, dataFormats, type FormatName } from "./formats/index.ts";
 import { type ClassNames, nameClasses } from "./label-encoder.ts";
+import { labelValueReader, type LabelValues, type ReadValues, withLabelValues } from "./label-values.ts";
 import { softLabelReader, weightReader } from "./row-numbers.ts";
 import { expandFiles } from "./sources/files.ts";
 import type { DataFile } from "./sources/data-file.ts";
@@ -48,23 +49,36 @@ export type LoadOptions = ColumnOptions & {
   readonly labelled?: boolean | undefined;
   /** Classes of the data trained on; default: these files define them. */
   readonly labelNames?: ClassNames | undefined;
+  /** Labels are numbers or sets, no classes. */
+  readonly values?: LabelValues | undefined;
 };
 
 type FileRows = { readonly format: DataFormat; readonly classes: number | undefined };
 type FileOptions = ReadOptions &
   Required<Pick<ColumnOptions, "format" | "columns">> &
-  Pick<ColumnOptions, "weightColumn" | "weightOptional">;
+  Pick<ColumnOptions, "weightColumn" | "weightOptional"> & {
+    /** Undefined: labels are classes, or not read. */
+    readonly values: LabelValues | undefined;
+  };
 
 /** Records that are decoded at a time, and looked at to tell what a file holds. */
 const BATCH_RECORDS = 1000;
 
 /** Reads a file's rows into `rows`, batch by batch. */
-async function readFile(file: DataFile, options: FileOptions, rows: ReadRow<DataRow>[]): Promise<FileRows> {
+async function readFile(
+  file: DataFile,
+  options: FileOptions,
+  rows: ReadRow<DataRow>[],
+  values: ReadValues[],
+): Promise<FileRows> {
   return withRecords(file, async (records) => {
     let read: BatchReader | undefined;
     for await (const batch of records.batches(BATCH_RECORDS)) {
       read ??= openBatches(records, file.name, batch, options);
-      for (const record of batch) rows.push(read.row(record, rows.length));
+      for (const record of batch) {
+        rows.push(read.row(record, rows.length));
+        if (read.values !== undefined) values.push(read.values(record));
+      }
     }
     read ??= openBatches(records, file.name, [], options);
     return { format: read.format, classes: read.classes() };
@@ -95,6 +109,7 @@ export async function eachRecord(
 interface BatchReader {
   readonly format: DataFormat;
   readonly row: (record: DataRecord, position: number) => ReadRow<DataRow>;
+  readonly values: ((record: DataRecord) => ReadValues) | undefined;
   readonly classes: () => number | undefined;
 }
 
@@ -116,12 +131,15 @@ function openBatches(
     options.weightColumn !== undefined && !(weightOptional === true && !source.columns.includes(options.weightColumn));
   const weightColumn = weighted ? options.weightColumn : undefined;
   const format = chooseFormat(source, options.format);
-  const reader = format.reader(source, options);
+  const wanted = options.values;
+  const reader = format.reader(source, { ...options, labelled: options.labelled && wanted === undefined });
+  const values = wanted === undefined ? undefined : labelValueReader(source, wanted);
   const soft = softLabelColumns.length === 0 ? undefined : softLabelReader(source, softLabelColumns);
   const weight = weightColumn === undefined ? undefined : weightReader(source, weightColumn);
   const used = new Set([
     ...reader.uses.map((name) => source.nameOf(name)),
     ...softLabelColumns,
+    ...(values?.uses ?? []),
     ...(weightColumn === undefined ? [] : [weightColumn]),
   ]);
   const row = (record: DataRecord, position: number): ReadRow<DataRow> => {
@@ -139,7 +157,7 @@ function openBatches(
       ...(extra && { extra }),
     };
   };
-  return { format, row, classes: () => reader.classes?.() };
+  return { format, row, values: values?.read, classes: () => reader.classes?.() };
 }
 
 /** Columns that nothing else reads; undefined where there are none. */
@@ -185,15 +203,19 @@ export async function loadDataset(files: string | readonly string[], options: Lo
     weightColumn,
     weightOptional,
     sideSeed,
+    values: labelled ? options.values : undefined,
   };
+  const values: ReadValues[] = [];
   const read: ReadRow<DataRow>[] = [];
   let classes: number | undefined;
   let fixed: DataFormat | undefined;
   for (const file of await expandFiles(list)) {
-    const part = await readFile(file, reading, read);
+    const part = await readFile(file, reading, read, values);
     fixed = sharedFormat(fixed, part.format, file.name);
     if (part.classes !== undefined) classes = Math.max(classes ?? 0, part.classes);
   }
+  if (reading.values !== undefined && read.length > 0)
+    return { files: list, ...withLabelValues(read, values, reading.values) };
   const named = softLabelColumns.length === 0 ? undefined : read.find((row) => row.labelName !== undefined);
   if (named !== undefined) {
     throw new DataError("DATA_LABEL_INVALID", `label: got the name ${JSON.stringify(named.labelName)}`, named, {
@@ -219,7 +241,7 @@ export async function loadDataset(files: string | readonly string[], options: Lo
 
 /** The dataset itself, once every row is seen to have a label. @throws DataError naming the first row without */
 export function requireLabels(dataset: Dataset): Dataset {
-  const bare = dataset.rows.find((row) => row.label === undefined);
+  const bare = dataset.rows.find((row) => row.label === undefined && row.values === undefined);
   if (bare === undefined) return dataset;
   throw new DataError("DATA_LABEL_MISSING", "the row has no label", bare, {
     hint: `Training and evaluation need ${dataFormats.map(({ name, labelColumns }) => `${labelColumns} (${name})`).join(" or ")}; columns of other names are named by --columns.`,

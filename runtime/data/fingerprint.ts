@@ -33,8 +33,10 @@ export function digestDataset(dataset: Dataset): DatasetDigest {
   const contents = hash.digest("hex");
   const all = createHash("sha256").update(contents);
   if (dataset.labelNames !== undefined) all.update(JSON.stringify(dataset.labelNames));
-  for (const { id, label, soft } of dataset.rows)
+  for (const { id, label, soft, values } of dataset.rows) {
     all.update(`${label ?? ""},${id.length},${id}${soft === undefined ? "" : `,${soft.join(" ")}`}`);
+    if (values !== undefined) all.update(`,values ${values.join(" ")}`);
+  }
   return { contents, all: all.digest("hex") };
 }
 

@@ -14,6 +14,17 @@ function checkLimits({ maxTokens, maxSamples = 1 }: PackLimits): void {
   if (!(maxSamples >= 1)) throw new ConfigError("PACK_LIMITS", `maxSamples: expected at least 1, got ${maxSamples}`);
 }
 
+/** Lengths of samples that are `rows` rows each, one after the other. @throws RangeError for a part of one */
+export function groupLengths(lengths: readonly number[], rows: 1 | 2): readonly number[] {
+  if (rows === 1) return lengths;
+  if (lengths.length % 2 === 1) throw new RangeError(`${lengths.length} rows are no pairs`);
+  return Array.from({ length: lengths.length / 2 }, (_, i) => lengths[2 * i]! + lengths[2 * i + 1]!);
+}
+
+/** Positions of the rows of samples that are `rows` rows each. */
+export const rowsOfGroups = (positions: ArrayLike<number>, rows: 1 | 2): number[] =>
+  Array.from(positions).flatMap((position) => (rows === 1 ? [position] : [2 * position, 2 * position + 1]));
+
 type Bin = { readonly members: number[]; tokens: number };
 
 /**

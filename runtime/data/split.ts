@@ -4,12 +4,15 @@ import { ConfigError, DataError } from "../../core/errors.ts";
 import { type Dataset, loadDataset, type ColumnOptions, requireLabels } from "./dataset.ts";
 import type { DataRow } from "./formats/index.ts";
 import type { ClassNames } from "./label-encoder.ts";
+import type { LabelValues } from "./label-values.ts";
 
 /** By what rows are dealt into folds. */
 export type FoldBy = "index" | "id" | "hash";
 
 /** The files of a run, and how they are split. */
 export type SplitOptions = ColumnOptions & {
+  /** Labels are numbers or sets, no classes. */
+  readonly values?: LabelValues | undefined;
   /** Files to train on, concatenated in order. */
   readonly train: string | readonly string[];
   /** Files to evaluate on; without them a fold of `train` is held out where `nSplits` says so. */
@@ -44,6 +47,7 @@ export async function loadData(
       softLabelColumns: [],
       weightOptional: true,
       labelNames: all.labelNames ?? "numbers",
+      values: options.values && { ...options.values, names: all.labelNames },
     } as const;
     return { train: all, evaluation: requireLabels(await loadDataset(options.evaluation, read)) };
   }

@@ -7,6 +7,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ModelError } from "../../core/errors.ts";
 import { isObject, parseJsonObject } from "../../core/formats/json-object.ts";
+import { PROBLEM_TYPES, type Task, taskOfProblemType, TASKS } from "../../core/plugin/task.ts";
 import { writeFileAtomic } from "../files/files.ts";
 
 /** Name of the file. */
@@ -16,8 +17,12 @@ export const NOTES_FILE = "qlora.json";
 export interface AdapterNotes {
   /** Whether bos and eos stood around its texts. */
   readonly specialTokens?: { readonly addBosToken: boolean; readonly addEosToken: boolean } | undefined;
-  /** Names of its classes, where they have any. */
+  /** Names of its classes, outputs or labels, where they have any. */
   readonly labelNames?: readonly string[] | undefined;
+  /** Numbers of its head. */
+  readonly numLabels?: number | undefined;
+  /** What it gives for a row. */
+  readonly task?: Task | undefined;
 }
 
 /** `{"0": "negative", "1": "positive"}`, as transformers has it in config.json. */
@@ -25,9 +30,15 @@ export const id2label = (names: readonly string[]): Readonly<Record<string, stri
   Object.fromEntries(names.entries());
 
 /** Writes what there is to tell, in transformers' words. */
-export async function writeAdapterNotes(directory: string, { specialTokens, labelNames }: AdapterNotes): Promise<void> {
-  if (specialTokens === undefined && labelNames === undefined) return;
+export async function writeAdapterNotes(
+  directory: string,
+  { specialTokens, labelNames, numLabels, task }: AdapterNotes,
+): Promise<void> {
+  if (specialTokens === undefined && labelNames === undefined && task === undefined) return;
   const notes = {
+    // A reward model has no problem_type: transformers would take one logit for a regression.
+    ...(task && { task, problem_type: PROBLEM_TYPES[task] ?? null }),
+    ...(numLabels !== undefined && { num_labels: numLabels }),
     ...(labelNames && { id2label: id2label(labelNames) }),
     ...(specialTokens && { add_bos_token: specialTokens.addBosToken, add_eos_token: specialTokens.addEosToken }),
   };
@@ -45,6 +56,12 @@ export async function readAdapterNotes(directory: string): Promise<AdapterNotes>
     });
   const notes = parseJsonObject(await readFile(path), bad);
   const { add_bos_token: addBosToken, add_eos_token: addEosToken, id2label: named } = notes;
+  const { num_labels: numLabels, problem_type: problemType } = notes;
+  const task = notes["task"] ?? taskOfProblemType(problemType);
+  if (task !== undefined && !TASKS.some((known) => known === task))
+    throw bad(`task: expected one of ${TASKS.join(", ")}`);
+  if (numLabels !== undefined && !(Number.isSafeInteger(numLabels) && Number(numLabels) > 0))
+    throw bad("num_labels: expected a whole number from 1 on");
   const flags = [addBosToken, addEosToken].filter((flag) => flag !== undefined);
   if (flags.length === 1 || !flags.every((flag) => typeof flag === "boolean"))
     throw bad("add_bos_token and add_eos_token: expected true or false for both");
@@ -52,6 +69,8 @@ export async function readAdapterNotes(directory: string): Promise<AdapterNotes>
     specialTokens:
       flags.length === 0 ? undefined : { addBosToken: addBosToken as boolean, addEosToken: addEosToken as boolean },
     labelNames: named === undefined ? undefined : namesOfId2label(named, bad),
+    numLabels: numLabels as number | undefined,
+    task: task as Task | undefined,
   };
 }
 

@@ -6,6 +6,7 @@ import type { GpuInfo } from "../../core/device/probe.ts";
 import { ModelError } from "../../core/errors.ts";
 import { isObject, parseJsonObject } from "../../core/formats/json-object.ts";
 import { formatValue } from "../../core/options/describe.ts";
+import { type Task, TASKS } from "../../core/plugin/task.ts";
 import { version } from "../../core/util/version.ts";
 import { type Config, configToJson } from "../config/config.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
@@ -32,6 +33,8 @@ export interface RunRecord {
     readonly metrics: readonly RecordedPlugin[];
     /** Only where the config brought one of its own. */
     readonly template?: RecordedPlugin;
+    /** Undefined: classification, all that versions before had. */
+    readonly task?: { readonly task?: Task };
     readonly data: Readonly<Record<string, unknown>>;
     readonly training: Readonly<Record<string, unknown>>;
   };
@@ -153,6 +156,8 @@ function recordProblems(json: Json): string[] {
   expect(Array.isArray(metrics), "config.metrics", metrics, "a list");
   if (Array.isArray(metrics)) metrics.forEach((metric, i) => plugin(metric, `config.metrics[${i}]`));
   for (const section of ["data", "training"]) object(config, section, `config.${section}`);
+  const task = own(config, "task");
+  expect(task === undefined || isTaskSection(task), "config.task", task, `one of ${TASKS.join(", ")} in an object`);
   const { numLabels } = object(json, "data", "data");
   expect(Number.isSafeInteger(numLabels) && Number(numLabels) > 0, "data.numLabels", numLabels, "a number of classes");
   const { memory, baseModel, lineage } = json;
@@ -163,6 +168,8 @@ function recordProblems(json: Json): string[] {
   expect(lineage === undefined || isLineage(lineage), "lineage", lineage, "a list of the run's starts");
   return problems;
 }
+
+const isTaskSection = (value: unknown): boolean => isObject(value) && TASKS.some((task) => task === value["task"]);
 
 const own = (json: Json, key: string): unknown => (Object.hasOwn(json, key) ? json[key] : undefined);
 

@@ -1,10 +1,7 @@
 /** What a trained adapter is run on: the rows, the base model, the plugin that reads it. */
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import { isUnsupported, oneLogit, openAdapterTensors, surplusTensor } from "../../core/adapter/saved-tensors.ts";
 import { ConfigError, ModelError, QloraError } from "../../core/errors.ts";
 import { requireFinite } from "../../core/formats/finite.ts";
-import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, parseLoraConfig, savedModuleKey } from "../../core/formats/peft.ts";
+import { ADAPTER_CONFIG_FILE, parseLoraConfig } from "../../core/formats/peft.ts";
 import { formatValue } from "../../core/options/describe.ts";
 import type { AdapterFactory, AdapterPlugin } from "../../core/plugin/adapter.ts";
 import type { TemplatePlugin } from "../../core/plugin/template.ts";
@@ -22,6 +19,7 @@ import { deviceOptions, type DeviceOptions } from "../config/device-options.ts";
 import { placementOptions } from "../config/placement-options.ts";
 import { checkRecorded, type RecordedContext, resolveRecorded } from "../config/recorded.ts";
 import type { ResolveContext } from "../config/resolve.ts";
+import { taskOptions, type TaskOptions } from "../config/task-options.ts";
 import { trainingOptions } from "../config/training-options.ts";
 import { loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { ClassNames } from "../data/label-encoder.ts";
@@ -29,11 +27,13 @@ import type { RunListener } from "../events.ts";
 import { openFolder } from "../files/folder.ts";
 import type { TrainedAdapter } from "../folder/find-adapter.ts";
 import type { MemorySettings, UserSettings } from "../planning/settings.ts";
-import { evaluationColumns, loadEvaluationData } from "../run/data.ts";
+import { evaluationColumns, labelValues, loadEvaluationData } from "../run/data.ts";
+import { requireProblemType } from "../run/problem-type.ts";
 import { type BaseModel, type BaseModelOptions, modelForCheckpoint, openBaseModel } from "../session/base-model.ts";
+import { adapterTask, type TaskRequest } from "./adapter-task.ts";
 
 /** A trained adapter and the data to run it on. What is undefined is taken from the run's own record. */
-export interface InferenceRequest {
+export interface InferenceRequest extends TaskRequest {
   /** Output folder of a run, one of its checkpoints, or a PEFT adapter's folder. */
   readonly run: string;
   /** files of rows; empty means the run's own evaluation data. */
@@ -71,6 +71,8 @@ export const inferenceRequest = {
   allowNonFinite: "boolean?",
   device: "object?",
   trustRemoteCode: "boolean?",
+  task: `${taskOptions.shape.task.definition}?`,
+  labelColumns: "string[]?",
 } as const;
 
 /** How plugins that the run's record names are found. */
@@ -86,6 +88,7 @@ export interface AdapterRun {
   /** The base model as the config or the adapter's files name it. */
   readonly baseModel: string;
   readonly plugin: AdapterPlugin;
+  readonly task: TaskOptions;
   readonly numLabels: number;
   readonly vocabSize: number;
   readonly maxSamples: number;
@@ -118,7 +121,8 @@ export async function openAdapterRun(
     if (record !== undefined) checkRecorded(kind, record.config[kind], context);
   const template = await recordedTemplate(request, adapter, context);
   const plugin = await adapterFrom(adapter, context);
-  const numLabels = await adapterLabels(adapter);
+  const { options: task, numLabels, note } = await adapterTask(adapter, request);
+  if (note !== undefined) onEvent?.({ type: "warning", message: note });
   const unknown = unknownSettings(adapter.config);
   if (unknown !== undefined) onEvent?.({ type: "warning", message: unknown });
   const fits = async ({ linears, head }: ModelSpec, baseModel: string): Promise<void> => {
@@ -127,7 +131,9 @@ export async function openAdapterRun(
     if (request.allowNonFinite !== true) requireFinite(directory, values);
   };
   const base = { numLabels, onOutline: fits, onEvent };
-  const { source, name } = await openAdapterBase(adapter, request, context, base);
+  const opened = await openAdapterBase(adapter, request, context, base);
+  const { source, name } = opened;
+  await requireProblemType(opened, task.task);
   const { vocabSize } = await source.outline(numLabels);
   const saved = record === undefined ? undefined : trainingOptions.parse(record.config.training, "run.json training");
   const planned = record?.memory?.settings;
@@ -138,6 +144,7 @@ export async function openAdapterRun(
     source,
     baseModel: name,
     plugin,
+    task,
     numLabels,
     vocabSize,
     maxSamples,
@@ -183,7 +190,11 @@ export async function requestRows(
   { files = [], data: asked = {} }: InferenceRequest,
   data: DataOptions,
   recorded: boolean,
-  { labelled, labelNames }: { readonly labelled: boolean; readonly labelNames: ClassNames },
+  {
+    labelled,
+    labelNames,
+    task,
+  }: { readonly labelled: boolean; readonly labelNames: ClassNames; readonly task: TaskOptions },
 ): Promise<Dataset> {
   if (files.length > 0) {
     const unused = OWN_ROWS.filter((key) => asked[key] !== undefined);
@@ -195,10 +206,15 @@ export async function requestRows(
         hint: "Leave it out; or leave the files out, for the rows that the run held out.",
       });
     }
-    const rows = await loadDataset(files, { ...evaluationColumns(data), labelled, labelNames });
+    const rows = await loadDataset(files, {
+      ...evaluationColumns(data),
+      labelled,
+      labelNames,
+      values: labelValues(data, task, labelNames),
+    });
     return labelled ? requireLabels(rows) : rows;
   }
-  if (recorded) return loadEvaluationData(data, labelNames);
+  if (recorded) return loadEvaluationData(data, task, labelNames);
   throw new ConfigError(
     "DATA_NO_FILES",
     "no files are given, and the adapter's folder has no run.json that names any",
@@ -311,23 +327,4 @@ function unknownSettings(config: TrainedAdapter["config"]): string | undefined {
   if (unknownKeys.length === 0) return undefined;
   const are = unknownKeys.length === 1 ? "is not known here and is" : "are not known here and are";
   return `${ADAPTER_CONFIG_FILE}: ${unknownKeys.join(", ")} ${are} passed over: where PEFT acts on it, results differ`;
-}
-
-/** Classes of an adapter: rows of the score head that it saved, else as its run recorded. */
-async function adapterLabels({ directory, record, config }: TrainedAdapter): Promise<number> {
-  const recorded = record?.data.numLabels;
-  if (recorded !== undefined && !existsSync(join(directory, ADAPTER_WEIGHTS_FILE))) return recorded;
-  await using file = await openAdapterTensors(openFolder(directory));
-  for (const key of file.tensors.keys()) {
-    if (isUnsupported(key)) throw surplusTensor(file.path, key);
-  }
-  const name = savedModuleKey("score");
-  const rows = file.tensors.get(name)?.shape[0] ?? recorded;
-  if (rows === 1) throw oneLogit(`${file.path}: tensor "${name}"`);
-  if (rows !== undefined) return rows;
-  const task = config["task_type"] ?? "SEQ_CLS";
-  const what = task === "SEQ_CLS" ? "the head was not saved" : `this is an adapter for ${JSON.stringify(task)}`;
-  throw new ModelError("ADAPTER_HEAD_MISSING", `${file.path}: there is no tensor "${name}": ${what}`, {
-    hint: "An adapter without its trained score head predicts at random; name one for SEQ_CLS, saved with modules_to_save.",
-  });
 }

@@ -2,6 +2,7 @@
 import type { Checkpointing } from "../../core/compute/blocks.ts";
 import type { Gpu } from "../../core/device/gpu.ts";
 import { type MetaDevice, metaGpu } from "../../core/device/meta.ts";
+import { elementCount } from "../../core/device/tensor.ts";
 import type { ModelPlacement } from "../../core/plugin/model.ts";
 import type { Sample } from "../data/pack.ts";
 import { openSession, type Session } from "../session/session.ts";
@@ -41,7 +42,10 @@ export class MetaRun {
   async gradients(lengths: readonly number[], checkpointing: Checkpointing, loss: StepLoss = {}): Promise<void> {
     const settings = { limits: { maxTokens: Infinity }, checkpointing, lossScale: 1, stepKey: 0 };
     const meta = lossOnMeta(loss, this.session.numLabels);
-    this.gpu.free(await accumulateGradients(this.session, samplesOf(lengths), { ...settings, ...meta }));
+    // A plan may be of an odd number of rows, which are no pairs.
+    const odd = lengths.length % (loss.taskLoss?.rows ?? 1);
+    const whole = odd === 0 ? lengths : [...lengths, lengths.at(-1)!];
+    this.gpu.free(await accumulateGradients(this.session, samplesOf(whole), { ...settings, ...meta }));
   }
 
   /** The forward pass of one batch without gradients. */
@@ -56,8 +60,12 @@ export class MetaRun {
 }
 
 /** The same kernels without rows: no user-defined loss is called on meaningless numbers. */
-function lossOnMeta({ targets, rowLoss }: StepLoss, numLabels: number): StepLoss {
+function lossOnMeta({ targets, taskLoss, rowLoss }: StepLoss, numLabels: number): StepLoss {
   return {
+    taskLoss: taskLoss && {
+      ...taskLoss,
+      values: ({ length }) => new Float32Array(elementCount(taskLoss.shape(length, numLabels))),
+    },
     targets: targets && {
       terms: targets.terms,
       of: ({ length }) =>

@@ -1,7 +1,7 @@
 import type { BatchShape } from "../../core/device/batch-shape.ts";
 import type { TrainingOptions } from "../config/training-options.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
-import { splitMicroBatches, lengthSortedBatches, type PackLimits } from "../data/pack.ts";
+import { groupLengths, lengthSortedBatches, type PackLimits, rowsOfGroups, splitMicroBatches } from "../data/pack.ts";
 import type { Sampler } from "../data/sampler.ts";
 import { dealBatches, dealByTokens } from "../distributed/deal.ts";
 import { alone, type World } from "../distributed/world.ts";
@@ -18,6 +18,8 @@ export interface TrainingBatchesOptions {
   readonly evalData: TokenizedDataset | undefined;
   readonly limits: PackLimits;
   readonly evalLimits: PackLimits;
+  /** Rows that make one sample; default 1. */
+  readonly rowsPerSample?: 1 | 2 | undefined;
   /** Steps done before. */
   readonly from: number;
   /** Custom computeGradients: batches past the first step are unknown. */
@@ -41,6 +43,7 @@ export async function* trainingBatches(options: TrainingBatchesOptions): BatchSh
     world = alone,
   } = options;
   const { stepsPerEpoch, totalSteps } = sampler;
+  const { rowsPerSample = 1 } = options;
   let evaluated = evalData === undefined;
   let step = from;
   if (!evaluated && training.evalOnStart && from === 0) {
@@ -50,9 +53,15 @@ export async function* trainingBatches(options: TrainingBatchesOptions): BatchSh
   for (const rows of sampler.batches(from)) {
     const told = !ownGradients || step === from;
     if (told) {
-      const all = (await trainData.ready(rows)).map((ids) => ids.length);
-      const lengths = dealByTokens(all, world.size)[world.rank]!.map((i) => all[i]!);
-      yield batchesOf(splitMicroBatches(lengths, limits), lengths, true);
+      const all = (await trainData.ready(rowsOfGroups(rows, rowsPerSample))).map((ids) => ids.length);
+      const own = dealByTokens(groupLengths(all, rowsPerSample), world.size)[world.rank]!;
+      const lengths = rowsOfGroups(own, rowsPerSample).map((i) => all[i]!);
+      const cut = splitMicroBatches(groupLengths(lengths, rowsPerSample), limits);
+      yield batchesOf(
+        cut.map((members) => rowsOfGroups(members, rowsPerSample)),
+        lengths,
+        true,
+      );
     }
     step++;
     const endsEpoch = step % stepsPerEpoch === 0 || step === totalSteps;

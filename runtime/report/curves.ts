@@ -10,11 +10,11 @@ import {
 } from "./format.ts";
 import { bestPoint, metricKeys, pointsOf, type History, type Point } from "./history.ts";
 import { markup, type Markup } from "./markup.ts";
-import { numberAt, type JsonObject } from "./run.ts";
+import { numberAt, textAt, type JsonObject } from "./run.ts";
 import { renderStepChart, stepAxis, type ReferenceLine, type StepChart } from "./step-chart.ts";
 
 /** Metrics that are shares of the rows. */
-const SHARE = /(accuracy|acc)$/;
+const SHARE = /(accuracy|acc|exact_match)$/;
 
 /** All charts over steps; a sentence where nothing is logged yet. */
 export function renderCurves(history: History, record: JsonObject): Markup {
@@ -27,8 +27,11 @@ export function renderCurves(history: History, record: JsonObject): Markup {
 function chartsOf(history: History, record: JsonObject): StepChart[] {
   const { training, evaluations } = history;
   const numLabels = numberAt(record, "data", "numLabels") ?? 0;
+  const task = textAt(record, "config", "task", "task") ?? "classification";
   const uniform: ReferenceLine[] =
-    numLabels < 2 ? [] : [{ value: Math.log(numLabels), name: `ln ${numLabels}: every class alike` }];
+    numLabels < 2 || task !== "classification"
+      ? []
+      : [{ value: Math.log(numLabels), name: `ln ${numLabels}: every class alike` }];
   const maxGradNorm = numberAt(record, "config", "training", "maxGradNorm") ?? 0;
   const charts: StepChart[] = [];
 

@@ -24,8 +24,9 @@ export interface History {
 
 /** Names of an evaluation's entry that are about its speed, not its result. */
 const SPEED = /_(runtime|samples_per_second|steps_per_second)$/;
-const LOWER_IS_BETTER = /(loss|error|perplexity|brier|ece|mse|mae)$/;
-const HIGHER_IS_BETTER = /(accuracy|acc|f1|auc|precision|recall|kappa|mcc|score)$/;
+const LOWER_IS_BETTER = /(loss|error|perplexity|brier|ece|mse|rmse|mae)$/;
+const HIGHER_IS_BETTER =
+  /(accuracy|acc|f1|auc|precision|recall|kappa|mcc|score|f1_micro|f1_macro|exact_match|pearson|spearman|margin)$/;
 
 /** The last entry of a finished run; undefined for one that goes on. */
 export function summaryOf(entries: readonly LogEntry[]): LogEntry | undefined {

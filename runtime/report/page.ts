@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { findFormat } from "../data/formats/index.ts";
 import { renderCurves } from "./curves.ts";
 import { renderEvaluation } from "./evaluation-view.ts";
+import { renderOutputs } from "./outputs-view.ts";
 import { splitHistory } from "./history.ts";
 import hoverScript from "./hover.client.js" with { type: "text" };
 import { markup, trusted, type Markup } from "./markup.ts";
@@ -63,7 +64,7 @@ ${scripts.map((script) => markup`<script>${trusted(script)}</script>`)}
 
 /** The content of the page; `state` where more is known of the run than its files say. */
 export function renderMain(run: ReportRun, state?: RunState): Markup {
-  const { record, evaluation } = run;
+  const { record, evaluation, outputs } = run;
   const history = splitHistory(run.history);
   const config = record["config"];
   const version = textAt(record, "qlora");
@@ -80,6 +81,12 @@ ${
   evaluation !== undefined &&
   markup`<section aria-labelledby="predictions"><h2 id="predictions">Predictions of the last evaluation</h2>
 ${renderEvaluation(evaluation, evaluation.labelNames ?? classNames(record, evaluation.numLabels))}
+</section>`
+}
+${
+  outputs !== undefined &&
+  markup`<section aria-labelledby="predictions"><h2 id="predictions">Predictions of the last evaluation</h2>
+${renderOutputs(outputs)}
 </section>`
 }
 ${renderSetup(record)}

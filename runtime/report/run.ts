@@ -6,6 +6,7 @@ import { QloraError } from "../../core/errors.ts";
 import { isObject } from "../../core/formats/json-object.ts";
 import { parsePythonJson } from "../../core/formats/python-json.ts";
 import { EVALUATION_FILE, parseEvaluation, type EvaluationRecord } from "../folder/evaluation-record.ts";
+import { isOfOutputs, type OutputsRecord, parseOutputs } from "../folder/outputs-record.ts";
 import { RUN_FILES } from "../folder/folder.ts";
 import type { LogEntry } from "../folder/trainer-state.ts";
 
@@ -22,6 +23,8 @@ export interface ReportRun {
   readonly history: readonly LogEntry[];
   /** evaluation.json, where the run has one. */
   readonly evaluation: EvaluationRecord | undefined;
+  /** The same of a task without classes. */
+  readonly outputs?: OutputsRecord | undefined;
   /** Tokens seen, where trainer_state.json says so. */
   readonly tokens: number | undefined;
 }
@@ -44,6 +47,7 @@ export async function readReportRun(
   const metricsPath = join(outputDir, RUN_FILES.metrics);
   const evaluationPath = join(outputDir, EVALUATION_FILE);
   const evaluation = await readObject(evaluationPath, "EVALUATION_INVALID");
+  const ofOutputs = evaluation !== undefined && isOfOutputs(evaluation);
   const state = await readObject(join(outputDir, RUN_FILES.state), "TRAINER_STATE_INVALID");
   const whole = async (): Promise<readonly LogEntry[]> =>
     existsSync(metricsPath) ? parseMetrics(await readFile(metricsPath, "utf8"), metricsPath) : [];
@@ -52,7 +56,8 @@ export async function readReportRun(
     name: basename(resolve(outputDir)),
     record,
     history: await (readHistory ?? whole)(),
-    evaluation: evaluation === undefined ? undefined : parseEvaluation(evaluation, evaluationPath),
+    evaluation: evaluation === undefined || ofOutputs ? undefined : parseEvaluation(evaluation, evaluationPath),
+    outputs: ofOutputs ? parseOutputs(evaluation, evaluationPath) : undefined,
     tokens: typeof tokens === "number" && tokens > 0 ? tokens : undefined,
   };
 }

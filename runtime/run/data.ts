@@ -3,6 +3,7 @@ import { ConfigError } from "../../core/errors.ts";
 import type { TemplatePlugin } from "../../core/plugin/template.ts";
 import type { Config } from "../config/config.ts";
 import type { DataOptions } from "../config/data-options.ts";
+import type { TaskOptions } from "../config/task-options.ts";
 import {
   openDatasetTokenizer,
   type DatasetTokenizer,
@@ -11,6 +12,7 @@ import {
 } from "../data/dataset-tokenizer.ts";
 import { type ColumnOptions, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { ClassNames } from "../data/label-encoder.ts";
+import type { LabelValues } from "../data/label-values.ts";
 import type { StepSample } from "../data/pack.ts";
 import { namedTemplate } from "../data/templates/index.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
@@ -19,6 +21,7 @@ import { augmentBySwapping } from "../data/swap.ts";
 import { loadTokenizer } from "../data/tokenizer.ts";
 import { truncationMessage, truncationReport, type TruncationReport } from "../data/truncation-report.ts";
 import type { RunListener } from "../events.ts";
+import { taskKinds } from "../training/tasks/index.ts";
 
 /** Rows to train on and rows held out. */
 export interface RunData {
@@ -33,7 +36,7 @@ export const columnOptions = (options: DataOptions): ColumnOptions => {
 };
 
 /** @param labelNames classes that a run has already; default: the data's own @throws DataError, ConfigError */
-export async function loadRunData(options: DataOptions, labelNames?: ClassNames): Promise<RunData> {
+export async function loadRunData(options: DataOptions, task: TaskOptions, labelNames?: ClassNames): Promise<RunData> {
   const { trainFiles, evalFiles, nSplits, foldIdx, foldBy, swapAugment } = options;
   if (trainFiles.length === 0) {
     throw new ConfigError("DATA_NO_FILES", "data.trainFiles: no files are given", {
@@ -45,6 +48,7 @@ export async function loadRunData(options: DataOptions, labelNames?: ClassNames)
       train: trainFiles,
       ...(evalFiles.length > 0 ? { evaluation: evalFiles } : {}),
       ...columnOptions(options),
+      values: labelValues(options, task, labelNames),
       ...(nSplits === undefined ? {} : { nSplits, foldIdx, foldBy }),
     },
     labelNames,
@@ -52,11 +56,26 @@ export async function loadRunData(options: DataOptions, labelNames?: ClassNames)
   return swapAugment ? { ...data, train: augmentBySwapping(data.train) } : data;
 }
 
+/** How the labels of a task are read. @param names of the labels, where a run has them already */
+export function labelValues(
+  { labelNames }: Pick<DataOptions, "labelNames">,
+  task: TaskOptions,
+  names?: ClassNames,
+): LabelValues | undefined {
+  const values = taskKinds[task.task].labels(task);
+  const own = labelNames.length === 0 ? undefined : labelNames;
+  return values && { ...values, names: names === "numbers" ? undefined : (names ?? own) };
+}
+
 /**
  * The rows that a config trains on, and those that it evaluates on.
  * @throws DataError; ConfigError, also where it evaluates on nothing, as transformers' Trainer
  */
-export async function loadTrainingData({ data, training }: Pick<Config, "data" | "training">): Promise<RunData> {
+export async function loadTrainingData({
+  data,
+  task,
+  training,
+}: Pick<Config, "data" | "task" | "training">): Promise<RunData> {
   const evaluates = training.evalStrategy !== "no" || training.evalOnStart;
   if (evaluates && data.evalFiles.length === 0 && data.nSplits === undefined) {
     throw new ConfigError(
@@ -65,7 +84,7 @@ export async function loadTrainingData({ data, training }: Pick<Config, "data" |
       { hint: "Name files with --eval-files, hold out a fold with --n-splits, or leave --eval-strategy out." },
     );
   }
-  return loadRunData(data);
+  return loadRunData(data, task);
 }
 
 /** The same for rows that are not trained on. */
@@ -80,11 +99,21 @@ export const evaluationColumns = (options: DataOptions): ColumnOptions => ({
  * @param labelNames classes that the run was trained on
  * @throws DataError, ConfigError
  */
-export async function loadEvaluationData(options: DataOptions, labelNames: ClassNames): Promise<Dataset> {
+export async function loadEvaluationData(
+  options: DataOptions,
+  task: TaskOptions,
+  labelNames: ClassNames,
+): Promise<Dataset> {
   const { evalFiles } = options;
   if (evalFiles.length > 0)
-    return requireLabels(await loadDataset(evalFiles, { ...evaluationColumns(options), labelNames }));
-  const { evaluation } = await loadRunData(options, labelNames);
+    return requireLabels(
+      await loadDataset(evalFiles, {
+        ...evaluationColumns(options),
+        labelNames,
+        values: labelValues(options, task, labelNames),
+      }),
+    );
+  const { evaluation } = await loadRunData(options, task, labelNames);
   if (evaluation !== undefined) return evaluation;
   throw new ConfigError(
     "DATA_NO_EVALUATION",

@@ -8,6 +8,7 @@ import { remove } from "../files/disk.ts";
 import { explainWriteErrors } from "../files/files.ts";
 import { EVALUATION_FILE, evaluationRecord } from "../folder/evaluation-record.ts";
 import { writeJson } from "../folder/folder.ts";
+import { outputsRecord } from "../folder/outputs-record.ts";
 import { computeLogits, scoreLogits } from "../training/evaluate.ts";
 import type { TrainingRun } from "./training-run.ts";
 
@@ -31,7 +32,7 @@ export async function evaluateHeldOut(run: TrainingRun): Promise<Readonly<Record
     step,
     ...metrics,
     eval_runtime: seconds,
-    eval_samples_per_second: evalData.size / seconds,
+    eval_samples_per_second: evalData.size / run.work.kind.rowsPerSample / seconds,
   });
   onEvent?.({ type: "eval", step, epoch, metrics, seconds });
   await keepPredictions(run, evalData, logits, step);
@@ -54,13 +55,14 @@ async function predictHeldOut(run: TrainingRun, evalData: TokenizedDataset): Pro
   const logits = await optimizerStep.evaluating(() =>
     computeLogits(session, evalData, evalLimits, "evaluating", onEvent, { world }),
   );
-  const labels = evalData.dataset.rows.map((row) => row.label!);
-  return { logits, metrics: scoreLogits(logits, labels, session.numLabels, config.metrics) };
+  const { kind } = run.work;
+  const scored = kind.score(logits, evalData.dataset.rows, session.numLabels);
+  return { logits, metrics: scoreLogits(scored, config.metrics, kind) };
 }
 
 /** Writes evaluation.json, on rank 0. */
 async function keepPredictions(
-  { config, onEvent, session, world }: TrainingRun,
+  { config, onEvent, session, work: { kind }, world }: TrainingRun,
   evalData: TokenizedDataset,
   logits: Float32Array<ArrayBuffer>,
   step: number,
@@ -72,10 +74,11 @@ async function keepPredictions(
   }
   if (world.rank !== 0) return;
   const { numLabels } = session;
-  await writeJson(
-    join(config.training.outputDir, EVALUATION_FILE),
-    await evaluationRecord(evalData, logits, { step, numLabels, maxLength: config.data.maxLength }),
-  );
+  const record =
+    kind.name === "classification"
+      ? await evaluationRecord(evalData, logits, { step, numLabels, maxLength: config.data.maxLength })
+      : outputsRecord(evalData, kind.score(logits, evalData.dataset.rows, numLabels), kind, step);
+  await writeJson(join(config.training.outputDir, EVALUATION_FILE), record);
 }
 
 /** Removes evaluation.json where it is of a step beyond the one from which a run goes on. */

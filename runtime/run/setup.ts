@@ -34,6 +34,7 @@ import { rewindEvaluation } from "./evaluation.ts";
 import { type RunIdentity, RunProgress } from "./progress.ts";
 import { resolveResume, type RunStart } from "./resume.ts";
 import { trainingSpecials } from "./specials.ts";
+import { requireAdapterTask, requireProblemType } from "./problem-type.ts";
 import { readTask, type TrainingTask } from "./task.ts";
 import type { TrainOptions } from "./train-types.ts";
 import type { TrainingRun } from "./training-run.ts";
@@ -80,7 +81,12 @@ export async function openTrainingRun(config: Config, options: TrainOptions, wor
     trainData: data.trainData,
     evalData: data.evalData,
     identity: data.identity,
-    notes: { specialTokens: data.specialTokens, labelNames: task.labelNames },
+    notes: {
+      specialTokens: data.specialTokens,
+      labelNames: task.labelNames,
+      numLabels: task.numLabels,
+      task: task.kind.name,
+    },
     lineage: data.lineage,
     ...model,
     ...log,
@@ -111,6 +117,8 @@ async function prepareData({ config, options, world, task, start, opened }: Open
     openBaseModel(model, { onEvent, signal, before: start.record?.baseModel }),
   );
   const { source } = base;
+  await requireProblemType(base, config.task.task);
+  if (given !== undefined) await requireAdapterTask(given, config.task.task);
   const { vocabSize } = await source.outline(numLabels);
   const specialTokens = trainingSpecials(source.checkpoint, data);
   const own = opened.use(openRunTokenizer(source.checkpoint, vocabSize, data, specialTokens, onEvent, config.template));
@@ -172,7 +180,11 @@ async function planAndOpen(
     from: state?.step ?? 0,
     world,
   };
-  const shapes = trainingBatches({ ...coming, ownGradients: computeGradients !== undefined });
+  const shapes = trainingBatches({
+    ...coming,
+    ownGradients: computeGradients !== undefined,
+    rowsPerSample: task.kind.rowsPerSample,
+  });
   const kernels = new KernelWarmup(planned, shapes, onEvent);
   const session = await openSession({
     source,

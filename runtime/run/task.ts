@@ -5,7 +5,7 @@ import { type BestCriterion, bestCriterion } from "../config/interval-options.ts
 import type { TrainingOptions } from "../config/training-options.ts";
 import { ConfigError } from "../../core/errors.ts";
 import { didYouMean } from "../../core/util/suggest.ts";
-import { countLabels, missingLabels } from "../data/labels.ts";
+import { missingLabels } from "../data/labels.ts";
 import { createSampler, type Sampler } from "../data/sampler.ts";
 import type { RunListener } from "../events.ts";
 import { validateMetrics } from "../training/evaluate.ts";
@@ -13,13 +13,17 @@ import { type Intervals, intervalsOf } from "../training/intervals.ts";
 import { createSchedule } from "../training/schedule.ts";
 import { createStepLoss } from "../training/step-loss.ts";
 import type { StepLoss } from "../training/step.ts";
+import { taskKinds } from "../training/tasks/index.ts";
+import type { TaskKind } from "../training/tasks/task.ts";
 import { loadTrainingData, type RunData } from "./data.ts";
 
 /** Rows, and what is done with them. */
 export interface TrainingTask {
   readonly rows: RunData;
+  readonly kind: TaskKind;
+  /** Numbers that the head gives for a row: classes, outputs, labels. */
   readonly numLabels: number;
-  /** Names of the classes, where they have any. */
+  /** Names of the classes, outputs or labels, where they have any. */
   readonly labelNames: readonly string[] | undefined;
   readonly stepLoss: StepLoss;
   /** Samples of one optimizer step. */
@@ -55,16 +59,17 @@ function checkedCriterion(training: TrainingOptions, names: readonly string[] | 
 export async function readTask(config: Config, onEvent?: RunListener, ranks = 1): Promise<TrainingTask> {
   const { training } = config;
   const rows = await loadTrainingData(config);
-  const numLabels = countLabels(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
-  const odd = missingLabels(rows.train, numLabels);
+  const kind = taskKinds[config.task.task];
+  const numLabels = kind.countOutputs(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
+  const odd = kind.labels(config.task) === undefined ? missingLabels(rows.train, numLabels) : undefined;
   if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
-  const named = validateMetrics(config.metrics, numLabels);
+  const named = validateMetrics(config.metrics, kind, numLabels);
   const criterion = checkedCriterion(training, named);
   const stepLoss = createStepLoss(rows.train.rows, config, numLabels, onEvent);
   const scaled = training.batchScaling === "per-device" ? ranks : 1;
   const samplesPerStep = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps * scaled;
   const sampler = createSampler({
-    size: rows.train.rows.length,
+    size: rows.train.rows.length / kind.rowsPerSample,
     samplesPerStep,
     seed: training.seed,
     shuffle: training.shuffle,
@@ -77,10 +82,11 @@ export async function readTask(config: Config, onEvent?: RunListener, ranks = 1)
     type: "info",
     message:
       `global batch ${samplesPerStep} = ${training.perDeviceTrainBatchSize} per device x ${training.gradientAccumulationSteps} accumulated${describeRanks(ranks, scaled, samplesPerStep)}; ` +
-      `${sampler.totalSteps} steps over ${rows.train.rows.length} rows`,
+      `${sampler.totalSteps} steps over ${rows.train.rows.length / kind.rowsPerSample} ${kind.rowsPerSample === 2 ? "pairs" : "rows"}`,
   });
   return {
     rows,
+    kind,
     numLabels,
     labelNames: rows.train.labelNames,
     stepLoss,

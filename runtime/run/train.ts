@@ -2,6 +2,7 @@
 import { ConfigError } from "../../core/errors.ts";
 import type { TrainingOptions } from "../config/training-options.ts";
 import type { Config } from "../config/config.ts";
+import { groupLengths, rowsOfGroups } from "../data/pack.ts";
 import { dealByTokens } from "../distributed/deal.ts";
 import { openWorld } from "../distributed/index.ts";
 import { RankPace } from "../distributed/pace.ts";
@@ -90,13 +91,16 @@ async function* rankSteps(
     const before = progress.step;
     place.step = before + 1;
     place.checkpoint = saved === undefined ? undefined : checkpointPath(training.outputDir, saved);
-    const samples = await samplesOf(run.trainData, work.sampler.batch(before));
+    const { rowsPerSample } = work.kind;
+    const samples = await samplesOf(run.trainData, rowsOfGroups(work.sampler.batch(before), rowsPerSample));
+    const size = samples.length / rowsPerSample;
     const lossScale = scaler?.scale ?? 1;
     const lengths = samples.map(({ inputIds }) => inputIds.length);
-    const share = dealByTokens(lengths, world.size)[world.rank]!.map((i) => samples[i]!);
+    const dealt = dealByTokens(groupLengths(lengths, rowsPerSample), world.size)[world.rank]!;
+    const share = rowsOfGroups(dealt, rowsPerSample).map((i) => samples[i]!);
     // Whoever computes gradients in a way of their own may change any of them to the end.
     const onBlock = computeGradients === undefined ? (block: number) => reducer.blockDone(block) : undefined;
-    const cut = { limits, checkpointing, neftune, lossScale, stepKey: before, stepSamples: samples.length, onBlock };
+    const cut = { limits, checkpointing, neftune, lossScale, stepKey: before, stepSamples: size, onBlock };
     const settings = { ...cut, ...work.stepLoss };
     const reduced = async (): Promise<StepTotals> => {
       const own = await stepGradients(session, { step: before, samples: share }, settings, computeGradients);
@@ -124,10 +128,10 @@ async function* rankSteps(
     const tokens = lengths.reduce((sum, length) => sum + length, 0);
     ranks.add(totals, (performance.now() - from) / 1000);
     progress.add({ loss, tokens, skipped, mendable: lossScale > 1 });
-    samplesDone += samples.length;
+    samplesDone += size;
     window = {
       seconds: window.seconds + (performance.now() - from) / 1000,
-      samples: window.samples + samples.length,
+      samples: window.samples + size,
       tokens: window.tokens + tokens,
     };
 
@@ -198,7 +202,7 @@ async function* rankSteps(
         learningRate,
         skipped,
         lossScale,
-        samples: samples.length,
+        samples: size,
         tokens,
         session,
         stop: () => void (stopAsked = true),

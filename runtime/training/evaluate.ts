@@ -1,7 +1,7 @@
 import { PluginError, QloraError } from "../../core/errors.ts";
 import { formatValue } from "../../core/options/describe.ts";
-import { negativeLogLikelihood } from "../../core/plugin/metric-rows.ts";
 import type { MetricPlugin } from "../../core/plugin/metric.ts";
+import type { Task } from "../../core/plugin/task.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
 import { lengthSortedBatches, restoreOrder, type PackLimits } from "../data/pack.ts";
 import { computeDealt } from "../distributed/dealt-rows.ts";
@@ -9,6 +9,7 @@ import { alone, type World } from "../distributed/world.ts";
 import type { RunListener } from "../events.ts";
 import type { Session } from "../session/session.ts";
 import { readLogits } from "./forward.ts";
+import type { Scored, TaskKind } from "./tasks/task.ts";
 
 /** Rows of a dataset that are done already, and those that come. */
 export interface KeptRows {
@@ -80,20 +81,22 @@ export function logProbabilities(rows: readonly (readonly number[])[]): Float32A
   return Float32Array.from(rows.flatMap((row) => row.map((value) => Math.log(Math.max(value, Number.MIN_VALUE)))));
 }
 
-/** `eval_loss` (mean cross entropy) and what each metric names, prefixed with `eval_`. @throws PluginError */
+/** Numbers whose predictions are these, row by row: of probabilities of classes their logs, of labels their logits. */
+export function logitsOfPredictions(task: Task, rows: readonly (readonly number[])[]): Float32Array<ArrayBuffer> {
+  if (task === "classification") return logProbabilities(rows);
+  const logit = (p: number): number => Math.log(Math.max(p, Number.MIN_VALUE)) - Math.log(Math.max(1 - p, 2 ** -53));
+  return Float32Array.from(rows.flatMap((row) => (task === "multi-label" ? row.map(logit) : row)));
+}
+
+/** `eval_loss` and what each metric names, prefixed with `eval_`. @throws PluginError */
 export function scoreLogits(
-  logits: Float32Array,
-  labels: readonly number[],
-  numLabels: number,
+  { logits, labels, numLabels, loss }: Scored,
   metrics: readonly MetricPlugin[],
+  { name: task }: Pick<TaskKind, "name">,
 ): Record<string, number> {
-  let total = 0;
-  labels.forEach((label, i) => {
-    total += negativeLogLikelihood(logits.subarray(i * numLabels, (i + 1) * numLabels), label);
-  });
-  const result: Record<string, number> = { eval_loss: total / labels.length };
+  const result: Record<string, number> = { eval_loss: loss };
   for (const plugin of metrics) {
-    const metric = plugin.create({ numLabels });
+    const metric = plugin.create({ numLabels, task });
     metric.add(logits, labels);
     addResult(result, plugin.name, metric.result());
   }
@@ -113,16 +116,16 @@ function addResult(into: Record<string, number>, metric: string, values: unknown
   }
 }
 
-/** More classes than this are not tried. */
-const TRIED_CLASSES = 256;
-
 /**
- * Scores a made-up row of each class: a metric that cannot work is to be known before hours of training.
+ * Scores made-up rows: a metric that cannot work is to be known before hours of training.
  * @returns the names of the numbers; undefined where too many classes keep it from trying
  * @throws PluginError
  */
-export function validateMetrics(metrics: readonly MetricPlugin[], numLabels: number): readonly string[] | undefined {
-  if (numLabels > TRIED_CLASSES) return undefined;
-  const labels = Array.from({ length: numLabels }, (_, label) => label);
-  return Object.keys(scoreLogits(new Float32Array(numLabels * numLabels), labels, numLabels, metrics));
+export function validateMetrics(
+  metrics: readonly MetricPlugin[],
+  task: TaskKind,
+  numLabels: number,
+): readonly string[] | undefined {
+  const sample = task.sample(numLabels);
+  return sample.labels.length === 0 ? undefined : Object.keys(scoreLogits(sample, metrics, task));
 }

@@ -44,9 +44,9 @@ export async function stepGradients(
   let count = 0;
   const backward = async (samples: readonly StepSample[]): Promise<void> => {
     if (samples.length === 0) return;
-    const { stepSamples = step.samples.length } = settings;
+    const { stepSamples = step.samples.length / (settings.taskLoss?.rows ?? 1) } = settings;
     losses.push(await accumulateGradients(session, samples, { ...settings, stepSamples }));
-    count += samples.length;
+    count += samples.length / (settings.taskLoss?.rows ?? 1);
   };
   parameters.zeroGrad();
   await compute({ ...step, session, parameters, lossScale: settings.lossScale, backward });

@@ -2,7 +2,7 @@
  * Gradients whose bytes do not depend on the number of ranks: micro-batches are cut of the whole step, each is computed from zero,
  * and their gradients are added on the host in the order of the cut.
  */
-import { type Sample, splitMicroBatches } from "../data/pack.ts";
+import { groupLengths, rowsOfGroups, type Sample, splitMicroBatches } from "../data/pack.ts";
 import { dealBatches } from "../distributed/deal.ts";
 import type { World } from "../distributed/world.ts";
 import type { Session } from "../session/session.ts";
@@ -25,14 +25,18 @@ export async function orderedGradients(
   step: number,
 ): Promise<StepTotals> {
   const { gpu, parameters } = session;
-  const lengths = samples.map(({ inputIds }) => inputIds.length);
+  const rows = settings.taskLoss?.rows ?? 1;
+  const lengths = groupLengths(
+    samples.map(({ inputIds }) => inputIds.length),
+    rows,
+  );
   const cut = splitMicroBatches(lengths, settings.limits);
   const shares = dealBatches(cut, lengths, world.size);
   const size = parameters.slabs.reduce((sum, slab) => sum + slab.size, 0);
   const compute = async (members: readonly number[]): Promise<Part> => {
     parameters.zeroGrad();
-    const chosen = members.map((i) => samples[i]!);
-    const whole = { ...settings, stepSamples: samples.length, onBlock: undefined };
+    const chosen = rowsOfGroups(members, rows).map((i) => samples[i]!);
+    const whole = { ...settings, stepSamples: lengths.length, onBlock: undefined };
     const losses = await accumulateGradients(session, chosen, whole);
     const part = new Float32Array(1 + size);
     part[0] = (await gpu.readFloats(losses)).reduce((sum, value) => sum + value, 0);
@@ -66,7 +70,7 @@ export async function orderedGradients(
   const tokens = shares.map((share) => share.reduce((all, b) => all + cut[b]!.reduce((t, i) => t + lengths[i]!, 0), 0));
   return {
     lossSum: async () => sum[0]!,
-    samples: samples.length,
+    samples: lengths.length,
     tokens: lengths.reduce((all, length) => all + length, 0),
     shares: tokens,
     waited: tokens.map(() => 0),

@@ -8,6 +8,7 @@ import type { RunListener } from "../events.ts";
 import { pairwiseLoss } from "./pairwise.ts";
 import type { StepSettings, StepLoss } from "./step.ts";
 import { createTargets } from "./targets.ts";
+import { taskKinds } from "./tasks/index.ts";
 
 const COLUMNS_HINT = "Name the columns with the probability of each class: --soft-label-columns p_a,p_b,p_tie";
 
@@ -17,10 +18,13 @@ const COLUMNS_HINT = "Name the columns with the probability of each class: --sof
  */
 export function createStepLoss(
   rows: readonly DataRow[],
-  { loss: own, training }: Pick<Config, "loss" | "training">,
+  { loss: own, task, training }: Pick<Config, "loss" | "training"> & Partial<Pick<Config, "task">>,
   numLabels: number,
   onEvent?: RunListener,
 ): StepLoss {
+  if (own !== undefined && task !== undefined && task.task !== "classification") return { rowLoss: rowLoss(own, rows) };
+  const taskLoss = task && taskKinds[task.task].loss?.(rows, task);
+  if (taskLoss !== undefined) return { taskLoss };
   const name = own?.name ?? training.loss;
   const hasSoft = rows.some((row) => row.soft !== undefined);
   if (name === "soft-label" && !hasSoft) {
@@ -50,7 +54,7 @@ export function createStepLoss(
 function rowLoss(loss: Loss, rows: readonly DataRow[]): StepSettings["rowLoss"] {
   return ({ index }, logits) => {
     const row = rows[index]!;
-    return computeLoss(loss, { logits, label: row.label!, soft: row.soft, row });
+    return computeLoss(loss, { logits, label: row.label ?? Number.NaN, soft: row.soft, values: row.values, row });
   };
 }
 

@@ -7,10 +7,18 @@ import { crossEntropy, crossEntropySoft } from "../../kernels/cross-entropy/inde
 import type { LossOutput } from "../config/loss.ts";
 import { neftune, type NeftuneOptions } from "../../kernels/neftune/index.ts";
 import { PluginError } from "../../core/errors.ts";
-import { splitMicroBatches, packSamples, type PackLimits, type Sample } from "../data/pack.ts";
+import {
+  groupLengths,
+  packSamples,
+  type PackLimits,
+  rowsOfGroups,
+  type Sample,
+  splitMicroBatches,
+} from "../data/pack.ts";
 import type { Session } from "../session/session.ts";
 import { makeReady } from "./forward.ts";
 import type { TargetTerm } from "./targets.ts";
+import type { TaskLoss } from "./tasks/task.ts";
 
 /** How a step is cut and run. */
 export interface StepSettings {
@@ -25,11 +33,13 @@ export interface StepSettings {
   readonly onBlock?: TapeOptions["onBlock"];
   /** Terms of the loss; undefined: cross entropy with the samples' labels. */
   readonly targets?: SampleTargets | undefined;
+  /** The loss of a task without classes, in place of `targets`. */
+  readonly taskLoss?: TaskLoss | undefined;
   /** A loss on the host in place of `targets`: each sample's logits ([L]) to its loss and gradient. */
   readonly rowLoss?: ((sample: Sample, logits: Float64Array) => LossOutput) | undefined;
   /** Noise on the embeddings; undefined: none. */
   readonly neftune?: NeftuneOptions | undefined;
-  /** Samples that the mean is over, where `samples` are a part of the step's. */
+  /** Samples (pairs, where a task compares them) that the mean is over, where `samples` are a part of the step's. */
   readonly stepSamples?: number | undefined;
 }
 
@@ -42,6 +52,7 @@ export interface SampleTargets {
 
 /**
  * Adds the gradient of the mean loss over `samples` (their sum over `stepSamples`), times `lossScale`, to every parameter.
+ * @param samples where the task compares pairs, the two rows of each after one another
  * @returns [terms * S] f32 the samples' losses, term by term, in the order of the cut; free it
  */
 export async function accumulateGradients(
@@ -50,23 +61,20 @@ export async function accumulateGradients(
   settings: StepSettings,
 ): Promise<Tensor> {
   const { gpu } = session;
-  const { targets } = settings;
-  const dLoss = settings.lossScale / (settings.stepSamples ?? samples.length);
-  const all = gpu.alloc([samples.length * (targets?.terms ?? 1)], "f32", "losses", "data");
-  const cut = splitMicroBatches(
-    samples.map((sample) => sample.inputIds.length),
-    settings.limits,
-  );
+  const { targets, taskLoss } = settings;
+  const rows = taskLoss?.rows ?? 1;
+  const size = samples.length / rows;
+  const dLoss = settings.lossScale / (settings.stepSamples ?? size);
+  const all = gpu.alloc([size * (targets?.terms ?? 1)], "f32", "losses", "data");
+  const lengths = samples.map((sample) => sample.inputIds.length);
+  const cut = splitMicroBatches(groupLengths(lengths, rows), settings.limits);
   let done = 0;
   for (const members of cut) {
-    const chosen = members.map((i) => samples[i]!);
+    const chosen = rowsOfGroups(members, rows).map((i) => samples[i]!);
     await makeReady(session, chosen, true);
     const batch = uploadBatch(gpu, packSamples(chosen), settings.stepKey);
-    const terms = targets?.of(chosen).map(({ values, temperature }) => {
-      const shape = [members.length, session.numLabels];
-      return { wanted: gpu.upload(values, shape, "f32", "targets"), temperature };
-    });
-    const isLast = done + members.length === samples.length;
+    const { record, free } = lossOnDevice(session, chosen, settings);
+    const isLast = done + members.length === size;
     const { onGradient, onBlock } = settings;
     const tape = new Tape(gpu, { onGradient, onBlock: isLast ? onBlock : undefined });
     const logits = forwardNoisy(session, tape, batch, settings);
@@ -76,18 +84,15 @@ export async function accumulateGradients(
       gpu.copyInto(upload(tape, losses, "losses"), all, done * 4);
       tape.backward([[logits, upload(tape, dLogits, "d(logits)", logits.shape)]]);
     } else {
-      const losses = terms?.map(({ wanted, temperature }) => crossEntropySoft(tape, logits, wanted, temperature)) ?? [
-        crossEntropy(tape, logits, batch.labels),
-      ];
       const share = new Float32Array(members.length).fill(dLoss);
-      const gradients = losses.map((term, i) => {
-        gpu.copyInto(term, all, (i * samples.length + done) * 4);
+      const gradients = record(tape, logits, batch).map((term, i) => {
+        gpu.copyInto(term, all, (i * size + done) * 4);
         return [term, upload(tape, share, "d(losses)")] as const;
       });
       tape.backward(gradients);
     }
     tape.close();
-    for (const { wanted } of terms ?? []) gpu.free(wanted);
+    free();
     batch.free();
     gpu.submit();
     done += members.length;
@@ -118,6 +123,35 @@ function forwardNoisy(
       hint: "Leave the option out, or let the model call options.onHidden with its embeddings first, as runBlocks does.",
     },
   );
+}
+
+/** The terms of a micro-batch's loss, and what they are compared with. */
+interface DeviceLoss {
+  /** Logits [B,L] -> terms of the losses, each [B], or [B/2] where a task compares pairs. */
+  readonly record: (tape: Tape, logits: Tensor, batch: Batch) => readonly Tensor[];
+  readonly free: () => void;
+}
+
+function lossOnDevice(
+  { gpu, numLabels }: Session,
+  samples: readonly Sample[],
+  { targets, taskLoss }: StepSettings,
+): DeviceLoss {
+  if (taskLoss !== undefined) {
+    const shape = taskLoss.shape(samples.length, numLabels);
+    const values = gpu.upload(taskLoss.values(samples), shape, "f32", "targets");
+    return { record: (tape, logits) => [taskLoss.record(tape, logits, values)], free: () => gpu.free(values) };
+  }
+  if (targets === undefined)
+    return { record: (tape, logits, { labels }) => [crossEntropy(tape, logits, labels)], free: () => {} };
+  const terms = targets.of(samples).map(({ values, temperature }) => {
+    return { wanted: gpu.upload(values, [samples.length, numLabels], "f32", "targets"), temperature };
+  });
+  return {
+    record: (tape, logits) =>
+      terms.map(({ wanted, temperature }) => crossEntropySoft(tape, logits, wanted, temperature)),
+    free: () => terms.forEach(({ wanted }) => gpu.free(wanted)),
+  };
 }
 
 /** A transient of the tape with these values. */
@@ -151,4 +185,4 @@ function lossesOnHost(
 }
 
 /** The part of a step's settings that the loss makes. */
-export type StepLoss = Pick<StepSettings, "targets" | "rowLoss">;
+export type StepLoss = Pick<StepSettings, "targets" | "taskLoss" | "rowLoss">;

@@ -6,6 +6,7 @@ import { article, isPluginFactory } from "../../core/plugin/factory.ts";
 import * as plugins from "../../plugins/index.ts";
 import { dataOptions } from "../../runtime/config/data-options.ts";
 import { deviceOptions } from "../../runtime/config/device-options.ts";
+import { taskOptions } from "../../runtime/config/task-options.ts";
 import { trainingOptions } from "../../runtime/config/training-options.ts";
 
 /** Where the schema stands, from the root. */
@@ -71,6 +72,7 @@ export function configSchema(): string {
       },
       schedule: pluginSchema("schedule"),
       template: pluginSchema("template"),
+      task: setSchema(taskOptions),
       data: setSchema(dataOptions),
       training: setSchema(trainingOptions),
       device: setSchema(deviceOptions),

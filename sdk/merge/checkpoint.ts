@@ -16,6 +16,7 @@ import { codeBooks, dequantize4bit, quantize4bit, quantizeAbsmax } from "../../c
 import { formatPythonJson, type PythonJson } from "../../core/formats/python-json.ts";
 import { type TensorToWrite } from "../../core/formats/safetensors.ts";
 import type { Adapter } from "../../core/plugin/adapter.ts";
+import type { Task } from "../../core/plugin/task.ts";
 import type { ModelSpec } from "../../core/plugin/model.ts";
 import { writeFileAtomic } from "../../runtime/files/files.ts";
 import { openFolder, writeSafetensors } from "../../runtime/files/folder.ts";
@@ -39,6 +40,7 @@ export interface MergePlan {
   /** By parameter name, head included. */
   readonly values: ReadonlyMap<string, Float32Array<ArrayBuffer>>;
   readonly numLabels: number;
+  readonly task: Task;
   /** What is padded with, where it is known. */
   readonly padding?: Padding | undefined;
   /** Names of the classes, where the run has its own. */
@@ -68,7 +70,7 @@ export async function writeMergedCheckpoint(folder: string, plan: MergePlan): Pr
   await using checkpoint = finiteTensors(await openCheckpoint(openFolder(plan.base)), plan.allowNonFinite === true);
   const { padding } = plan;
   const changes = padding === undefined ? plan.configChanges : { ...plan.configChanges, pad_token_id: padding.id };
-  const config = await mergedConfig(plan.base, plan.numLabels, changes, plan.labelNames);
+  const config = await mergedConfig(plan.base, changes, plan);
   const tensors = await mergedTensors(checkpoint, plan);
   const { files, bytes } = planShards(tensors, plan.maxShardSize ?? MAX_SHARD_BYTES);
   let done = 0;

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { checkpointError } from "../../core/formats/checkpoint.ts";
 import { formatPythonJson, parsePythonNumbers, type PythonJson } from "../../core/formats/python-json.ts";
+import { PROBLEM_TYPES, type Task } from "../../core/plugin/task.ts";
 
 type JsonObject = Readonly<Record<string, PythonJson>>;
 
@@ -10,14 +11,17 @@ type JsonObject = Readonly<Record<string, PythonJson>>;
  * `AutoModelForSequenceClassification` reads.
  * @param folder of the base
  * @param changes fields that the model's options set otherwise, and what the base lacks
- * @param labelNames the run's own names of its classes
+ * @param labelNames the run's own names of its classes, outputs or labels
  * @throws ModelError where the base names no architecture
  */
 export async function mergedConfig(
   folder: string,
-  numLabels: number,
   changes: Readonly<Record<string, PythonJson>>,
-  labelNames?: readonly string[],
+  {
+    numLabels,
+    task,
+    labelNames,
+  }: { readonly numLabels: number; readonly task: Task; readonly labelNames?: readonly string[] | undefined },
 ): Promise<string> {
   const base = parsePythonNumbers(await readFile(join(folder, "config.json"), "utf8"));
   const { quantization_config: quantization, _name_or_path: __, num_labels: ___, ...kept } = base as JsonObject;
@@ -48,7 +52,8 @@ export async function mergedConfig(
       : { [kept["dtype"] === undefined ? "torch_dtype" : "dtype"]: "bfloat16" }),
     id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
     label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
-    problem_type: "single_label_classification",
+    // transformers chooses the loss by it; a reward model of trl has none.
+    problem_type: PROBLEM_TYPES[task] ?? null,
   });
   return `${text}\n`;
 }

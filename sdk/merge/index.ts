@@ -17,6 +17,7 @@ import {
   requestData,
   requestRows,
 } from "../../runtime/inference/adapter-run.ts";
+import { adapterTask } from "../../runtime/inference/adapter-task.ts";
 import { openRunTokenizer } from "../../runtime/run/data.ts";
 import { inferenceSpecials } from "../../runtime/run/specials.ts";
 import { checkEventOptions, type EventOptions } from "../../runtime/run/train-types.ts";
@@ -91,6 +92,7 @@ export async function mergeAdapter(
     adapter,
     values: withFrozenValues(adapter, await adapter.load(openFolder(trained.directory))),
     numLabels,
+    task: run.task.task,
     configChanges: source.configChanges ?? {},
     maxShardSize,
     allowNonFinite: run.allowNonFinite,
@@ -149,13 +151,14 @@ async function measuredRows(
   rows: number,
 ): Promise<Dataset> {
   const { files = [] } = request;
+  const { options: task } = await adapterTask(trained, request);
   const recorded = trained.record !== undefined;
   if (files.length === 0 && (!recorded || (data.evalFiles.length === 0 && data.nSplits === undefined))) {
     throw new ConfigError("DATA_NO_FILES", "there are no rows to measure on: the run kept none to evaluate on", {
       hint: "Name a file of rows after the run, or measure nothing with --rows 0.",
     });
   }
-  const dataset = await requestRows(request, data, recorded, { labelled: false, labelNames: classesOf(trained) });
+  const dataset = await requestRows(request, data, recorded, { labelled: false, labelNames: classesOf(trained), task });
   return { ...dataset, rows: dataset.rows.slice(0, rows) };
 }
 

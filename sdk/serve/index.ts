@@ -29,7 +29,7 @@ export const serveOptions = defineOptions({
 });
 
 /** What is served, and how. */
-export interface ServeRequest extends Omit<InferenceRequest, "files"> {
+export interface ServeRequest extends Omit<InferenceRequest, "files" | "task" | "labelColumns"> {
   /** Further adapters on the same base, by folder; requests name them by the folders' last parts. */
   readonly adapters?: readonly string[] | undefined;
   /** Address to listen on; default 127.0.0.1. Any but loopback needs `apiKey`. */

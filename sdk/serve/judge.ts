@@ -122,11 +122,16 @@ async function openOne(
   onEvent: RunListener | undefined,
 ): Promise<Opened> {
   const adapter = await findAdapter(request.run);
-  return {
-    name: basename(resolve(request.run)),
-    adapter,
-    run: await openAdapterRun(request, adapter, plugins, onEvent),
-  };
+  const run = await openAdapterRun(request, adapter, plugins, onEvent);
+  requireServable(request.run, run);
+  return { name: basename(resolve(request.run)), adapter, run };
+}
+
+/** Answers are probabilities of classes, or one score. @throws ConfigError */
+function requireServable(folder: string, { task: { task }, numLabels }: AdapterRun): void {
+  if (task === "classification" || numLabels === 1) return;
+  const message = `${folder}: its task is ${task} with ${numLabels} outputs, expected classes or one score`;
+  throw new ConfigError("SERVE_TASK", message, { hint: "Predict its rows with qlora predict." });
 }
 
 async function describe({ name, adapter }: Opened): Promise<ServedAdapter> {

@@ -125,8 +125,13 @@ test("tokenizer_config.json: what the run did and what the base lacks; numbers a
 
 test("names of the classes: the run's, else the base's, else transformers' own", async () => {
   const labels = async (config: object, names?: string[]): Promise<unknown> =>
-    JSON.parse(await mergedConfig(files({ config: { architectures: ["LlamaModel"], ...config } }), 2, {}, names))
-      .id2label;
+    JSON.parse(
+      await mergedConfig(
+        files({ config: { architectures: ["LlamaModel"], ...config } }),
+        {},
+        { numLabels: 2, task: "classification", labelNames: names },
+      ),
+    ).id2label;
   expect(await labels({ id2label: { 0: "x", 1: "y" } }, ["good", "bad"])).toEqual({ 0: "good", 1: "bad" });
   expect(await labels({ id2label: { 0: "x", 1: "y" } })).toEqual({ 0: "x", 1: "y" });
   expect(await labels({})).toEqual({ 0: "LABEL_0", 1: "LABEL_1" });

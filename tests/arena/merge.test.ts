@@ -138,7 +138,7 @@ describe("merge", () => {
   test("an option of the model that changes what it computes is in config.json", async () => {
     const changed = async (attnLogitSoftcapping: number): Promise<string> => {
       const { configChanges } = gemma2({ checkpoint: tinyCheckpoint, attnLogitSoftcapping }).create(fileHost);
-      return mergedConfig(tinyCheckpoint, 3, configChanges!);
+      return mergedConfig(tinyCheckpoint, configChanges!, { numLabels: 3, task: "classification" });
     };
     expect(await changed(0)).toContain('"attn_logit_softcapping": null');
     expect(await changed(30)).toContain('"attn_logit_softcapping": 30.0');

@@ -4,6 +4,7 @@ import { loadDataset } from "../../runtime/data/dataset.ts";
 import { fingerprintDataset } from "../../runtime/data/fingerprint.ts";
 import { countLabels } from "../../runtime/data/labels.ts";
 import { splitFold } from "../../runtime/data/split.ts";
+import { taskOptions } from "../../runtime/config/task-options.ts";
 import { loadRunData } from "../../runtime/run/data.ts";
 import { csvRow, rejection, tempFile } from "../data/files.ts";
 
@@ -36,10 +37,12 @@ describe("folds", () => {
   });
 });
 
+const task = taskOptions.parse({});
+
 describe("swap augmentation", () => {
   test("adds each training row exchanged, and leaves the held-out rows alone", async () => {
     const options = dataOptions.parse({ trainFiles: [arena("0", "1", "2")], nSplits: 3, swapAugment: true });
-    const { train, evaluation } = await loadRunData(options);
+    const { train, evaluation } = await loadRunData(options, task);
     expect(train.rows.map(({ id, label }) => [id, label])).toEqual([
       ["1", 0],
       ["2", 0],
@@ -53,7 +56,7 @@ describe("swap augmentation", () => {
   test("needs arena rows", async () => {
     const file = tempFile("text.csv", "text,label\na,0\nb,1");
     const options = dataOptions.parse({ trainFiles: [file], swapAugment: true });
-    expect(await rejection(loadRunData(options))).toContain(
+    expect(await rejection(loadRunData(options, task))).toContain(
       `${file}:2: swapAugment needs arena rows, this one is text`,
     );
   });
@@ -66,6 +69,7 @@ describe("soft labels", () => {
     const file = tempFile("soft.csv", [HEADER, line("1", "0.25", "0.625", "0.125")].join("\n"));
     const { train } = await loadRunData(
       dataOptions.parse({ trainFiles: [file], softLabelColumns: columns, swapAugment: true }),
+      task,
     );
     expect(train.rows.map(({ label, soft }) => [label, soft])).toEqual([
       [1, [0.25, 0.625, 0.125]],

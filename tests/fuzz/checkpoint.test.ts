@@ -161,7 +161,8 @@ fuzz({
         }),
       ),
     );
-    await mergedConfig(folder, 2, { pad_token_id: (await choosePadding(folder))?.id ?? null });
+    const changes = { pad_token_id: (await choosePadding(folder))?.id ?? null };
+    await mergedConfig(folder, changes, { numLabels: 2, task: "classification" });
   },
 });
 

@@ -7,6 +7,7 @@ import { accuracy, auc, brier, confusion, ece, f1, logLoss, mcc } from "../../pl
 import { scoreLogits, validateMetrics } from "../../runtime/training/evaluate.ts";
 import { failure } from "../support/failure.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
+import { classification, scoredClasses } from "../../runtime/training/tasks/classification.ts";
 
 const metric = (result: () => unknown): MetricPlugin =>
   defineMetric({
@@ -30,7 +31,10 @@ test.each([
 
 test("numbers that are not finite are a metric's to give; every shipped one can be tried", () => {
   const [logits, labels] = [Float32Array.of(0, 0), [1]];
-  expect(scoreLogits(logits, labels, 2, [metric(() => ({ a: NaN }))])).toEqual({ eval_loss: Math.log(2), eval_a: NaN });
+  expect(scoreLogits(scoredClasses(logits, labels, 2), [metric(() => ({ a: NaN }))], classification)).toEqual({
+    eval_loss: Math.log(2),
+    eval_a: NaN,
+  });
   const shipped = [accuracy(), auc(), brier(), confusion(), ece(), f1(), logLoss(), mcc()];
-  for (const numLabels of [2, 3, 200]) expect(() => validateMetrics(shipped, numLabels)).not.toThrow();
+  for (const numLabels of [2, 3, 200]) expect(() => validateMetrics(shipped, classification, numLabels)).not.toThrow();
 });

@@ -19,6 +19,7 @@ import { checkOutputFolder } from "../../sdk/merge/output-folder.ts";
 import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
+import { taskOptions } from "../../runtime/config/task-options.ts";
 
 test("a file where a run's folder is meant", async () => {
   await using folder = await temporaryFolder();
@@ -110,6 +111,7 @@ test("evaluating on nothing is refused; on files or on a fold it is not", async 
   const load = (data: object, evalStrategy: string) =>
     loadTrainingData({
       data: dataOptions.parse({ trainFiles: [file], ...data }, "data"),
+      task: taskOptions.parse({}, "task"),
       training: trainingOptions.parse({ evalStrategy }, "training"),
     });
   expect(await failure(load({}, "epoch"))).toContain(

@@ -5,20 +5,24 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readAdapterConfig } from "../../core/formats/peft.ts";
 import type { AdapterFactory } from "../../core/plugin/adapter.ts";
-import { negativeLogLikelihood } from "../../core/plugin/metric-rows.ts";
 import type { ModelLoader } from "../../core/plugin/model.ts";
+import type { Task } from "../../core/plugin/task.ts";
+import { taskOptions } from "../../runtime/config/task-options.ts";
+import type { DataRow } from "../../runtime/data/formats/index.ts";
+import type { Sample } from "../../runtime/data/pack.ts";
 import { openFolder, openSafetensors, writeFiles } from "../../runtime/files/folder.ts";
 import type { Session } from "../../runtime/session/session.ts";
 import { readLogits } from "../../runtime/training/forward.ts";
 import { accumulateGradients } from "../../runtime/training/step.ts";
+import { taskKinds } from "../../runtime/training/tasks/index.ts";
 import { expectClose, relativeL2 } from "./close.ts";
 import { tiers } from "./gpu.ts";
 import { goldenPath } from "./reference.ts";
-import { pluginSession, samplesFrom } from "./session.ts";
+import { pluginSession } from "./session.ts";
 
 interface Reference {
   readonly base_model: string;
-  readonly samples: readonly { readonly input_ids: readonly number[]; readonly label: number }[];
+  readonly samples: readonly { readonly input_ids: readonly number[]; readonly label: number | readonly number[] }[];
   readonly logits: readonly (readonly number[])[];
   readonly loss: number;
 }
@@ -42,6 +46,8 @@ export interface ParityOptions {
   readonly source: (data: string) => ModelLoader;
   /** The adapter's name of a gradient that the reference calls otherwise. */
   readonly gradientName?: (name: string) => string;
+  /** What the reference's `problem_type` says. Default: classification. */
+  readonly task?: Exclude<Task, "reward">;
 }
 
 /** Declares the tests of one reference in every tier that the device offers. */
@@ -52,6 +58,7 @@ export function parityTests({
   source,
   gradientName = (key) => key,
   adapterOf = name,
+  task = "classification",
 }: ParityOptions): void {
   const data = goldenPath(parent);
   const folder = join(data, name);
@@ -78,6 +85,24 @@ export function parityTests({
     });
   }
 
+  const kind = taskKinds[task];
+  const rowsOf = ({ samples }: Reference): DataRow[] =>
+    samples.map(({ input_ids: ids, label }, i) => {
+      const origin = {
+        kind: "ids",
+        id: String(i),
+        file: "reference.json",
+        line: 1,
+        inputIds: Uint32Array.from(ids),
+      } as const;
+      if (task === "classification") return { ...origin, label: label as number };
+      return { ...origin, label: undefined, values: [label].flat() };
+    });
+  const samplesOf = (reference: Reference): Sample[] =>
+    rowsOf(reference).map(({ label }, index) => {
+      return { index, label, inputIds: Uint32Array.from(reference.samples[index]!.input_ids) };
+    });
+
   for (const tier of tiers) {
     const limits = LIMITS[tier];
     const open = async (): Promise<{ readonly reference: Reference; readonly session: Session }> => {
@@ -85,22 +110,20 @@ export function parityTests({
       const config = await readAdapterConfig(openFolder(adapterFolder));
       expect(adapter.reads(config)).toBe(true);
       const plugin = adapter.fromConfig(config);
-      return { reference, session: await pluginSession(tier, source(data), plugin, adapterFolder) };
+      const labels = reference.logits[0]!.length;
+      return { reference, session: await pluginSession(tier, source(data), plugin, adapterFolder, labels) };
     };
 
     describe(`${name}, tier ${tier}`, () => {
       test("logits and loss", async () => {
         const opened = await open();
         using session = opened.session;
-        const { samples, logits: wanted, loss: wantedLoss } = opened.reference;
+        const { logits: wanted, loss: wantedLoss } = opened.reference;
         const labels = wanted[0]!.length;
-        const logits = await readLogits(session, samplesFrom(samples));
+        const logits = await readLogits(session, samplesOf(opened.reference));
         const flat = wanted.flat();
         const worst = Math.max(...flat.map((want, i) => Math.abs(logits[i]! - want)));
-        const nll = samples.map(({ label }, i) =>
-          negativeLogLikelihood(logits.subarray(labels * i, labels * (i + 1)), label),
-        );
-        const loss = nll.reduce((sum, value) => sum + value, 0) / samples.length;
+        const { loss } = kind.score(logits, rowsOf(opened.reference), labels);
         const off = Math.abs(loss - wantedLoss);
         console.log(`${name} ${tier}: logits ${worst.toExponential(1)}, loss ${off.toExponential(1)} off`);
         expectClose(logits, flat, { atol: limits.logits }, "logits");
@@ -113,8 +136,12 @@ export function parityTests({
           using session = opened.session;
           const lossScale = tier === "f32" ? 1 : 1024;
           const settings = { limits: { maxTokens: 512 }, checkpointing, lossScale, stepKey: 0 } as const;
-          const samples = samplesFrom(opened.reference.samples);
-          session.gpu.free(await accumulateGradients(session, samples, settings));
+          const samples = samplesOf(opened.reference);
+          const taskLoss = kind.loss?.(rowsOf(opened.reference), taskOptions.parse({ task }));
+          const losses = await accumulateGradients(session, samples, { ...settings, taskLoss });
+          const mean = (await session.gpu.readFloats(losses)).reduce((sum, loss) => sum + loss, 0) / samples.length;
+          expect(Math.abs(mean - opened.reference.loss)).toBeLessThanOrEqual(limits.loss);
+          session.gpu.free(losses);
           const gradients = await session.parameters.readGradients();
           await using golden = await openSafetensors(join(folder, "gradients.safetensors"));
           expect([...gradients.keys()].sort()).toEqual([...golden.tensors.keys()].map(gradientName).sort());

@@ -24,12 +24,13 @@ export async function pluginSession(
   source: ModelLoader,
   adapter: AdapterPlugin,
   adapterDir?: string,
+  numLabels = 3,
 ): Promise<Session> {
   const session = await openSession({
     source,
     adapter,
     device: { gpu: provider, tier },
-    numLabels: 3,
+    numLabels,
     seed: 1,
     initAdapter: adapterDir,
   });

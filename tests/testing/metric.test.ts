@@ -1,6 +1,21 @@
 import { describe, expect, test } from "bun:test";
 import { defineMetric, defineOptions, eachRow, type MetricPlugin } from "../../core/index.ts";
-import { accuracy, auc, brier, confusion, ece, f1, logLoss, mcc } from "../../plugins/index.ts";
+import {
+  accuracy,
+  auc,
+  brier,
+  confusion,
+  ece,
+  f1,
+  logLoss,
+  mae,
+  mcc,
+  mse,
+  multiLabelF1,
+  pairAccuracy,
+  pearson,
+  spearman,
+} from "../../plugins/index.ts";
 import { metricContract } from "../../testing/index.ts";
 
 const shipped = [
@@ -16,6 +31,12 @@ const shipped = [
   f1({ average: "weighted" }),
   logLoss(),
   mcc(),
+  mse(),
+  mae(),
+  pearson(),
+  spearman(),
+  multiLabelF1(),
+  pairAccuracy(),
 ];
 
 for (const plugin of shipped) {
