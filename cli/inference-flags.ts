@@ -24,6 +24,7 @@ const {
   nSplits,
   foldIdx,
   foldBy,
+  groupBy,
   cacheDir,
 } = dataOptions.shape;
 const { perDeviceEvalBatchSize, tokenBudget, allowNonFinite } = trainingOptions.shape;
@@ -50,6 +51,7 @@ export const inferenceGroups: readonly FlagGroup[] = [
       nSplits,
       foldIdx,
       foldBy,
+      groupBy,
       cacheDir,
     },
     recorded: true,

@@ -293,6 +293,7 @@ async function identityOf(
     nSplits: _n,
     foldIdx: _i,
     foldBy: _b,
+    groupBy: _g,
     format: _f,
     ...tokens
   } = data;

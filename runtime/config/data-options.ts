@@ -80,9 +80,13 @@ export const dataOptions = defineOptions(
       help: "hold out every row whose position % nSplits is foldIdx, to evaluate on",
     }),
     foldIdx: option("number.integer >= 0", { default: 0, help: "which fold is held out" }),
-    foldBy: option("'index' | 'id' | 'hash'", {
+    foldBy: option("'index' | 'id' | 'hash' | 'group' | 'stratified' | 'stratified-group'", {
       default: "index",
-      help: "what % nSplits is taken of: the row's position, its id (a whole number), or a hash of its id",
+      help: "what deals rows into folds: position, id (a whole number) or hash of the id, % nSplits; or as scikit-learn's GroupKFold (no group in two folds), StratifiedKFold (the classes' shares in each) and StratifiedGroupKFold (both)",
+    }),
+    groupBy: option("string > 0", {
+      default: "prompt",
+      help: "what must not part where foldBy goes by groups: prompt, or a column of the files",
     }),
     template: option("string > 0", {
       default: DEFAULT_TEMPLATE,

@@ -183,7 +183,7 @@ export function requestData(
 }
 
 /** Options that say which of the run's own rows are meant. */
-const OWN_ROWS = ["trainFiles", "evalFiles", "nSplits", "foldIdx", "foldBy"] as const;
+const OWN_ROWS = ["trainFiles", "evalFiles", "nSplits", "foldIdx", "foldBy", "groupBy"] as const;
 
 /** The rows that the request names, else those that the run kept to evaluate on. @throws DataError, ConfigError */
 export async function requestRows(

@@ -37,7 +37,7 @@ export const columnOptions = (options: DataOptions): ColumnOptions => {
 
 /** @param labelNames classes that a run has already; default: the data's own @throws DataError, ConfigError */
 export async function loadRunData(options: DataOptions, task: TaskOptions, labelNames?: ClassNames): Promise<RunData> {
-  const { trainFiles, evalFiles, nSplits, foldIdx, foldBy, swapAugment } = options;
+  const { trainFiles, evalFiles, nSplits, foldIdx, foldBy, groupBy, swapAugment } = options;
   if (trainFiles.length === 0) {
     throw new ConfigError("DATA_NO_FILES", "data.trainFiles: no files are given", {
       hint: "Name at least one file of rows (CSV, JSON, JSONL, Parquet): --train-files train.csv",
@@ -49,7 +49,7 @@ export async function loadRunData(options: DataOptions, task: TaskOptions, label
       ...(evalFiles.length > 0 ? { evaluation: evalFiles } : {}),
       ...columnOptions(options),
       values: labelValues(options, task, labelNames),
-      ...(nSplits === undefined ? {} : { nSplits, foldIdx, foldBy }),
+      ...(nSplits === undefined ? {} : { nSplits, foldIdx, foldBy, groupBy }),
     },
     labelNames,
   );

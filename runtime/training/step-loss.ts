@@ -5,6 +5,7 @@ import { computeLoss, defineLoss, type Loss } from "../config/loss.ts";
 import { changedSoftLabelOptions } from "../config/training-options.ts";
 import type { DataRow } from "../data/formats/index.ts";
 import type { RunListener } from "../events.ts";
+import { rowWeights } from "./row-weights.ts";
 import { pairwiseLoss } from "./pairwise.ts";
 import type { StepSettings, StepLoss } from "./step.ts";
 import { createTargets } from "./targets.ts";
@@ -24,6 +25,15 @@ export function createStepLoss(
 ): StepLoss {
   if (own !== undefined && task !== undefined && task.task !== "classification") return { rowLoss: rowLoss(own, rows) };
   const taskLoss = task && taskKinds[task.task].loss?.(rows, task);
+  if (taskLoss !== undefined && rows.some((row) => row.weight !== undefined)) {
+    throw new ConfigError(
+      "LOSS_DATA",
+      `data.weightColumn: got one with task ${task!.task}, whose loss weighs no rows`,
+      {
+        hint: "Leave weightColumn out, or give a loss of your own (defineLoss).",
+      },
+    );
+  }
   if (taskLoss !== undefined) return { taskLoss };
   const name = own?.name ?? training.loss;
   const hasSoft = rows.some((row) => row.soft !== undefined);
@@ -52,9 +62,19 @@ export function createStepLoss(
 }
 
 function rowLoss(loss: Loss, rows: readonly DataRow[]): StepSettings["rowLoss"] {
+  const weightOf = rowWeights(rows);
   return ({ index }, logits) => {
     const row = rows[index]!;
-    return computeLoss(loss, { logits, label: row.label ?? Number.NaN, soft: row.soft, values: row.values, row });
+    const output = computeLoss(loss, {
+      logits,
+      label: row.label ?? Number.NaN,
+      soft: row.soft,
+      values: row.values,
+      row,
+    });
+    if (weightOf === undefined) return output;
+    const weight = weightOf(row);
+    return { loss: weight * output.loss, dLogits: Array.from(output.dLogits, (value) => weight * value) };
   };
 }
 

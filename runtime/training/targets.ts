@@ -1,6 +1,7 @@
 /** What the loss compares a row's classes with: its label, its soft labels, or a blend of both. */
 import { ConfigError } from "../../core/errors.ts";
 import type { DataRow } from "../data/formats/index.ts";
+import { rowWeights } from "./row-weights.ts";
 
 /** The part of the training options that the loss depends on. */
 export interface TargetOptions {
@@ -28,6 +29,7 @@ export interface Targets {
  * weight; w is `softLabelWeight`, T `softLabelTemperature` (Hinton et al. 2015: T^2 keeps the gradient's size). The
  * second part has the gradient of the KL divergence. Rows without soft labels have the first part alone, whole. Of the label,
  * `labelSmoothingFactor` is spread over all classes, as transformers' LabelSmoother has it.
+ * All of it counts as much as the row's weight (row-weights.ts).
  * @returns undefined where the loss is plain cross entropy with the labels
  * @throws ConfigError where the options do not fit the data
  */
@@ -49,12 +51,15 @@ export function createTargets(
     problems.push(`softLabelColumns: got ${soft.length} columns, expected one for each of ${numLabels} classes`);
   if (problems.length > 0) throw new ConfigError("TARGETS_INVALID", problems);
   const isSoft = soft !== undefined && weight > 0;
-  if (classWeights === undefined && !isSoft && smoothing === 0) return undefined;
+  const weightOf = rowWeights(dataset.rows);
+  if (classWeights === undefined && !isSoft && smoothing === 0 && weightOf === undefined) return undefined;
 
   const fill = (rows: readonly DataRow[], add: (row: DataRow, out: Float32Array) => void) => {
     const values = new Float32Array(rows.length * numLabels);
     rows.forEach((row, b) => add(row, values.subarray(b * numLabels, (b + 1) * numLabels)));
     if (classWeights !== undefined) values.forEach((value, i) => (values[i] = value * classWeights[i % numLabels]!));
+    if (weightOf !== undefined)
+      values.forEach((value, i) => (values[i] = value * weightOf(rows[Math.floor(i / numLabels)]!)));
     return values;
   };
   const addHard = (row: DataRow, out: Float32Array): void => {
