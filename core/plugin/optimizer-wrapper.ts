@@ -73,7 +73,7 @@ export function defineOptimizerWrapper<const S extends OptionShape>(
         name: `${name}(${inner.name})`,
         options: both,
         create(values: object, context: OptimizerContext): Optimizer {
-          const configured = inner.factory.configure(part(values, shape)) as OptimizerPlugin;
+          const configured = inner.factory.configure(part(values, shape));
           const within = configured.create(context);
           const own = definition.wrap(options.parse(part(values, options.shape)), within, context);
           return joined(name, completeOptimizer(`${name}(${inner.name})`, own), within);
