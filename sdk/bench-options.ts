@@ -2,11 +2,12 @@
 import { defineOptions, option, type InferOptions } from "../core/options/options.ts";
 import { samples, sampleTokens } from "../runtime/config/data-options.ts";
 import { placementOptions } from "../runtime/config/placement-options.ts";
+import { SHAPE_TYPE } from "./shapes.ts";
 
 const count = "number.integer >= 1";
 
 export const benchOptions = defineOptions({
-  shape: option("'tiny' | 'gemma2-2b' | 'gemma2-9b' | 'gemma2-27b'", {
+  shape: option(SHAPE_TYPE, {
     default: "tiny",
     help: "tiny is the bundled checkpoint; the others have random weights of the published shape",
   }),

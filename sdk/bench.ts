@@ -8,8 +8,8 @@ import { benchSource, writeSyntheticCheckpoint } from "./bench-source.ts";
 import { type BenchResult, benchSteps } from "./bench-steps.ts";
 import { readLengths } from "./lengths.ts";
 
-/** Modules of the notebook's adapter. */
-const BENCH_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"];
+/** Modules of the notebook's adapter, and their like where queries, keys and values are one. */
+const BENCH_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "qkv_proj", "gate_up_proj"];
 
 /** Times training steps; undefined where it only wrote a checkpoint. @throws QloraError of every kind */
 export async function bench(

@@ -1,8 +1,9 @@
 /** Options of `qlora plan` beside those of the config. */
 import { defineOptions, type InferOptions, option } from "../core/options/options.ts";
+import { SHAPE_TYPE } from "./shapes.ts";
 
 export const planOptions = defineOptions({
-  shape: option("'tiny' | 'gemma2-2b' | 'gemma2-9b' | 'gemma2-27b'", {
+  shape: option(SHAPE_TYPE, {
     optional: true,
     help: "plan a published shape, with no checkpoint at hand",
   }),

@@ -1,104 +1,40 @@
 /**
- * Checkpoints of Gemma-2's published shapes with random weights in the exact format: for benchmarks, and to try loading
- * at size without a download.
+ * Checkpoints of published shapes with random weights in the exact format: for benchmarks, and to try loading at size without a
+ * download. A folder of one is files as any other's, whose bytes are made when they are read.
  */
-import { decoderLinears } from "../core/compute/decoder.ts";
-import { baseWeights } from "../core/formats/base-weights.ts";
+import type { ByteSource, Folder } from "../core/formats/bytes.ts";
 import { createDynamicMap } from "../core/formats/dynamic-map.ts";
 import { f32ToBf16 } from "../core/formats/half.ts";
 import { NESTED_BLOCK_SIZE, DEFAULT_BLOCK_SIZE, nf4CodeBook } from "../core/formats/nf4.ts";
-import type { TensorInfo } from "../core/formats/safetensors-header.ts";
+import { formatHeader, type TensorInfo } from "../core/formats/safetensors-header.ts";
 import { missingTensor, type TensorSource } from "../core/formats/safetensors.ts";
-import { parseGemma2Config, type Gemma2Config } from "../plugins/gemma2/config.ts";
-import { LAYER_NORMS } from "../plugins/gemma2/outline.ts";
-
-const SIZES = {
-  "gemma2-2b": { hidden: 2304, layers: 26, heads: 8, kv: 4, headDim: 256, intermediate: 9216, scalar: 256 },
-  "gemma2-9b": { hidden: 3584, layers: 42, heads: 16, kv: 8, headDim: 256, intermediate: 14336, scalar: 256 },
-  "gemma2-27b": { hidden: 4608, layers: 46, heads: 32, kv: 16, headDim: 128, intermediate: 36864, scalar: 144 },
-} as const;
-
-/** Shapes that `syntheticGemma2` knows. */
-export type Gemma2Shape = keyof typeof SIZES;
-
-/** How many layers, and how they are stored. */
-interface SyntheticForm {
-  /** Default: as published. */
-  readonly layers?: number | undefined;
-  /** Default nf4, double-quantized. */
-  readonly dtype?: "nf4" | "bf16" | undefined;
-}
-
-/** config.json of a shape. */
-export function syntheticConfigJson(
-  shape: Gemma2Shape,
-  { layers, dtype = "nf4" }: SyntheticForm = {},
-): Record<string, unknown> {
-  const size = SIZES[shape];
-  return {
-    architectures: ["Gemma2ForCausalLM"],
-    model_type: "gemma2",
-    vocab_size: 256000,
-    hidden_size: size.hidden,
-    num_hidden_layers: layers ?? size.layers,
-    num_attention_heads: size.heads,
-    num_key_value_heads: size.kv,
-    head_dim: size.headDim,
-    intermediate_size: size.intermediate,
-    query_pre_attn_scalar: size.scalar,
-    rms_norm_eps: 1e-6,
-    rope_theta: 10000,
-    sliding_window: 4096,
-    attn_logit_softcapping: 50,
-    final_logit_softcapping: 30,
-    hidden_activation: "gelu_pytorch_tanh",
-    max_position_embeddings: 8192,
-    pad_token_id: 0,
-    eos_token_id: 1,
-    bos_token_id: 2,
-    torch_dtype: "bfloat16",
-    ...(dtype === "nf4" && {
-      quantization_config: {
-        quant_method: "bitsandbytes",
-        load_in_4bit: true,
-        bnb_4bit_quant_type: "nf4",
-        bnb_4bit_use_double_quant: true,
-        bnb_4bit_compute_dtype: "bfloat16",
-      },
-    }),
-  };
-}
+import type { BaseTensorSpec } from "../core/formats/weights.ts";
 
 /** How the random weights are scaled. */
-export interface SyntheticOptions extends Pick<SyntheticForm, "dtype"> {
+export interface SyntheticOptions {
   readonly seed: number;
   /** Largest weight of a block is about this; the published models have some 0.05. Default 0.05. */
   readonly absmax?: number;
   /** 1 + w of the norms that end a sublayer, to drive the residual stream up. Default 1. */
   readonly normScale?: number;
+  /** 1 where a norm multiplies by 1 + weight, as Gemma's do. */
+  readonly normOffset: 0 | 1;
+  /** How linears are stored. Default nf4, double-quantized. */
+  readonly dtype?: "nf4" | "bf16" | undefined;
 }
 
 const NOISE_BYTES = 1 << 24;
 
-/** A config and a source of its tensors; bytes are made when they are read. */
-export function syntheticGemma2(
-  shape: Gemma2Shape,
-  options: SyntheticOptions,
-  layers?: number,
-): { readonly config: Gemma2Config; readonly source: TensorSource } {
-  const path = `synthetic ${shape}`;
-  const parsed = parseGemma2Config(syntheticConfigJson(shape, { layers, dtype: options.dtype }), path);
-  const config = { ...parsed, weights: baseWeights(parsed, {}, path) };
-  return { config, source: syntheticSource(config, options) };
-}
-
 /** Bytes `begin` to `end` of a tensor; recreated, the same each time. */
 type Part = (begin: number, end: number) => Uint8Array<ArrayBuffer>;
 
-/** Random tensors for a config: every name, dtype and shape that a bitsandbytes checkpoint of it has. */
+/**
+ * Random tensors of an outline: every name, dtype and shape that a bitsandbytes checkpoint of it has.
+ * @param rows the outline's `baseParameters`
+ */
 export function syntheticSource(
-  config: Gemma2Config,
-  { seed, absmax = 0.05, normScale = 1, dtype = "nf4" }: SyntheticOptions,
+  rows: readonly BaseTensorSpec[],
+  { seed, absmax = 0.05, normScale = 1, normOffset, dtype = "nf4" }: SyntheticOptions,
 ): TensorSource {
   const makers = new Map<string, { readonly info: TensorInfo; readonly part: Part }>();
   const noise = noiseBytes(seed);
@@ -107,49 +43,41 @@ export function syntheticSource(
     makers.set(name, { info: { dtype, shape, begin: at, end: at + bytes }, part });
     at += bytes;
   };
-  const norm = (name: string): void => {
-    const level = name.includes("post_") ? normScale : 1;
-    const values = Float32Array.from(
-      { length: config.hiddenSize },
-      (_, i) => level - 1 + 0.1 * Math.sin(i + name.length),
-    );
-    add(name, "BF16", [config.hiddenSize], config.hiddenSize * 2, whole(bytesOf(f32ToBf16(values))));
+  const vector = (name: string, size: number): void => {
+    const level = name.endsWith(".bias") ? 0 : (name.includes("post_") ? normScale : 1) - normOffset;
+    const values = Float32Array.from({ length: size }, (_, i) => level + 0.1 * Math.sin(i + name.length));
+    add(name, "BF16", [size], size * 2, whole(bytesOf(f32ToBf16(values))));
   };
-  const table = config.vocabSize * config.hiddenSize;
   const halves = bf16Noise(noise);
-  add("model.embed_tokens.weight", "BF16", [config.vocabSize, config.hiddenSize], table * 2, noisePart(halves, 7));
   const map = bytesOf(createDynamicMap(true));
   const book = bytesOf(nf4CodeBook);
-  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    for (const spec of decoderLinears(config, layer)) {
-      const name = `${spec.name}.weight`;
-      const elements = spec.outFeatures * spec.inFeatures;
-      if (dtype === "bf16") {
-        add(name, "BF16", [spec.outFeatures, spec.inFeatures], elements * 2, noisePart(halves, elements + layer));
-        continue;
-      }
+  for (const { name, shape } of rows) {
+    const [out = 0, columns] = shape;
+    if (name === "score.weight") continue;
+    if (columns === undefined) {
+      vector(name, out);
+      continue;
+    }
+    const elements = out * columns;
+    const layer = Number(/\.layers\.(\d+)\./.exec(name)?.[1] ?? -1);
+    if (layer < 0) add(name, "BF16", shape, elements * 2, noisePart(halves, 7));
+    else if (dtype === "bf16") add(name, "BF16", shape, elements * 2, noisePart(halves, elements + layer));
+    else {
       const blocks = Math.ceil(elements / DEFAULT_BLOCK_SIZE);
       const nested = Math.ceil(blocks / NESTED_BLOCK_SIZE);
       const state = new TextEncoder().encode(
-        `{"quant_type": "nf4", "blocksize": ${DEFAULT_BLOCK_SIZE}, "dtype": "bfloat16", "shape": [${spec.outFeatures}, ${spec.inFeatures}], ` +
+        `{"quant_type": "nf4", "blocksize": ${DEFAULT_BLOCK_SIZE}, "dtype": "bfloat16", "shape": [${out}, ${columns}], ` +
           `"nested_blocksize": ${NESTED_BLOCK_SIZE}, "nested_dtype": "float32", "nested_offset": ${absmax}}`,
       );
+      const levels = whole(bytesOf(new Float32Array(nested).fill(absmax / 4)));
       add(name, "U8", [Math.ceil(elements / 2), 1], Math.ceil(elements / 2), noisePart(noise, elements + layer));
       add(`${name}.absmax`, "U8", [blocks], blocks, noisePart(noise, blocks + layer));
-      add(
-        `${name}.nested_absmax`,
-        "F32",
-        [nested],
-        nested * 4,
-        whole(bytesOf(new Float32Array(nested).fill(absmax / 4))),
-      );
+      add(`${name}.nested_absmax`, "F32", [nested], nested * 4, levels);
       add(`${name}.nested_quant_map`, "F32", [256], 1024, whole(map));
       add(`${name}.quant_map`, "F32", [16], 64, whole(book));
       add(`${name}.quant_state.bitsandbytes__nf4`, "U8", [state.length], state.length, whole(state));
     }
-    for (const name of LAYER_NORMS) norm(`model.layers.${layer}.${name}.weight`);
   }
-  norm("model.norm.weight");
 
   const read = (name: string, begin = 0, end?: number): Uint8Array<ArrayBuffer> => {
     const found = makers.get(name);
@@ -169,6 +97,57 @@ export function syntheticSource(
     close: async () => {},
     [Symbol.asyncDispose]: async () => {},
   };
+}
+
+/**
+ * A checkpoint's folder of such tensors.
+ * @param source called when the weights are opened
+ */
+export function syntheticFolder(
+  name: string,
+  config: Readonly<Record<string, unknown>>,
+  source: () => Promise<TensorSource>,
+): Folder {
+  const files = new Map<string, () => Promise<ByteSource>>([
+    ["config.json", async () => bytesAsFile(`${name}/config.json`, new TextEncoder().encode(JSON.stringify(config)))],
+    ["model.safetensors", async () => tensorsAsFile(`${name}/model.safetensors`, await source())],
+  ]);
+  return { name, has: async (file) => files.has(file), open: async (file) => files.get(file)?.() };
+}
+
+const bytesAsFile = (name: string, bytes: Uint8Array<ArrayBuffer>): ByteSource => ({
+  name,
+  size: bytes.length,
+  read: async (offset, length) => bytes.slice(offset, offset + length),
+  close: async () => {},
+});
+
+/** A safetensors file: its header, then the tensors in the order in which the source has them. */
+function tensorsAsFile(name: string, source: TensorSource): ByteSource {
+  const tensors = [...source.tensors];
+  const header = formatHeader(tensors, {});
+  const ends = tensors.map(([, { end }]) => end);
+  const size = header.length + (ends.at(-1) ?? 0);
+  const readInto = async (offset: number, target: Uint8Array): Promise<number> => {
+    const length = Math.min(target.length, size - offset);
+    let done = Math.max(0, Math.min(length, header.length - offset));
+    target.set(header.subarray(offset, offset + done));
+    let next = tensors.findIndex(([, { end }]) => end > offset + done - header.length);
+    for (; done < length; next++) {
+      const [tensor, { begin, end }] = tensors[next]!;
+      const at = offset + done - header.length;
+      const piece = target.subarray(done, done + Math.min(length - done, end - at));
+      await source.readInto(tensor, piece, at - begin);
+      done += piece.length;
+    }
+    return length;
+  };
+  const read = async (offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> => {
+    const bytes = new Uint8Array(Math.max(0, Math.min(length, size - offset)));
+    await readInto(offset, bytes);
+    return bytes;
+  };
+  return { name, size, read, readInto, close: async () => {} };
 }
 
 function whole(bytes: Uint8Array<ArrayBuffer>): Part {

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { writeJson } from "../../runtime/folder/folder.ts";
-import { syntheticConfigJson } from "../../sdk/synthetic-checkpoint.ts";
+import { syntheticConfigJson } from "../../sdk/shapes.ts";
 import { temporaryFolder } from "../support/run.ts";
 
 test("inspect on the 9B shape ends with peft's line", async () => {

@@ -12,7 +12,8 @@ import { parseGemma2Config } from "../../plugins/gemma2/config.ts";
 import { createGemma2 } from "../../plugins/gemma2/model.ts";
 import { gemma2Outline } from "../../plugins/gemma2/outline.ts";
 import { lora } from "../../plugins/lora/index.ts";
-import { syntheticConfigJson, syntheticSource } from "../../sdk/synthetic-checkpoint.ts";
+import { syntheticConfigJson } from "../../sdk/shapes.ts";
+import { syntheticSource } from "../../sdk/synthetic-checkpoint.ts";
 import { norm as l2 } from "../../testing/finite-differences.ts";
 import { ModelBench, randomSamples } from "../../testing/model-bench.ts";
 import {
@@ -76,7 +77,7 @@ function draw(seed: number) {
 type Drawn = ReturnType<typeof draw>;
 
 function sourceOf({ config, absmax, embeddings }: Drawn, seed: number) {
-  const weights = syntheticSource(config, { seed, absmax });
+  const weights = syntheticSource(gemma2Outline(config, 1).baseParameters, { seed, absmax, normOffset: 1 });
   const model: ModelLoader = {
     checkpoint: "random",
     outline: async (numLabels) => gemma2Outline(config, numLabels),
