@@ -24,6 +24,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   merge: () => import("./commands/merge.ts"),
   runs: () => import("./commands/runs.ts"),
   verify: () => import("./commands/verify.ts"),
+  push: () => import("./commands/push.ts"),
   sync: () => import("./commands/sync.ts"),
   watch: () => import("./commands/watch.ts"),
   inspect: () => import("./commands/inspect.ts"),

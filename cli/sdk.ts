@@ -8,6 +8,7 @@ export type Sdk = Pick<
   | "train"
   | "crossValidate"
   | "syncRun"
+  | "push"
   | "dryRun"
   | "evaluate"
   | "predict"

@@ -8,6 +8,9 @@ import { isFolder } from "../files/stat.ts";
 const HUB_ID = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9_][\w.-]*$/;
 const COMMIT = /^[0-9a-f]{40}$/;
 
+/** True for `org/name`, as the hub spells it. */
+export const isHubId = (text: string): boolean => HUB_ID.test(text);
+
 /** A folder on this machine, or a model of the hub. */
 export type CheckpointReference =
   | { readonly kind: "folder"; readonly directory: string }

@@ -47,6 +47,7 @@ describe("a newcomer's mistakes", () => {
     [["train", "--model", "nowhere"], 2, "A checkpoint is a folder that is there, or a model of the hub as org/name."],
     [["train", "--model", "."], 2, "--model .: ", "has no entry file"],
     [["train", "--optimizer", "pack"], 2, "Write ./pack for the folder of this name."],
+    [["push", "run"], 2, "--repo: got nothing, expected org/name"],
     [["cv", ...model, "--folds", "x"], 2, '--folds: got "x", expected an integer >= 2'],
     [["merge", "run", "--output", "out", "--rows", "x"], 2, '--rows: got "x", expected an integer >= 0'],
     [["ensemble", "a.csv", "b.csv", "--weights", "1,a"], 2, '--weights 1,a: got "a", expected a number >= 0 for each'],

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Answer, type Seen, type StandInServer, startServer } from "../reporters/server.ts";
+import { startTakingHub } from "../hub/push-server.ts";
 import { tiers } from "../support/gpu.ts";
 import { typescriptCompiler } from "../support/packages.ts";
 import { installPacked, type Outside, runIn } from "../support/packed.ts";
@@ -51,8 +52,10 @@ test.skipIf(compiler === undefined)(
 test.skipIf(tiers.length === 0)(
   "its commands, in order",
   async () => {
-    expect(commands).toHaveLength(3);
-    process.env["MLFLOW_TRACKING_URI"] = server.url;
+    expect(commands).toHaveLength(4);
+    await using hub = await startTakingHub("me/gemma-2-9b-judge", "hf_test");
+    const env = { MLFLOW_TRACKING_URI: server.url, HF_ENDPOINT: hub.url, HF_TOKEN: "hf_test" };
+    Object.assign(process.env, env);
     try {
       for (const command of commands) {
         const [, ...words] = command.split(/\s+/);
@@ -60,10 +63,11 @@ test.skipIf(tiers.length === 0)(
         expect(exit, `${command}\n${stderr}`).toBe(0);
       }
     } finally {
-      delete process.env["MLFLOW_TRACKING_URI"];
+      for (const name of Object.keys(env)) delete process.env[name];
     }
     const made = server.seen.filter(({ path }) => path.endsWith("runs/create"));
     expect(made.map(({ json }) => json["run_name"])).toEqual(["fold-0"]);
+    expect(hub.files.get("README.md")!.toString()).toContain('base_model: "google/gemma-2-9b-it"');
     expect(server.seen.some(({ method, path }) => method === "PUT" && path.endsWith("/artifacts/report.html"))).toBe(
       true,
     );
