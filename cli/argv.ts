@@ -3,6 +3,7 @@ import { formatValue } from "../core/options/describe.ts";
 import type { Checked, Option, OptionShape } from "../core/options/options.ts";
 import { isSwitch, readOptionText, takesValue } from "../core/options/parse.ts";
 import { nearestName } from "../core/util/suggest.ts";
+import { theirName } from "../core/util/their-names.ts";
 
 /** Options that a command takes as flags. */
 export interface FlagGroup {
@@ -61,36 +62,32 @@ function flagTable(own: readonly OwnFlag[], groups: readonly FlagGroup[]): Map<s
   return table;
 }
 
-/** peft's names of what is called otherwise here. */
-const PEFT_NAMES: Readonly<Record<string, string>> = {
-  r: "rank",
-  "lora-r": "rank",
-  "lora-alpha": "alpha",
-  "lora-dropout": "dropout",
-};
+/** Names of nobody's class that peft's examples use all the same. */
+const BY_HABIT: ReadonlyMap<string, string> = new Map([["lora-r", "r"]]);
 
-const CHOOSE = "keep every checkpoint (no --save-total-limit) and take the best by its eval_loss in metrics.jsonl";
-/** Options of TrainingArguments that are not here, and what to do instead. */
-const ABSENT: ReadonlyMap<string, string> = new Map([
-  ["load-best-model-at-end", CHOOSE],
-  ["metric-for-best-model", CHOOSE],
-  ["greater-is-better", CHOOSE],
-  ["early-stopping-patience", "stop the run with Ctrl-C, which saves, when eval_loss in qlora watch goes up"],
-  ["label-smoothing-factor", "give smoothed labels with --loss soft-label and --soft-label-columns"],
-]);
+/** The flag of an option as `section.option`; undefined where this command has none. */
+function flagOf(ours: string, table: ReadonlyMap<string, Target>): string | undefined {
+  const [section = "", option] = ours.split(".");
+  const found = [option, option && `${section}.${option}`, option === undefined ? section : undefined].find(
+    (name) => name !== undefined && table.has(name),
+  );
+  return found && `--${toKebab(found)}`;
+}
 
 function unknownFlag(token: string, table: ReadonlyMap<string, Target>): string {
-  const names = [...table.keys()].map((name) => `--${toKebab(name)}`);
   const written = token.replace(/^--?/, "").replaceAll("_", "-");
-  const instead = ABSENT.get(written);
-  if (instead !== undefined) return `${token}: transformers has this flag, qlora has not; ${instead}`;
-  const bare = written.replace(/^adapter\./, "");
-  const word = Object.hasOwn(PEFT_NAMES, bare) ? PEFT_NAMES[bare]! : written;
-  // peft's target_modules, say, is an option of the adapter here.
-  const exact = names.find((name) => name === `--${word}`) ?? names.find((name) => name.endsWith(`.${word}`));
-  const near = exact ?? nearestName(token, names);
+  const bare = written.replace(/^(?:adapter|training|optimizer)\./, "");
+  const theirs = theirName(BY_HABIT.get(bare) ?? bare);
   const shown = token.length > 80 ? `${token.slice(0, 77)}...` : token;
-  return `${shown}: unknown flag${near === undefined ? "" : `; did you mean "${near}"?`}`;
+  if (theirs !== undefined && theirs.ours === undefined)
+    return `${shown}: ${theirs.library} has this flag, qlora has not; ${theirs.note}`;
+  const known = theirs?.ours === undefined ? undefined : flagOf(theirs.ours, table);
+  const names = [...table.keys()].map((name) => `--${toKebab(name)}`);
+  const exact =
+    known ?? names.find((name) => name === `--${written}`) ?? names.find((name) => name.endsWith(`.${written}`));
+  const near = exact ?? nearestName(token, names);
+  const note = known === undefined || theirs?.note === undefined ? "" : ` (${theirs.note})`;
+  return `${shown}: unknown flag${near === undefined ? "" : `; did you mean "${near}"?${note}`}`;
 }
 
 /** A flag, known or not: `-1` and `-` are none. */

@@ -1,5 +1,7 @@
 /** Nearest-name suggestions for unknown options, flags, commands and plugins. */
 
+import { theirName } from "./their-names.ts";
+
 /** Edits (insert, delete, replace, swap of neighbors) that turn `a` into `b`. */
 function editDistance(a: string, b: string): number {
   const rows = Array.from({ length: a.length + 1 }, (_, i) => [i, ...new Array<number>(b.length).fill(0)]);
@@ -38,6 +40,19 @@ export function nearestName(name: string, candidates: Iterable<string>): string 
 const MAX_TOLD = 20;
 const short = (name: string): string => (name.length > 80 ? `${name.slice(0, 77)}...` : name);
 
+/** What stands here for an option of transformers or peft that is not `known`; undefined for a name of neither. */
+function theirOption(key: string, known: readonly string[]): string | undefined {
+  const theirs = theirName(key);
+  if (theirs === undefined) return undefined;
+  const { ours, name, library, note } = theirs;
+  if (ours === undefined) return `; ${library} has it, qlora has not: ${note}`;
+  const [, option = ""] = ours.split(".");
+  const more = note === undefined ? "" : ` (${note})`;
+  return known.includes(option)
+    ? `; did you mean "${option}"?${more}`
+    : `; ${library}${library.endsWith("s") ? "'" : "'s"} ${name} is ${ours} here${more}`;
+}
+
 /** A problem for each key of `given` that is not `known`, by its place `at`. @param what such as `option` */
 export function unknownKeys(
   given: object,
@@ -46,7 +61,10 @@ export function unknownKeys(
   at = (key: string): string => key,
 ): string[] {
   const strange = Object.keys(given).filter((key) => !known.includes(key));
-  const told = strange.slice(0, MAX_TOLD).map((key) => `${at(short(key))}: unknown ${what}${suggestion(key, known)}`);
+  const told = strange.slice(0, MAX_TOLD).map((key) => {
+    const theirs = what === "option" ? theirOption(key, known) : undefined;
+    return `${at(short(key))}: unknown ${what}${theirs ?? suggestion(key, known)}`;
+  });
   return strange.length > told.length ? [...told, `${strange.length - told.length} more are unknown`] : told;
 }
 

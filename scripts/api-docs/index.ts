@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../../runtime/files/files.ts";
+import { COMPATIBILITY, compatibilityPage } from "./compatibility.ts";
 import { CONFIG_SCHEMA, configSchema } from "./config-schema.ts";
 import { indexMarkdown, moduleMarkdown } from "./markdown.ts";
 import { type ApiModule, apiProblems, shortName } from "./model.ts";
@@ -35,6 +36,7 @@ export async function renderApi(modules: readonly ApiModule[]): Promise<Readonly
   return new Map([
     [SHIPPED_PLUGINS, withOptionTables(await readFile(join(root, SHIPPED_PLUGINS), "utf8"))],
     [CONFIG_SCHEMA, configSchema()],
+    [COMPATIBILITY, compatibilityPage()],
     ["docs/api/README.md", indexMarkdown(modules)],
     ...modules.map((module) => [`docs/api/${shortName(module.name)}.md`, moduleMarkdown(module)] as const),
   ]);

@@ -31,9 +31,12 @@ export function withOptionTables(text: string): string {
 
 function table(options: readonly OptionDescription[]): string {
   const cells = options.map(({ key, expected, help, ...rest }) => [`\`${key}\``, expected, standard(rest), help]);
-  const rows = [["option", "type", "default", "what it is"], ...cells].map((row) =>
-    row.map((cell) => cell.replaceAll("|", "\\|")),
-  );
+  return markdownTable([["option", "type", "default", "what it is"], ...cells]);
+}
+
+/** A table of Markdown as oxfmt lays it out; the first row is its head. */
+export function markdownTable(given: readonly (readonly string[])[]): string {
+  const rows = given.map((row) => row.map((cell) => cell.replaceAll("|", "\\|")));
   const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
   const line = (row: readonly string[]): string => `| ${row.map((cell, i) => cell.padEnd(widths[i]!)).join(" | ")} |`;
   const rule = `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`;
