@@ -15,6 +15,7 @@ const shapes: Readonly<Record<string, object>> = {
   device: deviceOptions.shape,
   adapter: lora.options.shape,
   optimizer: adamW8bit.options.shape,
+  reportTo: {},
 };
 
 test("it has every argument of both classes, as the libraries' own source declares them, and no other", () => {
@@ -73,7 +74,7 @@ test("configs and plugins answer names of theirs", () => {
         model: gemma2({ checkpoint: "a" }),
         adapter: lora(),
         optimizer: adamW(),
-        training: training as never,
+        training,
       }),
     );
   expect(problems(() => lora({ lora_dropout: 0.1 } as never))).toContain(
