@@ -30,6 +30,7 @@ export { ensemble, type EnsembleRequest, type EnsembleResult } from "./sdk/ensem
 export { bothEmpty, identicalAnswers, type PostProcess } from "./sdk/post-process.ts";
 export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./sdk/probabilities.ts";
 export { type AverageAdaptersRequest, type AverageAdaptersResult, averageAdapters } from "./sdk/average.ts";
+export { quantize, type QuantizeRequest, type QuantizeResult } from "./sdk/quantize/index.ts";
 export { merge, type MergeRequest, type MergeResult } from "./sdk/merge/index.ts";
 export { type JudgeServer, serve, type ServeRequest } from "./sdk/serve/index.ts";
 export { push, type PushOptions, type PushRequest, type PushResult } from "./sdk/push/index.ts";

@@ -22,6 +22,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   adapters: () => import("./commands/adapters.ts"),
   serve: () => import("./commands/serve.ts"),
   merge: () => import("./commands/merge.ts"),
+  quantize: () => import("./commands/quantize.ts"),
   runs: () => import("./commands/runs.ts"),
   verify: () => import("./commands/verify.ts"),
   push: () => import("./commands/push.ts"),

@@ -13,6 +13,7 @@ export type Sdk = Pick<
   | "evaluate"
   | "predict"
   | "merge"
+  | "quantize"
   | "doctor"
   | "inspect"
   | "plan"

@@ -48,7 +48,8 @@ export class WeightQuantizer {
     const scales = gpu.alloc([blocks], "f32", `${name}.absmax`, doubleQuant ? "scratch" : "weights");
     const most = Math.min(PIECE_BYTES / width, elements);
     const piece = gpu.alloc([most], DTYPE[dtype], `piece of ${name}`, "scratch");
-    const index = this.#names.push(key) - 1;
+    const known = this.#names.indexOf(key);
+    const index = known < 0 ? this.#names.push(key) - 1 : known;
     const flag = this.#flags === undefined ? undefined : { tensor: this.#flags, index };
     for (let first = 0; first < elements; first += most) {
       const size = Math.min(most, elements - first);

@@ -21,6 +21,8 @@ export interface BaseModel {
 export interface BaseModelOptions {
   /** `config` where no weights will be read; default `all`. */
   readonly part?: ResolveOptions["part"];
+  /** False where no model is made of the weights: what they are quantized to as they are loaded is not told. Default true. */
+  readonly loads?: boolean | undefined;
   readonly onEvent?: RunListener | undefined;
   readonly signal?: AbortSignal | undefined;
   /** What an earlier run used; its commit is used again where the config names no other revision. */
@@ -69,7 +71,7 @@ export async function openBaseModel(plugin: ModelPlugin, options: BaseModelOptio
       onEvent?.({ type: "progress", what: `downloading ${checkpoint}`, done, total, unit: "bytes" }),
   });
   const unread = await judge(directory, part === "config" ? "index" : "all");
-  const told = part === "config" ? undefined : quantizedOnLoad(checkpoint, outlined!);
+  const told = part === "config" || options.loads === false ? undefined : quantizedOnLoad(checkpoint, outlined!);
   if (told !== undefined) onEvent?.({ type: "info", message: told });
   if (unread.length > 0 && part !== "config") onEvent?.({ type: "info", message: unreadTensors(checkpoint, unread) });
   return { source: sourceIn(directory), name: checkpoint, sha };

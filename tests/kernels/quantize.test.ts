@@ -110,7 +110,7 @@ describe.skipIf(tier === undefined)("quantized as it is loaded", () => {
           (await gpu.readBytes(tensor)).subarray(0, (await to.read(like)).byteLength);
         expect(sameBits(await bytes(weight.codes, key), await to.read(key))).toBe(true);
         expect(sameBits(await bytes(weight.absmax, `${key}.absmax`), await to.read(`${key}.absmax`))).toBe(true);
-        const nested = await gpu.readFloats(weight.nested!);
+        const nested = await gpu.readFloats(weight.nested as Tensor);
         expect(sameBits(nested.slice(0, 256), f32(await to.read(`${key}.nested_quant_map`)))).toBe(true);
         expect(sameBits(nested.slice(257), f32(await to.read(`${key}.nested_absmax`)))).toBe(true);
         expect(nested[256]).toBe((await readQuantState(to, key)).nestedOffset);
