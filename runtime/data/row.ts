@@ -45,7 +45,8 @@ function templateRow(row: BaseRow, fields: string | readonly string[]): Template
 /** A column's value as text: lists and objects as JSON. */
 function textOf(value: unknown): string {
   if (value === null || value === undefined) return "";
-  return typeof value === "object" ? JSON.stringify(value) : String(value as string | number | boolean | bigint);
+  if (typeof value === "string") return value;
+  return typeof value === "bigint" ? value.toString() : JSON.stringify(value);
 }
 
 /** The turns that arena rows and texts keep. */
