@@ -43,7 +43,7 @@ function templateRow(row: BaseRow, fields: string | readonly string[]): Template
 }
 
 /** A column's value as text: lists and objects as JSON. */
-function textOf(value: unknown): string {
+export function textOf(value: unknown): string {
   if (value === null || value === undefined) return "";
   if (typeof value === "string") return value;
   return typeof value === "bigint" ? value.toString() : JSON.stringify(value);

@@ -6,6 +6,7 @@ import { groupFolds, stratifiedFolds, stratifiedGroupFolds } from "./folds.ts";
 import { type DataRow, formatOf } from "./formats/index.ts";
 import type { ClassNames } from "./label-encoder.ts";
 import type { LabelValues } from "./label-values.ts";
+import { textOf } from "./row.ts";
 
 /** By what rows are dealt into folds. */
 export type FoldBy = "index" | "id" | "hash" | "group" | "stratified" | "stratified-group";
@@ -122,7 +123,7 @@ function groupsOf(rows: readonly DataRow[], groupBy: string, nSplits: number): s
       return typeof fields === "string" ? fields : fields instanceof Uint32Array ? fields.join() : fields[0];
     }
     const value = groupBy === "id" ? row.id : row.extra?.[groupBy];
-    if (value !== undefined && value !== null) return typeof value === "object" ? JSON.stringify(value) : String(value);
+    if (value !== undefined && value !== null) return textOf(value);
     const has = ["prompt", "id", ...Object.keys(row.extra ?? {})].join(", ");
     throw new DataError("DATA_COLUMN_MISSING", `groupBy ${groupBy}: the row has no such column; found ${has}`, row);
   });
