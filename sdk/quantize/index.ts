@@ -8,7 +8,6 @@ import { openCheckpoint } from "../../core/formats/checkpoint.ts";
 import { finiteTensors } from "../../core/formats/finite.ts";
 import { formatPythonJson, parsePythonNumbers, pyFloat, type PythonJson } from "../../core/formats/python-json.ts";
 import { defineRequest } from "../../core/options/request.ts";
-import type { ModelPlugin } from "../../core/plugin/model.ts";
 import { type DeviceOptions, deviceOptions } from "../../runtime/config/device-options.ts";
 import { openGpu } from "../../runtime/device/open.ts";
 import { writeFileAtomic, writeFolderAtomic } from "../../runtime/files/files.ts";
@@ -75,7 +74,7 @@ export async function quantize(request: QuantizeRequest, options: EventOptions =
   const { bnb4bitQuantType, bnb4bitUseDoubleQuant, bnb4bitBlocksize, llmInt8SkipModules } = request;
   const choice = { bnb4bitQuantType, bnb4bitUseDoubleQuant, bnb4bitBlocksize, llmInt8SkipModules, revision };
   const given = Object.fromEntries(Object.entries(choice).filter(([, value]) => value !== undefined));
-  const plugin = factory.configure({ ...given, checkpoint: model }) as ModelPlugin;
+  const plugin = factory.configure({ ...given, checkpoint: model });
   const { source } = await openBaseModel(plugin, { loads: false, onEvent });
   const folder = source.checkpoint;
   checkApart(outputDir, "the checkpoint", folder);
