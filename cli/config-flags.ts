@@ -19,6 +19,7 @@ import type { FlagGroup, SectionValues } from "./argv.ts";
 import { columnsGroup, columnsOf } from "./column-flags.ts";
 import { quantizationOf, weightsGroup } from "./weights-flags.ts";
 import type { Prepared } from "./command.ts";
+import { metricGroups, metricValues } from "./metric-flags.ts";
 import { chooseModel } from "./model-flag.ts";
 import { reporterGroup, reportersOf } from "./reporter-flags.ts";
 import type { Services } from "./sdk.ts";
@@ -66,12 +67,20 @@ export async function prepareConfig(argv: readonly string[], services: Services,
     adapter: await chosen("adapter"),
     optimizer: await chosen("optimizer"),
   };
+  const standing = preset?.metrics ?? file?.metrics;
   const metrics =
     selected.metrics === undefined
-      ? file === undefined && preset === undefined
-        ? "of the task"
-        : preset?.metrics?.map((metric) => metric.factory)
+      ? (standing?.map(({ factory }) => factory) ?? ("of the task" as const))
       : await Promise.all(selected.metrics.map((name) => resolvePlugin("metric", name, { shipped, from })));
+  /** What the file or the preset says of a metric; flags lie over it. */
+  const inputOf = ({ name }: PluginFactory, i: number): object | undefined =>
+    (selected.metrics === undefined ? standing?.[i] : standing?.find((metric) => metric.name === name))?.input;
+  const metricsAsFiled = (values: SectionValues): boolean =>
+    selected.metrics === undefined &&
+    preset?.metrics === undefined &&
+    file !== undefined &&
+    metrics !== "of the task" &&
+    metrics.every((factory) => Object.keys(metricValues(factory, values)).length === 0);
 
   const reporters =
     selected.reportTo === undefined
@@ -112,7 +121,12 @@ export async function prepareConfig(argv: readonly string[], services: Services,
       adapter: override("adapter"),
       optimizer: override("optimizer"),
       reportTo: reporters.map((factory) => ({ factory, options: values[reporterGroup(factory).section] ?? {} })),
-      metrics: metrics === "of the task" ? metricsOf(task.task) : metrics,
+      metrics: metricsAsFiled(values)
+        ? undefined
+        : (metrics === "of the task" ? metricsOf(task.task) : metrics).map((factory, i) => ({
+            factory,
+            options: { ...inputOf(factory, i), ...metricValues(factory, values) },
+          })),
       task,
       data,
       training,
@@ -125,6 +139,7 @@ export async function prepareConfig(argv: readonly string[], services: Services,
       pluginGroup("model"),
       pluginGroup("adapter"),
       pluginGroup("optimizer"),
+      ...metricGroups(metrics === "of the task" ? [] : metrics),
       ...reporters.map(reporterGroup),
       taskGroup,
       trainingGroup,

@@ -70,6 +70,8 @@ export {
   type ReporterStatus,
   rewriteLogs,
 } from "./plugin/reporter.ts";
+export type { BaseRow } from "./plugin/data-format.ts";
+export { groupedMetric, type MetricGroups } from "./plugin/grouped-metric.ts";
 export {
   defineMetric,
   type Metric,

@@ -106,7 +106,7 @@ export async function crossValidate(
   const score = (rows: HeldOut["rows"]): Record<string, number> => {
     const given = rows.map(({ values: predicted }) => predicted);
     const own = rows.map(({ row }) => row);
-    return scoreLogits(kind.score(logitsOfPredictions(kind.name, given), own, numLabels), config.metrics, kind);
+    return scoreLogits(kind.score(logitsOfPredictions(kind.name, given), own, numLabels), config.metrics, kind, own);
   };
   for (let fold = 0; fold < folds && !cutShort; fold++) {
     const folder = join(outputDir, `fold-${fold}`);

@@ -169,7 +169,10 @@ export async function evaluateAdapter(
       ? logProbabilities(averagedRows(dataset, values, numLabels, kind).map((row) => row.values))
       : values[0]!;
   const scored = kind.score(logits, dataset.rows, numLabels);
-  return { samples: dataset.rows.length / kind.rowsPerSample, metrics: scoreLogits(scored, metrics, kind) };
+  return {
+    samples: dataset.rows.length / kind.rowsPerSample,
+    metrics: scoreLogits(scored, metrics, kind, dataset.rows),
+  };
 }
 
 /** Probabilities (or logits) of every row, in row order. @throws QloraError of every kind */

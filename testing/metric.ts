@@ -1,4 +1,5 @@
 import { defineRequest } from "../core/options/request.ts";
+import type { BaseRow } from "../core/plugin/data-format.ts";
 import { type Metric, type MetricPlugin, tasksOf } from "../core/plugin/metric.ts";
 import type { Task } from "../core/plugin/task.ts";
 import { normalValues, uniformValues } from "../core/util/random.ts";
@@ -48,7 +49,11 @@ class Rows {
       const logits = new Float32Array(members.length * this.numLabels);
       members.forEach((row, i) => logits.set(this.row(row), i * this.numLabels));
       const labels = Float64Array.from(members.flatMap((row) => this.labels.slice(row * width, (row + 1) * width)));
-      metric.add(logits, labels);
+      metric.add(
+        logits,
+        labels,
+        members.map((row) => rowOf(row, this.labels[row])),
+      );
       logits.fill(Number.NaN); // the caller's arrays are its own: evaluation uses them again
       labels.fill(Number.NaN);
     }
@@ -58,6 +63,15 @@ class Rows {
     return this.logits.subarray(index * this.numLabels, (index + 1) * this.numLabels);
   }
 }
+
+/** A made-up row of a file, with no column of its own. */
+const rowOf = (index: number, label: number | undefined): BaseRow => ({
+  kind: "text",
+  id: String(index),
+  file: "contract",
+  line: index + 1,
+  label,
+});
 
 /** Random rows in which every class appears; of a regression random targets, of labels each now and then. */
 function randomRows(count: number, numLabels: number, seed: number, task: Task): Rows {
@@ -196,10 +210,14 @@ export function metricContract(plugin: MetricPlugin, options: MetricContractOpti
       check("a label that is no class and sizes that do not fit are refused", () => {
         const logits = new Float32Array(2 * numLabels);
         const width = rows.labels.length / count;
+        const two = [rowOf(0, 0), rowOf(1, 0)];
         const labels = (last: number): number[] => [...new Array<number>(2 * width - 1).fill(0), last];
         const bad = width === numLabels && task !== "classification" ? [Number.NaN, Infinity] : [numLabels, -1, 0.5];
-        for (const label of bad) errorOf(() => create().add(logits, labels(label)), `label ${label}`);
-        errorOf(() => create().add(logits, labels(0).slice(width)), "twice the logits that one label needs");
+        for (const label of bad) errorOf(() => create().add(logits, labels(label), two), `label ${label}`);
+        errorOf(
+          () => create().add(logits, labels(0).slice(width), two.slice(1)),
+          "twice the logits that one label needs",
+        );
       }),
     ];
   });

@@ -8,7 +8,7 @@ export function eachRow(
   logits: Float32Array,
   labels: ArrayLike<number>,
   numLabels: number,
-  visit: (row: Float32Array, label: number) => void,
+  visit: (row: Float32Array, label: number, index: number) => void,
 ): void {
   if (logits.length !== labels.length * numLabels) {
     throw new RangeError(`${logits.length} logits for ${labels.length} labels of ${numLabels} classes`);
@@ -18,7 +18,7 @@ export function eachRow(
     if (!(Number.isInteger(label) && label >= 0 && label < numLabels)) {
       throw new RangeError(`row ${b}: label ${label} is no class of 0..${numLabels - 1}`);
     }
-    visit(logits.subarray(b * numLabels, (b + 1) * numLabels), label);
+    visit(logits.subarray(b * numLabels, (b + 1) * numLabels), label, b);
   }
 }
 

@@ -1,6 +1,7 @@
 /** The metric: what it gets, what it gives, and `defineMetric`, which declares one. */
 import type { OptionShape } from "../options/options.ts";
 import { type Parts, complete } from "./check.ts";
+import type { BaseRow } from "./data-format.ts";
 import { definePlugin, type Plugin, type PluginDefinition, type TypedPluginFactory } from "./factory.ts";
 import { TASKS, type Task } from "./task.ts";
 
@@ -18,8 +19,9 @@ export interface Metric {
    * @param logits [B, numLabels] row-major; of a reward model the score of the chosen answer, then that of the rejected one
    * @param labels [B] classes (of a reward model 0, the chosen answer); of a regression and of multi-label rows
    * [B, numLabels] row-major, what each output should be and 0 or 1 for each label
+   * @param rows [B] the rows, with the columns that nothing else reads in `extra`
    */
-  add(logits: Float32Array, labels: ArrayLike<number>): void;
+  add(logits: Float32Array, labels: ArrayLike<number>, rows: readonly BaseRow[]): void;
   /** E.g. `{ log_loss: 0.9371 }`; names appear as `eval_<name>`. */
   result(): Readonly<Record<string, number>>;
 }

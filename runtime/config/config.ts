@@ -80,7 +80,7 @@ export interface ConfigOverrides {
   readonly adapter: PluginOverride;
   readonly optimizer: PluginOverride;
   /** Undefined leaves the file's. */
-  readonly metrics: readonly PluginFactory[] | undefined;
+  readonly metrics: readonly PluginOverride[] | undefined;
   /** Undefined leaves the file's. */
   readonly reportTo: readonly PluginOverride[] | undefined;
   readonly task?: Readonly<Record<string, unknown>> | undefined;
@@ -309,6 +309,19 @@ export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): C
     }
   };
   const plugin = <K extends SingleKind>(kind: K): ConfigInput[K] => laid(given?.[kind], flags[kind]) as ConfigInput[K];
+  let howToSet: string | undefined;
+  const metric = ({ factory, options }: PluginOverride): MetricPlugin => {
+    try {
+      return factory.configure(options) as MetricPlugin;
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      const told = error.problems.map((problem) => problem.replace(/^metric\.(\w+)/, `metric ${factory.name}: $1`));
+      problems.push(...told);
+      const option = /^metric\.(\w+)/.exec(error.problems[0] ?? "")?.[1] ?? "OPTION";
+      howToSet ??= `Give it as --metrics.${kebab(factory.name)}.${kebab(option)} VALUE, or in a config file as an option of the metric: { ${option}: VALUE }.`;
+      return undefined as never; // never read: the problems are thrown below
+    }
+  };
   const reporters = flags.reportTo?.map(
     (flag) =>
       laid(
@@ -320,7 +333,7 @@ export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): C
     model: plugin("model"),
     adapter: plugin("adapter"),
     optimizer: plugin("optimizer"),
-    metrics: flags.metrics?.map((factory) => factory.configure({}) as MetricPlugin) ?? given?.metrics ?? [],
+    metrics: flags.metrics?.map(metric) ?? given?.metrics ?? [],
     reportTo: reporters ?? given?.reportTo ?? [],
     loss: given?.loss,
     schedule: given?.schedule,
@@ -337,8 +350,11 @@ export function mergeConfig(file: Config | undefined, flags: ConfigOverrides): C
   const bare = problems.some((problem) => problem.startsWith("model.checkpoint: got nothing"));
   const hint =
     "Give --model a checkpoint's folder or a model of the hub as org/name, or write a config with qlora init.";
-  throw new ConfigError("CONFIG_INVALID", problems, bare ? { hint } : {});
+  const next = bare ? hint : howToSet;
+  throw new ConfigError("CONFIG_INVALID", problems, next === undefined ? {} : { hint: next });
 }
+
+const kebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 /** The config as plain JSON: each plugin as its name and options, and the sections. */
 export function configToJson(config: Config): Readonly<Record<string, unknown>> {

@@ -57,7 +57,7 @@ async function predictHeldOut(run: TrainingRun, evalData: TokenizedDataset): Pro
   );
   const { kind } = run.work;
   const scored = kind.score(logits, evalData.dataset.rows, session.numLabels);
-  return { logits, metrics: scoreLogits(scored, config.metrics, kind) };
+  return { logits, metrics: scoreLogits(scored, config.metrics, kind, evalData.dataset.rows) };
 }
 
 /** Writes evaluation.json, on rank 0. */

@@ -1,5 +1,6 @@
 import { PluginError, QloraError } from "../../core/errors.ts";
 import { formatValue } from "../../core/options/describe.ts";
+import type { BaseRow } from "../../core/plugin/data-format.ts";
 import type { MetricPlugin } from "../../core/plugin/metric.ts";
 import type { Task } from "../../core/plugin/task.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
@@ -93,11 +94,12 @@ export function scoreLogits(
   { logits, labels, numLabels, loss }: Scored,
   metrics: readonly MetricPlugin[],
   { name: task }: Pick<TaskKind, "name">,
+  rows: readonly BaseRow[],
 ): Record<string, number> {
   const result: Record<string, number> = { eval_loss: loss };
   for (const plugin of metrics) {
     const metric = plugin.create({ numLabels, task });
-    metric.add(logits, labels);
+    metric.add(logits, labels, rows);
     addResult(result, plugin.name, metric.result());
   }
   return result;
@@ -127,5 +129,12 @@ export function validateMetrics(
   numLabels: number,
 ): readonly string[] | undefined {
   const sample = task.sample(numLabels);
-  return sample.labels.length === 0 ? undefined : Object.keys(scoreLogits(sample, metrics, task));
+  const rows = Array.from({ length: sample.logits.length / numLabels }, (_, i) => ({
+    kind: "made-up",
+    id: String(i),
+    file: "rows made up to try the metrics",
+    line: i + 1,
+    label: sample.labels[i],
+  }));
+  return sample.labels.length === 0 ? undefined : Object.keys(scoreLogits(sample, metrics, task, rows));
 }

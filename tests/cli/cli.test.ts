@@ -42,6 +42,17 @@ describe("a newcomer's mistakes", () => {
     [["train", ...model, "--lora-alpha", "16"], 2, 'unknown flag; did you mean "--adapter.alpha"?'],
     [["train", ...model, "--adapter.r", "16"], 2, 'unknown flag; did you mean "--adapter.rank"?'],
     [["train", ...model, "--output-dir", ""], 2, '--output-dir: got "", expected a string'],
+    [
+      ["train", ...model, "--metrics", "expected-cost"],
+      2,
+      "metric expected-cost: costs: got nothing, expected a list of number[]",
+      "Give it as --metrics.expected-cost.costs VALUE, or in a config file as an option of the metric: { costs: VALUE }.",
+    ],
+    [
+      ["train", ...model, "--metrics", "expected-cost", "--metrics.expected-cost.cost", "[[1]]"],
+      2,
+      '--metrics.expected-cost.cost: unknown flag; did you mean "--metrics.expected-cost.costs"?',
+    ],
     [["train", ...model, "--class-weights", "0,0"], 2, "training.classWeights: got 0, 0, expected one above 0"],
     [["train", ...model, "--metrics", "accurcy"], 2, "--metrics accurcy: ", 'did you mean "accuracy"?'],
     [["train", "--model", "nowhere"], 2, "A checkpoint is a folder that is there, or a model of the hub as org/name."],
@@ -222,6 +233,22 @@ describe("--print-config", () => {
       adapter: { name: "dora", options: { magnitude: 2 } },
       training: { perDeviceTrainBatchSize: 2 },
     });
+  });
+
+  test("options of metrics are flags, of those that the command line names and of those in a file", async () => {
+    const costs = [
+      [0, 5],
+      [1, 0],
+    ];
+    const given = ["--metrics.expected-cost.costs", JSON.stringify(costs), "--metrics.expectedCost.groupBy=topic"];
+    const named = await qlora("train", "--print-config", ...model, "--metrics", "log-loss,expected-cost", ...given);
+    expect(named).toMatchObject({ code: 0, stderr: "" });
+    expect(configOf(named)).toMatchObject({
+      metrics: [{ name: "log-loss" }, { name: "expected-cost", options: { costs, groupBy: "topic" } }],
+    });
+    const none = await qlora("train", "--print-config", ...project, ...given);
+    expect(none).toMatchObject({ code: 2 });
+    expect(none.stderr).toContain("--metrics.expected-cost.costs: unknown flag"); // the file has accuracy alone
   });
 
   test("reporters are named as metrics are, and their options are flags", async () => {

@@ -16,7 +16,7 @@ const blocks = [...page.matchAll(/^```(\w+)(?: file=(\S+))?\n([\s\S]*?)^```$/gm)
   text: match[3]!,
 }));
 const commands = blocks.filter(({ language }) => language === "sh").flatMap(({ text }) => text.trim().split("\n"));
-const needsGpu = /^(?:bun test (?!margin|focal|halving|webhook)|qlora (?:train|eval)|cd )/;
+const needsGpu = /^(?:bun test (?!margin|expected-cost|focal|halving|webhook)|qlora (?:train|eval)|cd )/;
 
 const compiler = typescriptCompiler();
 let outside: Outside;
@@ -44,7 +44,7 @@ test.skipIf(compiler === undefined)(
 /** What stands for a command here: packages are installed already. */
 function wordsOf(command: string): { readonly folder: string; readonly words: readonly string[] } | undefined {
   const [, inside, last = command] = /^cd (\S+) && (?:.* && )?(.*)$/.exec(command) ?? [];
-  const words = last.split(/\s+/);
+  const words = last.split(/\s+/).map((word) => word.replace(/^'(.*)'$/, "$1"));
   if (words[0] === "bun" && words[1] === "add") return undefined;
   if (words[0] === "mkdir" || inside === "my-plugins") return undefined;
   return { folder: join(outside.folder, inside ?? "."), words };

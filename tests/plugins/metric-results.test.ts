@@ -31,7 +31,8 @@ test.each([
 
 test("numbers that are not finite are a metric's to give; every shipped one can be tried", () => {
   const [logits, labels] = [Float32Array.of(0, 0), [1]];
-  expect(scoreLogits(scoredClasses(logits, labels, 2), [metric(() => ({ a: NaN }))], classification)).toEqual({
+  const rows = [{ kind: "text", id: "0", file: "a.csv", line: 2, label: 1 }];
+  expect(scoreLogits(scoredClasses(logits, labels, 2), [metric(() => ({ a: NaN }))], classification, rows)).toEqual({
     eval_loss: Math.log(2),
     eval_a: NaN,
   });

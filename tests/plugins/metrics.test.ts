@@ -13,7 +13,7 @@ function score(
 ): number {
   const metric = plugin.create({ numLabels: logits[0]!.length });
   for (let at = 0; at < labels.length; at += batch) {
-    metric.add(Float32Array.from(logits.slice(at, at + batch).flat()), labels.slice(at, at + batch));
+    metric.add(Float32Array.from(logits.slice(at, at + batch).flat()), labels.slice(at, at + batch), []);
   }
   return Object.values(metric.result())[0]!;
 }
@@ -77,7 +77,7 @@ describe("accuracy", () => {
 
   test("labels and sizes are checked", () => {
     const metric = accuracy().create({ numLabels: 2 });
-    expect(() => metric.add(new Float32Array(2), [2])).toThrow("row 0: label 2 is no class of 0..1");
-    expect(() => metric.add(new Float32Array(3), [1])).toThrow("3 logits for 1 labels of 2 classes");
+    expect(() => metric.add(new Float32Array(2), [2], [])).toThrow("row 0: label 2 is no class of 0..1");
+    expect(() => metric.add(new Float32Array(3), [1], [])).toThrow("3 logits for 1 labels of 2 classes");
   });
 });

@@ -8,7 +8,7 @@ type Rows = readonly (readonly number[])[];
 
 function scores(plugin: MetricPlugin, logits: Rows, labels: readonly number[]): Readonly<Record<string, number>> {
   const metric = plugin.create({ numLabels: logits[0]!.length });
-  metric.add(Float32Array.from(logits.flat()), labels);
+  metric.add(Float32Array.from(logits.flat()), labels, []);
   return metric.result();
 }
 

@@ -21,7 +21,7 @@ type Rows = readonly (readonly number[])[];
 
 function score(plugin: MetricPlugin, task: Task, logits: Rows, labels: readonly number[]) {
   const metric = plugin.create({ numLabels: logits[0]!.length, task });
-  metric.add(Float32Array.from(logits.flat()), labels);
+  metric.add(Float32Array.from(logits.flat()), labels, []);
   return metric.result();
 }
 

@@ -13,6 +13,6 @@ test("a table of the textbooks", () => {
     [1, 0, 10],
     [1, 1, 15],
   ] as const)
-    for (let i = 0; i < times; i++) metric.add(Float32Array.of(predicted === 0 ? 1 : 0, predicted), [label]);
+    for (let i = 0; i < times; i++) metric.add(Float32Array.of(predicted === 0 ? 1 : 0, predicted), [label], []);
   expect(metric.result()["kappa"]).toBeCloseTo(0.4, 12);
 });
