@@ -9,6 +9,11 @@
  *   fresh one, the tape adds the two.
  * - Gradients of parameters are never returned: they are added (`+=`) into `parameter.grad`, which lives outside.
  * - An input that needs no gradient (frozen, or before the first adapter) gets none, ever.
+ *
+ * Release of transients, the same on every tier and in evaluation as in training:
+ * - What an op saves is kept for its backward: callers release its inputs and outputs as soon as no other op is to read them.
+ * - After `release` no op may read, save or return the tensor. One that does is an error that names both, even where the memory
+ *   happens to be there still because another op, on this tier, has saved the same tensor.
  */
 import type { Gpu } from "../device/gpu.ts";
 import { describe, type DType, type Tensor } from "../device/tensor.ts";
@@ -91,6 +96,8 @@ export class Tape {
   /** Inputs of the model's blocks. */
   readonly #blocks = new Map<Tensor, number>();
   #scope = new Set<Tensor>();
+  /** What the caller, or an op's forward, has said to be done with. */
+  readonly #released = new WeakSet<Tensor>();
 
   constructor(gpu: Gpu, options: TapeOptions = {}) {
     this.gpu = gpu;
@@ -128,9 +135,13 @@ export class Tape {
     return this.#needGradient.has(tensor);
   }
 
-  /** Says that the caller is done with a transient; its memory goes back unless a node saved it. */
+  /** Says that the caller is done with a transient: its memory goes back unless an op saved it, and no later op may read it. */
   release(...tensors: readonly Tensor[]): void {
-    for (const tensor of tensors) if (this.#scope.delete(tensor)) this.#drop(tensor);
+    for (const tensor of tensors) {
+      if (!this.#scope.delete(tensor)) continue;
+      this.#released.add(tensor);
+      this.#drop(tensor);
+    }
   }
 
   /** Runs `body`; transients made inside it are released at its end, except those it returns. */
@@ -149,7 +160,10 @@ export class Tape {
 
   /** Runs an op, remembering it where something will need its gradient. */
   run<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): readonly Tensor[] {
+    this.#expectHeld(op.name, "reads", inputs);
     const { outputs, saved = [] } = op.forward(this, inputs, attrs);
+    this.#expectHeld(op.name, "saves", saved);
+    this.#expectHeld(op.name, "returns", outputs);
     const needs = inputs.map((tensor) => this.#needGradient.has(tensor));
     if (!this.recording || !(needs.includes(true) || op.trains?.(attrs) === true)) {
       for (const tensor of saved) if (!inputs.includes(tensor) && !outputs.includes(tensor)) this.release(tensor);
@@ -178,6 +192,7 @@ export class Tape {
     inputs: readonly Tensor[],
     body: (tape: Tape, inputs: readonly Tensor[]) => readonly Tensor[],
   ): readonly Tensor[] {
+    this.#expectHeld(name, "reads", inputs);
     if (!this.recording) return this.scope(() => body(this, inputs));
     const silent = new Tape(this.gpu, { ...this.#options, recording: false });
     const outputs = silent.#detach(() => body(silent, inputs));
@@ -287,6 +302,15 @@ export class Tape {
     const kept = this.scope(body);
     for (const tensor of kept) this.#disown(tensor);
     return kept;
+  }
+
+  /** @throws Error naming the op and the tensor where one was released: its memory may be another's by now */
+  #expectHeld(name: string, does: "reads" | "saves" | "returns", tensors: readonly Tensor[]): void {
+    const gone = tensors.find((tensor) => this.#released.has(tensor));
+    if (gone === undefined) return;
+    const when =
+      does === "reads" ? `after the last op that reads it, ${name} included` : "in no forward that hands it on";
+    throw new Error(`op ${name} ${does} ${describe(gone)}, which was released before: release it ${when}`);
   }
 
   #adopt(tensor: Tensor): void {

@@ -118,6 +118,57 @@ for (const tier of tiers) {
       gpu.free(weight);
     });
 
+    test.each([true, false])(
+      "an op that reads what was released is an error that names both, recording %p",
+      async (recording) => {
+        const gpu = await gpuOf(tier);
+        const x = tensorOf(gpu, [1, 2], [2], "f32");
+        const tape = new Tape(gpu, { recording });
+        tape.requireGradient(x);
+        const [y] = tape.run(triple, [x], undefined);
+        // `kept` saves y: while it is recorded, y's memory is there all the same.
+        const kept: Op<undefined> = {
+          ...triple,
+          name: "kept",
+          forward: (...of) => ({ ...triple.forward(...of), saved: of[1] }),
+        };
+        tape.run(kept, [y!], undefined);
+        tape.release(y!);
+        const says =
+          "op triple reads 3x [2] f32, which was released before: release it after the last op that reads it, triple included";
+        expect(() => tape.run(triple, [y!], undefined)).toThrow(says);
+        expect(() => tape.checkpoint("triple", [y!], () => [])).toThrow(says);
+        tape.close();
+        gpu.free(x);
+      },
+    );
+
+    test.each([
+      ["saves", (private_: Tensor, y: Tensor) => ({ outputs: [y], saved: [private_] })],
+      ["returns", (private_: Tensor) => ({ outputs: [private_] })],
+    ] as const)("an op that %s what it has released is an error, in evaluation too", async (does, give) => {
+      const gpu = await gpuOf(tier);
+      const x = tensorOf(gpu, [1, 2], [2], "f32");
+      const hasty: Op<undefined> = {
+        ...triple,
+        name: "hasty",
+        forward: (tape, [input]) => {
+          const [y, own] = [tape.like(input!, "y"), tape.like(input!, "own")];
+          tape.release(own);
+          return give(own, y);
+        },
+      };
+      for (const recording of [true, false]) {
+        const tape = new Tape(gpu, { recording });
+        tape.requireGradient(x);
+        expect(() => tape.run(hasty, [x], undefined)).toThrow(
+          `op hasty ${does} own [2] f32, which was released before`,
+        );
+        tape.close();
+      }
+      gpu.free(x);
+    });
+
     test("a leak is an error", async () => {
       const gpu = await gpuOf(tier);
       const tape = new Tape(gpu);
