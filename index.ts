@@ -6,6 +6,7 @@
 // ---- the config, and what may be in it
 export { type Config, type ConfigInput, defineConfig } from "./runtime/config/config.ts";
 export { defineLoss, type Loss, type LossDefinition, type LossInput, type LossOutput } from "./runtime/config/loss.ts";
+export { distillation, type DistillationOptions } from "./runtime/training/distillation.ts";
 export { lmsysKaggle, lmsysSeed, type Preset, presets } from "./sdk/presets.ts";
 export type { ArenaRow } from "./runtime/data/formats/arena.ts";
 export type { DataRow } from "./runtime/data/formats/index.ts";
@@ -26,6 +27,7 @@ export type {
 } from "./sdk/inference.ts";
 export type { InferenceRequest } from "./runtime/inference/adapter-run.ts";
 export { type CrossValidation, crossValidate } from "./sdk/cross-validate.ts";
+export { distill, type DistillRequest, type DistillResult } from "./sdk/distill.ts";
 export { ensemble, type EnsembleRequest, type EnsembleResult } from "./sdk/ensemble.ts";
 export { bothEmpty, identicalAnswers, type PostProcess } from "./sdk/post-process.ts";
 export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./sdk/probabilities.ts";

@@ -16,6 +16,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   train: () => import("./commands/train.ts"),
   eval: () => import("./commands/eval.ts"),
   cv: () => import("./commands/cv.ts"),
+  distill: () => import("./commands/distill.ts"),
   plan: () => import("./commands/plan.ts"),
   predict: () => import("./commands/predict.ts"),
   ensemble: () => import("./commands/ensemble.ts"),

@@ -7,6 +7,7 @@ export type Sdk = Pick<
   typeof sdk,
   | "train"
   | "crossValidate"
+  | "distill"
   | "syncRun"
   | "push"
   | "dryRun"

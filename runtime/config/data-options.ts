@@ -100,9 +100,13 @@ export const dataOptions = defineOptions(
       default: [],
       help: "columns of the training files with the probability of each class; see softLabelWeight",
     }),
+    softLabelFile: option("string > 0", {
+      optional: true,
+      help: "CSV of class probabilities by id, as cv, ensemble and predict write them, joined to the training rows as soft labels",
+    }),
     cacheDir: option("string", { default: ".cache/qlora", help: "folder of tokenized data, kept by content" }),
   },
-  ({ trainFiles, evalFiles, columns, template, nSplits, foldIdx, softLabelColumns }) => {
+  ({ trainFiles, evalFiles, columns, template, nSplits, foldIdx, softLabelColumns, softLabelFile }) => {
     const problems = unknownKeys(columns, columnNames, "column", (key) => `columns.${key}`);
     const wrong = templateProblem(template);
     if (wrong !== undefined) problems.push(`template: ${wrong}`);
@@ -111,6 +115,8 @@ export const dataOptions = defineOptions(
     if (nSplits !== undefined && foldIdx >= nSplits) {
       problems.push(`foldIdx: got ${foldIdx}, expected less than nSplits (${nSplits})`);
     }
+    if (softLabelFile !== undefined && softLabelColumns.length > 0)
+      problems.push("softLabelFile: got it together with softLabelColumns, expected only one of them");
     if (softLabelColumns.length === 1) problems.push("softLabelColumns: got one column, expected one for each class");
     if (nSplits === undefined && foldIdx > 0) problems.push(`foldIdx: got ${foldIdx} without nSplits, expected both`);
     if (nSplits !== undefined && evalFiles.length > 0) {

@@ -35,6 +35,7 @@ export function taskProblems({ task: { task }, data, training, metrics }: TaskCo
   if (training.classWeights !== undefined) unused("training.classWeights", training.classWeights.join(", "));
   for (const { option, got } of changedSoftLabelOptions(training)) unused(`training.${option}`, String(got));
   if (data.softLabelColumns.length > 0) unused("data.softLabelColumns", data.softLabelColumns.join(", "));
+  if (data.softLabelFile !== undefined) unused("data.softLabelFile", data.softLabelFile);
   if (data.swapAugment) unused("data.swapAugment", "true");
   return problems;
 }

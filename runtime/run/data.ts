@@ -16,6 +16,7 @@ import type { LabelValues } from "../data/label-values.ts";
 import type { StepSample } from "../data/pack.ts";
 import { namedTemplate } from "../data/templates/index.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
+import { joinSoftLabels } from "../data/soft-label-file.ts";
 import { loadData } from "../data/split.ts";
 import { augmentBySwapping } from "../data/swap.ts";
 import { loadTokenizer } from "../data/tokenizer.ts";
@@ -35,8 +36,17 @@ export const columnOptions = (options: DataOptions): ColumnOptions => {
   return { format, softLabelColumns, weightColumn, columns, givenNames: labelNames, sideSeed: pairSeed };
 };
 
-/** @param labelNames classes that a run has already; default: the data's own @throws DataError, ConfigError */
-export async function loadRunData(options: DataOptions, task: TaskOptions, labelNames?: ClassNames): Promise<RunData> {
+/**
+ * @param labelNames classes that a run has already; default: the data's own
+ * @param softLabelFile soft labels of the rows to train on
+ * @throws DataError, ConfigError
+ */
+export async function loadRunData(
+  options: DataOptions,
+  task: TaskOptions,
+  labelNames?: ClassNames,
+  softLabelFile?: string,
+): Promise<RunData> {
   const { trainFiles, evalFiles, nSplits, foldIdx, foldBy, groupBy, swapAugment } = options;
   if (trainFiles.length === 0) {
     throw new ConfigError("DATA_NO_FILES", "data.trainFiles: no files are given", {
@@ -53,7 +63,8 @@ export async function loadRunData(options: DataOptions, task: TaskOptions, label
     },
     labelNames,
   );
-  return swapAugment ? { ...data, train: augmentBySwapping(data.train) } : data;
+  const train = softLabelFile === undefined ? data.train : joinSoftLabels(data.train, softLabelFile);
+  return { ...data, train: swapAugment ? augmentBySwapping(train) : train };
 }
 
 /** How the labels of a task are read. @param names of the labels, where a run has them already */
@@ -84,7 +95,7 @@ export async function loadTrainingData({
       { hint: "Name files with --eval-files, hold out a fold with --n-splits, or leave --eval-strategy out." },
     );
   }
-  return loadRunData(data, task);
+  return loadRunData(data, task, undefined, data.softLabelFile);
 }
 
 /** The same for rows that are not trained on. */
