@@ -35,7 +35,7 @@ export const dataOptions = defineOptions(
   {
     trainFiles: option("string[]", {
       default: [],
-      help: "files to train on, read as one: CSV, JSON, JSONL or Parquet, also in .gz or .zip (one.zip#train.csv); folders and patterns of them",
+      help: "files to train on, read as one: CSV, JSON, JSONL or Parquet, also in .gz or .zip (one.zip#train.csv); folders and patterns of them; hf://org/name[@revision][/config][:split]",
     }),
     evalFiles: option("string[]", { default: [], help: "files to evaluate on" }),
     format: option(choiceOf(["auto", ...formatNames]), {

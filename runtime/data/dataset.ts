@@ -47,6 +47,8 @@ export type LoadOptions = ColumnOptions & {
   readonly numLabels?: number | undefined;
   /** False: labels are not read, whatever the files have. Default true. */
   readonly labelled?: boolean | undefined;
+  /** The split of a dataset of the hub that has several, where its name says none. */
+  readonly defaultSplit?: string | undefined;
   /** Classes of the data trained on; default: these files define them. */
   readonly labelNames?: ClassNames | undefined;
   /** Labels are numbers or sets, no classes. */
@@ -209,7 +211,7 @@ export async function loadDataset(files: string | readonly string[], options: Lo
   const read: ReadRow<DataRow>[] = [];
   let classes: number | undefined;
   let fixed: DataFormat | undefined;
-  for (const file of await expandFiles(list)) {
+  for (const file of await expandFiles(list, options.defaultSplit)) {
     const part = await readFile(file, reading, read, values);
     fixed = sharedFormat(fixed, part.format, file.name);
     if (part.classes !== undefined) classes = Math.max(classes ?? 0, part.classes);

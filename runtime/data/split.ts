@@ -52,7 +52,7 @@ export async function loadData(
     });
   }
   if (nSplits === undefined && foldIdx !== undefined) throw new ConfigError("DATA_SPLIT", "foldIdx needs nSplits");
-  const all = requireLabels(await loadDataset(options.train, { ...options, labelNames }));
+  const all = requireLabels(await loadDataset(options.train, { ...options, labelNames, defaultSplit: "train" }));
   if (options.evaluation !== undefined) {
     const read = {
       ...options,

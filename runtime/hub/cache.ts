@@ -19,7 +19,9 @@ export interface CachePaths {
 }
 
 export function cachePaths(cacheDir: string, id: string): CachePaths {
-  const folder = ["models", ...id.split("/")].join("--");
+  const parts = id.split("/");
+  // A dataset is known by what its address begins with.
+  const folder = (parts.length === 3 && parts[0] === "datasets" ? parts : ["models", ...parts]).join("--");
   const model = join(cacheDir, folder);
   return {
     blobs: join(model, "blobs"),

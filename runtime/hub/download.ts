@@ -50,7 +50,7 @@ export async function describeFile(
 ): Promise<RemoteFile> {
   const { hub, signal } = context;
   const target = { id, revision: commit, file };
-  const url = `${hub.endpoint}/${id}/resolve/${commit}/${encodeURIComponent(file)}`;
+  const url = `${hub.endpoint}/${id}/resolve/${commit}/${file.split("/").map(encodeURIComponent).join("/")}`;
   const { headers } = await ask(hub, target, url, { method: "HEAD", signal });
   const etag = headers.get("x-linked-etag") ?? headers.get("etag") ?? "";
   const hash = etag.replace(/^W\//, "").replaceAll('"', "");

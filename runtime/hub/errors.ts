@@ -39,9 +39,13 @@ export function refusal(hub: HubEnvironment, target: HubTarget, response: Respon
     });
   }
   if (status === 404 || (status === 401 && (code === "RepoNotFound" || !known))) {
-    return new ModelError("HUB_NOT_FOUND", `${host} knows no model ${id}, or it is private`, {
-      hint: `Check its spelling, set HF_TOKEN for a private model, or write ./${id} for a folder.`,
-    });
+    return new ModelError(
+      "HUB_NOT_FOUND",
+      `${host} knows no ${id.startsWith("datasets/") ? "dataset" : "model"} ${id.replace(/^datasets\//, "")}, or it is private`,
+      {
+        hint: `Check its spelling, set HF_TOKEN for a private model, or write ./${id} for a folder.`,
+      },
+    );
   }
   if (status === 401) {
     return new ModelError("HUB_TOKEN_REFUSED", `${host} does not accept the token it was sent for ${id}`, {

@@ -52,12 +52,17 @@ export const sha256 = (content: Uint8Array): string => createHash("sha256").upda
 export const gitSha1 = (content: Uint8Array): string =>
   createHash("sha1").update(`blob ${content.byteLength}\0`).update(content).digest("hex");
 
-/** Serves `files` as the model `id` at COMMIT, `main` and `v1`; `.safetensors` and tokenizer.json lie in LFS. */
-export async function startHub(id: string, files: ReadonlyMap<string, Uint8Array>): Promise<FakeHub> {
+/** Serves `files` as the model (or the dataset) `id` at COMMIT, `main` and `v1`; `.safetensors`, `.parquet` and tokenizer.json lie in LFS. */
+export async function startHub(
+  id: string,
+  files: ReadonlyMap<string, Uint8Array>,
+  kind: "models" | "datasets" = "models",
+): Promise<FakeHub> {
+  const address = kind === "models" ? id : `datasets/${id}`;
   const requests: SeenRequest[] = [];
   const misbehaviour: Misbehaviour = {};
   let bytes = 0;
-  const isLfs = (name: string): boolean => name.endsWith(".safetensors") || name === "tokenizer.json";
+  const isLfs = (name: string): boolean => /\.(safetensors|parquet)$/.test(name) || name === "tokenizer.json";
 
   const note = (host: "hub" | "cdn", request: IncomingMessage): string => {
     const [path = ""] = decodeURIComponent(request.url ?? "").split("?");
@@ -100,8 +105,8 @@ export async function startHub(id: string, files: ReadonlyMap<string, Uint8Array
   const hub = createServer((request, response) => {
     const path = note("hub", request);
     if (refused(response)) return;
-    const revision = path.startsWith(`/api/models/${id}/revision/`)
-      ? path.slice(`/api/models/${id}/revision/`.length)
+    const revision = path.startsWith(`/api/${kind}/${id}/revision/`)
+      ? path.slice(`/api/${kind}/${id}/revision/`.length)
       : undefined;
     if (revision !== undefined) {
       if (![COMMIT, "main", "v1", "refs/pr/1"].includes(revision)) {
@@ -113,8 +118,8 @@ export async function startHub(id: string, files: ReadonlyMap<string, Uint8Array
       response.end(JSON.stringify({ _id: "1", id, sha: COMMIT, siblings, lastModified: "2024-07-01T00:00:00.000Z" }));
       return;
     }
-    const name = path.startsWith(`/${id}/resolve/${COMMIT}/`)
-      ? path.slice(`/${id}/resolve/${COMMIT}/`.length)
+    const name = path.startsWith(`/${address}/resolve/${COMMIT}/`)
+      ? path.slice(`/${address}/resolve/${COMMIT}/`.length)
       : undefined;
     const content = name === undefined ? undefined : files.get(name);
     if (name === undefined || content === undefined) {

@@ -3,23 +3,32 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { DataError } from "../../../core/errors.ts";
 import { isFolder } from "../../files/stat.ts";
+import { isDatasetName, resolveDataset } from "../../hub/index.ts";
 import { loadPackage } from "../../packages.ts";
 import { type DataFile, ROW_FILE } from "./data-file.ts";
 import { splitOf } from "./splits.ts";
 
+/** Archives count by what they may hold. */
+const isRowFile = (name: string): boolean => ROW_FILE.test(name.replace(/\.zip$/i, ".csv"));
+
 const plain = (path: string): DataFile => ({ path, name: path, member: undefined });
 
 /**
+ * @param defaultSplit of a dataset that has several, where none is named
  * Files in the order in which their rows are numbered: those of a folder and of a pattern by name.
  * @throws DataError for a folder or a pattern without any, and for a folder of several splits
  */
-export async function expandFiles(names: readonly string[]): Promise<readonly DataFile[]> {
+export async function expandFiles(names: readonly string[], defaultSplit?: string): Promise<readonly DataFile[]> {
   const files: DataFile[] = [];
-  for (const name of names) files.push(...(await expandName(name)));
+  for (const name of names) files.push(...(await expandName(name, defaultSplit)));
   return files;
 }
 
-async function expandName(name: string): Promise<readonly DataFile[]> {
+async function expandName(name: string, defaultSplit: string | undefined): Promise<readonly DataFile[]> {
+  if (isDatasetName(name)) {
+    const files = await resolveDataset(name, { isRows: isRowFile, splitOf, defaultSplit });
+    return files.map((file) => ({ ...file, member: undefined }));
+  }
   if (isFolder(name)) return shardsOf(name).map(plain);
   if (existsSync(name)) return [plain(name)];
   const [, archive, member] = /^(.*?\.zip)#(.+)$/i.exec(name) ?? [];
@@ -30,7 +39,7 @@ async function expandName(name: string): Promise<readonly DataFile[]> {
 /** Files of rows that lie in a folder, by name. */
 function shardsOf(folder: string): string[] {
   const names = readdirSync(folder)
-    .filter((name) => !/^[._]/.test(name) && ROW_FILE.test(name.replace(/\.zip$/i, ".csv")))
+    .filter((name) => !/^[._]/.test(name) && isRowFile(name))
     .sort();
   if (names.length === 0) {
     throw new DataError(
