@@ -255,7 +255,7 @@ interface FormatNeed {
 function formatNeeds({ tta, submission, postProcess = [] }: FormatRequest): FormatNeed[] {
   const needs: FormatNeed[] = [];
   if (submission === true)
-    needs.push({ part: "a submission", serves: ({ classes }) => classes !== undefined, all: true });
+    needs.push({ part: "a submission", serves: ({ classes }) => classes !== undefined, all: false });
   for (const { name, arenaOnly } of postProcess)
     if (arenaOnly === true) needs.push({ part: name, serves: (format) => format.name === arena.name, all: true });
   if (tta === "swap") needs.push({ part: "tta swap", serves: canSwap, all: false });

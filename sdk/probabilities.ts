@@ -83,6 +83,18 @@ export function formatProbabilities({ columns, rows }: ProbabilityTable): string
   return `${["id", ...columns].map(csvCell).join(",")}\n${lines.join("")}`;
 }
 
+/**
+ * The table as a competition takes it: LMSYS's columns of probabilities; where nothing can be a tie, its sequel's `id,winner`, in which
+ * the likelier answer wins.
+ */
+export function formatSubmission(table: ProbabilityTable): string {
+  if (table.columns.join() !== "winner_model_a,winner_model_b") return formatProbabilities(table);
+  const lines = table.rows.map(
+    ({ id, values: [a = 0, b = 0] }) => `${csvCell(id)},${a >= b ? "model_a" : "model_b"}\n`,
+  );
+  return `id,winner\n${lines.join("")}`;
+}
+
 /** Probabilities of a row may miss 1 by so much: files are often rounded. */
 const SUM_TOLERANCE = 1e-3;
 

@@ -5,7 +5,7 @@ import { checkWritable, explainWriteErrors, writeFileAtomic } from "../../runtim
 import type { PredictResult } from "../../sdk/inference.ts";
 import { withOutOfFold } from "../../sdk/out-of-fold.ts";
 import { POST_PROCESSES, type PostProcess } from "../../sdk/post-process.ts";
-import { formatProbabilities } from "../../sdk/probabilities.ts";
+import { formatProbabilities, formatSubmission } from "../../sdk/probabilities.ts";
 import type { CommandData } from "../command.ts";
 import { type AdapterFlags, inferenceRequest } from "../inference-flags.ts";
 import { interruptible } from "../interrupt.ts";
@@ -106,7 +106,7 @@ export async function predict({ services, values, positionals }: CommandData, fl
     await writeFileAtomic(file, text);
     notes.info(`wrote ${result.rows.length} rows to ${file}`);
   };
-  if (submission !== undefined) await write(submission, formatProbabilities(result));
+  if (submission !== undefined) await write(submission, formatSubmission(result));
   if (outOfFold !== undefined) {
     await writeFileAtomic(oof!, formatProbabilities(outOfFold));
     notes.info(`added ${result.rows.length} rows to ${oof}, which has ${outOfFold.rows.length} now`);

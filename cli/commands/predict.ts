@@ -30,7 +30,8 @@ export default defineCommand({
     submission: {
       type: "string",
       valueHint: "file",
-      description: "Write the competition's CSV here: id, winner_model_a, winner_model_b, winner_tie",
+      description:
+        "Write the competition's CSV here: id, winner_model_a, winner_model_b, winner_tie; of a model without ties id, winner",
     },
     oof: {
       type: "string",

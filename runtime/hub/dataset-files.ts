@@ -143,13 +143,14 @@ async function cardConfigs(card: string | undefined, file: string): Promise<read
   const configs: unknown = isObject(read) ? read["configs"] : undefined;
   if (!Array.isArray(configs)) return [];
   return configs.filter(isObject).map((config) => ({
-    name: String(config["config_name"] ?? "default"),
+    name: textOr(config["config_name"], "default"),
     isDefault: config["default"] === true,
     folder: typeof config["data_dir"] === "string" ? config["data_dir"].replace(/^\.?\/|\/$/g, "") : undefined,
     splits: patternsOf(config["data_files"]),
   }));
 }
 
+const textOr = (value: unknown, other: string): string => (typeof value === "string" ? value : other);
 const listOf = (value: unknown): string[] =>
   (Array.isArray(value) ? value : [value]).filter((item): item is string => typeof item === "string");
 
@@ -157,7 +158,7 @@ const listOf = (value: unknown): string[] =>
 function patternsOf(files: unknown): ReadonlyMap<string, readonly string[]> | undefined {
   if (files === undefined || files === null) return undefined;
   if (Array.isArray(files) && files.some(isObject))
-    return new Map(files.filter(isObject).map((entry) => [String(entry["split"] ?? "train"), listOf(entry["path"])]));
+    return new Map(files.filter(isObject).map((entry) => [textOr(entry["split"], "train"), listOf(entry["path"])]));
   if (isObject(files)) return new Map(Object.entries(files).map(([split, paths]) => [split, listOf(paths)]));
   return new Map([["train", listOf(files)]]);
 }

@@ -86,7 +86,7 @@ async function listFiles(
   const url = `${hub.endpoint}/api/datasets/${id}/revision/${encodeURIComponent(revision)}`;
   try {
     const response = await ask(hub, { id: `datasets/${id}`, revision }, url, { signal });
-    const answer = (await response.json().catch(() => undefined)) as unknown;
+    const answer: unknown = await response.json().catch(() => undefined);
     const { sha, siblings } = isObject(answer) ? answer : {};
     if (typeof sha === "string" && isCommit(sha) && Array.isArray(siblings)) {
       const names = siblings.map((file: unknown) => (isObject(file) ? String(file["rfilename"]) : ""));

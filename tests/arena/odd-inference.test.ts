@@ -60,7 +60,7 @@ describe.skipIf(tiers.length === 0)("a run on texts of two classes", () => {
     const winners = "needs a model of an arena's classes (A wins, B wins, perhaps tie), this one has 2";
     expect(await failure(predict({ ...short, tta: "swap" }))).toBe(`ModelError: ${run}: tta swap ${winners}`);
     expect(await failure(evaluate({ ...short, tta: "swap" }))).toBe(`ModelError: ${run}: tta swap ${winners}`);
-    expect(await failure(predict({ ...short, submission: true }))).toBe(`ModelError: ${run}: a submission ${classes}`);
+    expect(await failure(predict({ ...short, submission: true }))).toBe(`ModelError: ${run}: a submission ${winners}`);
     const postProcess = [bothEmpty([0.1, 0.1, 0.8])];
     expect(await failure(predict({ ...short, postProcess }))).toBe(`ModelError: ${run}: both-empty ${classes}`);
     expect(await failure(predict({ run, postProcess, device }))).toContain(

@@ -1,4 +1,5 @@
 /** Classes with names, and arenas without ties, from the data through training to what is written. */
+import { formatSubmission } from "../../sdk/probabilities.ts";
 import { describe, expect, test } from "bun:test";
 import { cp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -70,7 +71,7 @@ describe.skipIf(tiers.length === 0)("classes", () => {
     expect(elsewhere.rows).toEqual(predicted.rows);
   }, 300_000);
 
-  test("an arena without ties trains two classes, and predicts two; a submission wants three", async () => {
+  test("an arena without ties trains two classes, and predicts two; a submission says who wins", async () => {
     await using folder = await temporaryFolder();
     const file = join(folder.path, "wsdm.csv");
     const rows = ["Hi,Hello,Go away,model_a", "Bye,x,See you,model_b", "Two,2,Four,model_a", "A,b,a,model_b"];
@@ -95,9 +96,8 @@ describe.skipIf(tiers.length === 0)("classes", () => {
     const { metrics } = await evaluate(request);
     const losses = plain.rows.map(({ values }, i) => -Math.log(values[[0, 1, 0, 1][i]!]!));
     expect(metrics["eval_loss"]!).toBeCloseTo(losses.reduce((sum, value) => sum + value, 0) / 4, 5);
-    const submission = predict({ ...request, submission: true });
-    expect(await submission.catch((error: unknown) => (error as Error).message)).toContain(
-      "a submission needs a model of three classes (A wins, B wins, tie), this one has 2",
-    );
+    const submission = formatSubmission(await predict({ ...request, submission: true }));
+    const winners = plain.rows.map(({ id, values: [a, b] }) => `${id},${a! >= b! ? "model_a" : "model_b"}\n`);
+    expect(submission).toBe(`id,winner\n${winners.join("")}`);
   }, 300_000);
 });
