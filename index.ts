@@ -28,6 +28,7 @@ export type {
 export type { InferenceRequest } from "./runtime/inference/adapter-run.ts";
 export { type CrossValidation, crossValidate } from "./sdk/cross-validate.ts";
 export { distill, type DistillRequest, type DistillResult } from "./sdk/distill.ts";
+export { sweep, type SweepArm, type SweepPlan, type SweepRange, type SweepResult } from "./sdk/sweep/index.ts";
 export { ensemble, type EnsembleRequest, type EnsembleResult } from "./sdk/ensemble.ts";
 export { bothEmpty, identicalAnswers, type PostProcess } from "./sdk/post-process.ts";
 export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from "./sdk/probabilities.ts";

@@ -14,7 +14,7 @@ import { notes } from "./output.ts";
 export { leaveWorld };
 
 /** Commands that several ranks run together. */
-const RANKED: readonly string[] = ["train", "eval", "predict", "cv", "bench"];
+const RANKED: readonly string[] = ["train", "eval", "predict", "cv", "sweep", "bench"];
 
 /** How long the other ranks let rank 0 tell of an error that all of them have. */
 const FIRST_MS = 2000;

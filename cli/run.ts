@@ -17,6 +17,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   eval: () => import("./commands/eval.ts"),
   cv: () => import("./commands/cv.ts"),
   distill: () => import("./commands/distill.ts"),
+  sweep: () => import("./commands/sweep.ts"),
   plan: () => import("./commands/plan.ts"),
   predict: () => import("./commands/predict.ts"),
   ensemble: () => import("./commands/ensemble.ts"),

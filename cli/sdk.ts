@@ -8,6 +8,7 @@ export type Sdk = Pick<
   | "train"
   | "crossValidate"
   | "distill"
+  | "sweep"
   | "syncRun"
   | "push"
   | "dryRun"

@@ -39,7 +39,7 @@ const NO_PYTORCH = "of PyTorch, which is not here";
 const NO_LOADER = "rows are tokenized ahead by worker threads, without a PyTorch data loader";
 const NO_DDP = "of PyTorch's data parallel; ranks of MPI are started by --gpus or mpirun (docs/distributed.md)";
 const NO_SHARDING = "a model lies whole on each GPU";
-const PUSH = "qlora writes folders that huggingface-cli upload takes as they are";
+const PUSH = "qlora push RUN --repo org/name, once a run has ended; private by default";
 const PACKED = "samples are packed without padding, so their order need not follow their length";
 
 const trainingArguments: TheirArguments = {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
@@ -302,6 +302,23 @@ describe("commands", () => {
     expect(stderr).toContain("step 2: evaluated in 1:05  eval_log_loss 1.0100");
     expect(stderr).toContain("report: output/report.html");
     expect(stderr).not.toContain("\u001B");
+  });
+
+  test("sweep: a row for each arm; a plan that is none is told", async () => {
+    const plan = join(folder, "plan.json");
+    writeFileSync(plan, '{"parameters": {"adapter.rank": [4, 8]}}');
+    const { code, stdout, stderr } = await qlora("sweep", plan, ...model, "--train-files", "a.csv");
+    expect(stdout.split("\n").map((line) => line.trim().split(/\s+/))).toEqual([
+      ["arm", "adapter.rank", "steps", "eval_loss", "state"],
+      ["1", "8", "2", "0.5000", "done"],
+      ["0", "4", "2", "waiting"],
+      [""],
+    ]);
+    expect(stderr).toContain("the arms side by side: output/sweep.html of adapter.rank");
+    expect(code).toBe(0);
+    const missing = await qlora("sweep", "none.json", ...model, "--train-files", "a.csv");
+    expect(missing.stderr).toContain("none.json: cannot be read");
+    expect(missing.code).toBe(2);
   });
 
   test("cv: a row for each fold, their mean, and all rows together", async () => {
