@@ -124,7 +124,8 @@ function groupsOf(rows: readonly DataRow[], groupBy: string, nSplits: number): s
     }
     const value = groupBy === "id" ? row.id : row.extra?.[groupBy];
     if (value !== undefined && value !== null) return textOf(value);
-    if (value !== undefined && value !== null) return typeof value === "object" ? JSON.stringify(value) : `${value as string | number | boolean | bigint}`;
+    if (value !== undefined && value !== null)
+      return typeof value === "object" ? JSON.stringify(value) : `${value as string | number | boolean | bigint}`;
     if (value !== undefined && value !== null)
       return typeof value === "object" ? JSON.stringify(value) : `${value as string | number | boolean | bigint}`;
     const has = ["prompt", "id", ...Object.keys(row.extra ?? {})].join(", ");
