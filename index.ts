@@ -35,6 +35,7 @@ export { formatProbabilities, type ProbabilityRow, type ProbabilityTable } from 
 export { type AverageAdaptersRequest, type AverageAdaptersResult, averageAdapters } from "./sdk/average.ts";
 export { quantize, type QuantizeRequest, type QuantizeResult } from "./sdk/quantize/index.ts";
 export { merge, type MergeRequest, type MergeResult } from "./sdk/merge/index.ts";
+export { exportWeb, type ExportWebRequest, type ExportWebResult } from "./sdk/export-web.ts";
 export { type JudgeServer, serve, type ServeRequest } from "./sdk/serve/index.ts";
 export { push, type PushOptions, type PushRequest, type PushResult } from "./sdk/push/index.ts";
 export { type OpenedModel, openModel, type OpenModelOptions } from "./sdk/open-model.ts";

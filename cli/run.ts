@@ -25,6 +25,7 @@ const commands: Readonly<Record<string, () => Promise<CommandModule>>> = {
   serve: () => import("./commands/serve.ts"),
   merge: () => import("./commands/merge.ts"),
   quantize: () => import("./commands/quantize.ts"),
+  export: () => import("./commands/export.ts"),
   runs: () => import("./commands/runs.ts"),
   verify: () => import("./commands/verify.ts"),
   push: () => import("./commands/push.ts"),

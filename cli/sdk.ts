@@ -16,6 +16,7 @@ export type Sdk = Pick<
   | "predict"
   | "merge"
   | "quantize"
+  | "exportWeb"
   | "doctor"
   | "inspect"
   | "plan"

@@ -40,6 +40,7 @@ import {
 } from "../runtime/inference/adapter-run.ts";
 import { openAdapterSession } from "../runtime/inference/adapter-session.ts";
 import { adapterTask } from "../runtime/inference/adapter-task.ts";
+import { averageSwapped } from "../runtime/inference/tta.ts";
 import { openRunTokenizer, reportTruncation } from "../runtime/run/data.ts";
 import { inferenceSpecials } from "../runtime/run/specials.ts";
 import type { EventOptions } from "../runtime/run/train-types.ts";
@@ -56,7 +57,6 @@ import {
   requireFinite,
   requireUniqueIds,
 } from "./probabilities.ts";
-import { averageSwapped } from "./tta.ts";
 
 const TTA = "'none' | 'swap'?";
 

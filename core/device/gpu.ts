@@ -62,7 +62,7 @@ export class Gpu {
     this.#arena = device.createBuffer({ size: ARENA_BYTES, usage: UNIFORM, label: "uniforms" });
     this.#groups = new BindGroups(device, this.#arena);
     // bun-webgpu's callbacks and garbage collection do not get along: with it, each is compiled at once.
-    this.#kernels = new Kernels(device, info.provider === "webgpu");
+    this.#kernels = new Kernels(device, info.provider !== "bun-webgpu");
     device.addEventListener("uncapturederror", (event) => {
       this.#errors.push(reportOf(event.error));
     });

@@ -28,7 +28,8 @@ export interface Capabilities {
 
 /** What `openGpu` found and chose. */
 export interface GpuInfo {
-  readonly provider: Provider;
+  /** `browser`: a page's own WebGPU, which no binding gives. */
+  readonly provider: Provider | "browser";
   readonly tier: Tier;
   readonly capabilities: Capabilities;
   readonly adapter: {

@@ -6,6 +6,12 @@ import { type DataRow, formatOf, requireFormat } from "./formats/index.ts";
 /** Whether rows of the format can be swapped. */
 export const canSwap = ({ classes }: DataFormat): boolean => classes?.mirror !== undefined;
 
+/** The class that each of so many becomes where responses are exchanged; undefined where the format has no mirror. */
+export function classMirror({ classes }: DataFormat, numLabels: number): readonly number[] | undefined {
+  const labels = classes?.mirror?.labels.slice(0, numLabels);
+  return labels?.length === numLabels ? labels : undefined;
+}
+
 /** The row with its responses, and so its label, exchanged; itself where its format has no mirror. */
 function swapRow(row: DataRow): DataRow {
   const mirror = formatOf(row).classes?.mirror;

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type * as Rust from "tokenizers";
 import { ConfigError, ModelError } from "../../core/errors.ts";
 import type { ContentEncoder } from "./content-encoder.ts";
+import { assemble, type BatchEncoder, encodeRules } from "./encode-batch.ts";
 import {
   readSpecialRules,
   readTokenizerJson,
@@ -15,40 +16,13 @@ import {
 /** "tokenizers": Hugging Face's Rust library, from tokenizer.json; "transformers": AutoTokenizer, about ten times slower. */
 export type TokenizerBackend = "tokenizers" | "transformers";
 
-export type EncodeOptions = {
-  /** Most tokens of a row, specials counted; the content is cut, the specials stay. Default: no limit. */
-  readonly maxLength?: number | undefined;
-  /** Default: as the tokenizer's files say; see special-tokens.ts. */
-  readonly addBos?: boolean | undefined;
-  /** Default true where the tokenizer has an eos token: the classification head reads the last token. */
-  readonly addEos?: boolean | undefined;
-  /** Which end of the content is cut; default "right". */
-  readonly truncation?: "right" | "left" | undefined;
-};
-
-/** Token ids of several rows, end to end. */
-export type EncodedBatch = {
-  readonly ids: Uint32Array<ArrayBuffer>;
-  /** Tokens of each row in `ids`. */
-  readonly lengths: Uint32Array<ArrayBuffer>;
-  /** Tokens that each row would have had without truncation. */
-  readonly fullLengths: Uint32Array<ArrayBuffer>;
-};
-
-/** Ids before and after a text. */
-export type Specials = { readonly before: readonly number[]; readonly after: readonly number[] };
-
 /** Turns texts into token ids. */
-export interface Tokenizer {
+export interface Tokenizer extends BatchEncoder {
   readonly bosId: number | undefined;
   readonly eosId: number | undefined;
   readonly vocabSize: number;
   /** Identifies vocabulary, merges and special tokens; part of the cache key. */
   readonly digest: string;
-  /** Special ids around a text. @throws ConfigError for a requested token that the tokenizer lacks */
-  specials(options?: Pick<EncodeOptions, "addBos" | "addEos">): Specials;
-  /** @throws ConfigError for options that the tokenizer cannot fulfil */
-  encodeBatch(texts: readonly string[], options?: EncodeOptions): Promise<EncodedBatch>;
 }
 
 /** The folder of a tokenizer and what its files say, known without loading it. */
@@ -140,39 +114,6 @@ function required<T>(name: "addBos" | "addEos", tokens: T | undefined): T {
   throw new ConfigError("TOKENIZER_OPTIONS", `${name}Token is on, but the tokenizer has no such token`, {
     hint: `Set ${name}Token to false.`,
   });
-}
-
-type EncodeRules = Specials & { readonly maxLength: number; readonly cutLeft: boolean };
-
-function encodeRules({ maxLength = Infinity, truncation }: EncodeOptions, { before, after }: Specials): EncodeRules {
-  const least = 1 + before.length + after.length;
-  if (!(maxLength >= least))
-    throw new ConfigError(
-      "TOKENIZER_OPTIONS",
-      `maxLength: expected at least ${least} (specials and one token), got ${maxLength}`,
-    );
-  return { before, after, maxLength, cutLeft: truncation === "left" };
-}
-
-/** Specials around each content; those before it that the content starts with already are not doubled. */
-function assemble(
-  contents: readonly ArrayLike<number>[],
-  { before, after, maxLength, cutLeft }: EncodeRules,
-): EncodedBatch {
-  const specials = before.length + after.length;
-  const skips = contents.map((content) => (before.every((id, i) => content[i] === id) ? before.length : 0));
-  const fullLengths = Uint32Array.from(contents, (content, row) => content.length - skips[row]! + specials);
-  const lengths = fullLengths.map((length) => Math.min(length, maxLength));
-  const ids = new Uint32Array(lengths.reduce((sum, length) => sum + length, 0));
-  let at = 0;
-  contents.forEach((content, row) => {
-    const kept = lengths[row]! - specials;
-    const from = cutLeft ? content.length - kept : skips[row]!;
-    for (const id of before) ids[at++] = id;
-    for (let i = from; i < from + kept; i++) ids[at++] = content[i]!;
-    for (const id of after) ids[at++] = id;
-  });
-  return { ids, lengths, fullLengths };
 }
 
 async function loadRust(dir: string): Promise<ContentEncoder> {

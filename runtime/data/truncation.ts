@@ -1,6 +1,6 @@
 /** How rows that are too long are cut: the whole text from one end, or each field of a comparison by its own budget. */
 import { ConfigError } from "../../core/errors.ts";
-import type { EncodedBatch, EncodeOptions, Tokenizer } from "./tokenizer.ts";
+import type { BatchEncoder, EncodedBatch, EncodeOptions } from "./encode-batch.ts";
 
 /**
  * - `right`, `left`: the joined text loses its end (the seed notebook's way), or its start.
@@ -54,7 +54,7 @@ const joined = (row: RowText): string =>
  * @throws ConfigError where maxLength leaves no room
  */
 export async function encodeRows(
-  tokenizer: Tokenizer,
+  tokenizer: BatchEncoder,
   rows: readonly RowText[],
   { truncation = "right", promptMaxTokens = DEFAULT_PROMPT_TOKENS, ...options }: RowEncodeOptions,
 ): Promise<EncodedRows> {
@@ -68,7 +68,7 @@ export async function encodeRows(
 
 /** Which rows were cut, and what that took; only these are tokenized again, field by field. */
 async function wholeCuts(
-  tokenizer: Tokenizer,
+  tokenizer: BatchEncoder,
   rows: readonly RowText[],
   { lengths, fullLengths }: EncodedBatch,
   { truncation, ...options }: EncodeOptions,
@@ -125,7 +125,7 @@ interface PartIds {
 }
 
 /** Ids of the parts of rows. */
-async function measureFields(tokenizer: Tokenizer, rows: readonly Parts[]): Promise<readonly PartIds[][]> {
+async function measureFields(tokenizer: BatchEncoder, rows: readonly Parts[]): Promise<readonly PartIds[][]> {
   const parts = rows.flat();
   if (parts.length === 0) return rows.map(() => []);
   const fixed = [...new Set(parts.flatMap(({ head, tail }) => [head, tail]))];
@@ -141,7 +141,7 @@ async function measureFields(tokenizer: Tokenizer, rows: readonly Parts[]): Prom
 }
 
 async function encodeFields(
-  tokenizer: Tokenizer,
+  tokenizer: BatchEncoder,
   rows: readonly RowText[],
   options: RowEncodeOptions & { readonly truncation: FieldBudget | "spread"; readonly promptMaxTokens: number },
 ): Promise<EncodedRows> {

@@ -1,11 +1,12 @@
 /** `qlora watch`: the report over HTTP on this machine alone, kept up to date by server-sent events. */
 import { existsSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
-import { ConfigError, QloraError } from "../../core/errors.ts";
+import { ConfigError } from "../../core/errors.ts";
 import { defineOptions, option } from "../../core/options/options.ts";
 import { defineRequest } from "../../core/options/request.ts";
 import { isFolder } from "../files/stat.ts";
 import { requireBun } from "../host.ts";
+import { listen, localUrl, refuse, respond } from "../http/local.ts";
 import { openLiveView, renderLivePage, type LiveStatus, type LiveView } from "./live-page.ts";
 
 /** Options of `qlora watch`. */
@@ -34,10 +35,6 @@ export interface RunWatch extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
-/** Names under which a browser on this machine reaches it; any other is a page of somebody else's that resolves to us. */
-const LOOPBACK = new Set(["127.0.0.1", "localhost", "[::1]"]);
-/** A name or an address, perhaps with a port; a URL may be made of more, and then means another host than it seems to. */
-const HOST = /^(?:[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?$/i;
 /** Between comments that keep an idle stream open. */
 const HEARTBEAT_MS = 15_000;
 
@@ -73,8 +70,6 @@ export async function watchRun(outputDir: string, options: WatchOptions = {}): P
     count++;
     wakeAll();
   };
-  const timer = setInterval(() => void update(), interval);
-
   /** Each view once, the latest only where the reader is slow. */
   const stream = (seen: string | undefined): ReadableStream<Uint8Array> => {
     const encoder = new TextEncoder();
@@ -92,17 +87,17 @@ export async function watchRun(outputDir: string, options: WatchOptions = {}): P
   };
 
   const answer = (request: Request): Response => {
-    const host = request.headers.get("host") ?? "";
-    if (!HOST.test(host) || !URL.canParse(request.url)) return refuse(400, "expected a request with a Host and a path");
-    const { hostname, pathname, searchParams } = new URL(request.url);
-    if (!LOOPBACK.has(hostname)) return refuse(403, `${hostname} is not this machine`);
+    const url = localUrl(request);
+    if (url instanceof Response) return url;
+    const { pathname, searchParams } = url;
     if (request.method !== "GET" && request.method !== "HEAD") return refuse(405, "only GET");
     if (pathname === "/") return respond(renderLivePage(view, viewId()), "text/html; charset=utf-8");
     if (pathname !== "/events") return refuse(404, "nothing here; the report is at /");
     const seen = request.headers.get("last-event-id") ?? searchParams.get("after") ?? undefined;
     return respond(stream(seen), "text/event-stream");
   };
-  const server = serve(port, answer, () => clearInterval(timer));
+  const server = listen(port, answer);
+  const timer = setInterval(() => void update(), interval);
   const stop = async (): Promise<void> => {
     stopped = true;
     clearInterval(timer);
@@ -119,40 +114,6 @@ export async function watchRun(outputDir: string, options: WatchOptions = {}): P
   };
 }
 
-function serve(port: number, fetch: (request: Request) => Response, undo: () => void): Bun.Server<undefined> {
-  try {
-    // A stream may be silent for longer than any timeout.
-    return Bun.serve({
-      hostname: "127.0.0.1",
-      port,
-      idleTimeout: 0,
-      reusePort: false, // what is no development shares ports otherwise
-      // Bun's own page of an error shows the source around it, and where that lies.
-      development: false,
-      error: () => refuse(500, "the page could not be made"),
-      fetch,
-    });
-  } catch (cause) {
-    undo();
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code !== "EADDRINUSE" && code !== "EACCES") throw cause;
-    const why = code === "EACCES" ? "is not ours to open" : "is in use";
-    throw new QloraError("PORT_UNAVAILABLE", `port: ${port} on 127.0.0.1 ${why}`, {
-      hint: "Name another --port; 0 takes any that is free.",
-      cause,
-    });
-  }
-}
-
 function isSame(a: LiveView, b: LiveView): boolean {
   return a.main === b.main && a.title === b.title && a.status.text === b.status.text;
-}
-
-function respond(body: string | ReadableStream, type: string, status = 200): Response {
-  const headers = { "content-type": type, "cache-control": "no-store", "x-content-type-options": "nosniff" };
-  return new Response(body, { status, headers });
-}
-
-function refuse(status: number, why: string): Response {
-  return respond(`${why}\n`, "text/plain; charset=utf-8", status);
 }

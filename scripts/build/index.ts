@@ -13,7 +13,7 @@ const dist = join(root, "dist");
 const STAMP = join(root, ".cache/build.sha256");
 
 /** Folders whose files a build depends on. */
-const SOURCES = ["core", "kernels", "plugins", "runtime", "sdk", "testing", "scripts/build"];
+const SOURCES = ["core", "kernels", "plugins", "runtime", "sdk", "testing", "web", "scripts/build"];
 
 /** Entries of the package by the name of their file in dist/; all lie flat, where `../assets` is the same as from the sources. */
 const ENTRIES: Readonly<Record<string, string>> = {
@@ -71,6 +71,33 @@ async function bundle(): Promise<void> {
   });
 }
 
+/** What the page's script holds beside qlora, whose license is in the package. */
+const BUNDLED =
+  "with @huggingface/tokenizers (Apache-2.0), arktype (MIT), @petamoriken/float16 (MIT) and core-js (MIT)";
+
+/** The page that judges in a browser (`qlora export web`): one script without imports, its markup and its style. */
+async function bundlePage(): Promise<void> {
+  const page = join(root, "web/page");
+  await esbuild.build({
+    absWorkingDir: root,
+    entryPoints: { judge: "web/page/main.ts" },
+    outdir: join(dist, "web"),
+    bundle: true,
+    minify: true,
+    keepNames: true,
+    format: "esm",
+    platform: "browser",
+    conditions: ["bun"], // the package's own entries are the sources
+    target: ["chrome113", "firefox141", "safari26"],
+    legalComments: "eof",
+    banner: { js: `/*! ${BUNDLED} */` },
+    logLevel: "error",
+    plugins: [textImports],
+  });
+  for (const file of ["index.html", "judge.css"])
+    await writeFile(join(dist, "web", file), await readFile(join(page, file)));
+}
+
 /**
  * Declarations as the compiler writes them import `.ts` files, or files without an ending; their readers want `.js`. WebGPU's types
  * come with the compiler (lib "dom") or from @webgpu/types, and both at once clash: an empty interface of each name that is used
@@ -104,6 +131,7 @@ async function declare(): Promise<void> {
 export async function build(): Promise<void> {
   await rm(dist, { recursive: true, force: true });
   await bundle();
+  await bundlePage();
   await declare();
   await mkdir(dirname(STAMP), { recursive: true });
   await writeFile(STAMP, await sourceHash());

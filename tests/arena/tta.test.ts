@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { loadDataset } from "../../runtime/data/dataset.ts";
 import { swapResponses } from "../../runtime/data/swap.ts";
 import { formatProbabilities, type ProbabilityRow, requireUniqueIds } from "../../sdk/probabilities.ts";
-import { averageSwapped } from "../../sdk/tta.ts";
+import { averageSwapped } from "../../runtime/inference/tta.ts";
 import { csvRow, tempFile } from "../data/files.ts";
 
 const HEADER = "id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie";

@@ -33,7 +33,14 @@ test("what the code reads at run time is packed, and nothing of the workshop", (
   const { installed } = outside;
   const shaders = [...new Bun.Glob("kernels/**/*.wgsl").scanSync(root)];
   expect(shaders.length).toBeGreaterThan(5);
-  for (const file of [...shaders, "assets/tiny-gemma2-nf4/model.safetensors", "LICENSE", "CHANGELOG.md"]) {
+  for (const file of [
+    ...shaders,
+    "assets/tiny-gemma2-nf4/model.safetensors",
+    "web/manifest.ts",
+    "dist/web/judge.js",
+    "LICENSE",
+    "CHANGELOG.md",
+  ]) {
     expect(existsSync(join(installed, file)), file).toBe(true);
   }
   for (const name of ["tests", "scripts", "bench", ".ci"]) expect(existsSync(join(installed, name)), name).toBe(false);

@@ -66,7 +66,7 @@ test("an exception while a page is made is 500 in one sentence, and the next pag
   });
   const [line, body] = await ask(watch.url, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
   broken.mockRestore();
-  expect([line, body]).toEqual(["HTTP/1.1 500 Internal Server Error", "the page could not be made\n"]);
+  expect([line, body]).toEqual(["HTTP/1.1 500 Internal Server Error", "the answer could not be made\n"]);
   expect((await fetch(watch.url)).status).toBe(200);
 });
 

@@ -7,7 +7,6 @@ const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-s
 const FLAGS = [
   "--headless",
   "--no-sandbox",
-  "--disable-gpu",
   "--disable-quic",
   "--no-first-run",
   "--disable-background-networking",
@@ -16,6 +15,12 @@ const FLAGS = [
   "--hide-scrollbars",
   "--remote-debugging-port=0",
 ];
+
+/** What a page's graphics are: none, or WebGPU on SwiftShader, which computes on the CPU (f32, no subgroups, 10 storage buffers). */
+const GRAPHICS = {
+  none: ["--disable-gpu"],
+  webgpu: ["--use-webgpu-adapter=swiftshader", "--enable-unsafe-webgpu"],
+} as const;
 
 /** How a page is looked at. */
 export interface View {
@@ -34,6 +39,8 @@ export interface Page {
   evaluate<T>(expression: string): Promise<T>;
   movePointer(x: number, y: number): Promise<void>;
   pressKey(key: string): Promise<void>;
+  /** Another size, or light and dark exchanged. */
+  look(view: View): Promise<void>;
   /** PNG of the whole page. */
   screenshot(path: string): Promise<void>;
   /** The page as a PDF. */
@@ -65,9 +72,9 @@ type Message = {
 };
 
 /** Starts a browser with a profile of its own. */
-export async function launchChromium(path: string): Promise<Browser> {
+export async function launchChromium(path: string, graphics: keyof typeof GRAPHICS = "none"): Promise<Browser> {
   const profile = mkdtempSync(join(tmpdir(), "qlora-chromium-"));
-  const process = Bun.spawn([path, ...FLAGS, `--user-data-dir=${profile}`, "about:blank"], {
+  const process = Bun.spawn([path, ...FLAGS, ...GRAPHICS[graphics], `--user-data-dir=${profile}`, "about:blank"], {
     stdout: "ignore",
     stderr: "pipe",
   });
@@ -111,19 +118,19 @@ export async function launchChromium(path: string): Promise<Browser> {
         });
       });
       await Promise.all(["Page", "Runtime", "Log", "Network"].map((domain) => call(`${domain}.enable`)));
-      await call("Emulation.setDeviceMetricsOverride", {
-        width: view.width,
-        height: view.height,
-        deviceScaleFactor: 1,
-        mobile: view.width < 600,
-      });
-      const features = [{ name: "prefers-color-scheme", value: view.dark ? "dark" : "light" }];
-      await call("Emulation.setEmulatedMedia", { features });
+      const look = async ({ width, height, dark }: View): Promise<void> => {
+        const mobile = width < 600;
+        await call("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile });
+        const features = [{ name: "prefers-color-scheme", value: dark ? "dark" : "light" }];
+        await call("Emulation.setEmulatedMedia", { features });
+      };
+      await look(view);
       await call("Page.navigate", { url });
       await loaded;
       return {
         problems,
         requests,
+        look,
         async evaluate<T>(expression: string) {
           const { result, exceptionDetails } = await call("Runtime.evaluate", {
             expression,

@@ -1,6 +1,11 @@
 /** Test-time augmentation: predict a second time with the responses exchanged, and average. */
-import { DataError } from "../core/errors.ts";
-import type { ProbabilityRow } from "./probabilities.ts";
+import { DataError } from "../../core/errors.ts";
+
+/** Probabilities of a row, by class. */
+interface Row {
+  readonly id: string;
+  readonly values: readonly number[];
+}
 
 /**
  * Mean of the probabilities of rows and of the same rows with their responses exchanged, whose columns are exchanged back
@@ -9,11 +14,11 @@ import type { ProbabilityRow } from "./probabilities.ts";
  * @throws DataError where a row has no partner
  */
 export function averageSwapped(
-  plain: readonly ProbabilityRow[],
-  swapped: readonly ProbabilityRow[],
+  plain: readonly Row[],
+  swapped: readonly Row[],
   labels: readonly number[],
   file: string,
-): ProbabilityRow[] {
+): Row[] {
   const partners = new Map(swapped.map((row) => [row.id, row.values]));
   if (partners.size !== plain.length) {
     const message = `expected a swapped prediction for each of ${plain.length} rows, got ${partners.size} ids`;
