@@ -231,13 +231,6 @@ describe("refused by its true cause, before anything of the base is looked for",
       /this is an adapter for "CAUSAL_LM"/,
     ],
     [
-      "a head of one logit",
-      {},
-      (map) => map.set(SCORE, floats(1, 128)),
-      "HEAD_OF_ONE_LOGIT",
-      /tensor "base_model\.model\.score\.weight" has one logit, that of a regression or a reward model/,
-    ],
-    [
       "another kind of adapter",
       { peft_type: "PREFIX_TUNING" },
       () => {},
@@ -285,6 +278,14 @@ describe("refused by its true cause, before anything of the base is looked for",
     ).toMatchObject({
       message: expect.stringContaining("a backreference \\1, which is not supported,"),
     });
+  });
+
+  test("a head of one logit is taken for a regression, as transformers does, and that is said", async () => {
+    const told: RunEvent[] = [];
+    const run = await changed({}, (map) => map.set(SCORE, floats(1, 128)));
+    expect((await open(run, tinyCheckpoint, (event) => told.push(event))).numLabels).toBe(1);
+    const message = `${run}: its head has one logit, taken for a regression as transformers does`;
+    expect(told).toContainEqual({ type: "info", message });
   });
 
   test("a head of one logit as a start of training", async () => {

@@ -1,5 +1,4 @@
 /** Classes with names, and arenas without ties, from the data through training to what is written. */
-import { formatSubmission } from "../../sdk/probabilities.ts";
 import { describe, expect, test } from "bun:test";
 import { cp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
