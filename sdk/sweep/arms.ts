@@ -35,6 +35,20 @@ export interface SweepPlan {
 /** Values of one arm by option. */
 export type ArmValues = Readonly<Record<string, unknown>>;
 
+/** One arm of a sweep. */
+export interface SweepArm {
+  readonly arm: number;
+  readonly values: ArmValues;
+  /** Its run's folder. */
+  readonly outputDir: string;
+  /** Optimizer steps done. */
+  readonly steps: number;
+  /** The number that arms are compared by; undefined where it has not been evaluated. */
+  readonly value: number | undefined;
+  /** `stopped`: the worse of a halving sweep. `waiting`: not done yet. */
+  readonly state: "done" | "stopped" | "waiting";
+}
+
 const KEYS = ["method", "parameters", "trials", "seed", "eta", "minSteps"];
 const SECTIONS = ["data", "training", "device"] as const;
 const PLUGINS = ["model", "adapter", "optimizer"] as const;

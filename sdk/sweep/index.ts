@@ -20,27 +20,13 @@ import type { LogEntry } from "../../runtime/folder/trainer-state.ts";
 import { parseMetrics } from "../../runtime/report/run.ts";
 import { checkTrainOptions, type TrainOptions } from "../../runtime/run/train-types.ts";
 import { trainSteps } from "../../runtime/run/train.ts";
-import { armConfig, type ArmValues, armValues, checkPlan, rungsOf, type SweepPlan } from "./arms.ts";
+import { armConfig, type ArmValues, armValues, checkPlan, rungsOf, type SweepArm, type SweepPlan } from "./arms.ts";
 import { sweepPage } from "./page.ts";
 
-export type { SweepPlan, SweepRange } from "./arms.ts";
+export type { SweepArm, SweepPlan, SweepRange } from "./arms.ts";
 
 /** Files beside the arms' folders. */
 export const SWEEP_FILES = { record: "sweep.json", page: "sweep.html" } as const;
-
-/** One arm of a sweep. */
-export interface SweepArm {
-  readonly arm: number;
-  readonly values: ArmValues;
-  /** Its run's folder. */
-  readonly outputDir: string;
-  /** Optimizer steps done. */
-  readonly steps: number;
-  /** The number that arms are compared by; undefined where it has not been evaluated. */
-  readonly value: number | undefined;
-  /** `stopped`: the worse of a halving sweep. `waiting`: not done yet. */
-  readonly state: "done" | "stopped" | "waiting";
-}
 
 /** What a sweep gives. */
 export interface SweepResult {

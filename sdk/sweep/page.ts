@@ -1,7 +1,7 @@
 /** sweep.html: the arms of a sweep as lines over their options and result, and one table; nothing is fetched. */
 import { type Markup, markup } from "../../runtime/report/markup.ts";
 import { renderDocument } from "../../runtime/report/page.ts";
-import type { SweepArm } from "./index.ts";
+import type { SweepArm } from "./arms.ts";
 
 /** What the page shows. */
 export interface SweepPage {
