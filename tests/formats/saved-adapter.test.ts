@@ -285,7 +285,7 @@ describe("refused by its true cause, before anything of the base is looked for",
     const run = await changed({}, (map) => map.set(SCORE, floats(1, 128)));
     expect((await open(run, tinyCheckpoint, (event) => told.push(event))).numLabels).toBe(1);
     const message = `${run}: its head has one logit, taken for a regression as transformers does`;
-    expect(told).toContainEqual({ type: "info", message });
+    expect(told).toContainEqual({ type: "warning", message });
   });
 
   test("a head of one logit as a start of training", async () => {
