@@ -4,7 +4,7 @@ import { cp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parsePythonJson } from "../../core/formats/python-json.ts";
 import { ensemble, evaluate, predict, train } from "../../index.ts";
-import { formatProbabilities } from "../../sdk/probabilities.ts";
+import { formatProbabilities, formatSubmission } from "../../sdk/probabilities.ts";
 import { tiers } from "../support/gpu.ts";
 import { tinyCheckpoint } from "../support/reference.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
