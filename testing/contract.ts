@@ -17,11 +17,17 @@ export function expectThat(condition: boolean, message: string): asserts conditi
   if (!condition) throw new ContractError(message);
 }
 
-/** Fails unless every element has the same bits, naming the first that differs; NaN equals itself. */
-export function expectSameBits(got: ArrayLike<number>, want: ArrayLike<number>, what: string): void {
-  expectThat(got.length === want.length, `${what}: ${got.length} elements, expected ${want.length}`);
+const likely = (cause: string | undefined): string => (cause === undefined ? "" : `. Likely: ${cause}`);
+
+/**
+ * Fails unless every element has the same bits, naming the first that differs; NaN equals itself.
+ * @param cause what an author most likely did, where they do not
+ */
+export function expectSameBits(got: ArrayLike<number>, want: ArrayLike<number>, what: string, cause?: string): void {
+  expectThat(got.length === want.length, `${what}: ${got.length} elements, expected ${want.length}${likely(cause)}`);
   for (let i = 0; i < want.length; i++) {
-    expectThat(Object.is(got[i], want[i]), `${what}: element ${i} is ${got[i]}, expected ${want[i]}`);
+    const same = Object.is(got[i], want[i]);
+    expectThat(same, `${what}: element ${i} is ${got[i]}, expected ${want[i]}${likely(cause)}`);
   }
 }
 
@@ -61,6 +67,7 @@ export function expectNear(
   limit: number,
   what: string,
   like: ArrayLike<number> = want,
+  cause?: string,
 ): number {
   expectThat(got.length === want.length, `${what}: ${got.length} elements, expected ${want.length}`);
   const error = relativeError(got, want, like);
@@ -70,7 +77,7 @@ export function expectNear(
     if (!(Math.abs(got[i]! - want[i]!) <= Math.abs(got[worst]! - want[worst]!))) worst = i;
   }
   throw new ContractError(
-    `${what}: relative error ${error.toExponential(2)}, allowed ${limit}; worst at ${worst}: ${got[worst]}, expected ${want[worst]}`,
+    `${what}: relative error ${error.toExponential(2)}, allowed ${limit}; worst at ${worst}: ${got[worst]}, expected ${want[worst]}${likely(cause)}`,
   );
 }
 

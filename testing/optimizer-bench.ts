@@ -37,12 +37,19 @@ export class OptimizerBench {
   readonly #gpu: Gpu;
   readonly #gradState: Tensor;
 
-  constructor(gpu: Gpu, plugin: OptimizerPlugin, parameters: readonly BenchParameter[]) {
+  /** @param slabs among which the parameters are spread, in their order; one where all fit, as on most devices */
+  constructor(gpu: Gpu, plugin: OptimizerPlugin, parameters: readonly BenchParameter[], slabs = 1) {
     this.#gpu = gpu;
-    this.parameters = new ParameterSet(
-      gpu,
-      parameters.map((parameter) => ({ ...parameter, initial: () => parameter.initial })),
-    );
+    const per = Math.ceil(parameters.length / slabs);
+    const made = Array.from({ length: Math.ceil(parameters.length / per) }, (_, index) => {
+      const own = parameters.slice(index * per, (index + 1) * per);
+      const set = new ParameterSet(
+        gpu,
+        own.map((parameter) => ({ ...parameter, initial: () => parameter.initial })),
+      );
+      return set.slabs.map((slab) => ({ ...slab, index }));
+    });
+    this.parameters = new ParameterSet(gpu, [], made.flat());
     this.optimizer = plugin.create({ gpu, parameters: this.parameters });
     this.#gradState = gpu.upload(Float32Array.of(1, 0, 0, 0), [4], "f32", "gradState");
   }

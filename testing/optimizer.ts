@@ -5,7 +5,15 @@ import { QloraError } from "../core/errors.ts";
 import { defineRequest } from "../core/options/request.ts";
 import type { OptimizerPlugin } from "../core/plugin/optimizer.ts";
 import { normalValues } from "../core/util/random.ts";
-import { type Check, ContractError, errorOf, expectFinite, expectSameBits, expectThat } from "./contract.ts";
+import {
+  type Check,
+  ContractError,
+  errorOf,
+  expectFinite,
+  expectNear,
+  expectSameBits,
+  expectThat,
+} from "./contract.ts";
 import { OptimizerBench } from "./optimizer-bench.ts";
 
 /** What the optimizer contract is held with. */
@@ -67,14 +75,14 @@ class Subject {
     );
   }
 
-  /** Runs `body` on a fresh optimizer that has done `updates` updates. */
-  async with<T>(updates: number, body: (bench: OptimizerBench) => Promise<T>): Promise<T> {
-    const first = this.values("value");
-    const bench = new OptimizerBench(
-      this.#gpu,
-      this.#plugin,
-      this.names.map((name, i) => ({ name, shape: this.shapes[i]!, initial: first[name]! })),
-    );
+  /** Runs `body` on a fresh optimizer that has done `updates` updates, over parameters in two slabs unless it says otherwise. */
+  async with<T>(
+    updates: number,
+    body: (bench: OptimizerBench) => Promise<T>,
+    { slabs = 2, first = new Map(Object.entries(this.values("value"))) }: { slabs?: number; first?: Values } = {},
+  ): Promise<T> {
+    const parameters = this.names.map((name, i) => ({ name, shape: this.shapes[i]!, initial: first.get(name)! }));
+    const bench = new OptimizerBench(this.#gpu, this.#plugin, parameters, slabs);
     try {
       this.train(bench, 1, updates);
       return await body(bench);
@@ -96,8 +104,8 @@ class Subject {
   }
 }
 
-function expectSameValues(got: Values, want: Values, what: string): void {
-  for (const [name, value] of want) expectSameBits(got.get(name) ?? [], value, `${what}, ${name}`);
+function expectSameValues(got: Values, want: Values, what: string, cause?: string): void {
+  for (const [name, value] of want) expectSameBits(got.get(name) ?? [], value, `${what}, ${name}`, cause);
 }
 
 function expectSameState(got: State, want: State, what: string): void {
@@ -139,20 +147,69 @@ async function refusesStrangeState(subject: Subject): Promise<void> {
   });
 }
 
+/** As a resumed run does it: the optimizer is made over the values of the checkpoint, then loads its state. */
 async function restoresExactly(subject: Subject): Promise<void> {
-  await subject.with(3, (first) =>
-    subject.with(1, async (second) => {
-      const [values, state] = await subject.snapshot(first);
-      second.restore(values);
-      second.optimizer.load(state);
-      expectSameState(await second.optimizer.save(), state, "saved again after load");
-      for (const bench of [first, second]) subject.train(bench, 4, 6);
-      const [want, wantState] = await subject.snapshot(first);
-      const [got, gotState] = await subject.snapshot(second);
-      expectSameValues(got, want, "three updates after load");
-      expectSameState(gotState, wantState, "three updates after load");
-    }),
+  await subject.with(3, async (first) => {
+    const [values, state] = await subject.snapshot(first);
+    await subject.with(
+      0,
+      async (second) => {
+        second.optimizer.load(state);
+        expectSameState(await second.optimizer.save(), state, "saved again after load");
+        for (const bench of [first, second]) subject.train(bench, 4, 6);
+        const [want, wantState] = await subject.snapshot(first);
+        const [got, gotState] = await subject.snapshot(second);
+        const cause =
+          "state that create() makes, of the first values or of zeros, is neither in save() nor put back by load()";
+        expectSameValues(got, want, "three updates after load", cause);
+        expectSameState(gotState, wantState, "three updates after load");
+      },
+      { first: values },
+    );
+  });
+}
+
+async function movesEverySlab(subject: Subject): Promise<void> {
+  await subject.with(
+    0,
+    async (bench) => {
+      const before = await bench.parameters.readValues();
+      subject.train(bench, 1, 1);
+      for (const [name, value] of await bench.parameters.readValues()) {
+        const index = bench.parameters.slabs.findIndex(({ parameters }) => parameters.some((p) => p.name === name));
+        expectThat(
+          value.some((x, i) => x !== before.get(name)![i]),
+          `${name} stays as it was after an update: step() leaves out slab ${index} of ${bench.parameters.slabs.length} (go through parameters.slabs)`,
+        );
+      }
+    },
+    { slabs: subject.names.length },
   );
+}
+
+async function slabsDoNotMatter(subject: Subject): Promise<void> {
+  const trained = (slabs: number): Promise<Values> =>
+    subject.with(4, (bench) => bench.parameters.readValues(), { slabs });
+  const whole = await trained(1);
+  for (const [name, value] of await trained(subject.names.length)) {
+    const what = `${name} after four updates, its slab one of several, against all in one`;
+    expectNear(value, whole.get(name)!, 1e-4, what, undefined, "slabs share state, or a kernel writes beyond its slab");
+  }
+}
+
+async function evaluatesAside(subject: Subject): Promise<void> {
+  await subject.with(3, async (bench) => {
+    const { optimizer } = bench;
+    if (optimizer.evaluating === undefined) return;
+    const [values, state] = await subject.snapshot(bench);
+    optimizer.evaluating(true);
+    for (const [name, value] of await bench.parameters.readValues()) expectFinite(value, `${name} for evaluation`);
+    optimizer.evaluating(false);
+    const [after, stateAfter] = await subject.snapshot(bench);
+    const cause = "swap the two with swapTensors: what is computed back is rounded";
+    expectSameValues(after, values, "after evaluating(true) and evaluating(false)", cause);
+    expectSameState(stateAfter, state, "after evaluating(true) and evaluating(false)");
+  });
 }
 
 /** Gradients of which some are infinite or NaN. */
@@ -291,8 +348,11 @@ export function optimizerContract(
   });
   return [
     check("lowers a quadratic", (subject) => lowersAQuadratic(subject, steps, reduction)),
+    check("every slab is updated", movesEverySlab),
+    check("it does not matter how parameters lie in slabs", slabsDoNotMatter),
     check("the same updates give the same bits", repeats),
     check("saved state goes on bit for bit", restoresExactly),
+    check("values for evaluation come and go without a trace", evaluatesAside),
     check("a state that does not fit is refused by name and changes nothing", refusesStrangeState),
     check("a step marked to be skipped changes nothing", skipsMarkedSteps),
     check("a gradient that is not finite never reaches a parameter", containsBrokenGradients),

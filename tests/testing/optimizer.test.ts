@@ -1,10 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import {
+  accumulate,
   defineOptimizer,
   defineOptions,
   type Optimizer,
   type OptimizerContext,
   type OptimizerPlugin,
+  ParameterSet,
 } from "../../core/index.ts";
 import { adafactor, adamW, adamW8bit, ema, lion8bit, muon, scheduleFreeAdamW, sgd } from "../../plugins/index.ts";
 import { optimizerContract, type OptimizerContractOptions } from "../../testing/index.ts";
@@ -88,6 +90,57 @@ describe.skipIf(tier === undefined)("broken optimizers are caught", () => {
       "lowers a quadratic",
       "learning rate 0 leaves parameters alone",
     ]);
+  });
+
+  test("a slab left out, told by its number", async () => {
+    const plugin = broken((_, { gpu, parameters }) => {
+      const first = new ParameterSet(gpu, [], parameters.slabs.slice(0, 1));
+      return sgd().create({ gpu, parameters: first });
+    });
+    const checks = optimizerContract(gpuOf(tier!), plugin, { shapes: [[3, 5], [300]], steps: 20 });
+    const check = checks.find(({ name }) => name.endsWith("every slab is updated"))!;
+    expect(await check.run().catch(String)).toBe(
+      "ContractError: p1.300 stays as it was after an update: step() leaves out slab 1 of 2 (go through parameters.slabs)",
+    );
+  });
+
+  test("first values that are neither saved nor loaded, as Prodigy's p0", async () => {
+    const plugin = broken((optimizer, { gpu, parameters }) => {
+      const p0 = parameters.slabs.map(({ size, value }) => {
+        const copy = gpu.alloc([size], "f32", "p0", "optimizer");
+        gpu.copy(value, copy);
+        return copy;
+      });
+      return {
+        step(step) {
+          optimizer.step(step);
+          // Drawn to where it began.
+          for (const [i, { value }] of parameters.slabs.entries()) accumulate(gpu, value, p0[i]!);
+        },
+        destroy() {
+          for (const copy of p0) gpu.free(copy);
+          optimizer.destroy();
+        },
+      };
+    });
+    const checks = optimizerContract(gpuOf(tier!), plugin, { shapes: [[3, 5], [300]] });
+    const check = checks.find(({ name }) => name.endsWith("saved state goes on bit for bit"))!;
+    expect(await check.run().catch(String)).toContain(
+      "Likely: state that create() makes, of the first values or of zeros, is neither in save() nor put back by load()",
+    );
+  });
+
+  test("averages computed back instead of kept aside", async () => {
+    const plugin = broken((_, { gpu, parameters }) => ({
+      evaluating(on: boolean) {
+        for (const { value, size } of parameters.slabs) {
+          const shift = gpu.upload(new Float32Array(size).fill(on ? 0.1 : -0.1), [size], "f32", "shift");
+          accumulate(gpu, value, shift);
+          gpu.free(shift);
+        }
+      },
+    }));
+    expect(await failing(plugin)).toEqual(["values for evaluation come and go without a trace"]);
   });
 
   test("memory kept, padding touched", async () => {
