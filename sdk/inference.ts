@@ -153,7 +153,7 @@ export async function evaluateAdapter(
   checkEvaluate(request);
   const of = (rows: Dataset): readonly Dataset[] => inferenceViews(rows, request);
   const views: Views = { what: "evaluating", labelled: true, needs: formatNeeds(request), signal, of };
-  const adapter = await findAdapter(request.run);
+  const adapter = await findAdapter(request.run, onEvent);
   const { options: task } = await adapterTask(adapter, request);
   const kind = taskKinds[task.task];
   requireClassesFor(request, task.task);
@@ -197,7 +197,7 @@ export async function predictWithAdapter(
     signal,
     of,
   };
-  const adapter = await findAdapter(request.run);
+  const adapter = await findAdapter(request.run, onEvent);
   const { options: task } = await adapterTask(adapter, request);
   const kind = taskKinds[task.task];
   requireClassesFor(request, task.task);

@@ -8,6 +8,7 @@ import { type Sample } from "../runtime/data/pack.ts";
 import type { RunListener } from "../runtime/events.ts";
 import { checkAdapterFolder } from "../runtime/run/resume.ts";
 import { trainingSpecials } from "../runtime/run/specials.ts";
+import { adapterFolder } from "../runtime/hub/index.ts";
 import { openBaseModel } from "../runtime/session/base-model.ts";
 import { openSession, type Session } from "../runtime/session/session.ts";
 import { forwardPass, readLogits } from "../runtime/training/forward.ts";
@@ -48,10 +49,11 @@ export interface OpenedModel extends Disposable, AsyncDisposable {
 export async function openModel(config: Config, options: OpenModelOptions = {}): Promise<OpenedModel> {
   requireConfig(config);
   const { adapter, onEvent } = check(options);
-  const initAdapter = adapter ?? config.training.initAdapter;
-  if (initAdapter !== undefined) {
-    checkAdapterFolder(adapter === undefined ? "training.initAdapter" : "adapter", initAdapter);
+  const named = adapter ?? config.training.initAdapter;
+  if (named !== undefined) {
+    checkAdapterFolder(adapter === undefined ? "training.initAdapter" : "adapter", named);
   }
+  const initAdapter = named === undefined ? undefined : await adapterFolder(named, onEvent);
   const { source, name: baseModel } = await openBaseModel(config.model, { onEvent });
   const numLabels = await labelsOf(config, source);
   const { vocabSize } = await source.outline(numLabels);

@@ -99,7 +99,10 @@ export const trainingOptions = defineOptions(
     seed: option("number.integer >= 0", { default: 42, help: "seed of data order, initialization and dropout" }),
     shuffle: option("boolean", { default: true, help: "shuffle the training rows each epoch" }),
     overwriteOutputDir: option("boolean", { default: false, help: "replace a run that outputDir already holds" }),
-    initAdapter: option("string", { optional: true, help: "folder of a PEFT adapter to start from" }),
+    initAdapter: option("string", {
+      optional: true,
+      help: "folder of a PEFT adapter to start from, or its name on the hub",
+    }),
     resumeFromCheckpoint: option("boolean | string", {
       default: false,
       help: "go on from a checkpoint: its folder, or true for the newest in outputDir",

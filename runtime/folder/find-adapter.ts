@@ -3,7 +3,9 @@ import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { ModelError } from "../../core/errors.ts";
 import { ADAPTER_CONFIG_FILE, readAdapterConfig } from "../../core/formats/peft.ts";
+import type { RunListener } from "../events.ts";
 import { openFolder } from "../files/folder.ts";
+import { adapterFolder } from "../hub/index.ts";
 import { type AdapterNotes, readAdapterNotes } from "./adapter-notes.ts";
 import { bestCheckpoint } from "./best-checkpoint.ts";
 import {
@@ -40,10 +42,12 @@ interface Candidate {
 
 /**
  * Finds the adapter of a run (its newest state: its own, or that of a checkpoint), of a checkpoint, or of a PEFT adapter's
- * folder, and checks its files against their manifest.
+ * folder, or of
+ * its name on the hub, and checks its files against their manifest.
  * @throws ModelError where there is none, or it is not whole
  */
-export async function findAdapter(run: string): Promise<TrainedAdapter> {
+export async function findAdapter(name: string, onEvent?: RunListener): Promise<TrainedAdapter> {
+  const run = await adapterFolder(name, onEvent);
   const own = await readOwnRecord(run);
   const { directory, manifest, notes } = await (own === undefined ? inFolder(run) : inRun(run, own));
   if (manifest !== undefined) await requireWhole(directory, manifest, ADAPTER_FILES);

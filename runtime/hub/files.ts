@@ -5,11 +5,14 @@ import { ModelError } from "../../core/errors.ts";
 import { describeMissing, readIndex } from "../../core/formats/checkpoint.ts";
 import { openFolder } from "../files/folder.ts";
 
-/** `config` is what is needed to know a model's shape; `all` adds tokenizer and weights. */
-export type ModelPart = "config" | "all";
+/** `config` is what is needed to know a model's shape; `all` adds tokenizer and weights; `adapter` is what PEFT saved in its place. */
+export type ModelPart = "config" | "all" | "adapter";
 
 const CONFIG = "config.json";
 const ADAPTER = "adapter_config.json";
+const ADAPTER_WEIGHTS = "adapter_model.safetensors";
+/** What qlora leaves beside an adapter. */
+const ADAPTER_BESIDES = ["qlora.json"];
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
 const FAST_TOKENIZER = "tokenizer.json";
@@ -36,6 +39,7 @@ interface SmallFiles {
 /** Small files of `part` that a model has: everything but the shards, which the index lists. */
 export function smallFiles(id: string, names: readonly string[], part: ModelPart): SmallFiles {
   const has = new Set(names);
+  if (part === "adapter") return adapterFiles(id, has);
   if (!has.has(CONFIG)) {
     const instead = has.has(ADAPTER) ? "a PEFT adapter" : names.some((name) => name.endsWith(".gguf")) ? "GGUF" : "";
     throw new ModelError(
@@ -59,11 +63,36 @@ export function smallFiles(id: string, names: readonly string[], part: ModelPart
   return { config: CONFIG, index, others: [...BESIDES, ...tokenizer].filter((name) => has.has(name)) };
 }
 
+/** @throws ModelError where a repository holds no adapter, or a pickled one */
+function adapterFiles(id: string, has: ReadonlySet<string>): SmallFiles {
+  if (!has.has(ADAPTER)) {
+    throw new ModelError("HUB_NO_ADAPTER", `${id} has no ${ADAPTER}: it is no adapter of PEFT`, {
+      hint: "Name a run's folder, a PEFT adapter's, or an adapter on the hub as org/name.",
+    });
+  }
+  if (!has.has(ADAPTER_WEIGHTS)) {
+    const pickled = has.has("adapter_model.bin");
+    const instead = pickled ? ", but adapter_model.bin, a pickle, which may run code when it is loaded" : "";
+    throw new ModelError("HUB_NO_SAFETENSORS", `${id} has no ${ADAPTER_WEIGHTS}${instead}`, {
+      hint: pickled
+        ? "Save it again where you trust it: PeftModel.from_pretrained(base, ADAPTER).save_pretrained(FOLDER) writes safetensors."
+        : "Only weights saved as safetensors are read.",
+    });
+  }
+  return { config: ADAPTER, index: [], others: ADAPTER_BESIDES.filter((name) => has.has(name)) };
+}
+
 /**
  * Files of weights: `names` are a model's files, and its small ones lie in `directory`.
  * @throws ModelError where the index is damaged, or names shards that the model has not
  */
-export async function weightFiles(id: string, names: readonly string[], directory: string): Promise<string[]> {
+export async function weightFiles(
+  id: string,
+  names: readonly string[],
+  directory: string,
+  part: ModelPart = "all",
+): Promise<string[]> {
+  if (part === "adapter") return [ADAPTER_WEIGHTS];
   if (names.includes(SINGLE)) return [SINGLE];
   const places = await readIndex(openFolder(directory));
   const lost = describeMissing(places, (shard) => names.includes(shard));
@@ -76,6 +105,7 @@ export async function weightFiles(id: string, names: readonly string[], director
 /** The first file of `part` that `directory` lacks; undefined where it is whole. A tokenizer is not asked for. */
 export async function missingFile(directory: string, part: ModelPart): Promise<string | undefined> {
   const lacks = (name: string): boolean => !existsSync(join(directory, name));
+  if (part === "adapter") return [ADAPTER, ADAPTER_WEIGHTS].find(lacks);
   if (lacks(CONFIG)) return CONFIG;
   if (part === "config" || !lacks(SINGLE)) return undefined;
   if (lacks(INDEX)) return SINGLE;

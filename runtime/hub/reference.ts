@@ -11,6 +11,9 @@ const COMMIT = /^[0-9a-f]{40}$/;
 /** True for `org/name`, as the hub spells it. */
 export const isHubId = (text: string): boolean => HUB_ID.test(text);
 
+/** True for what can only be a name on the hub: no folder here is called so. */
+export const isHubName = (text: string): boolean => HUB_ID.test(text) && !existsSync(text);
+
 /** A folder on this machine, or a model of the hub. */
 export type CheckpointReference =
   | { readonly kind: "folder"; readonly directory: string }

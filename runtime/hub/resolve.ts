@@ -49,7 +49,7 @@ export type RemoteHeaders = ReadonlyMap<string, TensorInfo & { readonly file: st
 const check = defineRequest<ResolveOptions>("resolveModel", {
   revision: "string?",
   offline: "boolean?",
-  part: "'config' | 'all'?",
+  part: "'config' | 'all' | 'adapter'?",
   onProgress: "Function?",
   onEvent: "Function?",
   onFiles: "Function?",
@@ -87,7 +87,7 @@ export async function resolveModel(
   checkRevision(revision);
   const paths = cachePaths(hub.cacheDir, id);
   const cached = await findCached(paths, revision, part);
-  if (isCommit(revision) && cached.whole && (part === "config" || hasTokenizer(cached.directory))) return cached;
+  if (isCommit(revision) && cached.whole && (part !== "all" || hasTokenizer(cached.directory))) return cached;
   if (options.offline ?? hub.offline) {
     if (cached.whole) return cached;
     throw new ModelError("HUB_OFFLINE", `${id} at ${revision} is not in the cache ${hub.cacheDir}: ${cached.lacks}`, {
@@ -215,7 +215,7 @@ async function downloadModel({ hub, paths, signal, id, part, listing, options }:
   if (part === "config") return;
   await onFiles?.(directory);
   await fetchFiles(await describe(index), true);
-  const wanted = await weightFiles(id, names, directory);
+  const wanted = await weightFiles(id, names, directory, part);
   if (index.length > 0) await onFiles?.(directory);
   const weights = await describe(wanted);
   if (onFiles !== undefined && weights.length === wanted.length) {

@@ -4,6 +4,7 @@ import { join, relative } from "node:path";
 import { ConfigError } from "../../core/errors.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "../../core/formats/peft.ts";
 import type { TrainingOptions } from "../config/training-options.ts";
+import { isHubName } from "../hub/index.ts";
 import { isFolder } from "../files/stat.ts";
 import { leftBehind, namedCheckpoint, newestCheckpoint, unchecked } from "../folder/checkpoints.ts";
 import { checkRunFolder, isCheckpointName } from "../folder/folder.ts";
@@ -66,8 +67,9 @@ const linesOf = ({ lineage = UNRECORDED }: RunRecord): Lineage => lineage;
 
 const told = (...notes: readonly (string | undefined)[]): string[] => notes.filter((note) => note !== undefined);
 
-/** @throws ConfigError where a folder is none or holds no adapter's files */
+/** A name on the hub is looked up later. @throws ConfigError where a folder is none or holds no adapter's files */
 export function checkAdapterFolder(option: string, folder: string): void {
+  if (isHubName(folder)) return;
   const files = [ADAPTER_WEIGHTS_FILE, ADAPTER_CONFIG_FILE];
   if (files.some((name) => existsSync(join(folder, name)))) return;
   const found = !existsSync(folder)

@@ -22,6 +22,7 @@ import type { MemoryPlan } from "../planning/settings.ts";
 import { planTrainingRun } from "../planning/training-plan.ts";
 import { trainingBatches } from "../planning/upcoming-batches.ts";
 import { openReporting } from "../reporting/index.ts";
+import { adapterFolder } from "../hub/index.ts";
 import { type BaseModel, openBaseModel } from "../session/base-model.ts";
 import { openSession } from "../session/session.ts";
 import { GradScaler } from "../training/grad-scaler.ts";
@@ -111,7 +112,11 @@ async function prepareData({ config, options, world, task, start, opened }: Open
   const { onEvent, signal } = options;
   const { model, training, data, optimizer } = config;
   const { rows, numLabels, samplesPerStep, sampler } = task;
-  const given = start.resume ?? training.initAdapter;
+  const named = start.resume ?? training.initAdapter;
+  const given =
+    named === undefined
+      ? undefined
+      : await firstOfHost(world, "the adapter on each host", () => adapterFolder(named, onEvent));
   const initAdapter = given === undefined ? undefined : opened.use(await shareFolder(world, given)).path;
   const base = await firstOfHost(world, "the base model on each host", () =>
     openBaseModel(model, { onEvent, signal, before: start.record?.baseModel }),

@@ -69,7 +69,7 @@ export async function mergeAdapter(
 ): Promise<MergeResult> {
   const { outputDir, overwrite = false, rows = DEFAULT_ROWS, maxShardSize } = check(request);
   await checkOutputFolder(outputDir, overwrite);
-  const trained = await findAdapter(request.run);
+  const trained = await findAdapter(request.run, onEvent);
   const data = requestData(request, trained.record?.config.data);
   const dataset = rows === 0 ? undefined : await measuredRows(request, data, trained, rows);
   const run = await openAdapterRun(request, trained, plugins, onEvent);

@@ -121,7 +121,7 @@ async function openOne(
   plugins: ResolveContext,
   onEvent: RunListener | undefined,
 ): Promise<Opened> {
-  const adapter = await findAdapter(request.run);
+  const adapter = await findAdapter(request.run, onEvent);
   const run = await openAdapterRun(request, adapter, plugins, onEvent);
   requireServable(request.run, run);
   return { name: basename(resolve(request.run)), adapter, run };
