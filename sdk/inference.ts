@@ -1,5 +1,4 @@
 /** Evaluation and prediction with a trained adapter: from a run's folder, one of its checkpoints, or any PEFT adapter. */
-import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { ConfigError } from "../core/errors.ts";
 import { ADAPTER_WEIGHTS_FILE } from "../core/formats/peft.ts";
@@ -7,13 +6,11 @@ import { defineRequest } from "../core/options/request.ts";
 import type { MetricPlugin } from "../core/plugin/metric.ts";
 import type { Task } from "../core/plugin/task.ts";
 import { version } from "../core/util/version.ts";
-import type { DataOptions } from "../runtime/config/data-options.ts";
 import { resolveRecorded } from "../runtime/config/recorded.ts";
 import type { ResolveContext } from "../runtime/config/resolve.ts";
 import { TASK_METRICS } from "../runtime/config/task-options.ts";
 import type { TokenizedDataset } from "../runtime/data/dataset-tokenizer.ts";
 import type { Dataset } from "../runtime/data/dataset.ts";
-import { fingerprintDataset } from "../runtime/data/fingerprint.ts";
 import { arena } from "../runtime/data/formats/arena.ts";
 import type { DataFormat } from "../core/plugin/data-format.ts";
 import { fixedClasses, requireFormat } from "../runtime/data/formats/index.ts";
@@ -30,7 +27,6 @@ import { findAdapter, type TrainedAdapter } from "../runtime/folder/find-adapter
 import { classesOf, labelNamesOf } from "../runtime/folder/label-names.ts";
 import type { RecordedPlugin } from "../runtime/folder/record.ts";
 import {
-  type AdapterRun,
   type InferenceRequest,
   inferenceRequest,
   openAdapterRun,
@@ -48,7 +44,8 @@ import { computeLogits, logProbabilities, scoreLogits } from "../runtime/trainin
 import { taskKinds } from "../runtime/training/tasks/index.ts";
 import type { TaskKind } from "../runtime/training/tasks/task.ts";
 import { requireValues } from "../runtime/training/tasks/values.ts";
-import { PartialLogits, type PartialIdentity } from "./partial.ts";
+import { digest, identityOf } from "./partial-identity.ts";
+import { PartialLogits } from "./partial.ts";
 import { applyPostProcess, type PostProcess, type PostProcessCount } from "./post-process.ts";
 import {
   outputColumns,
@@ -281,39 +278,6 @@ function notFinite({ rows }: Dataset, values: Logits["values"], numLabels: numbe
     "their numbers say nothing. Where --tier f32 gives the same, the adapter itself is broken: take an earlier checkpoint"
   );
 }
-
-/** What the rows of a prediction depend on, so that those of two commands can stand in one file. */
-async function identityOf(
-  { directory, config }: TrainedAdapter,
-  run: AdapterRun,
-  dataset: Dataset,
-  data: DataOptions,
-): Promise<PartialIdentity> {
-  const {
-    trainFiles: _t,
-    evalFiles: _e,
-    cacheDir: _c,
-    nSplits: _n,
-    foldIdx: _i,
-    foldBy: _b,
-    groupBy: _g,
-    format: _f,
-    ...tokens
-  } = data;
-  const { template } = run;
-  return {
-    adapter: (await digestFile(join(directory, ADAPTER_WEIGHTS_FILE))).sha256,
-    adapterConfig: digest(config),
-    baseModel: run.baseModel,
-    data: fingerprintDataset(dataset),
-    options: JSON.stringify(
-      template === undefined ? tokens : { ...tokens, template: [template.name, template.options] },
-    ),
-    tier: run.device.tier,
-  };
-}
-
-const digest = (value: unknown): string => createHash("sha256").update(JSON.stringify(value)).digest("hex");
 
 /** All rows of a prediction before this one, which rank 0 has kept; nothing where some are missing. */
 async function wholeOf(
