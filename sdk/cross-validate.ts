@@ -134,8 +134,10 @@ export async function crossValidate(
   return { outputDir, folds: results, metrics, outOfFold, interrupted: false };
 }
 
-function checkConfig({ data, training }: Config, folds: number): void {
+function checkConfig({ data, task, training }: Config, folds: number): void {
   const problems: string[] = [];
+  if (task.task === "reward")
+    problems.push("task: got reward, but out-of-fold predictions are of rows, and a reward model learns from pairs");
   if (!Number.isInteger(folds) || folds < 2)
     problems.push(`folds: got ${folds}, expected a whole number of at least 2`);
   if (data.trainFiles.length === 0) problems.push("data.trainFiles: got nothing, expected at least one file");

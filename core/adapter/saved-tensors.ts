@@ -105,7 +105,7 @@ export function oneLogit(where: string): ModelError {
   return new ModelError(
     "HEAD_OF_ONE_LOGIT",
     `${where} has one logit, that of a regression or a reward model, expected two classes or more`,
-    { hint: "Leave --task out, or give --task regression." },
+    { hint: "Leave --task out, or give --task regression or --task reward." },
   );
 }
 

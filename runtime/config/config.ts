@@ -216,7 +216,7 @@ export function defineConfig(input: ConfigInput): Config {
     checkLoss(input, sections.training, problems);
     checkSchedule(input, sections.training, problems);
     checkReporters(input, problems);
-    problems.push(...taskProblems({ ...sections, metrics: input.metrics ?? [] }));
+    problems.push(...taskProblems({ ...sections, metrics: input.metrics ?? [], loss: input.loss }));
   }
   if (problems.length > 0) throw new ConfigError("CONFIG_INVALID", problems);
   const { model, adapter, optimizer, metrics = [], reportTo = [], loss, schedule, template } = input;

@@ -10,10 +10,12 @@ interface TaskConfig {
   readonly data: DataOptions;
   readonly training: TrainingOptions;
   readonly metrics: readonly MetricPlugin[];
+  /** The config's own loss. */
+  readonly loss: { readonly name: string } | undefined;
 }
 
 /** Options of classes with a task that has none, and metrics of other tasks. */
-export function taskProblems({ task: { task }, data, training, metrics }: TaskConfig): string[] {
+export function taskProblems({ task: { task }, data, training, metrics, loss }: TaskConfig): string[] {
   const problems = metrics.flatMap((metric, i) => {
     const tasks = tasksOf(metric);
     if (tasks.includes(task)) return [];
@@ -37,5 +39,7 @@ export function taskProblems({ task: { task }, data, training, metrics }: TaskCo
   if (data.softLabelColumns.length > 0) unused("data.softLabelColumns", data.softLabelColumns.join(", "));
   if (data.softLabelFile !== undefined) unused("data.softLabelFile", data.softLabelFile);
   if (data.swapAugment) unused("data.swapAugment", "true");
+  if (task === "reward" && loss !== undefined)
+    problems.push(`loss: got ${loss.name} with task reward, whose loss is of pairs of rows; leave one of them out`);
   return problems;
 }

@@ -4,16 +4,20 @@ import type { Task } from "../../core/plugin/task.ts";
 
 export const taskOptions = defineOptions(
   {
-    task: option("'classification' | 'regression' | 'multi-label'", {
+    task: option("'classification' | 'regression' | 'multi-label' | 'reward'", {
       default: "classification",
-      help: "one class of several; numbers (mean squared error); or any of several labels (binary cross entropy)",
+      help: "one class of several; numbers (mean squared error); any of several labels (binary cross entropy); or a score by which the better of two answers wins (Bradley-Terry)",
     }),
     labelColumns: option("string[]", {
       default: [],
       help: "columns of the targets of a regression, or of the labels (0 or 1) of multi-label rows (default: label, a number or a list)",
     }),
+    centerRewardsCoefficient: option("number >= 0", {
+      default: 0,
+      help: "of a reward model: weight of the square of a pair's summed scores, which keeps their mean near zero",
+    }),
   },
-  ({ task, labelColumns }) => {
+  ({ task, labelColumns, centerRewardsCoefficient }) => {
     const problems: string[] = [];
     if (labelColumns.length > 0 && task !== "regression" && task !== "multi-label")
       problems.push(
@@ -21,6 +25,8 @@ export const taskOptions = defineOptions(
       );
     const twice = labelColumns.find((name, i) => labelColumns.indexOf(name) < i);
     if (twice !== undefined) problems.push(`labelColumns: got ${twice} twice, expected different columns`);
+    if (centerRewardsCoefficient > 0 && task !== "reward")
+      problems.push(`centerRewardsCoefficient: got ${centerRewardsCoefficient} with task ${task}, expected reward`);
     return problems;
   },
 );

@@ -19,6 +19,8 @@ export type Dataset = {
   readonly labelNames?: readonly string[] | undefined;
   /** Number of classes that the format gives labelled files: of arena rows 3 with ties, 2 where no row may be one. */
   readonly classes?: number | undefined;
+  /** Comparisons that were left out as ties, of pairs for a reward model. */
+  readonly ties?: number | undefined;
   /** What makes texts of the rows; undefined: their format. */
   readonly template?: Template | undefined;
 };

@@ -21,6 +21,7 @@ import { checkRecorded, type RecordedContext, resolveRecorded } from "../config/
 import type { ResolveContext } from "../config/resolve.ts";
 import { taskOptions, type TaskOptions } from "../config/task-options.ts";
 import { trainingOptions } from "../config/training-options.ts";
+import { pairAnswers, splitAnswers } from "../data/answers.ts";
 import { loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { ClassNames } from "../data/label-encoder.ts";
 import type { RunListener } from "../events.ts";
@@ -208,10 +209,12 @@ export async function requestRows(
     }
     const rows = await loadDataset(files, {
       ...evaluationColumns(data),
-      labelled,
+      // Which answer was chosen is part of what a score is called.
+      labelled: labelled || task.task === "reward",
       labelNames,
       values: labelValues(data, task, labelNames),
     });
+    if (task.task === "reward") return labelled ? pairAnswers(requireLabels(rows)) : splitAnswers(rows);
     return labelled ? requireLabels(rows) : rows;
   }
   if (recorded) return loadEvaluationData(data, task, labelNames);

@@ -51,7 +51,9 @@ export async function adapterTask(
   return {
     options: taskOptions.parse({ ...recorded, task, ...(labelColumns === undefined ? {} : { labelColumns }) }, "task"),
     numLabels,
-    note: guessed ? `${directory}: its head has one logit, taken for a regression as transformers does` : undefined,
+    note: guessed
+      ? `${directory}: its head has one logit, taken for a regression as transformers does; say --task reward where it is a reward model`
+      : undefined,
   };
 }
 

@@ -3,6 +3,7 @@ import type { ModelLoader } from "../../core/plugin/model.ts";
 import type { Config } from "../config/config.ts";
 import { createOptimizer } from "../training/optimizer-groups.ts";
 import type { StepLoss } from "../training/step.ts";
+import { taskKinds } from "../training/tasks/index.ts";
 import { openPlanned, type Planned, stepsOf } from "./open.ts";
 import type { MemorySettings, Workload, UserSettings, MemoryMode, RecordedMemory } from "./settings.ts";
 
@@ -13,15 +14,16 @@ export function workloadOf(
   numLabels: number,
   lengths: readonly number[] = [config.data.maxLength],
 ): Workload {
-  const { adapter, training } = config;
+  const { adapter, task, training } = config;
+  const { rowsPerSample } = taskKinds[task.task];
   return {
     source,
     adapter,
     numLabels,
     training: {
       optimizer: (session) => createOptimizer(config, session, { factor: () => 1 }),
-      steps: stepsOf(lengths, training.perDeviceTrainBatchSize * training.gradientAccumulationSteps),
-      maxSamples: training.tokenBudget === undefined ? training.perDeviceTrainBatchSize : undefined,
+      steps: stepsOf(lengths, rowsPerSample * training.perDeviceTrainBatchSize * training.gradientAccumulationSteps),
+      maxSamples: training.tokenBudget === undefined ? rowsPerSample * training.perDeviceTrainBatchSize : undefined,
     },
     evaluation:
       training.evalStrategy === "no"

@@ -10,6 +10,7 @@ import {
   type TokenizedDataset,
   type TokenizerOptions,
 } from "../data/dataset-tokenizer.ts";
+import { pairAnswers } from "../data/answers.ts";
 import { type ColumnOptions, loadDataset, requireLabels, type Dataset } from "../data/dataset.ts";
 import type { ClassNames } from "../data/label-encoder.ts";
 import type { LabelValues } from "../data/label-values.ts";
@@ -63,6 +64,8 @@ export async function loadRunData(
     },
     labelNames,
   );
+  if (task.task === "reward")
+    return { train: pairAnswers(data.train), evaluation: data.evaluation && pairAnswers(data.evaluation) };
   const train = softLabelFile === undefined ? data.train : joinSoftLabels(data.train, softLabelFile);
   return { ...data, train: swapAugment ? augmentBySwapping(train) : train };
 }
@@ -116,14 +119,16 @@ export async function loadEvaluationData(
   labelNames: ClassNames,
 ): Promise<Dataset> {
   const { evalFiles } = options;
-  if (evalFiles.length > 0)
-    return requireLabels(
+  if (evalFiles.length > 0) {
+    const rows = requireLabels(
       await loadDataset(evalFiles, {
         ...evaluationColumns(options),
         labelNames,
         values: labelValues(options, task, labelNames),
       }),
     );
+    return task.task === "reward" ? pairAnswers(rows) : rows;
+  }
   const { evaluation } = await loadRunData(options, task, labelNames);
   if (evaluation !== undefined) return evaluation;
   throw new ConfigError(

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { version } from "../../core/util/version.ts";
 import { type Config, configToJson } from "../config/config.ts";
 import type { TokenizedDataset } from "../data/dataset-tokenizer.ts";
+import { rowsOfGroups } from "../data/pack.ts";
 import { sharedTokenizer } from "../data/shared-tokens.ts";
 import type { SpecialSettings } from "../data/special-tokens.ts";
 import { boundRanks, openRankDevice } from "../device/rank-device.ts";
@@ -128,7 +129,7 @@ async function prepareData({ config, options, world, task, start, opened }: Open
   const specialTokens = trainingSpecials(source.checkpoint, data);
   const own = opened.use(openRunTokenizer(source.checkpoint, vocabSize, data, specialTokens, onEvent, config.template));
   const tokenizer = sharedTokenizer(world, own);
-  const trainData = await tokenizer.tokenize(rows.train, sampler.order(0));
+  const trainData = await tokenizer.tokenize(rows.train, rowsOfGroups(sampler.order(0), task.kind.rowsPerSample));
   const evalData = rows.evaluation === undefined ? undefined : await tokenizer.tokenize(rows.evaluation);
   const identity = {
     data: trainData.fingerprint,

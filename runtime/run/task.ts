@@ -61,8 +61,14 @@ export async function readTask(config: Config, onEvent?: RunListener, ranks = 1)
   const rows = await loadTrainingData(config);
   const kind = taskKinds[config.task.task];
   const numLabels = kind.countOutputs(rows.evaluation === undefined ? [rows.train] : [rows.train, rows.evaluation]);
-  const odd = kind.labels(config.task) === undefined ? missingLabels(rows.train, numLabels) : undefined;
+  const odd = kind.name === "classification" ? missingLabels(rows.train, numLabels) : undefined;
   if (odd !== undefined) onEvent?.({ type: "warning", message: odd });
+  const { ties = 0 } = rows.train;
+  if (ties > 0)
+    onEvent?.({
+      type: "info",
+      message: `${ties} of the training rows are ties, which a reward model does not learn from`,
+    });
   const named = validateMetrics(config.metrics, kind, numLabels);
   const criterion = checkedCriterion(training, named);
   const stepLoss = createStepLoss(rows.train.rows, config, numLabels, onEvent);

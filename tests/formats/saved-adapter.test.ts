@@ -284,7 +284,7 @@ describe("refused by its true cause, before anything of the base is looked for",
     const told: RunEvent[] = [];
     const run = await changed({}, (map) => map.set(SCORE, floats(1, 128)));
     expect((await open(run, tinyCheckpoint, (event) => told.push(event))).numLabels).toBe(1);
-    const message = `${run}: its head has one logit, taken for a regression as transformers does`;
+    const message = `${run}: its head has one logit, taken for a regression as transformers does; say --task reward where it is a reward model`;
     expect(told).toContainEqual({ type: "warning", message });
   });
 

@@ -4,11 +4,11 @@ import { cp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parsePythonJson } from "../../core/formats/python-json.ts";
 import { evaluate, merge, predict, train } from "../../index.ts";
-import { mae, mse, multiLabelF1, pearson } from "../../plugins/index.ts";
+import { mae, mse, multiLabelF1, pairAccuracy, pearson } from "../../plugins/index.ts";
 import type { ConfigInput } from "../../runtime/config/config.ts";
 import { failure } from "../support/failure.ts";
 import { tiers } from "../support/gpu.ts";
-import { tinyCheckpoint } from "../support/reference.ts";
+import { goldenPath, tinyCheckpoint } from "../support/reference.ts";
 import { smallRun, temporaryFolder } from "../support/run.ts";
 
 const device = { tier: "f32" } as const;
@@ -120,5 +120,87 @@ describe.skipIf(tiers.length === 0)("tasks", () => {
       problem_type: "multi_label_classification",
       id2label,
     });
+  }, 300_000);
+
+  test("reward: both answers of a pair in one step, trl's loss and accuracy, scores of answers and of texts", async () => {
+    await using folder = await temporaryFolder();
+    const pairs = [["Hi", "Hello", "Go"], ["Bye", "See you", "No"], ["Two", "2", "5"], ["A", "a", "b"]]; // prettier-ignore
+    const lines = pairs.map(([prompt, chosen, rejected], i) =>
+      JSON.stringify({ id: `r${i}`, prompt, chosen, rejected }),
+    );
+    const parts = { task: "reward", metrics: [pairAccuracy()] } as const;
+    const { file, config } = await taskRun(folder.path, lines, parts);
+    const messages: string[] = [];
+    const { outputDir: run, metrics } = await train(config, {
+      onEvent: (event) => "message" in event && messages.push(event.message),
+    });
+    expect(messages.join("\n")).toContain("2 steps over 2 pairs");
+    expect((await json(run, "run.json"))["data"]).toMatchObject({ numLabels: 1, evalRows: 4 });
+    expect(await json(run, "qlora.json")).toMatchObject({ task: "reward", problem_type: null, num_labels: 1 });
+    expect(await readFile(join(run, "report.html"), "utf8")).toContain("chosen scored higher");
+
+    const predicted = await predict({ run, files: [file], device });
+    expect(predicted.columns).toEqual(["score"]);
+    expect(predicted.rows.map(({ id }) => id).slice(0, 2)).toEqual(["r0#chosen", "r0#rejected"]);
+    const margins = [0, 2].map((i) => predicted.rows[2 * i]!.values[0]! - predicted.rows[2 * i + 1]!.values[0]!);
+    const loss = margins.reduce((sum, margin) => sum + Math.log1p(Math.exp(-margin)), 0) / 2;
+    expect(metrics["eval_loss"]!).toBeCloseTo(loss, 5);
+    expect(metrics["eval_margin"]!).toBeCloseTo((margins[0]! + margins[1]!) / 2, 5);
+    expect(metrics["eval_pair_accuracy"]).toBe(margins.filter((margin) => margin > 0).length / 2);
+    const scored = await evaluate({ run, device });
+    expect(scored).toMatchObject({ samples: 2 });
+    expect(scored.metrics["eval_loss"]!).toBeCloseTo(loss, 5);
+    // A text by itself has the score that it has as an answer.
+    const texts = join(folder.path, "texts.jsonl");
+    await writeFile(texts, `${JSON.stringify({ id: "t", text: "<prompt>: Hi\n\n<response>: Hello" })}\n`);
+    const [text] = (await predict({ run, files: [texts], device })).rows;
+    expect(text!.values[0]!).toBeCloseTo(predicted.rows[0]!.values[0]!, 5);
+
+    const outputDir = join(folder.path, "merged");
+    await merge({ run, outputDir, rows: 0, device });
+    expect(await json(outputDir, "config.json")).toMatchObject({ problem_type: null, id2label: { "0": "LABEL_0" } });
+  }, 300_000);
+
+  test("reward: a step's gradient does not depend on how its pairs are cut", async () => {
+    await using folder = await temporaryFolder();
+    const lines = Array.from({ length: 8 }, (_, i) =>
+      JSON.stringify({ prompt: `mail ${i}`, chosen: "yes ".repeat(i + 1), rejected: "no" }),
+    );
+    const losses: number[] = [];
+    for (const [name, training] of Object.entries({
+      whole: { perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 1 },
+      cut: { perDeviceTrainBatchSize: 1, gradientAccumulationSteps: 4 },
+    })) {
+      const outputDir = join(folder.path, name);
+      const parts = { task: "reward", training: { ...training, outputDir, loggingSteps: 1 } } as const;
+      const { config } = await taskRun(folder.path, lines, parts);
+      const { history } = await train(config);
+      losses.push(...history.flatMap(({ loss }) => loss ?? []));
+    }
+    expect(losses).toHaveLength(4);
+    expect(losses[0]!).toBeCloseTo(losses[2]!, 5);
+    expect(losses[1]!).toBeCloseTo(losses[3]!, 4);
+  }, 300_000);
+
+  test("a head of one logit without a word of its task is a regression, said so, and its score is raw", async () => {
+    await using folder = await temporaryFolder();
+    const adapter = join(folder.path, "one");
+    await cp(goldenPath("turn2", "parity-regression", "adapter"), adapter, { recursive: true });
+    const rows = join(folder.path, "rows.jsonl");
+    const { samples, logits } = (await json(goldenPath("turn2", "parity-regression", "reference.json"))) as unknown as {
+      readonly samples: readonly { readonly input_ids: readonly number[]; readonly label: number }[];
+      readonly logits: readonly (readonly number[])[];
+    };
+    await writeFile(rows, samples.map(({ input_ids, label }) => `${JSON.stringify({ input_ids, label })}\n`).join(""));
+    const messages: string[] = [];
+    const onEvent = (event: { readonly type: string; readonly message?: string }): void =>
+      void (event.type === "warning" && messages.push(event.message!));
+    const request = { run: adapter, files: [rows], baseModel: goldenPath("turn2", "tiny-qwen3-nf4"), device };
+    const { columns, rows: predicted } = await predict(request, { onEvent });
+    expect(columns).toEqual(["score"]);
+    predicted.forEach(({ values }, i) => expect(values[0]!).toBeCloseTo(logits[i]![0]!, 3));
+    expect(messages.join("\n")).toContain("its head has one logit, taken for a regression as transformers does");
+    expect((await evaluate(request)).metrics["eval_mse"]!).toBeCloseTo(1.911458969116211, 4);
+    expect(await failure(predict({ ...request, task: "classification" }))).toContain("has one logit");
   }, 300_000);
 });
