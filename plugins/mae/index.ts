@@ -2,7 +2,7 @@ import { defineMetric, defineOptions, eachValueRow } from "qlora/core";
 
 /**
  * Mean absolute error over rows and outputs: `sklearn.metrics.mean_absolute_error`. NaN for no rows or a NaN output.
- * @example metrics: [mae()] // eval_mae
+ * @example task: "regression", metrics: [mae()] // eval_mae
  */
 export const mae = defineMetric({
   name: "mae",

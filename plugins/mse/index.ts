@@ -2,7 +2,7 @@ import { defineMetric, defineOptions, eachValueRow } from "qlora/core";
 
 /**
  * Mean squared error over rows and outputs, and its root: `sklearn.metrics.mean_squared_error`. NaN for no rows or a NaN output.
- * @example metrics: [mse()] // eval_mse, eval_rmse
+ * @example task: "regression", metrics: [mse()] // eval_mse, eval_rmse
  */
 export const mse = defineMetric({
   name: "mse",

@@ -17,7 +17,7 @@ const options = defineOptions(
  * F1 of several labels at once: `sklearn.metrics.f1_score` of the labels whose probability reaches their threshold, over all of
  * them together (micro) and as the mean over labels (macro), and the share of rows with every label right. A label that is
  * neither there nor predicted counts 0, as scikit-learn has it. NaN for no rows or a NaN logit.
- * @example metrics: [multiLabelF1({ thresholds: [0.5] })] // eval_f1_micro, eval_f1_macro, eval_exact_match
+ * @example task: "multi-label", metrics: [multiLabelF1({ thresholds: [0.5] })] // eval_f1_micro, eval_f1_macro, eval_exact_match
  */
 export const multiLabelF1 = defineMetric({
   name: "multi-label-f1",

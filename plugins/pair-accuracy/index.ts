@@ -3,7 +3,7 @@ import { defineMetric, defineOptions, eachRow } from "qlora/core";
 /**
  * Share of pairs whose chosen answer has the higher score, the mean difference of the two, and the mean of all scores: what
  * trl's RewardTrainer logs as accuracy, margin and mean_reward. A pair of equal scores is wrong; all are NaN for no pairs.
- * @example metrics: [pairAccuracy()] // eval_pair_accuracy, eval_margin, eval_mean_reward
+ * @example task: "reward", metrics: [pairAccuracy()] // eval_pair_accuracy, eval_margin, eval_mean_reward
  */
 export const pairAccuracy = defineMetric({
   name: "pair-accuracy",

@@ -3,7 +3,7 @@ import { defineMetric, defineOptions, OutputColumns, pearsonCorrelation } from "
 /**
  * Pearson's correlation of outputs and targets: `scipy.stats.pearsonr`, the mean over the outputs where there are several.
  * NaN where an output or its target is the same in every row, or a NaN is among them.
- * @example metrics: [pearson()] // eval_pearson
+ * @example task: "regression", metrics: [pearson()] // eval_pearson
  */
 export const pearson = defineMetric({
   name: "pearson",

@@ -3,7 +3,7 @@ import { averageRanks, defineMetric, defineOptions, OutputColumns, pearsonCorrel
 /**
  * Spearman's rank correlation of outputs and targets: `scipy.stats.spearmanr`, the mean over the outputs where there are several;
  * equal values share the mean of their ranks. NaN where an output or its target is the same in every row, or a NaN is among them.
- * @example metrics: [spearman()] // eval_spearman
+ * @example task: "regression", metrics: [spearman()] // eval_spearman
  */
 export const spearman = defineMetric({
   name: "spearman",

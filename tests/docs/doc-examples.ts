@@ -59,7 +59,7 @@ function exportsOf(file: string): Map<string, boolean> {
   return names;
 }
 
-const FRAGMENT = /^(model|adapter|optimizer|metrics|loss|data|training): /;
+const FRAGMENT = /^(task|model|adapter|optimizer|metrics|loss|data|training): /;
 
 /** The example as a module with a function `example`; names it uses are imported from the entry points and the prelude. */
 export function exampleModule({ code, file }: DocExample, folder: string): string {
