@@ -8,7 +8,7 @@ import { createProgress } from "../progress.ts";
 /** Serves until it is interrupted; what has arrived by then is answered. */
 export async function serve({ services, values, positionals }: CommandData, flags: AdapterFlags): Promise<number> {
   const sdk = await services.sdk();
-  const { files: adapters, ...request } = inferenceRequest(values, positionals, flags);
+  const { files: adapters, labelColumns: _, ...request } = inferenceRequest(values, positionals, flags);
   const progress = createProgress();
   const interrupted = Promise.withResolvers<void>();
   onStop((again) => {

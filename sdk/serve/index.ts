@@ -5,7 +5,7 @@ import { defineOptions, option } from "../../core/options/options.ts";
 import { defineRequest } from "../../core/options/request.ts";
 import type { RunListener } from "../../runtime/events.ts";
 import { requireBun } from "../../runtime/host.ts";
-import type { InferenceRequest } from "../../runtime/inference/adapter-run.ts";
+import { type InferenceRequest, inferenceRequest } from "../../runtime/inference/adapter-run.ts";
 import { resolveContext } from "../shipped.ts";
 import { judged } from "./answer.ts";
 import { Batcher, QUEUE_FULL } from "./batcher.ts";
@@ -55,8 +55,10 @@ export interface JudgeServer extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
+const { files: _, labelColumns: __, ...ofAdapter } = inferenceRequest;
+
 const check = defineRequest<ServeRequest>("serve", {
-  run: "string",
+  ...ofAdapter,
   adapters: "string[]?",
   host: "string?",
   port: `${serveOptions.shape.port.definition}?`,
@@ -64,16 +66,6 @@ const check = defineRequest<ServeRequest>("serve", {
   maxRows: `${serveOptions.shape.maxRows.definition}?`,
   maxBodyBytes: `${serveOptions.shape.maxBodyBytes.definition}?`,
   maxQueueTokens: `${serveOptions.shape.maxQueueTokens.definition}?`,
-  baseModel: "string?",
-  data: "object?",
-  perDeviceEvalBatchSize: "number.integer > 0?",
-  tokenBudget: "number.integer > 0?",
-  embeddings: "string?",
-  keepDequantized: "boolean?",
-  quantization: "string?",
-  allowNonFinite: "boolean?",
-  device: "object?",
-  trustRemoteCode: "boolean?",
 });
 
 const LOOPBACK = ["127.0.0.1", "localhost", "::1", "[::1]"];

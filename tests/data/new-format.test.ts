@@ -10,7 +10,7 @@ import { temporaryFolder } from "../support/run.ts";
 import { tempFile } from "./files.ts";
 
 const root = join(import.meta.dir, "../..");
-const FOLDERS = ["core", "kernels", "plugins", "runtime", "sdk", "tests/support"];
+const FOLDERS = ["core", "kernels", "plugins", "runtime", "sdk", "web", "tests/support"];
 const FILES = ["index.ts", "package.json", "wgsl.d.ts"];
 const LIST = "[arena, classification] as const";
 

@@ -31,11 +31,11 @@ test.skipIf(!hasCurl)("its servers start, and its requests are answered", async 
     const code = [
       `${start} --port 0 --gpu ${testProvider} > address.txt 2> log.txt &`,
       "pid=$!; trap 'kill $pid; wait' EXIT",
-      "until grep -q http address.txt; do kill -0 $pid; sleep 0.1; done",
+      "until grep -qs http address.txt; do kill -0 $pid || { cat log.txt; exit 1; }; sleep 0.1; done",
       asks.replaceAll("http://127.0.0.1:8000/", "$(cat address.txt)"),
     ].join("\n");
     const { out } = await runShell(code, folder);
-    expect(out.match(/"num_classes":3/g)).toHaveLength(2);
+    expect({ answers: out.match(/"num_classes":3/g)?.length, out }).toEqual({ answers: 2, out });
   }
 });
 

@@ -79,11 +79,11 @@ hubTest("problems of --model", async () => {
   expect(gated.code).toBe(1);
   expect(gated.stderr).toMatch(/tiny\/gated is gated on .*\n.*set HF_TOKEN/);
   delete server.misbehaviour.refuse;
-  writeFileSync("config.json", JSON.stringify({ model_type: "phi3" }));
+  writeFileSync("config.json", JSON.stringify({ model_type: "falcon" }));
   const other = await of("--model", process.cwd());
   expect(other).toMatchObject({
     code: 2,
-    stderr: expect.stringContaining('config.json says model_type "phi3", expected one of gemma2'),
+    stderr: expect.stringContaining('config.json says model_type "falcon", expected one of gemma2'),
   });
 });
 
