@@ -60,6 +60,7 @@ export {
   type DecoderWeights,
   loadDecoder,
 } from "./decoder/index.ts";
+export { decoderLoader, type DecoderLoaderParts, type DecoderOptions } from "./decoder/loader.ts";
 
 // ---- products
 export { denseLinear } from "./lora-linear/dense.ts";

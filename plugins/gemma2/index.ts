@@ -1,14 +1,5 @@
-import {
-  baseWeights,
-  defineModel,
-  defineOptions,
-  openWeights,
-  option,
-  pyFloat,
-  quantizationShape,
-  readModelConfig,
-  resolvePlacement,
-} from "qlora/core";
+import { defineModel, defineOptions, option, pyFloat, quantizationShape } from "qlora/core";
+import { decoderLoader } from "qlora/kernels";
 import { type Gemma2Config, parseGemma2Config } from "./config.ts";
 import { createGemma2 } from "./model.ts";
 import { gemma2Outline } from "./outline.ts";
@@ -41,35 +32,17 @@ export const gemma2 = defineModel({
   name: "gemma2",
   modelTypes: ["gemma2"],
   options,
-  create({ checkpoint, attnLogitSoftcapping, embeddings, keepDequantized, ...choice }, host) {
-    const folder = host.openFolder(checkpoint);
-    const readConfig = async (): Promise<Gemma2Config> => {
-      const path = `${folder.name}/config.json`;
-      const config = parseGemma2Config(await readModelConfig(folder), path);
-      return { ...config, weights: baseWeights(config, choice, path) };
-    };
-    const placement = { embeddings, keepDequantized };
-    return {
-      checkpoint,
-      placement,
-      ...(attnLogitSoftcapping === undefined
-        ? {}
-        : {
-            configChanges: {
-              attn_logit_softcapping: attnLogitSoftcapping === 0 ? null : pyFloat(attnLogitSoftcapping),
-            },
-          }),
-      outline: async (numLabels) => gemma2Outline(await readConfig(), numLabels),
-      load: async (context) => {
-        const config = await readConfig();
-        const { baseParameters } = gemma2Outline(config, context.numLabels);
-        await using files = await openWeights(context, folder, baseParameters);
+  create({ attnLogitSoftcapping, ...chosen }, host) {
+    const loader = decoderLoader<Gemma2Config>(chosen, host, {
+      parse: parseGemma2Config,
+      outline: gemma2Outline,
+      create: (context, files, config, placement) => {
         const softcap = attnLogitSoftcapping ?? config.attnLogitSoftcapping ?? 0;
-        return await createGemma2(context, files, config, {
-          softcap,
-          ...resolvePlacement(placement, context.placement),
-        });
+        return createGemma2(context, files, config, { softcap, ...placement });
       },
-    };
+    });
+    if (attnLogitSoftcapping === undefined) return loader;
+    const capped = attnLogitSoftcapping === 0 ? null : pyFloat(attnLogitSoftcapping);
+    return { ...loader, configChanges: { attn_logit_softcapping: capped } };
   },
 });

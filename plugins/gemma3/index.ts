@@ -1,20 +1,16 @@
 import {
-  baseWeights,
   bindDecoderLinears,
   defineModel,
   defineOptions,
   type Model,
   type ModelContext,
-  openWeights,
   option,
   quantizationShape,
-  readModelConfig,
-  resolvePlacement,
   type RopeConfig,
   type Tensor,
   type TensorSource,
 } from "qlora/core";
-import { decoderClassifier, type DecoderPlacement, loadDecoder, scaledFrequencies } from "qlora/kernels";
+import { decoderClassifier, decoderLoader, type DecoderPlacement, loadDecoder, scaledFrequencies } from "qlora/kernels";
 import { gemma3Block } from "./block.ts";
 import { type Gemma3Config, MODEL_TYPES, parseGemma3Config } from "./config.ts";
 import { gemma3Frame, gemma3Outline } from "./outline.ts";
@@ -44,26 +40,12 @@ export const gemma3 = defineModel({
   name: "gemma3",
   modelTypes: MODEL_TYPES,
   options,
-  create({ checkpoint, embeddings, keepDequantized, ...choice }, host) {
-    const folder = host.openFolder(checkpoint);
-    const readConfig = async (): Promise<Gemma3Config> => {
-      const path = `${folder.name}/config.json`;
-      const config = parseGemma3Config(await readModelConfig(folder), path);
-      return { ...config, weights: baseWeights(config, choice, path) };
-    };
-    const placement = { embeddings, keepDequantized };
-    return {
-      checkpoint,
-      placement,
-      outline: async (numLabels) => gemma3Outline(await readConfig(), numLabels),
-      load: async (context) => {
-        const config = await readConfig();
-        const { baseParameters } = gemma3Outline(config, context.numLabels);
-        await using files = await openWeights(context, folder, baseParameters);
-        return await createGemma3(context, files, config, resolvePlacement(placement, context.placement));
-      },
-    };
-  },
+  create: (chosen, host) =>
+    decoderLoader<Gemma3Config>(chosen, host, {
+      parse: parseGemma3Config,
+      outline: gemma3Outline,
+      create: createGemma3,
+    }),
 });
 
 async function createGemma3(

@@ -1,18 +1,14 @@
 import {
-  baseWeights,
   bindDecoderLinears,
   defineModel,
   defineOptions,
   type Model,
   type ModelContext,
-  openWeights,
   option,
   quantizationShape,
-  readModelConfig,
-  resolvePlacement,
   type TensorSource,
 } from "qlora/core";
-import { decoderClassifier, type DecoderPlacement, loadDecoder, scaledFrequencies } from "qlora/kernels";
+import { decoderClassifier, decoderLoader, type DecoderPlacement, loadDecoder, scaledFrequencies } from "qlora/kernels";
 import { llamaBlock } from "./block.ts";
 import { type LlamaConfig, MODEL_TYPES, parseLlamaConfig } from "./config.ts";
 import { llamaFrame, llamaOutline } from "./outline.ts";
@@ -42,26 +38,8 @@ export const llama = defineModel({
   name: "llama",
   modelTypes: MODEL_TYPES,
   options,
-  create({ checkpoint, embeddings, keepDequantized, ...choice }, host) {
-    const folder = host.openFolder(checkpoint);
-    const readConfig = async (): Promise<LlamaConfig> => {
-      const path = `${folder.name}/config.json`;
-      const config = parseLlamaConfig(await readModelConfig(folder), path);
-      return { ...config, weights: baseWeights(config, choice, path) };
-    };
-    const placement = { embeddings, keepDequantized };
-    return {
-      checkpoint,
-      placement,
-      outline: async (numLabels) => llamaOutline(await readConfig(), numLabels),
-      load: async (context) => {
-        const config = await readConfig();
-        const { baseParameters } = llamaOutline(config, context.numLabels);
-        await using files = await openWeights(context, folder, baseParameters);
-        return await createLlama(context, files, config, resolvePlacement(placement, context.placement));
-      },
-    };
-  },
+  create: (chosen, host) =>
+    decoderLoader<LlamaConfig>(chosen, host, { parse: parseLlamaConfig, outline: llamaOutline, create: createLlama }),
 });
 
 async function createLlama(

@@ -1,19 +1,15 @@
 import {
   type AdaptedLinear,
-  baseWeights,
   defineModel,
   defineOptions,
   isTrainable,
   type Model,
   type ModelContext,
-  openWeights,
   option,
   quantizationShape,
-  readModelConfig,
-  resolvePlacement,
   type TensorSource,
 } from "qlora/core";
-import { decoderClassifier, type DecoderPlacement, loadDecoder } from "qlora/kernels";
+import { decoderClassifier, decoderLoader, type DecoderPlacement, loadDecoder } from "qlora/kernels";
 import { phi3Block } from "./block.ts";
 import { parsePhi3Config, type Phi3Config } from "./config.ts";
 import { phi3Frequencies } from "./rope.ts";
@@ -44,26 +40,8 @@ export const phi3 = defineModel({
   name: "phi3",
   modelTypes: ["phi3"],
   options,
-  create({ checkpoint, embeddings, keepDequantized, ...choice }, host) {
-    const folder = host.openFolder(checkpoint);
-    const readConfig = async (): Promise<Phi3Config> => {
-      const path = `${folder.name}/config.json`;
-      const config = parsePhi3Config(await readModelConfig(folder), path);
-      return { ...config, weights: baseWeights(config, choice, path) };
-    };
-    const placement = { embeddings, keepDequantized };
-    return {
-      checkpoint,
-      placement,
-      outline: async (numLabels) => phi3Outline(await readConfig(), numLabels),
-      load: async (context) => {
-        const config = await readConfig();
-        const { baseParameters } = phi3Outline(config, context.numLabels);
-        await using files = await openWeights(context, folder, baseParameters);
-        return await createPhi3(context, files, config, resolvePlacement(placement, context.placement));
-      },
-    };
-  },
+  create: (chosen, host) =>
+    decoderLoader<Phi3Config>(chosen, host, { parse: parsePhi3Config, outline: phi3Outline, create: createPhi3 }),
 });
 
 async function createPhi3(

@@ -1,18 +1,14 @@
 import {
-  baseWeights,
   bindDecoderLinears,
   defineModel,
   defineOptions,
   type Model,
   type ModelContext,
-  openWeights,
   option,
   quantizationShape,
-  readModelConfig,
-  resolvePlacement,
   type TensorSource,
 } from "qlora/core";
-import { decoderClassifier, type DecoderPlacement, loadDecoder, scaledFrequencies } from "qlora/kernels";
+import { decoderClassifier, decoderLoader, type DecoderPlacement, loadDecoder, scaledFrequencies } from "qlora/kernels";
 import { qwen3Block } from "./block.ts";
 import { parseQwen3Config, type Qwen3Config } from "./config.ts";
 import { qwen3Frame, qwen3Outline } from "./outline.ts";
@@ -41,26 +37,8 @@ export const qwen3 = defineModel({
   name: "qwen3",
   modelTypes: ["qwen3"],
   options,
-  create({ checkpoint, embeddings, keepDequantized, ...choice }, host) {
-    const folder = host.openFolder(checkpoint);
-    const readConfig = async (): Promise<Qwen3Config> => {
-      const path = `${folder.name}/config.json`;
-      const config = parseQwen3Config(await readModelConfig(folder), path);
-      return { ...config, weights: baseWeights(config, choice, path) };
-    };
-    const placement = { embeddings, keepDequantized };
-    return {
-      checkpoint,
-      placement,
-      outline: async (numLabels) => qwen3Outline(await readConfig(), numLabels),
-      load: async (context) => {
-        const config = await readConfig();
-        const { baseParameters } = qwen3Outline(config, context.numLabels);
-        await using files = await openWeights(context, folder, baseParameters);
-        return await createQwen3(context, files, config, resolvePlacement(placement, context.placement));
-      },
-    };
-  },
+  create: (chosen, host) =>
+    decoderLoader<Qwen3Config>(chosen, host, { parse: parseQwen3Config, outline: qwen3Outline, create: createQwen3 }),
 });
 
 async function createQwen3(
