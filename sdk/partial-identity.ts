@@ -17,17 +17,7 @@ export async function identityOf(
   dataset: Dataset,
   data: DataOptions,
 ): Promise<PartialIdentity> {
-  const {
-    trainFiles: _t,
-    evalFiles: _e,
-    cacheDir: _c,
-    nSplits: _n,
-    foldIdx: _i,
-    foldBy: _b,
-    groupBy: _g,
-    format: _f,
-    ...tokens
-  } = data;
+  const tokens = tokenOptions(data);
   const { template } = run;
   return {
     adapter: (await digestFile(join(directory, ADAPTER_WEIGHTS_FILE))).sha256,
@@ -40,6 +30,13 @@ export async function identityOf(
     tier: run.device.tier,
   };
 }
+
+/** A run's data options without those that say which rows are meant: the rest decides which ids a text becomes. */
+export function tokenOptions(data: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(data).filter(([key]) => !ROWS.includes(key)));
+}
+
+const ROWS = ["trainFiles", "evalFiles", "cacheDir", "nSplits", "foldIdx", "foldBy", "groupBy", "format"];
 
 /** sha256 of a value's JSON. */
 export const digest = (value: unknown): string => createHash("sha256").update(JSON.stringify(value)).digest("hex");

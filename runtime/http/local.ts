@@ -1,44 +1,64 @@
-/** HTTP on this machine: what every server of qlora keeps to. */
+/** What every server of qlora keeps to: the socket, whose requests are answered, headers. */
 import { QloraError } from "../../core/errors.ts";
 
 /** Names under which a browser on this machine reaches it; any other is a page of somebody else's that resolves to us. */
-const LOOPBACK = new Set(["127.0.0.1", "localhost", "[::1]"]);
+const LOOPBACK = new Set(["127.0.0.1", "localhost", "::1", "[::1]"]);
 /** A name or an address, perhaps with a port; a URL may be made of more, and then means another host than it seems to. */
 const HOST = /^(?:[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?$/i;
 
+/** What a request without a usable Host or path is told. */
+export const NO_URL = "expected a request with a Host and a path";
+
+/** Whether a host's name or address is this machine's own. */
+export const isLoopback = (host: string): boolean => LOOPBACK.has(host);
+
+/** The URL of a request; undefined where it names no host, or no path. */
+export function requestUrl(request: Request): URL | undefined {
+  const named = HOST.test(request.headers.get("host") ?? "") && URL.canParse(request.url);
+  return named ? new URL(request.url) : undefined;
+}
+
 /** The URL of a request to this machine, or the answer to one that is not. */
 export function localUrl(request: Request): URL | Response {
-  const host = request.headers.get("host") ?? "";
-  if (!HOST.test(host) || !URL.canParse(request.url)) return refuse(400, "expected a request with a Host and a path");
-  const url = new URL(request.url);
-  return LOOPBACK.has(url.hostname) ? url : refuse(403, `${url.hostname} is not this machine`);
+  const url = requestUrl(request);
+  if (url === undefined) return refuse(400, NO_URL);
+  return isLoopback(url.hostname) ? url : refuse(403, `${url.hostname} is not this machine`);
+}
+
+/** How a server listens. */
+export interface ListenOptions {
+  /** Address; default 127.0.0.1. */
+  readonly hostname?: string;
+  /** Most bytes of a request's body; default: Bun's. */
+  readonly maxRequestBodySize?: number;
+  /** The answer where `fetch` throws. */
+  readonly error?: (error: Error) => Response;
 }
 
 /**
- * Listens on a port of this machine.
+ * Listens on a port.
  * @throws QloraError PORT_UNAVAILABLE
  */
 export function listen(
   port: number,
   fetch: (request: Request) => Response | Promise<Response>,
-  hostname = "127.0.0.1",
+  { hostname = "127.0.0.1", error = () => refuse(500, "the answer could not be made"), ...rest }: ListenOptions = {},
 ): Bun.Server<undefined> {
   try {
-    // A stream may be silent for longer than any timeout.
     return Bun.serve({
-      hostname,
+      hostname: hostname.replace(/^\[|\]$/g, ""),
       port,
-      idleTimeout: 0,
+      idleTimeout: 0, // a stream may be silent, and a request wait, for longer than any timeout
       reusePort: false, // what is no development shares ports otherwise
       // Bun's own page of an error shows the source around it, and where that lies.
       development: false,
-      error: () => refuse(500, "the answer could not be made"),
+      error,
       fetch,
+      ...rest,
     });
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code !== "EADDRINUSE" && code !== "EACCES") throw cause;
-    const why = code === "EACCES" ? "is not ours to open" : "is in use";
+    const why = UNAVAILABLE[(cause as NodeJS.ErrnoException).code ?? ""];
+    if (why === undefined) throw cause;
     throw new QloraError("PORT_UNAVAILABLE", `port: ${port} on ${hostname} ${why}`, {
       hint: "Name another --port; 0 takes any that is free.",
       cause,
@@ -46,10 +66,23 @@ export function listen(
   }
 }
 
+const UNAVAILABLE: Readonly<Record<string, string>> = {
+  EADDRINUSE: "is in use",
+  EACCES: "is not ours to open",
+  EADDRNOTAVAIL: "is not of this machine",
+};
+
+/** Headers of an answer that nothing keeps and nothing takes for another type. */
+const UNKEPT = { "cache-control": "no-store", "x-content-type-options": "nosniff" } as const;
+
 /** An answer that nothing keeps and nothing takes for another type. */
 export function respond(body: string | ReadableStream, type: string, status = 200): Response {
-  const headers = { "content-type": type, "cache-control": "no-store", "x-content-type-options": "nosniff" };
-  return new Response(body, { status, headers });
+  return new Response(body, { status, headers: { ...UNKEPT, "content-type": type } });
+}
+
+/** The same, as JSON. */
+export function respondJson(body: object, status = 200, headers: Readonly<Record<string, string>> = {}): Response {
+  return Response.json(body, { status, headers: { ...UNKEPT, ...headers } });
 }
 
 /** An answer that says why there is none. */

@@ -4,6 +4,8 @@ import { softmaxRows } from "../../core/plugin/metric-rows.ts";
 import type { Dataset } from "../../runtime/data/dataset.ts";
 import { fixedClasses } from "../../runtime/data/formats/index.ts";
 import { swapResponses } from "../../runtime/data/swap.ts";
+import { averageSwapped } from "../../runtime/inference/tta.ts";
+import type { ProbabilityRow } from "../probabilities.ts";
 import type { Batcher } from "./batcher.ts";
 import type { Judge, ServedAdapter } from "./judge.ts";
 import type { ClassifyItem, ClassifyRequest, ScoreItem, Usage } from "./protocol.ts";
@@ -50,10 +52,12 @@ export async function judged(
     }));
     return { items: [], scores, usage };
   }
-  const items = dataset.rows.map((_, index): ClassifyItem => {
-    const plain = [...softmaxRows(finite(logits[index]!), numLabels)];
-    const swapped = views.length === 1 ? undefined : [...softmaxRows(finite(logits[rows + index]!), numLabels)];
-    const probs = swapped === undefined ? plain : plain.map((value, label) => (value + swapped[mirror![label]!]!) / 2);
+  const table = (from: number): ProbabilityRow[] =>
+    dataset.rows.map(({ id }, i) => ({ id, values: [...softmaxRows(finite(logits[from + i]!), numLabels)] }));
+  const plain = table(0);
+  const averaged =
+    mirror === undefined || views.length === 1 ? plain : averageSwapped(plain, table(rows), mirror, "request");
+  const items = averaged.map(({ values: probs }, index): ClassifyItem => {
     return {
       index,
       label: names[probs.indexOf(Math.max(...probs))]!,

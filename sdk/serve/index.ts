@@ -5,11 +5,11 @@ import { defineOptions, option } from "../../core/options/options.ts";
 import { defineRequest } from "../../core/options/request.ts";
 import type { RunListener } from "../../runtime/events.ts";
 import { requireBun } from "../../runtime/host.ts";
+import { isLoopback, listen, NO_URL, requestUrl, respond, respondJson } from "../../runtime/http/local.ts";
 import { type InferenceRequest, inferenceRequest } from "../../runtime/inference/adapter-run.ts";
 import { resolveContext } from "../shipped.ts";
 import { judged } from "./answer.ts";
 import { Batcher, QUEUE_FULL } from "./batcher.ts";
-import { openSocket, page, plain, respond } from "./http.ts";
 import { type Judge, openJudge } from "./judge.ts";
 import { openApi } from "./openapi.ts";
 import { renderServePage } from "./page.ts";
@@ -68,7 +68,6 @@ const check = defineRequest<ServeRequest>("serve", {
   maxQueueTokens: `${serveOptions.shape.maxQueueTokens.definition}?`,
 });
 
-const LOOPBACK = ["127.0.0.1", "localhost", "::1", "[::1]"];
 /** Seconds that a client is asked to wait where the queue's pace is not known yet. */
 const RETRY_SECONDS = 1;
 
@@ -98,7 +97,7 @@ export async function serve(
   requireSafe(settings.host, apiKey);
   const judge = await openJudge(asked, adapters, resolveContext(), options.onEvent);
   try {
-    return listen(judge, { ...settings, apiKey }, options.onEvent);
+    return openServer(judge, { ...settings, apiKey }, options.onEvent);
   } catch (error) {
     await judge[Symbol.asyncDispose]();
     throw error;
@@ -107,7 +106,7 @@ export async function serve(
 
 function requireSafe(host: string, apiKey: string | undefined): void {
   if (apiKey === "") throw new ConfigError("SERVE_KEY_EMPTY", "apiKey: got an empty text, expected a secret");
-  if (apiKey !== undefined || LOOPBACK.includes(host)) return;
+  if (apiKey !== undefined || isLoopback(host)) return;
   const message = `host: ${host} can be reached from other machines, and there is no API key`;
   throw new ConfigError("SERVE_KEY_MISSING", message, {
     hint: "Set QLORA_API_KEY (or apiKey), which clients then send as Authorization: Bearer; or listen on 127.0.0.1.",
@@ -123,7 +122,7 @@ interface Settings {
   readonly apiKey: string | undefined;
 }
 
-function listen(judge: Judge, settings: Settings, onEvent: RunListener | undefined): JudgeServer {
+function openServer(judge: Judge, settings: Settings, onEvent: RunListener | undefined): JudgeServer {
   const { apiKey } = settings;
   let stopping = false;
   let broken: unknown;
@@ -146,21 +145,21 @@ function listen(judge: Judge, settings: Settings, onEvent: RunListener | undefin
     if (path === "/health") return healthy();
     if (!authorized(request, apiKey, path)) {
       const error = new HttpError(401, "UNAUTHORIZED", "expected Authorization: Bearer with the server's key");
-      return respond(errorBody(401, error), 401, { "www-authenticate": "Bearer" });
+      return respondJson(errorBody(401, error), 401, { "www-authenticate": "Bearer" });
     }
     if (path === "/classify" || path === "/score") return judgeRequest(request, path);
     if (request.method !== "GET" && request.method !== "HEAD")
       throw new HttpError(405, "METHOD_UNKNOWN", `${path}: got ${request.method}, expected GET`);
-    if (path === "/") return page(renderServePage(judge, apiKey !== undefined));
-    if (path === "/openapi.json") return respond(openApi(apiKey !== undefined));
-    if (path === "/v1/models") return respond(models(judge));
-    if (path === "/metrics") return plain(metrics.text(), 200, "text/plain; version=0.0.4; charset=utf-8");
+    if (path === "/") return respond(renderServePage(judge, apiKey !== undefined), "text/html; charset=utf-8");
+    if (path === "/openapi.json") return respondJson(openApi(apiKey !== undefined));
+    if (path === "/v1/models") return respondJson(models(judge));
+    if (path === "/metrics") return respond(metrics.text(), "text/plain; version=0.0.4; charset=utf-8");
     throw new HttpError(404, "PATH_UNKNOWN", `${path}: nothing here`, { hint: "See /openapi.json." });
   };
 
   const healthy = (): Response => {
-    if (broken !== undefined) return plain("the GPU is lost\n", 503);
-    return stopping ? plain("stopping\n", 503) : plain("ok\n", 200);
+    if (broken !== undefined) return respond("the GPU is lost\n", TEXT, 503);
+    return stopping ? respond("stopping\n", TEXT, 503) : respond("ok\n", TEXT);
   };
 
   const judgeRequest = async (request: Request, path: "/classify" | "/score"): Promise<Response> => {
@@ -177,7 +176,7 @@ function listen(judge: Judge, settings: Settings, onEvent: RunListener | undefin
     const created = Math.floor(Date.now() / 1000);
     const head = { id: `${path.slice(1)}-${crypto.randomUUID()}`, object: "list", created, model: adapter.name };
     const data = path === "/classify" ? result.items : result.scores;
-    return respond({ ...head, data, usage: result.usage });
+    return respondJson({ ...head, data, usage: result.usage });
   };
 
   const handle = async (request: Request): Promise<Response> => {
@@ -194,11 +193,15 @@ function listen(judge: Judge, settings: Settings, onEvent: RunListener | undefin
       const known = typeof path === "string" && KNOWN.has(path);
       metrics.request(known ? path : "other", status, (performance.now() - from) / 1000);
       const retry: Record<string, string> = status === 429 ? { "retry-after": String(RETRY_SECONDS) } : {};
-      return respond(errorBody(status, error), status, retry);
+      return respondJson(errorBody(status, error), status, retry);
     }
   };
 
-  const server = openSocket(settings, handle);
+  const server = listen(settings.port, handle, {
+    hostname: settings.host,
+    maxRequestBodySize: settings.maxBodyBytes,
+    error: (error) => respondJson(errorBody(500, error), 500),
+  });
   let stopped: Promise<void> | undefined;
   const stop = (): Promise<void> =>
     (stopped ??= (async () => {
@@ -218,21 +221,19 @@ function listen(judge: Judge, settings: Settings, onEvent: RunListener | undefin
 
 const KNOWN = new Set(["/", "/classify", "/score", "/health", "/metrics", "/openapi.json", "/v1/models"]);
 
-/** A name or an address, perhaps with a port. */
-const HOST = /^(?:[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?$/i;
+const TEXT = "text/plain; charset=utf-8";
 
 /** The path, once the request is one that this server is meant for. */
 function pathOf(request: Request, host: string): string | HttpError {
-  const named = request.headers.get("host") ?? "";
-  if (!HOST.test(named) || !URL.canParse(request.url))
-    return new HttpError(400, "BAD_REQUEST", "expected a request with a Host and a path");
-  const { hostname, pathname } = new URL(request.url);
+  const url = requestUrl(request);
+  if (url === undefined) return new HttpError(400, "BAD_REQUEST", NO_URL);
+  const { hostname, pathname } = url;
   // On loopback any other name is a page of somebody else's that resolves to this machine.
-  if (LOOPBACK.includes(host) && !LOOPBACK.includes(hostname))
+  if (isLoopback(host) && !isLoopback(hostname))
     return new HttpError(403, "HOST_UNKNOWN", `${hostname} is not this machine`);
   // Pages of other sites may send requests whose answers they cannot read; they would still cost the GPU's time.
   const origin = request.headers.get("origin");
-  if (origin !== null && (!URL.canParse(origin) || new URL(origin).host !== new URL(request.url).host))
+  if (origin !== null && (!URL.canParse(origin) || new URL(origin).host !== url.host))
     return new HttpError(403, "ORIGIN_UNKNOWN", `${origin}: requests from pages of other sites are not answered`);
   return pathname;
 }

@@ -24,6 +24,7 @@ import { openServingTokenizer } from "../../runtime/run/data.ts";
 import { inferenceSpecials } from "../../runtime/run/specials.ts";
 import type { Session } from "../../runtime/session/session.ts";
 import { readLogits } from "../../runtime/training/forward.ts";
+import { tokenOptions } from "../partial-identity.ts";
 
 /** An adapter by the name that requests give. */
 export interface ServedAdapter {
@@ -147,7 +148,7 @@ function requireSame(first: Opened, other: Opened): void {
     "number of classes": run.numLabels,
     "names of the classes": labelNamesOf(adapter) ?? null,
     adapter: { name: run.plugin.name, options: run.plugin.options },
-    "data options": tokenOptions(adapter),
+    "data options": tokensOf(adapter),
   });
   const [want, got] = [facts(first), facts(other)];
   const odd = Object.keys(want).filter((key) => JSON.stringify(want[key]) !== JSON.stringify(got[key]));
@@ -161,19 +162,9 @@ function requireSame(first: Opened, other: Opened): void {
   });
 }
 
-/** What of a run's data options decides which ids a text becomes. */
-function tokenOptions({ record }: TrainedAdapter): unknown {
-  const {
-    trainFiles: _t,
-    evalFiles: _e,
-    cacheDir: _c,
-    nSplits: _n,
-    foldIdx: _i,
-    foldBy: _b,
-    softLabelColumns: _s,
-    swapAugment: _a,
-    ...rest
-  } = record?.config.data ?? {};
+/** What of a run's record decides which ids a text becomes. */
+function tokensOf({ record }: TrainedAdapter): unknown {
+  const { softLabelColumns: _, swapAugment: __, ...rest } = tokenOptions(record?.config.data ?? {});
   return [rest, record?.specialTokens ?? null];
 }
 
